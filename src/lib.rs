@@ -1,0 +1,1 @@
+//! A Kubernetes operator that upgrades Coder safely.

@@ -1,0 +1,2 @@
+//! Stands for Coder in pods.
+fn main() {}
