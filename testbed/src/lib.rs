@@ -1,1 +1,3 @@
-//! A real Kubernetes control plane for tests.
+//! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback.
+
+pub mod process;
