@@ -1,0 +1,77 @@
+{{/* The ServiceAccount of cemanager and envproxy: one each before 1.16, then the shared `coder`. */}}
+{{- define "coder.account" -}}
+{{- if semverCompare "<1.16.0-0" .root.Chart.Version }}{{ .service }}{{ else }}coder{{ end }}
+{{- end }}
+
+{{/* The Secret that cemanager and envproxy share: none before 1.16, renamed in 1.16.2. */}}
+{{- define "coder.tokenSecret" -}}
+{{- if semverCompare "<1.16.0-0" .Chart.Version }}
+{{- else if semverCompare "<1.16.2-0" .Chart.Version }}local-envproxy-token
+{{- else }}built-in-envproxy-token
+{{- end }}
+{{- end }}
+
+{{/* Since 1.16 the database is migrated by an init container and not by cemanager itself. */}}
+{{- define "coder.migratesInInit" -}}
+{{- if semverCompare ">=1.16.0-0" .Chart.Version }}true{{ end }}
+{{- end }}
+
+{{/* cemanager, envproxy and dashboard come in one image. */}}
+{{- define "coder.image" -}}
+{{ .image | default (printf "docker.io/coderenvs/coder-service:%s" .root.Chart.AppVersion) }}
+{{- end }}
+
+{{/* The labels, and the selector, of one of Coder's services. */}}
+{{- define "coder.selector" -}}
+coder.deployment: {{ . }}
+{{- end }}
+
+{{- define "coder.nginxSelector" -}}
+app.kubernetes.io/name: ingress-nginx
+app.kubernetes.io/part-of: ingress-nginx
+{{- end }}
+
+{{/* Where the database is, for the services that use it. */}}
+{{- define "coder.databaseEnv" -}}
+{{- if .Values.postgres.useDefault }}
+- name: DB_HOST
+  value: timescale.{{ .Release.Namespace }}{{ .Values.clusterDomainSuffix }}
+- name: DB_PORT
+  value: "5432"
+- name: DB_USER
+  value: coder
+- name: DB_DATABASE
+  value: coder
+- name: DB_SSL_MODE
+  value: disable
+{{- else }}
+- name: DB_HOST
+  value: {{ required "postgres.host is required when postgres.useDefault is false" .Values.postgres.host | quote }}
+- name: DB_PORT
+  value: {{ .Values.postgres.port | default 5432 | quote }}
+- name: DB_USER
+  value: {{ .Values.postgres.user | quote }}
+- name: DB_DATABASE
+  value: {{ .Values.postgres.database | quote }}
+- name: DB_SSL_MODE
+  value: {{ .Values.postgres.sslMode | quote }}
+{{- with .Values.postgres.passwordSecret }}
+- name: DB_PASSWORD
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: password
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The token that envproxy identifies itself with. */}}
+{{- define "coder.tokenEnv" -}}
+{{- with include "coder.tokenSecret" . }}
+- name: ENVPROXY_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: token
+{{- end }}
+{{- end }}
