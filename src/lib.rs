@@ -1,1 +1,14 @@
 //! A Kubernetes operator that upgrades Coder safely.
+//!
+//! A person declares a version in a [`api::CoderUpgrade`]; the controller runs the workflow of Coder's own upgrade guide
+//! in Jobs; the result is verified against the pods that run. The modules depend on each other in one direction:
+//!
+//! ```text
+//! api ← core ← build ← controller | runner ← main
+//! ```
+//!
+//! - [`api`]: the `CoderUpgrade` object, its conditions and reasons.
+//! - [`core`]: pure decisions.
+
+pub mod api;
+pub mod core;

@@ -1,0 +1,133 @@
+//! Where the chart and the values come from.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where the chart comes from: a repository (the default) or a packaged chart kept in the cluster.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.repository) || self.repository.matches('^(https?|oci)://[^ ]+$')")
+    .message("chart.repository must begin with https://, http:// or oci://, for example https://helm.coder.com/v2")
+    .field_path(".repository"))]
+#[x_kube(validation = Rule::new("!has(self.archive) || !(has(self.repository) || has(self.credentialsSecret) || has(self.caSecret))")
+    .message("chart.archive replaces the repository: remove chart.repository, chart.credentialsSecret and chart.caSecret, or remove chart.archive")
+    .field_path(".archive"))]
+#[x_kube(validation = Rule::new("!has(self.credentialsSecret) || has(self.repository)")
+    .message("chart.credentialsSecret needs chart.repository: the official repositories ask for no credentials, and yours must not be sent to them")
+    .field_path(".credentialsSecret"))]
+#[x_kube(validation = Rule::new("!has(self.plainHTTP) || !self.plainHTTP || (has(self.repository) && self.repository.startsWith('oci://'))")
+    .message("chart.plainHTTP is for oci:// registries without TLS; for a repository without TLS write http:// into chart.repository")
+    .field_path(".plainHTTP"))]
+pub struct ChartSource {
+    /// Address of the chart repository: https://, http:// or oci://. Default: the official repository of the product
+    /// line that is installed (https://helm.coder.com/v2 for Coder v2 and for a first install, https://helm.coder.com
+    /// for Coder Classic).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub repository: Option<String>,
+
+    /// Name of the chart in the repository, for example coder-provisioner for external provisioners.
+    #[serde(default = "default_chart_name")]
+    #[schemars(length(min = 1, max = 250), regex(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
+    pub name: String,
+
+    /// Name of a Secret in the same namespace with the credentials of the repository: keys username and password, or a
+    /// Secret of type kubernetes.io/dockerconfigjson for an oci:// registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
+
+    /// Name of a Secret in the same namespace whose key ca.crt holds the certificates (PEM) that the repository's
+    /// certificate is checked against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub ca_secret: Option<String>,
+
+    /// Speak HTTP without TLS to an oci:// registry.
+    #[serde(default, rename = "plainHTTP")]
+    pub plain_http: bool,
+
+    /// A packaged chart (.tgz) kept in the cluster, for clusters that reach no repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ChartArchive>,
+}
+
+impl Default for ChartSource {
+    fn default() -> Self {
+        Self {
+            repository: None,
+            name: default_chart_name(),
+            credentials_secret: None,
+            ca_secret: None,
+            plain_http: false,
+            archive: None,
+        }
+    }
+}
+
+fn default_chart_name() -> String {
+    "coder".into()
+}
+
+/// A packaged chart in a Secret or in a ConfigMap (binaryData).
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.configMapKeyRef)")
+    .message("chart.archive needs exactly one of secretKeyRef and configMapKeyRef"))]
+pub struct ChartArchive {
+    /// The Secret and the key that hold the packaged chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<DataRef>,
+
+    /// The ConfigMap and the key (in binaryData) that hold the packaged chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<DataRef>,
+}
+
+/// One key of one object in the same namespace.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DataRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Key in the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// A file of Helm values in a Secret or a ConfigMap of the same namespace.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ValuesRef {
+    /// Secret or ConfigMap.
+    pub kind: ReferenceKind,
+
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Key whose text is a YAML file of values.
+    #[serde(default = "default_values_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+
+    /// Go on without it if the object or the key does not exist.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+fn default_values_key() -> String {
+    "values.yaml".into()
+}
+
+/// Kind of an object that holds values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, strum::Display)]
+pub enum ReferenceKind {
+    /// A Secret: for values that hold credentials.
+    Secret,
+    /// A `ConfigMap`: for values that anybody may read.
+    ConfigMap,
+}

@@ -1,0 +1,108 @@
+//! Condition types and their reasons: two closed sets, each member with its meaning.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The conditions in status. The first three follow kstatus, the others are facts of the current attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
+pub enum ConditionType {
+    /// Coder runs at the wanted version and was verified.
+    Ready,
+    /// The operator is at work, or will be without anybody's help.
+    Reconciling,
+    /// The operator needs a person to go on.
+    Stalled,
+    /// There is a plan for the wanted version.
+    Planned,
+    /// helm brought the release to the planned version.
+    Upgraded,
+    /// Every `PersistentVolumeClaim` has the UID and the volume that it had before.
+    DataKept,
+    /// Every pod answers with the wanted version, on the same data, and went on doing so.
+    Verified,
+}
+
+/// Why a condition has its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
+pub enum Reason {
+    /// The upgrade was made and verified.
+    Verified,
+    /// The release was at the wanted version with the wanted values before anything was begun.
+    UpToDate,
+    /// The attempt has not come to this point yet.
+    Pending,
+    /// The plan is being made.
+    Planning,
+    /// The plan is made.
+    PlanMade,
+    /// helm is at work.
+    Upgrading,
+    /// helm has ended well.
+    UpgradeDone,
+    /// The pods are being asked.
+    Verifying,
+    /// The claims are the same as before.
+    SameVolumes,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// An older `CoderUpgrade` in this namespace is for the same release.
+    ReleaseClaimed,
+    /// A failure that time can cure; the next try is set.
+    Retrying,
+    /// A step failed; status.failure says why.
+    Failed,
+    /// Nothing is to be done.
+    Idle,
+    /// The object is being deleted; a running change is finished first.
+    Deleting,
+}
+
+/// Puts a condition into the list. `lastTransitionTime` moves only when the status does.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    type_: ConditionType,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: &Time,
+) {
+    let type_ = type_.to_string();
+    let status = if status { "True" } else { "False" };
+    let previous = conditions.iter().position(|c| c.type_ == type_);
+    let since = previous
+        .map(|i| &conditions[i])
+        .filter(|c| c.status == status)
+        .map_or_else(|| now.clone(), |c| c.last_transition_time.clone());
+    let condition = Condition {
+        type_,
+        status: status.into(),
+        reason: reason.into(),
+        message: message.into(),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    };
+    match previous {
+        Some(i) => conditions[i] = condition,
+        None => conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Time {
+        Time(text.parse().unwrap())
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_the_status() {
+        let (early, late) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let mut conditions = Vec::new();
+        set_condition(&mut conditions, ConditionType::Ready, false, "Planning", "", 1, &early);
+        set_condition(&mut conditions, ConditionType::Ready, false, "Upgrading", "", 1, &late);
+        assert_eq!((conditions[0].reason.as_str(), &conditions[0].last_transition_time), ("Upgrading", &early));
+        set_condition(&mut conditions, ConditionType::Ready, true, "Verified", "", 1, &late);
+        assert_eq!((conditions.len(), &conditions[0].last_transition_time), (1, &late));
+    }
+}

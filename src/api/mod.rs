@@ -1,0 +1,21 @@
+//! The API `coderupgrade.dev/v1alpha1`: what people declare and what the operator answers.
+//!
+//! This module knows nothing of the rest of the program. Everything else may use it.
+
+mod chart;
+mod conditions;
+mod crd;
+mod names;
+mod spec;
+mod status;
+mod step;
+
+pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
+pub use conditions::{ConditionType, Reason, set_condition};
+pub use crd::crd;
+pub use names::{API_GROUP, FINALIZER, annotation, label};
+pub use spec::{CoderUpgrade, CoderUpgradeSpec, HelmSettings, JobSettings, RetrySettings, VerifySettings};
+pub use status::{
+    ClaimStatus, CoderUpgradeStatus, Exposure, Failure, HistoryEntry, Installed, PlanSummary, Phase, ProductLine, Target,
+};
+pub use step::{FailureClass, PlannedAction, Step, StepName, StepState};

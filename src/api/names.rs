@@ -1,0 +1,27 @@
+//! Names that people and other programs meet in the cluster.
+
+/// The API group of the operator. Coder's own group is `coder.com`; this one is ours.
+pub const API_GROUP: &str = "coderupgrade.dev";
+
+/// Holds a `CoderUpgrade` in the cluster while a change of its release is under way, and never longer.
+pub const FINALIZER: &str = "coderupgrade.dev/change-under-way";
+
+/// Annotations, as people set them or the runner writes them.
+pub mod annotation {
+    /// Set by a person or a pipeline to any new value: look for the newest version again, or start over after a failure.
+    pub const REQUESTED_AT: &str = "coderupgrade.dev/requested-at";
+    /// Written by the runner into its own Job: progress while it runs and the outcome at the end, as JSON.
+    pub const REPORT: &str = "coderupgrade.dev/report";
+}
+
+/// Labels of the objects that the operator creates.
+pub mod label {
+    /// Name of the `CoderUpgrade` that a Job or a plan Secret belongs to.
+    pub const UPGRADE: &str = "coderupgrade.dev/upgrade";
+    /// UID of that `CoderUpgrade`: a namesake that was created later is somebody else.
+    pub const UPGRADE_UID: &str = "coderupgrade.dev/upgrade-uid";
+    /// The step that a Job performs, in lower case.
+    pub const STEP: &str = "coderupgrade.dev/step";
+    /// Id of the plan; also a label of the Helm release record that the plan's upgrade made.
+    pub const PLAN: &str = "coderupgrade.dev/plan";
+}

@@ -1,0 +1,245 @@
+//! What the operator answers, for people, `kubectl wait` and GitOps tools alike.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{FailureClass, PlannedAction, Step, StepName};
+
+/// Where the upgrade stands.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CoderUpgradeStatus {
+    /// Generation of the spec that this status speaks of. -1 for an object that the operator has not seen yet, so that
+    /// no tool takes a new object for a ready one.
+    #[serde(default = "unobserved")]
+    pub observed_generation: i64,
+
+    /// Where the upgrade stands, in a word.
+    #[serde(default)]
+    pub phase: Phase,
+
+    /// Where the upgrade stands, in a line.
+    #[serde(default)]
+    pub message: String,
+
+    /// What is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Installed>,
+
+    /// What is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+
+    /// The plan of this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanSummary>,
+
+    /// Number of the attempt, counted up for ever: part of the names of Jobs, so that no name comes twice.
+    #[serde(default)]
+    pub attempt: i32,
+
+    /// Digest of the spec fields and of the request that this attempt was begun for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request: String,
+
+    /// Timeline of this attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+
+    /// The PersistentVolumeClaims of the release, as seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub persistent_volume_claims: Vec<ClaimStatus>,
+
+    /// The LoadBalancer Services and the Ingresses of the release with their addresses, as seen last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Exposure>,
+
+    /// Finished attempts, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+
+    /// Ready, Reconciling and Stalled after kstatus, and the facts Planned, Upgraded, `DataKept` and Verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn unobserved() -> i64 {
+    -1
+}
+
+/// Where the upgrade stands, in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display)]
+pub enum Phase {
+    /// Nothing was begun yet, or the next try is being waited for.
+    #[default]
+    Pending,
+    /// `spec.suspend` holds it back.
+    Suspended,
+    /// The plan is being made.
+    Planning,
+    /// helm is at work.
+    Upgrading,
+    /// The pods are being asked.
+    Verifying,
+    /// Coder runs at the wanted version and was verified.
+    Succeeded,
+    /// A person is needed; status.failure says for what.
+    Failed,
+}
+
+/// The product line of a chart. Both charts are called `coder`; mixing them up destroys data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display)]
+pub enum ProductLine {
+    /// Coder Classic: chart major 1.
+    #[serde(rename = "v1")]
+    #[strum(serialize = "v1")]
+    V1,
+    /// Coder v2: chart major 2 (and 0, its first releases).
+    #[serde(rename = "v2")]
+    #[strum(serialize = "v2")]
+    V2,
+}
+
+/// The installed release.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Installed {
+    /// Version of the chart.
+    pub version: String,
+    /// Version of Coder that the chart names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_version: Option<String>,
+    /// Revision of the Helm release.
+    pub revision: i32,
+    /// Status of that revision in Helm's words, for example deployed or failed.
+    pub status: String,
+    /// Product line of the chart.
+    pub line: ProductLine,
+}
+
+/// The wanted version.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Version of the chart, without a leading v.
+    pub version: String,
+    /// Version of Coder that the chart names; known once the chart was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_version: Option<String>,
+}
+
+/// The plan, in short. All of it lies in the Secret.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSummary {
+    /// Digest of everything that decides the outcome.
+    pub id: String,
+    /// What will be done to the release.
+    pub action: PlannedAction,
+    /// Version that the plan starts from; absent for a first install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Version that the plan leads to.
+    pub to: String,
+    /// SHA-256 of the packaged chart.
+    pub chart_digest: String,
+    /// Secret in this namespace that holds the chart, the values and the saved release.
+    pub secret_name: String,
+}
+
+/// A `PersistentVolumeClaim` of the release.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimStatus {
+    /// Name of the claim.
+    pub name: String,
+    /// UID of the claim: the same after every upgrade.
+    pub uid: String,
+    /// Name of the bound `PersistentVolume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// Phase of the claim, for example Bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Reclaim policy of the volume, where the runner may read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reclaim_policy: Option<String>,
+}
+
+/// A `LoadBalancer` Service or an Ingress of the release.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// Service or Ingress.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// UID of the object.
+    pub uid: String,
+    /// Addresses and host names that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+}
+
+/// Why it does not go on, and what a person can do.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The step that failed.
+    pub step: StepName,
+    /// Class of the failure.
+    pub class: FailureClass,
+    /// Object that it is about, for example Deployment/coder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Field that it is about, for example spec.version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What happened, in helm's own words where helm said it.
+    pub message: String,
+    /// What a person can do.
+    pub next_step: String,
+    /// Whether the operator tries again by itself.
+    pub retryable: bool,
+    /// When it tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+    /// The lines of a pod's log that explain it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
+}
+
+/// A finished attempt.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// Number of the attempt.
+    pub attempt: i32,
+    /// Version before; absent for a first install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Version that was wanted; absent if it could not be resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Id of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Revision of the Helm release afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i32>,
+    /// How it ended: Succeeded or Failed.
+    pub outcome: Phase,
+    /// When it began.
+    pub started: Time,
+    /// When it ended.
+    pub finished: Time,
+    /// The result in a line.
+    pub message: String,
+}

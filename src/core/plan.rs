@@ -1,0 +1,74 @@
+//! The plan: everything that an upgrade needs, frozen before the first change.
+//!
+//! It lies in one immutable Secret under the keys below. The upgrade Job mounts that Secret and reads nothing else, so
+//! that a repository that fails or a chart that is published anew under an old version cannot change what is done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ClaimStatus, Exposure, Installed, PlannedAction, ProductLine};
+
+/// Keys of the plan Secret.
+pub mod key {
+    /// The [`super::Plan`] as JSON.
+    pub const PLAN: &str = "plan.json";
+    /// The packaged chart.
+    pub const CHART: &str = "chart.tgz";
+    /// All values as helm merged them, as JSON (which is YAML, too).
+    pub const VALUES: &str = "values.json";
+    /// helm's record of the release before the change, exactly as stored: chart, values and manifest, for the way back.
+    pub const PREVIOUS_RELEASE: &str = "previous-release";
+}
+
+/// What an upgrade does, and what it must find unchanged afterwards.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Digest of everything that decides the outcome; also a label of the Helm release record.
+    pub id: String,
+    /// Name of the Helm release.
+    pub release: String,
+    /// What is to be done.
+    pub action: PlannedAction,
+    /// Product line of the chart.
+    pub line: ProductLine,
+    /// The release that the plan starts from; none for a first install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Installed>,
+    /// Name of the chart.
+    pub chart_name: String,
+    /// Version of the chart that the plan leads to.
+    pub version: String,
+    /// Version of Coder that the chart names: what the pods must answer.
+    pub app_version: String,
+    /// SHA-256 of the packaged chart, in hex.
+    pub chart_digest: String,
+    /// Whether helm rolls back by itself when the upgrade fails.
+    pub rollback_on_failure: bool,
+    /// The state that must survive.
+    pub inventory: Inventory,
+}
+
+/// What belongs to the release beside its objects, and what Coder answers.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    /// The claims that pods of the release mount.
+    pub claims: Vec<ClaimStatus>,
+    /// `LoadBalancer` Services and Ingresses of the release.
+    pub exposures: Vec<Exposure>,
+    /// What each Coder server answered before the change.
+    pub answers: Vec<Answer>,
+}
+
+/// What one pod of Coder answered about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Name of the pod.
+    pub pod: String,
+    /// Version without a leading v and without build metadata.
+    pub version: String,
+    /// Id that Coder v2 keeps in its database; another id means another database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<String>,
+}

@@ -1,0 +1,98 @@
+//! What the runner says to the controller: one JSON document in an annotation of the runner's own Job.
+//!
+//! It never holds values of the release. Texts from helm and from pods are redacted before they come here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{ClaimStatus, Exposure, FailureClass, Installed, PlanSummary, Target};
+
+/// Greatest length of [`Problem::message`] and [`Problem::excerpt`] in bytes. All annotations of an object together may
+/// take 256 KiB, and status keeps these texts too.
+pub const TEXT_LIMIT: usize = 4096;
+
+/// Progress while a step runs; its outcome at the end.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// One line for people, for example "Deployment/coder: 1 of 3 pods updated".
+    #[serde(default)]
+    pub progress: String,
+    /// helm has ended well and the pods are being asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verifying: bool,
+    /// Set once, as the last thing the runner does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The plan is made and saved. If it says that nothing is to be done, what runs was verified as well.
+    Planned(Planned),
+    /// The release is at the target and was verified.
+    Upgraded(Upgraded),
+    /// The step failed.
+    Failed(Problem),
+}
+
+/// The plan that was made.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// The plan in short.
+    pub plan: PlanSummary,
+    /// The installed release; none for a first install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Installed>,
+    /// The wanted version.
+    pub target: Target,
+    /// The claims of the release.
+    #[serde(default)]
+    pub claims: Vec<ClaimStatus>,
+    /// `LoadBalancer` Services and Ingresses of the release.
+    #[serde(default)]
+    pub exposures: Vec<Exposure>,
+}
+
+/// The upgrade that was made and verified.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgraded {
+    /// The release as it is now.
+    pub current: Installed,
+    /// What was verified, as a line for people: "2 pods answer 2.31.7, same deployment".
+    pub verified: String,
+    /// The claims of the release, checked against the plan.
+    #[serde(default)]
+    pub claims: Vec<ClaimStatus>,
+    /// `LoadBalancer` Services and Ingresses of the release.
+    #[serde(default)]
+    pub exposures: Vec<Exposure>,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Class of the failure.
+    pub class: FailureClass,
+    /// Object that it is about, as Kind/name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Field that it is about: of the `CoderUpgrade` (spec.version) or of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What happened, in the words of helm or of the API server where they said it; at most [`TEXT_LIMIT`] bytes.
+    pub message: String,
+    /// Lines of a pod's log that explain it; at most [`TEXT_LIMIT`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
+    /// Whether helm's records of the release were changed by this step. Only such failures count against the limit.
+    #[serde(default)]
+    pub changed: bool,
+    /// The release as the step left it, if it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Installed>,
+}
