@@ -1,3 +1,4 @@
 //! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback.
 
+pub mod components;
 pub mod process;

@@ -1,0 +1,234 @@
+//! What can be built, and how.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// A program that the test bed can build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Component {
+    /// The store of the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// Deployments, Jobs, service accounts, garbage collection, hostPath volumes …
+    KubeControllerManager,
+    /// Binds pods to the node.
+    KubeScheduler,
+    /// The command line of Kubernetes.
+    Kubectl,
+    /// Helm 4, which the operator runs.
+    Helm,
+    /// Helm 3, for releases made by it.
+    Helm3,
+    /// A registry of charts (OCI distribution).
+    Registry,
+}
+
+/// What every cluster needs; the others are built on demand.
+pub const CLUSTER: [Component; 6] = [
+    Component::Etcd,
+    Component::KubeApiserver,
+    Component::KubeControllerManager,
+    Component::KubeScheduler,
+    Component::Kubectl,
+    Component::Helm,
+];
+
+/// A Go module with pinned sums that requires programs of one release.
+struct Module {
+    /// The module whose version is the version of the programs.
+    release: &'static str,
+    go_mod: &'static str,
+    go_sum: &'static str,
+    /// `-X` settings of the linker; `{version}`, `{major}` and `{minor}` are replaced.
+    ///
+    /// Without them the API server reports a version that clients cannot parse.
+    settings: &'static [&'static str],
+}
+
+macro_rules! module {
+    ($dir:literal, $release:literal, $settings:expr) => {
+        Module {
+            release: $release,
+            go_mod: include_str!(concat!("../../components/", $dir, "/go.mod")),
+            go_sum: include_str!(concat!("../../components/", $dir, "/go.sum")),
+            settings: $settings,
+        }
+    };
+}
+
+static ETCD: Module = module!("etcd", "go.etcd.io/etcd/server/v3", &[]);
+static KUBERNETES: Module = module!(
+    "kubernetes",
+    "k8s.io/kubernetes",
+    &[
+        "k8s.io/component-base/version.gitVersion={version}",
+        "k8s.io/component-base/version.gitMajor={major}",
+        "k8s.io/component-base/version.gitMinor={minor}",
+        "k8s.io/component-base/version.gitTreeState=clean",
+    ]
+);
+static HELM: Module = module!("helm", "helm.sh/helm/v4", &["helm.sh/helm/v4/internal/version.version={version}"]);
+static HELM3: Module = module!("helm3", "helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version.version={version}"]);
+static REGISTRY: Module = module!(
+    "registry",
+    "github.com/distribution/distribution/v3",
+    &["github.com/distribution/distribution/v3/version.version={version}"]
+);
+
+impl Component {
+    /// The program's name, as in commands and file names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+            Self::Helm3 => "helm3",
+            Self::Registry => "registry",
+        }
+    }
+
+    /// The version that is built, with its `v`.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        let module = self.module();
+        required_version(module.go_mod, module.release).unwrap_or_default()
+    }
+
+    /// How long a first build takes on 2 cores, with nothing in Go's build cache.
+    #[must_use]
+    pub const fn typical_build(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Etcd => 30,
+            Self::KubeApiserver => 230,
+            Self::KubeControllerManager | Self::Registry => 60,
+            Self::KubeScheduler => 5,
+            Self::Kubectl => 20,
+            Self::Helm => 90,
+            Self::Helm3 => 55,
+        })
+    }
+
+    /// The Go package of its `main`.
+    pub(super) const fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Helm3 => "helm.sh/helm/v3/cmd/helm",
+            Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
+        }
+    }
+
+    /// Arguments with which the program prints its version and ends at once.
+    pub(super) const fn version_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Kubectl => &["version", "--client"],
+            Self::Helm | Self::Helm3 => &["version"],
+            _ => &["--version"],
+        }
+    }
+
+    /// The files of its module.
+    pub(super) fn module_files(self) -> [(&'static str, &'static str); 2] {
+        let module = self.module();
+        [("go.mod", module.go_mod), ("go.sum", module.go_sum)]
+    }
+
+    /// The oldest Go that builds its module.
+    pub(super) fn go_version(self) -> &'static str {
+        self.module().go_mod.lines().find_map(|line| line.strip_prefix("go ")).unwrap_or_default().trim()
+    }
+
+    /// What `go build -ldflags` gets: no debug information, and the version.
+    pub(super) fn linker_flags(self) -> String {
+        let version = self.version();
+        let mut parts = version.trim_start_matches('v').split('.');
+        let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let fill = |text: &str| text.replace("{version}", version).replace("{major}", major).replace("{minor}", minor);
+        let settings = self.module().settings.iter().map(|setting| format!(" -X {}", fill(setting)));
+        format!("-s -w{}", settings.collect::<String>())
+    }
+
+    /// Names one build: other sums or flags are another entry of the cache.
+    pub(super) fn digest(self) -> String {
+        let module = self.module();
+        let mut digest = Sha256::new();
+        for part in [module.go_mod, module.go_sum, self.package(), &self.linker_flags()] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        let first = digest.iter().take(6).fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        format!("{first:012x}")
+    }
+
+    const fn module(self) -> &'static Module {
+        match self {
+            Self::Etcd => &ETCD,
+            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => &KUBERNETES,
+            Self::Helm => &HELM,
+            Self::Helm3 => &HELM3,
+            Self::Registry => &REGISTRY,
+        }
+    }
+}
+
+impl std::fmt::Display for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The version in the `require` line of `module`, in a block or alone.
+fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some(module)).then(|| words.next().filter(|word| word.starts_with('v')))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_component_has_a_version_and_a_go_version() {
+        for component in Component::value_variants() {
+            assert!(component.version().starts_with('v'), "{component}: {:?}", component.version());
+            assert!(component.go_version().starts_with("1."), "{component}");
+            assert_eq!(component.to_possible_value().unwrap().get_name(), component.name());
+        }
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_requirement_and_not_from_the_tool_line() {
+        let go_mod =
+            "tool example.org/a\n\nrequire (\n\texample.org/a/b v9.9.9\n\texample.org/a v1.2.3 // indirect\n)\n";
+        assert_eq!(required_version(go_mod, "example.org/a"), Some("v1.2.3"));
+        assert_eq!(required_version("require example.org/a v1.0.0", "example.org/a"), Some("v1.0.0"));
+        assert_eq!(required_version(go_mod, "example.org/c"), None);
+    }
+
+    #[test]
+    fn kubernetes_is_told_its_version() {
+        let flags = Component::KubeApiserver.linker_flags();
+        assert!(flags.starts_with("-s -w -X k8s.io/component-base/version.gitVersion=v1."), "{flags}");
+        assert!(flags.contains("version.gitMajor=1 "), "{flags}");
+    }
+
+    #[test]
+    fn programs_of_one_module_have_entries_of_their_own() {
+        assert_ne!(Component::KubeApiserver.digest(), Component::Kubectl.digest());
+    }
+}
