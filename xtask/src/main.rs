@@ -1,2 +1,58 @@
-//! Development commands.
-fn main() {}
+//! Development commands: `cargo xtask --help`.
+//!
+//! One file per command; each has `Args` for clap and `run`.
+
+mod bin;
+mod progress;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What went wrong, for a person at a terminal.
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Development commands of the Coder upgrade operator.
+///
+/// Prerequisites: Rust, Go and Linux. What else is needed (a Kubernetes control plane, helm) is built once, from pinned
+/// Go modules, and kept in the user's cache directory.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", version, propagate_version = false)]
+struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bin(bin::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Xtask::parse().command {
+        Command::Bin(args) => bin::run(args).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and what caused it, in one line; a cause that the text before quotes already is left out.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
