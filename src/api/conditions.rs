@@ -46,28 +46,29 @@ pub enum Reason {
     Suspended,
     /// An older `CoderUpgrade` in this namespace is for the same release.
     ReleaseClaimed,
-    /// A failure that time can cure; the next try is set.
-    Retrying,
     /// A step failed; status.failure says why.
     Failed,
     /// Nothing is to be done.
     Idle,
-    /// The object is being deleted; a running change is finished first.
-    Deleting,
+}
+
+/// What is said of one condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// Which condition.
+    pub type_: ConditionType,
+    /// Whether it holds; `None` where that is not known yet.
+    pub holds: Option<bool>,
+    /// Why, in a CamelCase word: a [`Reason`] or a [`super::FailureClass`].
+    pub reason: &'static str,
+    /// Why, in a sentence.
+    pub message: String,
 }
 
 /// Puts a condition into the list. `lastTransitionTime` moves only when the status does.
-pub fn set_condition(
-    conditions: &mut Vec<Condition>,
-    type_: ConditionType,
-    status: bool,
-    reason: &str,
-    message: &str,
-    generation: i64,
-    now: &Time,
-) {
-    let type_ = type_.to_string();
-    let status = if status { "True" } else { "False" };
+pub fn set_condition(conditions: &mut Vec<Condition>, statement: Statement, generation: i64, now: &Time) {
+    let type_ = statement.type_.to_string();
+    let status = statement.holds.map_or("Unknown", |holds| if holds { "True" } else { "False" });
     let previous = conditions.iter().position(|c| c.type_ == type_);
     let since = previous
         .map(|i| &conditions[i])
@@ -76,8 +77,8 @@ pub fn set_condition(
     let condition = Condition {
         type_,
         status: status.into(),
-        reason: reason.into(),
-        message: message.into(),
+        reason: statement.reason.into(),
+        message: statement.message,
         observed_generation: Some(generation),
         last_transition_time: since,
     };
@@ -98,11 +99,13 @@ mod tests {
     #[test]
     fn transition_time_moves_only_with_the_status() {
         let (early, late) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
+        let ready =
+            |holds, reason| Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message: String::new() };
         let mut conditions = Vec::new();
-        set_condition(&mut conditions, ConditionType::Ready, false, "Planning", "", 1, &early);
-        set_condition(&mut conditions, ConditionType::Ready, false, "Upgrading", "", 1, &late);
+        set_condition(&mut conditions, ready(false, "Planning"), 1, &early);
+        set_condition(&mut conditions, ready(false, "Upgrading"), 1, &late);
         assert_eq!((conditions[0].reason.as_str(), &conditions[0].last_transition_time), ("Upgrading", &early));
-        set_condition(&mut conditions, ConditionType::Ready, true, "Verified", "", 1, &late);
+        set_condition(&mut conditions, ready(true, "Verified"), 1, &late);
         assert_eq!((conditions.len(), &conditions[0].last_transition_time), (1, &late));
     }
 }

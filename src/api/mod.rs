@@ -11,7 +11,7 @@ mod status;
 mod step;
 
 pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
-pub use conditions::{ConditionType, Reason, set_condition};
+pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;
 pub use names::{API_GROUP, FINALIZER, annotation, label};
 pub use spec::{CoderUpgrade, CoderUpgradeSpec, HelmSettings, JobSettings, RetrySettings, VerifySettings};

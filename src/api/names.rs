@@ -22,6 +22,8 @@ pub mod label {
     pub const UPGRADE_UID: &str = "coderupgrade.dev/upgrade-uid";
     /// The step that a Job performs, in lower case.
     pub const STEP: &str = "coderupgrade.dev/step";
+    /// Number of the attempt that a Job belongs to.
+    pub const ATTEMPT: &str = "coderupgrade.dev/attempt";
     /// Id of the plan; also a label of the Helm release record that the plan's upgrade made.
     pub const PLAN: &str = "coderupgrade.dev/plan";
 }

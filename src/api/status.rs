@@ -44,6 +44,10 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
 
+    /// How often in a row it was tried again for this request.
+    #[serde(default)]
+    pub retries: i32,
+
     /// Timeline of this attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

@@ -1,0 +1,168 @@
+//! An attempt: when one begins, which step comes next, which Job is missing.
+
+use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome};
+use crate::{
+    api::{Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
+    core::job::{JobRequest, job_name},
+};
+
+/// Longest timeline. Only a step that is tried again and again comes near it.
+const STEPS_KEPT: usize = 12;
+
+/// Brings the attempt as far as the facts allow.
+pub(super) fn advance(draft: &mut Draft) {
+    follow::running_step(draft);
+    if draft.changing() {
+        return; // A changed spec takes effect after the running step, never in its middle.
+    }
+    if asked_anew(draft) {
+        draft.status.retries = 0;
+        draft.status.failure = None;
+        begin(draft);
+    } else if due(draft) {
+        again(draft);
+    } else if planned(draft) && !held_back(draft) {
+        begin_step(draft, StepName::Upgrade, 1);
+    }
+    if !draft.changing() {
+        draft.status.observed_generation = draft.observed.generation();
+    }
+}
+
+/// Whether what is asked for is not what the attempt was begun for.
+fn asked_anew(draft: &Draft) -> bool {
+    let edited = draft.status.observed_generation != draft.observed.generation();
+    draft.status.request != draft.observed.request() || (draft.status.phase == Phase::Failed && edited)
+}
+
+/// Begins a new attempt with a plan, unless something holds it back.
+fn begin(draft: &mut Draft) {
+    if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
+        running.state = StepState::Superseded;
+        running.finished = Some(draft.observed.time());
+        "The spec was changed.".clone_into(&mut running.message);
+    }
+    if held_back(draft) {
+        draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
+        return;
+    }
+    let spec = &draft.observed.upgrade.spec;
+    let status = &mut draft.status;
+    status.request = draft.observed.request();
+    status.attempt = status.attempt.saturating_add(1);
+    status.target = spec.version.as_deref().map(|version| Target { version: bare(version), app_version: None });
+    status.plan = None;
+    status.steps.clear();
+    begin_step(draft, StepName::Plan, 1);
+}
+
+/// Does the failed or interrupted step again: a plan as a new attempt, because the world may have changed meanwhile.
+fn again(draft: &mut Draft) {
+    let Some(last) = draft.status.steps.last().cloned() else { return };
+    let void = outcome::plan_is_void(&draft.status);
+    if let Some(failure) = &mut draft.status.failure {
+        failure.retry_at = None; // The rest stays for people to read until the next try has ended.
+    }
+    if last.name == StepName::Plan || void {
+        begin(draft);
+    } else if !held_back(draft) {
+        begin_step(draft, last.name, last.try_number.saturating_add(1));
+    }
+}
+
+/// Whether the time of the next try has come; otherwise sees to it that somebody looks again then.
+fn due(draft: &mut Draft) -> bool {
+    let Some(at) = draft.status.failure.as_ref().and_then(|failure| failure.retry_at.clone()) else { return false };
+    let due = at.0 <= draft.observed.now;
+    if !due {
+        draft.wake_at(at.0);
+    }
+    due
+}
+
+/// Whether the plan is made and waits to be carried out.
+fn planned(draft: &Draft) -> bool {
+    let status = &draft.status;
+    let made = status.steps.last().is_some_and(|step| step.name == StepName::Plan && step.state == StepState::Succeeded);
+    made && !concluded(status) && status.plan.as_ref().is_some_and(|plan| plan.action != PlannedAction::Nothing)
+}
+
+/// The gates: what keeps a change from beginning. Says so in phase and message.
+fn held_back(draft: &mut Draft) -> bool {
+    if let Some(other) = &draft.observed.claimed_by {
+        let release = &draft.observed.upgrade.spec.release;
+        let message = format!("CoderUpgrade {other} is for release {release} already. Delete one of the two.");
+        if draft.status.message != message {
+            let reason = Reason::ReleaseClaimed.into();
+            draft.events.push(Event { warning: true, reason, action: "Plan", message: message.clone() });
+        }
+        draft.status.phase = Phase::Pending;
+        draft.status.message = message;
+    } else if draft.observed.upgrade.spec.suspend {
+        if draft.status.phase != Phase::Suspended {
+            draft.event(Reason::Suspended.into(), "Suspend", "Nothing new is begun while spec.suspend is true.");
+        }
+        draft.status.phase = Phase::Suspended;
+        "Nothing new is begun while spec.suspend is true.".clone_into(&mut draft.status.message);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Puts the intent on record.
+fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
+    let observed = draft.observed;
+    let status = &mut draft.status;
+    let plan = status.plan.as_ref().map(|plan| plan.id.as_str()).unwrap_or_default();
+    let job_name = job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan);
+    let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
+    let (phase, reason, message) = match name {
+        StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
+        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {target}.")),
+    };
+    status.phase = phase;
+    status.message.clone_from(&message);
+    if status.steps.len() >= STEPS_KEPT {
+        status.steps.remove(1); // The plan stays at the head; what goes is the oldest of many tries.
+    }
+    status.steps.push(Step {
+        name,
+        state: StepState::Running,
+        try_number,
+        job_name,
+        started: observed.time(),
+        finished: None,
+        message: String::new(),
+    });
+    draft.event(reason.into(), "CreateJob", message);
+}
+
+/// The Job of the running step, if it is to be created.
+pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
+    let step = draft.status.steps.last().filter(|step| step.state == StepState::Running)?;
+    if job_of_last_step(draft).is_some() {
+        return None;
+    }
+    let plan = draft.status.plan.as_ref().filter(|_| step.name == StepName::Upgrade);
+    Some(Action::CreateJob(JobRequest {
+        name: step.job_name.clone(),
+        step: step.name,
+        attempt: draft.status.attempt,
+        plan_secret: plan.map(|plan| plan.secret_name.clone()),
+        plan_id: plan.map(|plan| plan.id.clone()),
+    }))
+}
+
+/// A Job of ours that belongs to an attempt too old to be kept.
+pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
+    let oldest_kept = draft.status.attempt.saturating_sub(draft.observed.upgrade.spec.history_limit);
+    let ours = |owner: &Option<String>| owner.as_deref() == Some(draft.observed.uid());
+    let job = draft.observed.jobs.iter().find(|job| job.attempt <= oldest_kept && ours(&job.owner_uid))?;
+    Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
+}
+
+/// The version without a leading v.
+fn bare(version: &str) -> String {
+    version.strip_prefix('v').unwrap_or(version).to_owned()
+}

@@ -1,0 +1,137 @@
+//! From facts to one decision.
+//!
+//! A pass goes: observe → [`decide`] → at most one write. A decision holds the status that the facts lead to and at most
+//! one action. **The status is written first**; the action is performed by the next pass, when the stored status says so
+//! already. So the intent is always on record before the deed, and a crash between the two loses nothing.
+//!
+//! ```text
+//! (no attempt) ── begin ──> Plan Running ─┬─ Planned ──> nothing to do ──────────────> Succeeded
+//!       ^                                 │          └─> [gates] ──> Upgrade Running ─┬─ Upgraded ──> Succeeded
+//!       │ spec changed, request renewed,  │                                           │
+//!       └─ or the retry is due ───────────┴── Failed, retryable <─────────────────────┤
+//!                                         └── Failed, final ──> Failed (Stalled) <────┘
+//! ```
+
+mod attempt;
+mod follow;
+mod outcome;
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::{
+    job::{JobRequest, JobState},
+    observed::Observed,
+    summary,
+};
+use crate::api::{CoderUpgradeStatus, Phase, StepName, StepState};
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The status that the facts lead to. If it differs from the stored one, it is written and nothing else is done.
+    pub status: CoderUpgradeStatus,
+    /// What to tell people once the status is written.
+    pub events: Vec<Event>,
+    /// The deed, once the status is written.
+    pub action: Option<Action>,
+    /// When to look again, if nothing happens before.
+    pub wake: Option<Duration>,
+}
+
+/// A change in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Hold the object until the change is over.
+    AddFinalizer,
+    /// Let the object go.
+    RemoveFinalizer,
+    /// Start the Job of a step.
+    CreateJob(JobRequest),
+    /// Remove a Job of an old attempt.
+    DeleteJob {
+        /// Name of the Job.
+        name: String,
+        /// Its UID: a namesake stays.
+        uid: String,
+    },
+}
+
+/// A message for the object's event list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// CamelCase word.
+    pub reason: &'static str,
+    /// What was done.
+    pub action: &'static str,
+    /// Sentence.
+    pub message: String,
+}
+
+/// The status while a decision is made.
+struct Draft<'a> {
+    observed: &'a Observed,
+    status: CoderUpgradeStatus,
+    events: Vec<Event>,
+    wake: Option<Duration>,
+}
+
+impl Draft<'_> {
+    fn event(&mut self, reason: &'static str, action: &'static str, message: impl Into<String>) {
+        self.events.push(Event { warning: false, reason, action, message: message.into() });
+    }
+
+    /// Whether a Job that may change the release shall run or runs.
+    fn changing(&self) -> bool {
+        self.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade && step.state == StepState::Running)
+    }
+
+    fn wake_at(&mut self, at: jiff::Timestamp) {
+        let left = at.duration_since(self.observed.now).max(SignedDuration::ZERO);
+        self.wake = Some(left.unsigned_abs());
+    }
+}
+
+/// Decides what is to be done. Pure: the same facts lead to the same decision.
+#[must_use]
+pub fn decide(observed: &Observed) -> Decision {
+    let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
+    if observed.deleting() {
+        follow::running_step(&mut draft);
+    } else {
+        attempt::advance(&mut draft);
+        summary::summarize(observed, &mut draft.status);
+    }
+    let action = action(&draft);
+    Decision { status: draft.status, events: draft.events, action, wake: draft.wake }
+}
+
+/// The deed that the status asks for and that is not done yet.
+fn action(draft: &Draft) -> Option<Action> {
+    let observed = draft.observed;
+    let hold = draft.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade) && !concluded(&draft.status);
+    if observed.deleting() {
+        let working = draft.changing() && job_of_last_step(draft).is_some_and(|state| *state == JobState::Active);
+        return (observed.held() && !working).then_some(Action::RemoveFinalizer);
+    }
+    if hold != observed.held() {
+        return Some(if hold { Action::AddFinalizer } else { Action::RemoveFinalizer });
+    }
+    attempt::missing_job(draft).or_else(|| attempt::outdated_job(draft))
+}
+
+fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobState> {
+    let step = draft.status.steps.last()?;
+    draft.observed.job(&step.job_name).map(|job| &job.state)
+}
+
+/// Whether the attempt has come to an end.
+fn concluded(status: &CoderUpgradeStatus) -> bool {
+    matches!(status.phase, Phase::Succeeded | Phase::Failed)
+}
+
+#[cfg(test)]
+mod tests;

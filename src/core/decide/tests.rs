@@ -1,0 +1,454 @@
+//! Stories of whole attempts, played without a cluster: the decisions are carried out on plain data.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    api::{
+        CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Installed, PlanSummary, PlannedAction,
+        ProductLine, Target,
+    },
+    core::{
+        job::JobFacts,
+        report::{Outcome, Planned, Problem, Report, Upgraded},
+    },
+};
+
+/// A cluster of one object and its Jobs.
+#[derive(Clone)]
+struct World {
+    observed: Observed,
+    events: Vec<&'static str>,
+    created: Vec<JobRequest>,
+}
+
+impl World {
+    fn new(version: &str) -> Self {
+        let mut upgrade =
+            CoderUpgrade::new("coder", CoderUpgradeSpec { version: Some(version.into()), ..Default::default() });
+        upgrade.metadata.uid = Some("uid".into());
+        upgrade.metadata.generation = Some(1);
+        let observed = Observed {
+            now: Timestamp::from_second(1_750_000_000).unwrap(),
+            upgrade,
+            jobs: Vec::new(),
+            claimed_by: None,
+            retry_delay: Duration::from_secs(10),
+        };
+        Self { observed, events: Vec::new(), created: Vec::new() }
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut CoderUpgradeSpec)) {
+        change(&mut self.observed.upgrade.spec);
+        *self.observed.upgrade.metadata.generation.as_mut().unwrap() += 1;
+    }
+
+    /// One pass: the status or the deed. Returns whether anything was done.
+    fn pass(&mut self) -> bool {
+        let decision = decide(&self.observed);
+        if self.observed.upgrade.status.as_ref() != Some(&decision.status) {
+            self.observed.upgrade.status = Some(decision.status);
+            self.events.extend(decision.events.iter().map(|event| event.reason));
+            return true;
+        }
+        let finalizers = self.observed.upgrade.finalizers_mut();
+        match decision.action {
+            None => return false,
+            Some(Action::AddFinalizer) => finalizers.push(FINALIZER.into()),
+            Some(Action::RemoveFinalizer) => finalizers.clear(),
+            Some(Action::DeleteJob { name, .. }) => self.observed.jobs.retain(|job| job.name != name),
+            Some(Action::CreateJob(request)) => {
+                self.observed.jobs.push(JobFacts {
+                    name: request.name.clone(),
+                    uid: format!("job-{}", self.created.len()),
+                    owner_uid: Some("uid".into()),
+                    attempt: request.attempt,
+                    state: JobState::Active,
+                    report: Report::default(),
+                });
+                self.created.push(request);
+            }
+        }
+        true
+    }
+
+    fn settle(&mut self) -> &mut Self {
+        for _ in 0..20 {
+            if !self.pass() {
+                return self;
+            }
+        }
+        panic!("does not come to rest: {:?}", self.status());
+    }
+
+    fn status(&self) -> CoderUpgradeStatus {
+        self.observed.status()
+    }
+
+    fn running_job(&mut self) -> Option<&mut JobFacts> {
+        let name = self.status().steps.last().filter(|step| step.state == StepState::Running)?.job_name.clone();
+        self.observed.jobs.iter_mut().find(|job| job.name == name)
+    }
+
+    fn report(&mut self, outcome: Outcome) -> &mut Self {
+        self.running_job().expect("a running Job").report.outcome = Some(outcome);
+        self.settle()
+    }
+
+    fn kill(&mut self) -> &mut Self {
+        self.running_job().expect("a running Job").state = JobState::Ended("BackoffLimitExceeded".into());
+        self.settle()
+    }
+
+    fn wait(&mut self, seconds: i64) -> &mut Self {
+        self.observed.now += jiff::SignedDuration::from_secs(seconds);
+        self.settle()
+    }
+
+    fn condition(&self, type_: ConditionType) -> (String, String) {
+        let conditions = self.status().conditions;
+        let condition = conditions.iter().find(|c| c.type_ == type_.to_string()).expect("every condition is set");
+        (condition.status.clone(), condition.reason.clone())
+    }
+
+    fn ready(&self) -> (String, String) {
+        self.condition(ConditionType::Ready)
+    }
+
+    fn steps(&self) -> Vec<(StepName, StepState)> {
+        self.status().steps.iter().map(|step| (step.name, step.state)).collect()
+    }
+}
+
+fn installed(version: &str, revision: i32) -> Installed {
+    let app_version = Some(version.to_owned());
+    Installed { version: version.into(), app_version, revision, status: "deployed".into(), line: ProductLine::V2 }
+}
+
+fn planned(action: PlannedAction, to: &str) -> Outcome {
+    Outcome::Planned(Planned {
+        plan: PlanSummary {
+            id: format!("plan-{to}"),
+            action,
+            from: Some("2.30.0".into()),
+            to: to.into(),
+            chart_digest: "0".into(),
+            secret_name: format!("coder-plan-{to}"),
+        },
+        current: Some(installed("2.30.0", 1)),
+        target: Target { version: to.into(), app_version: None },
+        claims: Vec::new(),
+        exposures: Vec::new(),
+    })
+}
+
+fn upgraded(to: &str) -> Outcome {
+    let current = installed(to, 2);
+    Outcome::Upgraded(Upgraded { current, verified: "1 pod answers".into(), claims: Vec::new(), exposures: Vec::new() })
+}
+
+fn problem(class: FailureClass, changed: bool) -> Outcome {
+    let message = "the text of helm".into();
+    Outcome::Failed(Problem { class, object: None, field: None, message, excerpt: None, changed, current: None })
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.into(), reason.into())
+}
+
+/// A world whose upgrade Job runs.
+fn upgrading() -> World {
+    let mut world = World::new("2.31.7");
+    world.settle().report(planned(PlannedAction::Upgrade, "2.31.7"));
+    world
+}
+
+#[test]
+fn an_upgrade_goes_from_plan_to_ready() {
+    let mut world = upgrading();
+    assert_eq!(world.status().phase, Phase::Upgrading);
+    assert!(world.observed.held());
+    world.report(upgraded("2.31.7"));
+    assert_eq!(world.ready(), pair("True", "Verified"));
+    assert_eq!(world.condition(ConditionType::DataKept), pair("True", "SameVolumes"));
+    assert_eq!(world.status().history.len(), 1);
+    assert_eq!(world.events, ["Planning", "PlanMade", "Upgrading", "Verified"]);
+    assert!(!world.observed.held(), "the finalizer goes with the change");
+}
+
+#[test]
+fn the_intent_is_on_record_before_the_deed() {
+    let mut world = World::new("2.31.7");
+    assert!(world.pass());
+    assert!(world.created.is_empty());
+    let recorded = world.status().steps[0].job_name.clone();
+    assert!(world.pass());
+    assert_eq!(world.created[0].name, recorded);
+}
+
+#[test]
+fn at_the_version_already_means_no_upgrade_job() {
+    let mut world = World::new("2.30.0");
+    world.settle().report(planned(PlannedAction::Nothing, "2.30.0"));
+    assert_eq!(world.ready(), pair("True", "UpToDate"));
+    assert_eq!(world.created.len(), 1, "only the plan");
+    assert!(world.status().history.is_empty());
+    world.edit(|spec| spec.history_limit = 3);
+    world.settle();
+    assert_eq!((world.created.len(), world.status().observed_generation), (1, 2), "the manner alone plans nothing");
+}
+
+#[test]
+fn a_changed_spec_plans_again() {
+    let mut world = upgrading();
+    world.report(upgraded("2.31.7"));
+    world.edit(|spec| spec.version = Some("2.32.0".into()));
+    world.settle();
+    assert_eq!(world.steps(), [(StepName::Plan, StepState::Running)]);
+    assert_eq!(world.ready(), pair("False", "Planning"));
+    assert_eq!(world.status().attempt, 2);
+}
+
+#[test]
+fn a_spec_changed_during_the_upgrade_waits_for_its_end() {
+    let mut world = upgrading();
+    world.edit(|spec| spec.version = Some("2.32.0".into()));
+    world.settle();
+    assert_eq!((world.created.len(), world.status().observed_generation), (2, 1));
+    world.report(upgraded("2.31.7"));
+    assert_eq!(world.status().history[0].to.as_deref(), Some("2.31.7"));
+    assert_eq!(world.steps(), [(StepName::Plan, StepState::Running)]);
+    assert_eq!(world.status().target.unwrap().version, "2.32.0");
+}
+
+#[test]
+fn a_spec_changed_during_the_plan_begins_anew() {
+    let mut world = World::new("2.31.7");
+    world.settle().edit(|spec| spec.version = Some("2.32.0".into()));
+    world.settle();
+    assert_eq!((world.created.len(), world.status().attempt), (2, 2));
+}
+
+#[test]
+fn suspended_begins_nothing_and_goes_on_later() {
+    let mut world = World::new("2.31.7");
+    world.edit(|spec| spec.suspend = true);
+    world.settle();
+    assert_eq!((world.created.len(), world.ready()), (0, pair("False", "Suspended")));
+    world.edit(|spec| spec.suspend = false);
+    world.settle().edit(|spec| spec.suspend = true);
+    world.settle().report(planned(PlannedAction::Upgrade, "2.31.7"));
+    assert_eq!((world.created.len(), world.status().phase), (1, Phase::Suspended), "the plan is made and waits");
+    world.edit(|spec| spec.suspend = false);
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Upgrading);
+}
+
+#[test]
+fn suspended_after_a_failure_starts_over_when_resumed() {
+    let mut world = upgrading();
+    world.report(problem(FailureClass::HelmFailed, true));
+    world.edit(|spec| spec.suspend = true);
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Suspended);
+    world.edit(|spec| spec.suspend = false);
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Planning);
+}
+
+#[test]
+fn a_failure_that_needs_a_person_stalls_and_a_request_starts_over() {
+    let mut world = upgrading();
+    world.report(problem(FailureClass::HelmFailed, true));
+    assert_eq!(world.ready(), pair("False", "HelmFailed"));
+    assert_eq!(world.condition(ConditionType::Stalled), pair("True", "HelmFailed"));
+    assert_eq!(world.condition(ConditionType::Upgraded), pair("False", "HelmFailed"));
+    assert!(!world.observed.held());
+    world.wait(100_000);
+    assert_eq!(world.created.len(), 2, "it never tries again by itself");
+    world.observed.upgrade.annotations_mut().insert(crate::api::annotation::REQUESTED_AT.into(), "now".into());
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Planning);
+}
+
+#[test]
+fn a_plan_that_time_can_cure_is_tried_again_with_growing_delays() {
+    let mut world = World::new("2.31.7");
+    world.settle().report(problem(FailureClass::RepositoryUnreachable, false));
+    assert_eq!(world.ready(), pair("False", "RepositoryUnreachable"));
+    assert_eq!(world.condition(ConditionType::Reconciling), pair("True", "RepositoryUnreachable"));
+    assert_eq!(decide(&world.observed).wake, Some(Duration::from_secs(10)));
+    world.wait(9);
+    assert_eq!(world.created.len(), 1);
+    world.wait(1).report(problem(FailureClass::RepositoryUnreachable, false));
+    assert_eq!((world.created.len(), decide(&world.observed).wake), (2, Some(Duration::from_secs(20))));
+    world.wait(20).report(planned(PlannedAction::Upgrade, "2.31.7"));
+    assert_eq!((world.status().phase, world.status().failure), (Phase::Upgrading, None));
+}
+
+#[test]
+fn a_killed_runner_is_followed_by_the_same_step() {
+    let mut world = upgrading();
+    world.kill();
+    assert_eq!(world.created.len(), 3);
+    assert_ne!(world.created[1].name, world.created[2].name);
+    assert_eq!(world.created[1].plan_secret, world.created[2].plan_secret);
+    world.report(upgraded("2.31.7"));
+    assert_eq!(world.ready(), pair("True", "Verified"));
+}
+
+#[test]
+fn a_runner_that_is_always_killed_ends_stalled() {
+    let mut world = upgrading();
+    for _ in 0..4 {
+        world.kill().wait(1000);
+    }
+    assert_eq!(world.condition(ConditionType::Stalled), pair("True", "RetriesExhausted"));
+    assert_eq!(world.created.len(), 1 + 1 + 3);
+}
+
+#[test]
+fn a_plan_that_no_longer_fits_is_made_again() {
+    let mut world = upgrading();
+    world.report(problem(FailureClass::PlanOutdated, false));
+    assert_eq!(world.steps(), [(StepName::Plan, StepState::Running)]);
+}
+
+#[test]
+fn deleted_while_upgrading_it_stays_until_the_job_has_ended() {
+    let mut world = upgrading();
+    world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time());
+    world.settle();
+    assert!(world.observed.held());
+    world.report(upgraded("2.31.7"));
+    assert!(!world.observed.held());
+}
+
+#[test]
+fn a_claimed_release_is_refused_by_name() {
+    let mut world = World::new("2.31.7");
+    world.observed.claimed_by = Some("first".into());
+    world.settle();
+    assert_eq!((world.created.len(), world.condition(ConditionType::Stalled)), (0, pair("True", "ReleaseClaimed")));
+    assert!(world.status().message.contains("first"));
+    world.observed.claimed_by = None;
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Planning);
+}
+
+#[test]
+fn a_job_of_somebody_else_is_never_trusted() {
+    let mut world = World::new("2.31.7");
+    world.settle();
+    let job = world.running_job().unwrap();
+    job.owner_uid = Some("other".into());
+    job.report.outcome = Some(planned(PlannedAction::Upgrade, "2.31.7"));
+    world.settle();
+    assert_eq!(world.ready(), pair("False", "Unknown"));
+    assert_eq!(world.created.len(), 1);
+}
+
+#[test]
+fn old_jobs_are_pruned() {
+    let mut world = World::new("2.31.0");
+    world.observed.upgrade.spec.history_limit = 2;
+    for patch in 1..6 {
+        world.settle().report(planned(PlannedAction::Nothing, "2.30.0"));
+        world.edit(|spec| spec.version = Some(format!("2.31.{patch}")));
+    }
+    world.settle();
+    assert_eq!((world.status().attempt, world.observed.jobs.len()), (6, 2));
+}
+
+/// What may happen around the controller.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    Succeed,
+    Fail(FailureClass),
+    Kill,
+    Edit(u8),
+    Suspend(bool),
+    DeleteJob,
+    Wait(u16),
+    Claim(bool),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let classes = [
+        FailureClass::RepositoryUnreachable,
+        FailureClass::HelmFailed,
+        FailureClass::PlanOutdated,
+        FailureClass::Interrupted,
+        FailureClass::ReleaseLocked,
+    ];
+    prop_oneof![
+        3 => Just(Happening::Succeed),
+        2 => prop::sample::select(classes.to_vec()).prop_map(Happening::Fail),
+        2 => Just(Happening::Kill),
+        1 => (0u8..3).prop_map(Happening::Edit),
+        1 => any::<bool>().prop_map(Happening::Suspend),
+        1 => Just(Happening::DeleteJob),
+        2 => any::<u16>().prop_map(Happening::Wait),
+        1 => any::<bool>().prop_map(Happening::Claim),
+    ]
+}
+
+fn happen(world: &mut World, happening: Happening) {
+    let step = world.status().steps.last().map(|step| step.name);
+    let target = world.status().target.map_or_else(|| "2.31.7".into(), |target| target.version);
+    match happening {
+        Happening::Edit(patch) => world.edit(|spec| spec.version = Some(format!("2.31.{patch}"))),
+        Happening::Suspend(suspend) => world.edit(|spec| spec.suspend = suspend),
+        Happening::Wait(seconds) => world.observed.now += jiff::SignedDuration::from_secs(seconds.into()),
+        Happening::Claim(claimed) => world.observed.claimed_by = claimed.then(|| "other".into()),
+        Happening::DeleteJob => {
+            if let Some(name) = world.running_job().map(|job| job.name.clone()) {
+                world.observed.jobs.retain(|job| job.name != name);
+            }
+        }
+        Happening::Succeed | Happening::Fail(_) | Happening::Kill => {
+            let Some(job) = world.running_job() else { return };
+            match (happening, step) {
+                (Happening::Kill, _) => job.state = JobState::Ended("gone".into()),
+                (Happening::Fail(class), _) => job.report.outcome = Some(problem(class, true)),
+                (_, Some(StepName::Plan)) => job.report.outcome = Some(planned(PlannedAction::Upgrade, &target)),
+                _ => job.report.outcome = Some(upgraded(&target)),
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_it_comes_to_rest_and_ends_ready_once_all_goes_well(
+        happenings in prop::collection::vec((happening(), 0usize..4), 0..40)
+    ) {
+        let mut world = World::new("2.31.7");
+        for (next, passes) in happenings {
+            happen(&mut world, next);
+            for _ in 0..passes {
+                world.pass();
+            }
+            let working = world.observed.jobs.iter().filter(|job| job.name.contains("-upgrade-"))
+                .filter(|job| job.state == JobState::Active && job.report.outcome.is_none()).count();
+            prop_assert!(working <= 1, "two upgrade Jobs at once: {:?}", world.created);
+            prop_assert!(working == 0 || world.observed.held(), "a change under way is held");
+        }
+
+
+        happen(&mut world, Happening::Claim(false));
+        world.edit(|spec| { spec.suspend = false; spec.version = Some("2.40.0".into()); });
+        for _ in 0..8 {
+            world.wait(1000);
+            happen(&mut world, Happening::Succeed);
+        }
+        prop_assert_eq!(world.settle().ready(), pair("True", "Verified"));
+        prop_assert_eq!(world.status().current.unwrap().version, "2.40.0");
+        prop_assert!(!world.observed.held());
+        prop_assert!(!world.pass(), "nothing is done for an unchanged object");
+    }
+}

@@ -1,0 +1,75 @@
+//! Everything that a decision may see.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{job::JobFacts, request};
+use crate::api::{CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
+
+/// The facts of one pass.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The present time.
+    pub now: Timestamp,
+    /// The object.
+    pub upgrade: CoderUpgrade,
+    /// The Jobs that carry the object's UID in a label.
+    pub jobs: Vec<JobFacts>,
+    /// Another `CoderUpgrade` that had the release first.
+    pub claimed_by: Option<String>,
+    /// Delay before the first retry; it doubles from there.
+    pub retry_delay: Duration,
+}
+
+impl Observed {
+    /// The status as stored; the default for an object that nobody has looked at.
+    #[must_use]
+    pub fn status(&self) -> CoderUpgradeStatus {
+        self.upgrade.status.clone().unwrap_or_else(|| CoderUpgradeStatus { observed_generation: -1, ..Default::default() })
+    }
+
+    /// UID of the object.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.upgrade.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Generation of the spec.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.upgrade.metadata.generation.unwrap_or_default()
+    }
+
+    /// Whether somebody has deleted the object.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.upgrade.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether the finalizer is set.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.upgrade.metadata.finalizers.as_deref().unwrap_or_default().iter().any(|f| f == FINALIZER)
+    }
+
+    /// Digest of what is asked for: the spec as far as it decides the outcome, and the request annotation.
+    #[must_use]
+    pub fn request(&self) -> String {
+        let annotations = self.upgrade.metadata.annotations.as_ref();
+        request::digest(&self.upgrade.spec, annotations.and_then(|a| a.get(annotation::REQUESTED_AT)).map(String::as_str))
+    }
+
+    /// The present time as Kubernetes writes it: in whole seconds.
+    #[must_use]
+    pub fn time(&self) -> Time {
+        Time(Timestamp::from_second(self.now.as_second()).unwrap_or(self.now))
+    }
+
+    /// The Job of that name.
+    #[must_use]
+    pub fn job(&self, name: &str) -> Option<&JobFacts> {
+        self.jobs.iter().find(|job| job.name == name)
+    }
+}

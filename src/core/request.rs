@@ -1,0 +1,66 @@
+//! What is asked for, as a digest: a changed digest means a new attempt, an equal one means that nothing is to be done.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::api::CoderUpgradeSpec;
+
+/// Fields that say how to work, not what to reach: changing them alone plans nothing.
+const MANNER: [&str; 4] = ["suspend", "historyLimit", "job", "retry"];
+
+/// SHA-256 over the spec without its manner and over the request annotation, the first 16 hex digits.
+#[must_use]
+pub fn digest(spec: &CoderUpgradeSpec, requested_at: Option<&str>) -> String {
+    let mut spec = serde_json::to_value(spec).unwrap_or(Value::Null);
+    if let Value::Object(fields) = &mut spec {
+        fields.retain(|name, _| !MANNER.contains(&name.as_str()));
+    }
+    short_hash(&[&spec.to_string(), requested_at.unwrap_or_default()], 16)
+}
+
+/// The first `length` hex digits of a SHA-256 over the parts, each with its length, so that no two lists look alike.
+#[must_use]
+pub fn short_hash(parts: &[&str], length: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hex(&hash.finalize(), length)
+}
+
+/// The first `length` hex digits of some bytes.
+#[must_use]
+pub fn hex(bytes: &[u8], length: usize) -> String {
+    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(length);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(version: &str) -> CoderUpgradeSpec {
+        CoderUpgradeSpec { version: Some(version.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn the_version_and_the_request_count() {
+        let first = digest(&spec("2.31.7"), None);
+        assert_ne!(first, digest(&spec("2.31.8"), None));
+        assert_ne!(first, digest(&spec("2.31.7"), Some("now")));
+        assert_eq!(first, digest(&spec("2.31.7"), None));
+    }
+
+    #[test]
+    fn the_manner_does_not_count() {
+        let suspended = CoderUpgradeSpec { suspend: true, history_limit: 3, ..spec("2.31.7") };
+        assert_eq!(digest(&spec("2.31.7"), None), digest(&suspended, None));
+    }
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        assert_ne!(short_hash(&["ab", "c"], 10), short_hash(&["a", "bc"], 10));
+    }
+}

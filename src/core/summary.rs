@@ -1,0 +1,164 @@
+//! The conditions, derived from the rest of status.
+
+use super::observed::Observed;
+use crate::api::{
+    CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName, StepState, set_condition,
+};
+
+/// Longest message of a condition; Kubernetes allows 32768, people read far less.
+const MESSAGE_LIMIT: usize = 1024;
+
+/// Sets every condition anew from what status says.
+pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
+    let statements = [ready(observed, status), reconciling(observed, status), stalled(observed, status)]
+        .into_iter()
+        .chain([planned(status), upgraded(status), data_kept(status), verified(status)]);
+    let now = observed.time();
+    let generation = status.observed_generation;
+    let mut conditions = std::mem::take(&mut status.conditions);
+    for mut statement in statements.collect::<Vec<_>>() {
+        statement.message = shortened(&statement.message);
+        set_condition(&mut conditions, statement, generation, &now);
+    }
+    status.conditions = conditions;
+}
+
+fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
+    let asked = status.request == observed.request();
+    let holds = asked && status.phase == Phase::Succeeded;
+    let reason = if holds { success(status) } else { reason(observed, status) };
+    Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message: sentence(status) }
+}
+
+fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
+    let waiting = status.failure.as_ref().is_some_and(|failure| failure.retryable);
+    let holds = match status.phase {
+        Phase::Planning | Phase::Upgrading | Phase::Verifying => true,
+        Phase::Pending => waiting && observed.claimed_by.is_none(),
+        Phase::Suspended | Phase::Succeeded | Phase::Failed => false,
+    };
+    let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
+    let message = if holds { status.message.clone() } else { String::new() };
+    Statement { type_: ConditionType::Reconciling, holds: Some(holds), reason, message }
+}
+
+fn stalled(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
+    let claimed = observed.claimed_by.is_some() && status.phase == Phase::Pending;
+    let holds = status.phase == Phase::Failed || claimed;
+    let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
+    let message = if holds { sentence(status) } else { String::new() };
+    Statement { type_: ConditionType::Stalled, holds: Some(holds), reason, message }
+}
+
+fn planned(status: &CoderUpgradeStatus) -> Statement {
+    fact(status, ConditionType::Planned, StepName::Plan, Reason::PlanMade)
+}
+
+fn upgraded(status: &CoderUpgradeStatus) -> Statement {
+    let type_ = ConditionType::Upgraded;
+    if status.phase == Phase::Verifying {
+        return Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message: "helm has ended well.".into() };
+    }
+    match failed_class(status) {
+        // helm itself had ended well when these were found.
+        Some(FailureClass::VerificationFailed) if ran_helm(status) => {
+            Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message: "helm has ended well.".into() }
+        }
+        _ if nothing_to_do(status) => fact_from_plan(status, type_),
+        _ => fact(status, type_, StepName::Upgrade, Reason::UpgradeDone),
+    }
+}
+
+fn verified(status: &CoderUpgradeStatus) -> Statement {
+    let type_ = ConditionType::Verified;
+    if nothing_to_do(status) {
+        return fact_from_plan(status, type_);
+    }
+    let mut statement = fact(status, type_, StepName::Upgrade, Reason::Verified);
+    // Whatever else failed, nothing was verified then; only a failed verification makes it false.
+    if statement.holds == Some(false) && failed_class(status) != Some(FailureClass::VerificationFailed) {
+        statement.holds = None;
+    }
+    statement
+}
+
+fn data_kept(status: &CoderUpgradeStatus) -> Statement {
+    let type_ = ConditionType::DataKept;
+    if failed_class(status) == Some(FailureClass::DataMissing) {
+        let reason = FailureClass::DataMissing.into();
+        return Statement { type_, holds: Some(false), reason, message: sentence(status) };
+    }
+    if status.phase != Phase::Succeeded {
+        return Statement { type_, holds: None, reason: Reason::Pending.into(), message: String::new() };
+    }
+    let message = match status.persistent_volume_claims.as_slice() {
+        [] => "The release uses no PersistentVolumeClaim.".to_owned(),
+        claims => {
+            let names: Vec<_> = claims.iter().map(|claim| claim.name.as_str()).collect();
+            format!("Same UID and volume as before: {}.", names.join(", "))
+        }
+    };
+    Statement { type_, holds: Some(true), reason: Reason::SameVolumes.into(), message }
+}
+
+/// A fact that a step establishes.
+fn fact(status: &CoderUpgradeStatus, type_: ConditionType, step: StepName, done: Reason) -> Statement {
+    let last = status.steps.iter().rev().find(|s| s.name == step);
+    let (holds, reason, message) = match last.map(|step| (step.state, step.message.clone())) {
+        Some((StepState::Succeeded, message)) => (Some(true), done.into(), message),
+        Some((StepState::Failed, message)) => {
+            (Some(false), failed_class(status).map_or(Reason::Failed.into(), Into::into), message)
+        }
+        _ => (None, Reason::Pending.into(), String::new()),
+    };
+    Statement { type_, holds, reason, message }
+}
+
+fn fact_from_plan(status: &CoderUpgradeStatus, type_: ConditionType) -> Statement {
+    Statement { type_, holds: Some(true), reason: Reason::UpToDate.into(), message: status.message.clone() }
+}
+
+fn nothing_to_do(status: &CoderUpgradeStatus) -> bool {
+    status.phase == Phase::Succeeded && status.plan.as_ref().is_some_and(|plan| plan.action == PlannedAction::Nothing)
+}
+
+fn ran_helm(status: &CoderUpgradeStatus) -> bool {
+    status.failure.as_ref().is_some_and(|failure| failure.step == StepName::Upgrade)
+}
+
+fn failed_class(status: &CoderUpgradeStatus) -> Option<FailureClass> {
+    status.failure.as_ref().map(|failure| failure.class)
+}
+
+fn success(status: &CoderUpgradeStatus) -> &'static str {
+    if nothing_to_do(status) { Reason::UpToDate.into() } else { Reason::Verified.into() }
+}
+
+/// Why it is not ready.
+fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
+    match status.phase {
+        Phase::Planning => Reason::Planning.into(),
+        Phase::Upgrading => Reason::Upgrading.into(),
+        Phase::Verifying => Reason::Verifying.into(),
+        Phase::Suspended => Reason::Suspended.into(),
+        Phase::Pending if observed.claimed_by.is_some() => Reason::ReleaseClaimed.into(),
+        Phase::Pending | Phase::Failed | Phase::Succeeded => failed_class(status).map_or(Reason::Pending.into(), Into::into),
+    }
+}
+
+/// The message, and after a failure what to do about it.
+fn sentence(status: &CoderUpgradeStatus) -> String {
+    match &status.failure {
+        Some(failure) if matches!(status.phase, Phase::Failed | Phase::Pending) => {
+            format!("{} {}", status.message, failure.next_step)
+        }
+        _ => status.message.clone(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
