@@ -17,8 +17,6 @@ FROM rust:1.95-alpine AS operator
 RUN apk add --no-cache musl-dev
 WORKDIR /workspace
 COPY . .
-# The toolchain is the image's, whatever rust-toolchain.toml asks for on a developer's machine.
-ENV RUSTUP_TOOLCHAIN=1.95
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/workspace/target \
     cargo build --release --locked --package coder-upgrade-operator \
     && cp target/release/coder-upgrade-operator /coder-upgrade-operator
