@@ -9,6 +9,11 @@
 //!
 //! - [`api`]: the `CoderUpgrade` object, its conditions and reasons.
 //! - [`core`]: pure decisions.
+//! - [`build`]: the objects that the operator creates.
+//! - [`controller`]: observes, has it decided, carries it out.
 
 pub mod api;
+pub mod build;
+pub mod cli;
+pub mod controller;
 pub mod core;

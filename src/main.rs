@@ -1,2 +1,39 @@
-//! The binary.
-fn main() {}
+//! Reads the command line, sets up logging and hands over.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use coder_upgrade_operator::{
+    api,
+    cli::{Cli, Command},
+    controller,
+};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_lease_manager=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // Fails only if a provider is set already, which then serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli.command {
+        Command::Controller(args) => match controller::run(args).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Crd => match serde_saphyr::to_string(&api::crd()) {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("cannot write the definition as YAML: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

@@ -1,10 +1,18 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
+pub mod classify;
 pub mod decide;
+pub mod endpoint;
 pub mod job;
 pub mod observed;
 pub mod plan;
+pub mod progress;
+pub mod redact;
 pub mod report;
 pub mod request;
 pub mod retry;
 pub mod summary;
+pub mod values;
+pub mod verify;
+pub mod version;
+pub mod workload;

@@ -1,0 +1,237 @@
+//! The Job of a step.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{
+            Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
+            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    api::{CoderUpgrade, StepName, label},
+    core::job::JobRequest,
+};
+
+/// Where the runner keeps its scratch files; the root of its file system is read-only.
+const WORK_DIR: &str = "/work";
+/// Where the plan Secret is mounted.
+const PLAN_DIR: &str = "/plan";
+/// Time for helm to record a failure after SIGTERM. helm needs about a second; a rollback that has begun needs longer.
+const GRACE: i64 = 120;
+/// What a step may take beside the waits that the spec sets: fetching the chart, starting the pod, asking for answers.
+const MARGIN: Duration = Duration::from_secs(15 * 60);
+/// User of the image; nobody in most systems.
+const USER: i64 = 65532;
+
+/// What the controller gives to every Job that the spec does not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerDefaults {
+    /// Image with this program and helm.
+    pub image: String,
+}
+
+/// Builds the Job of a step.
+///
+/// - `backoffLimit: 0`: retries are the operator's, which looks at the outcome first. A pod that Kubernetes starts again
+///   by itself after a power cut would only meet the lock that the killed helm left.
+/// - The deadline stands on the pod: a Job's deadline deletes the pod, and with it the log and the exit code.
+/// - `podReplacementPolicy: Failed`: the Job has not ended while its pod may still be at work.
+#[must_use]
+pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Job {
+    let settings = &upgrade.spec.job;
+    let ours = labels(upgrade, request);
+    let pod_labels = settings.labels.clone().into_iter().chain(ours.clone()).collect();
+    let safe_to_evict = BTreeMap::from([("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned())]);
+    Job {
+        metadata: ObjectMeta {
+            name: Some(request.name.clone()),
+            namespace: upgrade.namespace(),
+            labels: Some(ours),
+            owner_references: owner(upgrade).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            backoff_limit: Some(0),
+            pod_replacement_policy: Some("Failed".into()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    annotations: Some(safe_to_evict),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(upgrade, request, defaults)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn owner(upgrade: &CoderUpgrade) -> Option<OwnerReference> {
+    let mut owner = upgrade.controller_owner_ref(&())?;
+    owner.block_owner_deletion = None; // It would need the right to set finalizers and holds nothing up that matters.
+    Some(owner)
+}
+
+fn labels(upgrade: &CoderUpgrade, request: &JobRequest) -> BTreeMap<String, String> {
+    let uid = upgrade.uid().unwrap_or_default();
+    let labels = [
+        ("app.kubernetes.io/name", "coder-upgrade-runner".to_owned()),
+        ("app.kubernetes.io/managed-by", "coder-upgrade-operator".to_owned()),
+        (label::UPGRADE, upgrade.name_any().chars().take(63).collect()),
+        (label::UPGRADE_UID, uid),
+        (label::STEP, request.step.to_string().to_lowercase()),
+        (label::ATTEMPT, request.attempt.to_string()),
+    ];
+    let plan = request.plan_id.iter().map(|id| (label::PLAN, id.clone()));
+    labels.into_iter().chain(plan).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> PodSpec {
+    let settings = &upgrade.spec.job;
+    let plan = request.plan_secret.as_ref().map(|secret| Volume {
+        name: "plan".into(),
+        secret: Some(SecretVolumeSource { secret_name: Some(secret.clone()), ..SecretVolumeSource::default() }),
+        ..Volume::default()
+    });
+    let work = Volume {
+        name: "work".into(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    };
+    PodSpec {
+        service_account_name: Some(settings.service_account_name.clone()),
+        restart_policy: Some("Never".into()),
+        active_deadline_seconds: Some(deadline(upgrade, request.step)),
+        termination_grace_period_seconds: Some(GRACE),
+        image_pull_secrets: (!settings.image_pull_secrets.is_empty()).then(|| settings.image_pull_secrets.clone()),
+        node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
+        tolerations: (!settings.tolerations.is_empty()).then(|| settings.tolerations.clone()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(upgrade, request, defaults)],
+        volumes: Some([work].into_iter().chain(plan).collect()),
+        ..PodSpec::default()
+    }
+}
+
+fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Container {
+    let settings = &upgrade.spec.job;
+    let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let plan = request.plan_secret.iter().map(|_| mount("plan", PLAN_DIR, true));
+    Container {
+        name: "runner".into(),
+        image: Some(settings.image.clone().unwrap_or_else(|| defaults.image.clone())),
+        args: Some(arguments(upgrade, request)),
+        env: Some(vec![EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() }]),
+        resources: settings.resources.clone(),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some([mount("work", WORK_DIR, false)].into_iter().chain(plan).collect()),
+        ..Container::default()
+    }
+}
+
+/// Names and times only: whoever may look at pods reads these.
+fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
+    let spec = &upgrade.spec;
+    let mut arguments = vec!["runner".to_owned(), request.step.to_string().to_lowercase()];
+    let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
+    flag("namespace", upgrade.namespace().unwrap_or_default());
+    flag("upgrade", upgrade.name_any());
+    flag("uid", upgrade.uid().unwrap_or_default());
+    flag("job", request.name.clone());
+    flag("work-dir", WORK_DIR.into());
+    flag("verify-timeout", seconds(&spec.verify.timeout));
+    match request.step {
+        StepName::Plan => flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string()),
+        StepName::Upgrade => {
+            flag("plan-dir", PLAN_DIR.into());
+            flag("helm-timeout", seconds(&spec.helm.timeout));
+            flag("soak", seconds(&spec.verify.soak));
+        }
+    }
+    arguments
+}
+
+fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
+    let spec = &upgrade.spec;
+    let length = |duration: &kube::core::Duration| Duration::from(*duration);
+    let waits = match step {
+        StepName::Plan => length(&spec.verify.timeout),
+        // helm's timeout holds for the upgrade and once more for a rollback after it.
+        StepName::Upgrade => length(&spec.helm.timeout) * 2 + length(&spec.verify.timeout) + length(&spec.verify.soak),
+    };
+    i64::try_from((waits + MARGIN).as_secs()).unwrap_or(i64::MAX)
+}
+
+fn seconds(duration: &kube::core::Duration) -> String {
+    format!("{}s", Duration::from(*duration).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::CoderUpgradeSpec;
+    use serde_json::json;
+
+    fn upgrade() -> CoderUpgrade {
+        let values = json!({"password": "planted-secret"}).as_object().cloned();
+        let mut upgrade = CoderUpgrade::new("coder", CoderUpgradeSpec { values, ..Default::default() });
+        upgrade.metadata.namespace = Some("coder".into());
+        upgrade.metadata.uid = Some("uid".into());
+        upgrade
+    }
+
+    fn built(step: StepName) -> Job {
+        let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
+        let request = JobRequest { name: "job".into(), step, attempt: 1, plan_secret: plan, plan_id: None };
+        job(&upgrade(), &request, &RunnerDefaults { image: "runner:1".into() })
+    }
+
+    #[test]
+    fn values_are_nowhere_in_a_job() {
+        for step in [StepName::Plan, StepName::Upgrade] {
+            assert!(!serde_json::to_string(&built(step)).unwrap().contains("planted"));
+        }
+    }
+
+    #[test]
+    fn only_the_upgrade_mounts_the_plan() {
+        let mounts = |step| {
+            let pod = built(step).spec.unwrap().template.spec.unwrap();
+            pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect::<Vec<_>>()
+        };
+        assert_eq!((mounts(StepName::Plan), mounts(StepName::Upgrade)), (vec![], vec!["coder-plan-1".to_owned()]));
+    }
+
+    #[test]
+    fn the_deadline_leaves_room_for_a_rollback_and_stands_on_the_pod() {
+        let spec = built(StepName::Upgrade).spec.unwrap();
+        assert_eq!(spec.active_deadline_seconds, None);
+        let deadline = spec.template.spec.unwrap().active_deadline_seconds.unwrap();
+        assert_eq!(deadline, 2 * 1800 + 600 + 30 + 900);
+    }
+}

@@ -1,0 +1,27 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::controller::ControllerArgs;
+
+
+/// Upgrades Coder on Kubernetes safely.
+///
+/// `kubectl apply` a CoderUpgrade that names a version; the controller takes the Helm release there in Jobs, verifies
+/// that every pod answers with that version on the same data, and says in status what it does and why.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The parts of the program.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch CoderUpgrades and start the Jobs that they need (runs in a Deployment, see deploy/)
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -
+    Crd,
+}

@@ -1,0 +1,66 @@
+//! What every pass needs.
+
+use std::{future::Future, time::Duration};
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Client,
+    runtime::{events::Recorder, reflector::Store},
+};
+
+use crate::{api::CoderUpgrade, build::RunnerDefaults};
+
+/// Longest time for one request: a connection that hangs must not hold a pass for ever.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Clients, caches and settings.
+pub struct Context {
+    /// Client with the rights of the controller's `ServiceAccount`.
+    pub client: Client,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Cache of the `CoderUpgrades`.
+    pub upgrades: Store<CoderUpgrade>,
+    /// Cache of the Jobs that carry our labels, without their pod templates.
+    pub jobs: Store<Job>,
+    /// What Jobs get that the spec does not set.
+    pub defaults: RunnerDefaults,
+    /// Delay before the first retry.
+    pub retry_delay: Duration,
+}
+
+/// Why a pass could not be finished. Every one of these passes: the object is looked at again after a delay.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or could not be reached.
+    #[error("cannot {what}: {source}")]
+    Api {
+        /// What was tried, with the object's name.
+        what: String,
+        /// What the API server or the connection said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("cannot {what}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was tried, with the object's name.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Whether our view was older than what is stored. The watch brings the newer one.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_not_found()))
+    }
+}
+
+/// Waits for a request, but not for ever.
+pub async fn bounded<T>(what: String, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(Error::Api { what, source: Box::new(source) }),
+        Err(_) => Err(Error::Timeout { what }),
+    }
+}

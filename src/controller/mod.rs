@@ -1,0 +1,14 @@
+//! The controller: observe → decide → at most one write, for each `CoderUpgrade` that something happened to.
+//!
+//! It keeps nothing in memory that it needs: its caches wake it and may tell that nothing is to be done. It knows
+//! neither helm nor Secrets.
+
+mod context;
+mod execute;
+mod health;
+mod leader;
+mod observe;
+mod reconcile;
+mod run;
+
+pub use run::{ControllerArgs, run};

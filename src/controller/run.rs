@@ -1,0 +1,203 @@
+//! Wiring: caches, triggers, leadership, shutdown.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::Config as ControllerConfig,
+        events::{Recorder, Reporter},
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::{
+    context::Context,
+    health::{self, Readiness},
+    leader::Leadership,
+    reconcile::{after_error, reconcile},
+};
+use crate::{
+    api::{CoderUpgrade, label},
+    build::RunnerDefaults,
+};
+
+/// Name under which the controller reports events.
+const NAME: &str = "coder-upgrade-operator";
+
+/// Settings of the controller.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    /// Image of the runner's Jobs, with this program and helm; usually the controller's own image
+    #[arg(long, env = "RUNNER_IMAGE")]
+    runner_image: String,
+
+    /// Look after this namespace only; all namespaces when it is left out
+    #[arg(long, env = "WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
+
+    /// Namespace of the controller's own Lease
+    #[arg(long, env = "POD_NAMESPACE", default_value = "coder-upgrade-operator")]
+    lease_namespace: String,
+
+    /// Name of this instance among others; usually the name of its pod
+    #[arg(long, env = "POD_NAME", default_value = NAME)]
+    identity: String,
+
+    /// Address on which /livez and /readyz are served
+    #[arg(long, env = "LISTEN_ADDRESS", default_value = "::")]
+    listen_address: IpAddr,
+
+    /// Port on which /livez and /readyz are served
+    #[arg(long, env = "LISTEN_PORT", default_value_t = 8080)]
+    listen_port: u16,
+
+    /// How many objects are looked at side by side
+    #[arg(long, default_value_t = 16)]
+    concurrency: u16,
+
+    /// Seconds before the first retry of a failure that time can cure; the delay doubles up to five minutes
+    #[arg(long, env = "RETRY_DELAY", default_value_t = 10)]
+    retry_delay: u64,
+}
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no configuration for the API server.
+    #[error("cannot find out how to reach the API server: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client could not be made.
+    #[error("cannot make a client for the API server: {0}")]
+    Client(#[from] kube::Error),
+    /// The Lease could not be had.
+    #[error("cannot hold the Lease in namespace {namespace}: {source}")]
+    Lease {
+        /// Namespace of the Lease.
+        namespace: String,
+        /// What went wrong.
+        #[source]
+        source: kube_lease_manager::LeaseManagerError,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signal(#[from] std::io::Error),
+    /// Another controller has taken over; two must not run.
+    #[error("the Lease was lost to another controller")]
+    LeaseLost,
+}
+
+/// Runs until SIGTERM or SIGINT, or until the Lease is lost.
+pub async fn run(args: ControllerArgs) -> Result<(), Error> {
+    let mut config = Config::infer().await?;
+    // A request that sleeps before its retry would hold up its object; the next pass is the retry.
+    config.default_retry = false;
+    let client = Client::try_from(config)?;
+    let readiness = Readiness::default();
+    let address = SocketAddr::new(args.listen_address, args.listen_port);
+    let serving = readiness.clone();
+    tokio::spawn(async move {
+        if let Err(error) = health::serve(address, serving).await {
+            error!(%error, %address, "cannot serve /livez and /readyz");
+        }
+    });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::pin!(stop);
+
+    readiness.set(); // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
+    info!(namespace = args.lease_namespace, identity = args.identity, "waiting for the Lease");
+    let leadership = tokio::select! {
+        acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity) => {
+            acquired.map_err(|source| Error::Lease { namespace: args.lease_namespace.clone(), source })?
+        }
+        () = &mut stop => return Ok(()),
+    };
+    info!("holding the Lease");
+    let ended = tokio::select! {
+        () = control(client, &args) => Ok(()),
+        () = leadership.lost() => Err(Error::LeaseLost),
+        () = &mut stop => Ok(()),
+    };
+    info!("stopping");
+    if ended.is_ok() {
+        leadership.release().await;
+    }
+    ended
+}
+
+/// Reconciles for ever.
+async fn control(client: Client, args: &ControllerArgs) {
+    let upgrades: Api<CoderUpgrade> = scoped(&client, args);
+    let (upgrade_store, upgrade_writer) = reflector::store();
+    let upgrade_stream = watcher(upgrades.clone(), watcher::Config::default())
+        .default_backoff()
+        .modify(|upgrade| upgrade.managed_fields_mut().clear())
+        .reflect(upgrade_writer)
+        .applied_objects();
+
+    let (job_store, job_writer) = reflector::store();
+    let job_stream = watcher(scoped::<Job>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
+        .default_backoff()
+        .modify(slim)
+        .reflect(job_writer)
+        .touched_objects();
+
+    let siblings = upgrade_store.clone();
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), Reporter { controller: NAME.into(), instance: Some(args.identity.clone()) }),
+        client,
+        upgrades: upgrade_store.clone(),
+        jobs: job_store,
+        defaults: RunnerDefaults { image: args.runner_image.clone() },
+        retry_delay: Duration::from_secs(args.retry_delay),
+    });
+    Controller::for_stream(upgrade_stream, upgrade_store)
+        .with_config(ControllerConfig::default().concurrency(args.concurrency))
+        .owns_stream(job_stream)
+        // A deleted or changed object may free a release for another one.
+        .watches(upgrades, watcher::Config::default(), move |changed| same_namespace(&siblings, &changed))
+        .run(reconcile, after_error, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn scoped<K>(client: &Client, args: &ControllerArgs) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match &args.watch_namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Drops what no decision needs: with a thousand objects the pod templates would be most of the memory.
+fn slim(job: &mut Job) {
+    job.managed_fields_mut().clear();
+    job.spec = None;
+}
+
+fn same_namespace(upgrades: &Store<CoderUpgrade>, changed: &impl ResourceExt) -> Vec<ObjectRef<CoderUpgrade>> {
+    let others = upgrades.state();
+    let others = others.iter().filter(|other| other.namespace() == changed.namespace() && other.uid() != changed.uid());
+    others.map(|other| ObjectRef::from_obj(&**other)).collect()
+}

@@ -1,0 +1,54 @@
+//! A rollout in one line.
+
+use super::verify::Observed;
+
+/// What a person waiting for the rollout wants to read: the first pod in trouble, else the workloads that are not done.
+/// Nothing if all are done.
+#[must_use]
+pub fn line(observed: &[Observed]) -> Option<String> {
+    let mut live = observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving && !asked.pod.ready);
+    if let Some(text) = live.find_map(|asked| Some(format!("Pod/{} {}", asked.pod.name, asked.pod.trouble()?))) {
+        return Some(text);
+    }
+    let open: Vec<String> = observed.iter().filter_map(rollout).collect();
+    (!open.is_empty()).then(|| open.join("; "))
+}
+
+fn rollout(observed: &Observed) -> Option<String> {
+    let facts = observed.workload.as_ref()?;
+    let done = facts.observed && facts.updated >= facts.desired && facts.ready >= facts.desired && facts.total <= facts.updated;
+    (!done).then(|| {
+        format!("{}: {} of {} pods updated, {} ready", facts.object, facts.updated, facts.desired, facts.ready)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::verify::Asked;
+    use crate::core::workload::{PodFacts, WorkloadFacts};
+
+    #[test]
+    fn trouble_comes_before_numbers() {
+        let mut observed = Observed {
+            object: "Deployment/coder".into(),
+            workload: Some(WorkloadFacts {
+                object: "Deployment/coder".into(),
+                observed: true,
+                desired: 3,
+                total: 4,
+                updated: 1,
+                ready: 3,
+                images: vec![],
+            }),
+            pods: vec![],
+        };
+        assert_eq!(line(std::slice::from_ref(&observed)).as_deref(), Some("Deployment/coder: 1 of 3 pods updated, 3 ready"));
+        observed.pods.push(Asked {
+            pod: PodFacts { name: "coder-1".into(), unschedulable: Some("no node".into()), ..PodFacts::default() },
+            ..Asked::default()
+        });
+        assert_eq!(line(&[observed]).as_deref(), Some("Pod/coder-1 cannot be scheduled (no node)"));
+        assert_eq!(line(&[]), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Helm values as data: what is removed from the kept ones, and which strings in them are nobody's business.
+
+use serde_json::{Map, Value};
+
+/// Removes dotted paths from values. A backslash keeps a dot in a key (`annotations.example\.com/key`), as in helm's own
+/// `--set`. Paths that do not exist are no error: the next attempt, after they were removed, gives the same list.
+pub fn drop_paths<'a>(values: &mut Map<String, Value>, paths: impl IntoIterator<Item = &'a str>) {
+    for path in paths {
+        remove(values, &split(path));
+    }
+}
+
+fn remove(values: &mut Map<String, Value>, path: &[String]) {
+    match path {
+        [] => {}
+        [last] => {
+            values.remove(last);
+        }
+        [first, rest @ ..] => {
+            if let Some(Value::Object(inner)) = values.get_mut(first) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
+/// Splits at dots that no backslash precedes.
+fn split(path: &str) -> Vec<String> {
+    let mut keys = vec![String::new()];
+    let mut chars = path.chars();
+    while let Some(c) = chars.next() {
+        let last = keys.len() - 1;
+        match c {
+            '.' => keys.push(String::new()),
+            '\\' => keys[last].push(chars.next().unwrap_or('\\')),
+            c => keys[last].push(c),
+        }
+    }
+    keys
+}
+
+/// Keys whose strings name things that everybody may read: images, classes, names of objects and of environment
+/// variables, quantities. Errors would be of no use with those words blotted out.
+const PUBLIC_KEYS: &[&str] = &[
+    "apiVersion",
+    "className",
+    "claimName",
+    "clusterDomainSuffix",
+    "cpu",
+    "devurlsHost",
+    "effect",
+    "ephemeral-storage",
+    "externalTrafficPolicy",
+    "fieldPath",
+    "fullnameOverride",
+    "host",
+    "image",
+    "imagePullPolicy",
+    "ingressClassName",
+    "key",
+    "kind",
+    "memory",
+    "mountPath",
+    "name",
+    "nameOverride",
+    "namespace",
+    "operator",
+    "pullPolicy",
+    "repo",
+    "repository",
+    "secretName",
+    "storage",
+    "storageClass",
+    "storageClassName",
+    "strategy",
+    "tag",
+    "topologyKey",
+    "type",
+    "wildcardHost",
+];
+
+/// Strings of this many bytes or fewer are not hidden: they would blot out half of every message, and no credential is
+/// that short.
+const SHORTEST_SECRET: usize = 5;
+
+/// Every string of the values that must not leave the runner.
+#[must_use]
+pub fn secrets(values: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(None, values, &mut found);
+    found
+}
+
+fn collect(key: Option<&str>, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text.len() > SHORTEST_SECRET && !is_public(key, text) => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(key, item, found)),
+        Value::Object(map) => map.iter().for_each(|(key, value)| collect(Some(key), value, found)),
+        _ => {}
+    }
+}
+
+fn is_public(key: Option<&str>, text: &str) -> bool {
+    key.is_some_and(|key| PUBLIC_KEYS.contains(&key)) && !text.contains("://") || text.parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn dropped_paths_go_and_the_rest_stays() {
+        let Value::Object(mut values) = json!({
+            "coder": {"image": {"tag": "v2.30.0", "repo": "r"}, "env": []},
+            "services": {"annotations": {"example.com/a": "1", "b": "2"}},
+        }) else {
+            unreachable!()
+        };
+        drop_paths(&mut values, ["coder.image.tag", r"services.annotations.example\.com/a", "no.such.path", "coder.env.x"]);
+        assert_eq!(
+            Value::Object(values),
+            json!({"coder": {"image": {"repo": "r"}, "env": []}, "services": {"annotations": {"b": "2"}}})
+        );
+    }
+
+    #[test]
+    fn secrets_are_strings_that_name_nothing_public() {
+        let values = json!({
+            "coder": {
+                "env": [{"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:hunter2@db/coder"}],
+                "image": {"repo": "ghcr.io/coder/coder", "tag": "v2.31.7"},
+                "volumes": [{"secret": {"secretName": "certificates"}}],
+                "list": ["topsecret", "abc", null, 7, "1234567"],
+                "host": "https://user:password@proxy",
+            },
+        });
+        assert_eq!(
+            secrets(&values),
+            ["postgres://coder:hunter2@db/coder", "https://user:password@proxy", "topsecret"]
+        );
+    }
+}
