@@ -1,0 +1,83 @@
+//! Declarations that the API must accept or refuse, each with the words that the refusal must contain.
+
+use serde_json::{Value, json};
+
+/// One declaration, or one edit of a stored one.
+pub struct Sample {
+    /// What it shows.
+    pub name: &'static str,
+    /// The stored spec, for an edit.
+    pub old: Option<Value>,
+    /// The spec.
+    pub spec: Value,
+    /// Words that the refusal contains; none if it is accepted.
+    pub refused: Option<&'static str>,
+}
+
+fn accepted(name: &'static str, spec: Value) -> Sample {
+    Sample { name, old: None, spec, refused: None }
+}
+
+fn refused(name: &'static str, spec: Value, words: &'static str) -> Sample {
+    Sample { name, old: None, spec, refused: Some(words) }
+}
+
+/// For each rule at least one declaration that it lets through and one that it refuses.
+pub fn samples() -> Vec<Sample> {
+    let edit = |name, old, spec, refused| Sample { name, old: Some(old), spec, refused };
+    vec![
+        accepted("nothing but the defaults", json!({})),
+        accepted("an exact version", json!({"version": "2.31.7"})),
+        accepted("a leading v and a prerelease", json!({"version": "v2.33.0-rc.1"})),
+        refused("the word latest", json!({"version": "latest"}), "spec.version must be one exact chart version"),
+        refused("a range", json!({"version": "^2.31.0"}), "spec.version must be one exact chart version"),
+        refused("half a version", json!({"version": "2.31"}), "spec.version must be one exact chart version"),
+        edit("another version", json!({"version": "2.31.6"}), json!({"version": "2.31.7"}), None),
+        edit("the same release", json!({"release": "coder"}), json!({}), None),
+        edit("another release", json!({"release": "coder"}), json!({"release": "other"}), Some("spec.release cannot be changed")),
+        accepted("a repository", json!({"chart": {"repository": "https://charts.example.com/coder"}})),
+        accepted("a registry", json!({"chart": {"repository": "oci://registry.example.com/charts"}})),
+        refused("a bare host", json!({"chart": {"repository": "charts.example.com"}}), "chart.repository must begin with"),
+        refused("a file", json!({"chart": {"repository": "file:///charts"}}), "chart.repository must begin with"),
+        accepted("an archive", json!({"chart": {"archive": {"secretKeyRef": {"name": "chart", "key": "coder.tgz"}}}})),
+        refused(
+            "an archive and a repository",
+            json!({"chart": {"repository": "https://x.example", "archive": {"secretKeyRef": {"name": "a", "key": "b"}}}}),
+            "chart.archive replaces the repository",
+        ),
+        refused("an archive from nowhere", json!({"chart": {"archive": {}}}), "exactly one of secretKeyRef and configMapKeyRef"),
+        refused(
+            "an archive from two places",
+            json!({"chart": {"archive": {"secretKeyRef": {"name": "a", "key": "b"}, "configMapKeyRef": {"name": "a", "key": "b"}}}}),
+            "exactly one of secretKeyRef and configMapKeyRef",
+        ),
+        accepted(
+            "credentials for a repository",
+            json!({"chart": {"repository": "https://x.example", "credentialsSecret": "login", "caSecret": "ca"}}),
+        ),
+        refused("credentials for nothing", json!({"chart": {"credentialsSecret": "login"}}), "chart.credentialsSecret needs chart.repository"),
+        accepted("a registry without TLS", json!({"chart": {"repository": "oci://registry:5000/charts", "plainHTTP": true}})),
+        refused(
+            "plainHTTP for an https repository",
+            json!({"chart": {"repository": "https://x.example", "plainHTTP": true}}),
+            "chart.plainHTTP is for oci:// registries",
+        ),
+        accepted("durations", json!({"helm": {"timeout": "1h30m"}, "verify": {"timeout": "90s", "soak": "0s"}})),
+        refused("a timeout that is too short", json!({"helm": {"timeout": "1s"}}), "helm.timeout must be between"),
+        refused("no time to verify", json!({"verify": {"timeout": "0s"}}), "verify.timeout must be between"),
+        refused("a negative soak", json!({"verify": {"soak": "-1s"}}), "verify.soak must be between"),
+    ]
+}
+
+/// Declarations that the schema refuses, by itself and without a rule. Only the API server can tell.
+pub fn malformed() -> Vec<Sample> {
+    vec![
+        refused("a field that does not exist", json!({"verison": "2.31.7"}), "unknown field \"spec.verison\""),
+        refused("values that are no map", json!({"values": ["a"]}), "spec.values"),
+        refused("a release in capitals", json!({"release": "Coder"}), "spec.release"),
+        refused("a kind that holds no values", json!({"valuesFrom": [{"kind": "Pod", "name": "x"}]}), "spec.valuesFrom[0].kind"),
+        refused("a history of nothing", json!({"historyLimit": 0}), "spec.historyLimit"),
+        refused("a negative limit", json!({"retry": {"limit": -1}}), "spec.retry.limit"),
+        refused("a version that is a number", json!({"version": 2.31}), "spec.version"),
+    ]
+}
