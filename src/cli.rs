@@ -4,7 +4,6 @@ use clap::{Parser, Subcommand};
 
 use crate::controller::ControllerArgs;
 
-
 /// Upgrades Coder on Kubernetes safely.
 ///
 /// `kubectl apply` a CoderUpgrade that names a version; the controller takes the Helm release there in Jobs, verifies

@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The conditions in status. The first three follow kstatus, the others are facts of the current attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter, strum::EnumMessage,
+)]
 pub enum ConditionType {
     /// Coder runs at the wanted version and was verified.
     Ready,
@@ -22,7 +24,9 @@ pub enum ConditionType {
 }
 
 /// Why a condition has its status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter, strum::EnumMessage,
+)]
 pub enum Reason {
     /// The upgrade was made and verified.
     Verified,
@@ -99,8 +103,12 @@ mod tests {
     #[test]
     fn transition_time_moves_only_with_the_status() {
         let (early, late) = (time("2026-01-01T00:00:00Z"), time("2026-01-02T00:00:00Z"));
-        let ready =
-            |holds, reason| Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message: String::new() };
+        let ready = |holds, reason| Statement {
+            type_: ConditionType::Ready,
+            holds: Some(holds),
+            reason,
+            message: String::new(),
+        };
         let mut conditions = Vec::new();
         set_condition(&mut conditions, ready(false, "Planning"), 1, &early);
         set_condition(&mut conditions, ready(false, "Upgrading"), 1, &late);

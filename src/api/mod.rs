@@ -16,6 +16,7 @@ pub use crd::crd;
 pub use names::{API_GROUP, FINALIZER, annotation, label};
 pub use spec::{CoderUpgrade, CoderUpgradeSpec, HelmSettings, JobSettings, RetrySettings, VerifySettings};
 pub use status::{
-    ClaimStatus, CoderUpgradeStatus, Exposure, Failure, HistoryEntry, Installed, PlanSummary, Phase, ProductLine, Target,
+    ClaimStatus, CoderUpgradeStatus, Exposure, Failure, HistoryEntry, Installed, Phase, PlanSummary, ProductLine,
+    Target,
 };
 pub use step::{FailureClass, PlannedAction, Step, StepName, StepState};

@@ -25,13 +25,50 @@ use super::{ChartSource, CoderUpgradeStatus, ValuesRef};
     selectable = ".spec.release",
     doc = "The version at which a Coder deployment (a Helm release in the same namespace) shall run. The operator upgrades the release to it and verifies the result.",
     printcolumn(name = "Release", type_ = "string", json_path = ".spec.release", description = "Helm release"),
-    printcolumn(name = "Current", type_ = "string", json_path = ".status.current.version", description = "Chart version that is installed"),
-    printcolumn(name = "Target", type_ = "string", json_path = ".status.target.version", description = "Chart version that is wanted"),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the upgrade stands"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether Coder was verified at the wanted version"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", description = "The phase in one line"),
-    printcolumn(name = "Plan", type_ = "string", json_path = ".status.plan.id", priority = 1, description = "Id of the plan"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = 1, description = "Age of the object")
+    printcolumn(
+        name = "Current",
+        type_ = "string",
+        json_path = ".status.current.version",
+        description = "Chart version that is installed"
+    ),
+    printcolumn(
+        name = "Target",
+        type_ = "string",
+        json_path = ".status.target.version",
+        description = "Chart version that is wanted"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where the upgrade stands"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether Coder was verified at the wanted version"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        description = "The phase in one line"
+    ),
+    printcolumn(
+        name = "Plan",
+        type_ = "string",
+        json_path = ".status.plan.id",
+        priority = 1,
+        description = "Id of the plan"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        priority = 1,
+        description = "Age of the object"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("self.release == oldSelf.release")
@@ -50,7 +87,10 @@ pub struct CoderUpgradeSpec {
 
     /// Name of the Helm release in this namespace. It cannot be changed.
     #[serde(default = "default_release")]
-    #[schemars(length(min = 1, max = 53), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 53),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub release: String,
 
     /// Where the chart comes from.

@@ -79,7 +79,21 @@ fn unobserved() -> i64 {
 }
 
 /// Where the upgrade stands, in a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumIter,
+    strum::EnumMessage,
+)]
 pub enum Phase {
     /// Nothing was begun yet, or the next try is being waited for.
     #[default]

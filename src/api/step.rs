@@ -29,7 +29,20 @@ pub struct Step {
 
 /// What a step does.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display, strum::IntoStaticStr, strum::EnumString,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::EnumMessage,
 )]
 pub enum StepName {
     /// Resolve the version, fetch the chart, merge the values, render, take the inventory. Changes nothing in the release.
@@ -39,7 +52,19 @@ pub enum StepName {
 }
 
 /// How far a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, strum::Display)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumIter,
+    strum::EnumMessage,
+)]
 pub enum StepState {
     /// Its Job shall run, or runs.
     Running,
@@ -66,7 +91,19 @@ pub enum PlannedAction {
 
 /// The class of a failure: decides whether it is tried again and what a person is told. See [`FailureClass::retryable`].
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display, strum::IntoStaticStr, strum::EnumIter,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::EnumIter,
+    strum::EnumMessage,
 )]
 pub enum FailureClass {
     /// The repository has no such version of the chart.
@@ -145,22 +182,32 @@ impl FailureClass {
             Self::RepositoryUnauthorized => {
                 "Correct the Secret named in spec.chart.credentialsSecret; it is read again at the next try."
             }
-            Self::ChartInvalid => "Check spec.chart: the name, the version and the archive must belong to one Coder chart.",
-            Self::ReferenceMissing => "Create the object, or correct its name in the spec; it is looked for again with growing delays.",
+            Self::ChartInvalid => {
+                "Check spec.chart: the name, the version and the archive must belong to one Coder chart."
+            }
+            Self::ReferenceMissing => {
+                "Create the object, or correct its name in the spec; it is looked for again with growing delays."
+            }
             Self::ValuesInvalid => "Correct the values in spec.values or in the object named in spec.valuesFrom.",
             Self::RenderFailed => "Correct the values that the message names, then apply the CoderUpgrade again.",
             Self::Incompatible => "Choose a version of Coder that supports this cluster, or upgrade Kubernetes first.",
             Self::ProductLineChanged => {
                 "Choose a chart of the installed product line. Coder Classic cannot be upgraded to Coder v2 in place: v2 needs a deployment and a database of its own."
             }
-            Self::Downgrade => "Choose a version that is not older than the installed one. Going back needs a restored database and is done by hand.",
-            Self::TooLarge => "Use a smaller chart or fewer values: chart, values and the saved release must fit into one Secret of 1 MiB.",
+            Self::Downgrade => {
+                "Choose a version that is not older than the installed one. Going back needs a restored database and is done by hand."
+            }
+            Self::TooLarge => {
+                "Use a smaller chart or fewer values: chart, values and the saved release must fit into one Secret of 1 MiB."
+            }
             Self::ReleaseLocked => {
                 "Find out who runs helm on this release (helm history). If nobody does, run helm rollback to the last deployed revision; it is tried again with growing delays."
             }
             Self::PlanOutdated => "Nothing: the release is planned again as it is now.",
             Self::Interrupted => "Nothing: the step is done again.",
-            Self::Forbidden => "Grant the right to the runner's ServiceAccount; deploy/runner lists what the Coder charts need.",
+            Self::Forbidden => {
+                "Grant the right to the runner's ServiceAccount; deploy/runner lists what the Coder charts need."
+            }
             Self::ApiUnavailable => "Check the API server; it is tried again with growing delays.",
             Self::HelmFailed | Self::Unknown => {
                 "Read the message and the excerpt, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value."

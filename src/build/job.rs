@@ -6,8 +6,8 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
-            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -48,7 +48,8 @@ pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaul
     let settings = &upgrade.spec.job;
     let ours = labels(upgrade, request);
     let pod_labels = settings.labels.clone().into_iter().chain(ours.clone()).collect();
-    let safe_to_evict = BTreeMap::from([("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned())]);
+    let safe_to_evict =
+        BTreeMap::from([("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned())]);
     Job {
         metadata: ObjectMeta {
             name: Some(request.name.clone()),
@@ -101,11 +102,7 @@ fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) 
         secret: Some(SecretVolumeSource { secret_name: Some(secret.clone()), ..SecretVolumeSource::default() }),
         ..Volume::default()
     });
-    let work = Volume {
-        name: "work".into(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    };
+    let work = Volume { name: "work".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
     PodSpec {
         service_account_name: Some(settings.service_account_name.clone()),
         restart_policy: Some("Never".into()),

@@ -78,7 +78,9 @@ async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequ
     let api: Api<Job> = Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
     let job = build::job(upgrade, request, &context.defaults);
     match bounded(format!("create Job {}", request.name), api.create(&PostParams::default(), &job)).await {
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_already_exists()) => Ok(()),
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_already_exists()) => {
+            Ok(())
+        }
         created => created.map(|_| ()),
     }
 }
@@ -96,7 +98,8 @@ async fn delete_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: 
 async fn set_finalizers(context: &Context, upgrade: &CoderUpgrade, ours: &[&str]) -> Result<CoderUpgrade, Error> {
     let others = upgrade.finalizers().iter().map(String::as_str).filter(|finalizer| *finalizer != FINALIZER);
     let finalizers: Vec<_> = others.chain(ours.iter().copied()).collect();
-    let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers, "resourceVersion": upgrade.resource_version()}}));
+    let patch =
+        Patch::Merge(json!({"metadata": {"finalizers": finalizers, "resourceVersion": upgrade.resource_version()}}));
     let name = upgrade.name_any();
     let api = upgrades(context, upgrade);
     let params = PatchParams::default();

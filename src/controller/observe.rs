@@ -34,9 +34,8 @@ pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<C
 
 /// Whether another object had the release first: one in the middle of a change, otherwise the older one.
 fn claims_before(other: &CoderUpgrade, upgrade: &CoderUpgrade) -> bool {
-    let rank = |one: &CoderUpgrade| {
-        (one.finalizers().is_empty(), one.creation_timestamp().map(|time| time.0), one.name_any())
-    };
+    let rank =
+        |one: &CoderUpgrade| (one.finalizers().is_empty(), one.creation_timestamp().map(|time| time.0), one.name_any());
     other.uid() != upgrade.uid()
         && other.namespace() == upgrade.namespace()
         && other.spec.release == upgrade.spec.release

@@ -163,7 +163,10 @@ async fn control(client: Client, args: &ControllerArgs) {
 
     let siblings = upgrade_store.clone();
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), Reporter { controller: NAME.into(), instance: Some(args.identity.clone()) }),
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter { controller: NAME.into(), instance: Some(args.identity.clone()) },
+        ),
         client,
         upgrades: upgrade_store.clone(),
         jobs: job_store,

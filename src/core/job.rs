@@ -120,9 +120,11 @@ mod tests {
 
     #[test]
     fn a_job_has_ended_only_when_a_condition_says_so() {
-        let job = |status| -> Job { serde_json::from_value(json!({"metadata": {"name": "x"}, "status": status})).unwrap() };
+        let job =
+            |status| -> Job { serde_json::from_value(json!({"metadata": {"name": "x"}, "status": status})).unwrap() };
         assert_eq!(JobFacts::from(&job(json!({"failed": 1}))).state, JobState::Active);
-        let condition = |type_: &str| json!({"conditions": [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded"}]});
+        let condition =
+            |type_: &str| json!({"conditions": [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded"}]});
         assert_eq!(JobFacts::from(&job(condition("FailureTarget"))).state, JobState::Active);
         assert_eq!(JobFacts::from(&job(condition("Failed"))).state, JobState::Ended("BackoffLimitExceeded".into()));
     }

@@ -27,7 +27,10 @@ impl Observed {
     /// The status as stored; the default for an object that nobody has looked at.
     #[must_use]
     pub fn status(&self) -> CoderUpgradeStatus {
-        self.upgrade.status.clone().unwrap_or_else(|| CoderUpgradeStatus { observed_generation: -1, ..Default::default() })
+        self.upgrade
+            .status
+            .clone()
+            .unwrap_or_else(|| CoderUpgradeStatus { observed_generation: -1, ..Default::default() })
     }
 
     /// UID of the object.
@@ -58,7 +61,10 @@ impl Observed {
     #[must_use]
     pub fn request(&self) -> String {
         let annotations = self.upgrade.metadata.annotations.as_ref();
-        request::digest(&self.upgrade.spec, annotations.and_then(|a| a.get(annotation::REQUESTED_AT)).map(String::as_str))
+        request::digest(
+            &self.upgrade.spec,
+            annotations.and_then(|a| a.get(annotation::REQUESTED_AT)).map(String::as_str),
+        )
     }
 
     /// The present time as Kubernetes writes it: in whole seconds.

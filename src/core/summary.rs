@@ -2,7 +2,8 @@
 
 use super::observed::Observed;
 use crate::api::{
-    CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName, StepState, set_condition,
+    CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName, StepState,
+    set_condition,
 };
 
 /// Longest message of a condition; Kubernetes allows 32768, people read far less.
@@ -57,13 +58,21 @@ fn planned(status: &CoderUpgradeStatus) -> Statement {
 fn upgraded(status: &CoderUpgradeStatus) -> Statement {
     let type_ = ConditionType::Upgraded;
     if status.phase == Phase::Verifying {
-        return Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message: "helm has ended well.".into() };
+        return Statement {
+            type_,
+            holds: Some(true),
+            reason: Reason::UpgradeDone.into(),
+            message: "helm has ended well.".into(),
+        };
     }
     match failed_class(status) {
         // helm itself had ended well when these were found.
-        Some(FailureClass::VerificationFailed) if ran_helm(status) => {
-            Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message: "helm has ended well.".into() }
-        }
+        Some(FailureClass::VerificationFailed) if ran_helm(status) => Statement {
+            type_,
+            holds: Some(true),
+            reason: Reason::UpgradeDone.into(),
+            message: "helm has ended well.".into(),
+        },
         _ if nothing_to_do(status) => fact_from_plan(status, type_),
         _ => fact(status, type_, StepName::Upgrade, Reason::UpgradeDone),
     }
@@ -142,7 +151,9 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
         Phase::Verifying => Reason::Verifying.into(),
         Phase::Suspended => Reason::Suspended.into(),
         Phase::Pending if observed.claimed_by.is_some() => Reason::ReleaseClaimed.into(),
-        Phase::Pending | Phase::Failed | Phase::Succeeded => failed_class(status).map_or(Reason::Pending.into(), Into::into),
+        Phase::Pending | Phase::Failed | Phase::Succeeded => {
+            failed_class(status).map_or(Reason::Pending.into(), Into::into)
+        }
     }
 }
 

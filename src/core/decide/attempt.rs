@@ -83,7 +83,8 @@ fn due(draft: &mut Draft) -> bool {
 /// Whether the plan is made and waits to be carried out.
 fn planned(draft: &Draft) -> bool {
     let status = &draft.status;
-    let made = status.steps.last().is_some_and(|step| step.name == StepName::Plan && step.state == StepState::Succeeded);
+    let made =
+        status.steps.last().is_some_and(|step| step.name == StepName::Plan && step.state == StepState::Succeeded);
     made && !concluded(status) && status.plan.as_ref().is_some_and(|plan| plan.action != PlannedAction::Nothing)
 }
 

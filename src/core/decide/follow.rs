@@ -46,7 +46,9 @@ fn foreign(job: &str) -> Problem {
         class: FailureClass::Unknown,
         object: Some(format!("Job/{job}")),
         field: Some("metadata.ownerReferences".into()),
-        message: format!("Job {job} exists but does not belong to this CoderUpgrade, so nothing it says is trusted. Delete that Job."),
+        message: format!(
+            "Job {job} exists but does not belong to this CoderUpgrade, so nothing it says is trusted. Delete that Job."
+        ),
         excerpt: None,
         changed: false,
         current: None,

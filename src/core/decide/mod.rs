@@ -112,7 +112,8 @@ pub fn decide(observed: &Observed) -> Decision {
 /// The deed that the status asks for and that is not done yet.
 fn action(draft: &Draft) -> Option<Action> {
     let observed = draft.observed;
-    let hold = draft.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade) && !concluded(&draft.status);
+    let hold =
+        draft.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade) && !concluded(&draft.status);
     if observed.deleting() {
         let working = draft.changing() && job_of_last_step(draft).is_some_and(|state| *state == JobState::Active);
         return (observed.held() && !working).then_some(Action::RemoveFinalizer);

@@ -4,9 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Draft, Event};
 use crate::{
-    api::{
-        CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, StepState,
-    },
+    api::{CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, StepState},
     core::{
         report::{Planned, Problem, Upgraded},
         retry,
@@ -131,7 +129,9 @@ fn settle(draft: &mut Draft, mut failure: Failure) {
 /// What nobody is to blame for is done again at once; the rest waits longer each time.
 fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     match class {
-        FailureClass::Interrupted | FailureClass::PlanOutdated if draft.status.retries <= 1 => std::time::Duration::ZERO,
+        FailureClass::Interrupted | FailureClass::PlanOutdated if draft.status.retries <= 1 => {
+            std::time::Duration::ZERO
+        }
         _ => retry::delay(draft.observed.retry_delay, draft.status.retries),
     }
 }
