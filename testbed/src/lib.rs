@@ -1,5 +1,13 @@
 //! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback.
 
+pub mod address_range;
 pub mod charts;
 pub mod components;
+pub mod control_plane;
+pub mod duration;
+pub mod pki;
+mod ports;
 pub mod process;
+mod secret;
+pub mod supervisor;
+mod tail;

@@ -1,0 +1,182 @@
+//! The process that holds a cluster together: `testbed serve`.
+//!
+//! It starts the control plane as child processes, runs node, load balancer stand-in and chart repositories inside itself,
+//! and ends all of it when it is asked to, when its owner ends, or (by the kernel) when it is killed. What others need to
+//! know about the cluster is in `DIR/cluster.json`.
+
+pub mod directory;
+mod end;
+pub mod event;
+pub mod options;
+mod parts;
+pub mod readiness;
+pub mod state;
+mod storage_class;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use directory::{DirectoryError, OwnDirectory};
+use end::{End, Reason};
+use event::Event;
+use jiff::Timestamp;
+use options::ServeOptions;
+use parts::Parts;
+use readiness::NotReady;
+use state::{ClusterState, NodeKind, NodeState, Phase, StateError, StateFile};
+
+use crate::address_range::AddressRange;
+use crate::control_plane::identity::User;
+use crate::control_plane::{ControlPlane, ControlPlaneError, Settings};
+use crate::process::Identity;
+
+/// The name of the only node.
+const NODE_NAME: &str = "node-1";
+
+/// Why a cluster did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The state cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The control plane did not start.
+    #[error(transparent)]
+    ControlPlane(#[from] ControlPlaneError),
+    /// Something started, but did not begin its work.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+    /// The API server refused something the cluster needs.
+    #[error("the API server refused {what}: {source}")]
+    Api {
+        /// The object.
+        what: &'static str,
+        /// Its answer.
+        source: kube::Error,
+    },
+    /// This kind of node is not there yet.
+    #[error("a {0} node is not built yet; use `--node process`")]
+    NodeKind(&'static str),
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
+    move |source| SupervisorError::System { what, source }
+}
+
+/// Runs a cluster until its end. Tells on standard output how far it is (see [`Event`]).
+///
+/// # Errors
+/// See [`SupervisorError`]. Whatever was started is stopped before this returns.
+pub async fn serve(options: ServeOptions) -> Result<(), SupervisorError> {
+    let done = serve_until_end(&options).await;
+    if let Err(error) = &done {
+        tracing::error!(%error, "the cluster failed");
+        Event::Failed { message: error.to_string() }.tell();
+    }
+    done
+}
+
+async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> {
+    match options.node {
+        NodeKind::Process => {}
+        NodeKind::Real => return Err(SupervisorError::NodeKind("real")),
+        NodeKind::Existing => return Err(SupervisorError::NodeKind("existing")),
+    }
+    if options.detach {
+        rustix::process::setsid().map_err(|errno| system("leave the session")(errno.into()))?;
+    }
+    let mut end = End::new(options.owner_pid).map_err(system("watch for the end"))?;
+    let directory = OwnDirectory::take(&options.dir)?;
+    let addresses = AddressRange::claim().map_err(system("claim addresses for pods"))?;
+    let state = Arc::new(StateFile::create(&options.dir, first_state(options, &addresses)?)?);
+
+    let mut parts = Parts::new(Arc::clone(&state));
+    let reason = run(options, &addresses, &state, &mut parts, &mut end).await;
+    if let Ok(reason) = &reason {
+        tracing::info!(%reason, "stopping");
+    }
+    parts.stop().await;
+    state.update(|state| state.phase = Phase::Stopped)?;
+    if options.remove_dir { directory.remove()? } else { directory.clean_up()? }
+    reason.map(|_| ())
+}
+
+/// Starts everything, and waits for the end, which may come before everything runs.
+async fn run(
+    options: &ServeOptions,
+    addresses: &AddressRange,
+    state: &StateFile,
+    parts: &mut Parts,
+    end: &mut End,
+) -> Result<Reason, SupervisorError> {
+    tokio::select! {
+        started = start(options, addresses, state, parts) => started?,
+        reason = end.reached() => return reason.map_err(system("watch for the end")),
+    }
+    state.update(|state| state.phase = Phase::Running)?;
+    tracing::info!("ready");
+    Event::Ready.tell();
+    end.reached().await.map_err(system("watch for the end"))
+}
+
+async fn start(
+    options: &ServeOptions,
+    _addresses: &AddressRange,
+    state: &StateFile,
+    parts: &mut Parts,
+) -> Result<(), SupervisorError> {
+    let binaries = options.binaries();
+    let settings =
+        Settings { dir: &options.dir, binaries: &binaries, node_name: NODE_NAME, audit_log: options.audit_log };
+    let (control_plane, processes) = ControlPlane::start(&settings, |component| starting(component.name())).await?;
+    for process in processes {
+        parts.add_process(process)?;
+    }
+    state.update(|state| state.api_url = Some(control_plane.api_url.clone()))?;
+    let client = control_plane.client(User::TestBed).await?;
+    storage_class::create(&client).await?;
+
+    // Started before the controller-manager, so that it is stopped after it.
+    let (watched, dir) = (client.clone(), options.dir.clone());
+    parts.add_task("volumes", async move |stop| {
+        volumes::write_down(watched, dir, stop).await;
+        Ok::<(), Infallible>(())
+    })?;
+    starting("controllers");
+    for process in control_plane.start_controllers(&settings).await? {
+        parts.add_process(process)?;
+    }
+    readiness::controllers_work(&client).await?;
+    Ok(())
+}
+
+fn starting(what: &str) {
+    tracing::info!(%what, "starting");
+    Event::Starting { what: what.to_owned() }.tell();
+}
+
+fn first_state(options: &ServeOptions, addresses: &AddressRange) -> Result<ClusterState, SupervisorError> {
+    let own = Identity::of(std::process::id()).ok_or_else(|| io::Error::other("/proc is not mounted"));
+    Ok(ClusterState {
+        phase: Phase::Starting,
+        supervisor: own.map_err(system("find out which process this is"))?,
+        started_at: Timestamp::now(),
+        api_url: None,
+        node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses: addresses.to_string() },
+        components: BTreeMap::new(),
+        repositories: None,
+    })
+}
