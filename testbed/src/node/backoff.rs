@@ -1,0 +1,56 @@
+//! The delays between restarts of a container.
+
+use std::time::Duration;
+
+/// How long a container must have run for its failures to be forgotten, as a multiple of the longest delay.
+const FORGIVEN_AFTER: u32 = 2;
+
+/// Doubling delays with a limit. A kubelet begins with 10 s and ends with 300 s; tests begin with less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackOff {
+    /// Delay before the second restart; the first one comes at once.
+    pub base: Duration,
+    /// No delay is longer.
+    pub limit: Duration,
+}
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self { base: Duration::from_secs(10), limit: Duration::from_mins(5) }
+    }
+}
+
+impl BackOff {
+    /// The delay after `failures` ends in a row: none after the first, then base, 2 × base, 4 × base, …
+    #[must_use]
+    pub fn delay(self, failures: u32) -> Duration {
+        match failures {
+            0 | 1 => Duration::ZERO,
+            n => self.base.saturating_mul(2_u32.saturating_pow(n - 2)).min(self.limit),
+        }
+    }
+
+    /// Whether a container that ran this long counts as healthy again, so that its next end is a first one.
+    #[must_use]
+    pub fn forgives(self, ran: Duration) -> bool {
+        ran >= self.limit * FORGIVEN_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_limit() {
+        let delays: Vec<u64> = (0..9).map(|n| BackOff::default().delay(n).as_secs()).collect();
+        assert_eq!(delays, [0, 0, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(BackOff::default().delay(u32::MAX).as_secs(), 300);
+    }
+
+    #[test]
+    fn ten_minutes_of_running_forgive() {
+        assert!(!BackOff::default().forgives(Duration::from_secs(599)));
+        assert!(BackOff::default().forgives(Duration::from_secs(600)));
+    }
+}

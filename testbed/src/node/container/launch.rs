@@ -1,0 +1,212 @@
+//! Everything a container is started with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Container;
+use kube::ResourceExt;
+use serde_json::json;
+
+use crate::duration;
+use crate::node::NodeError;
+use crate::node::environment::{Variables, command, variables};
+use crate::node::images::{ExecHandling, ImageFaults, Program, Readiness};
+use crate::node::paths::MountTable;
+use crate::node::pod::PodRuntime;
+use crate::node::sources::{Sources, Unmet};
+use crate::node::volumes::{self, Volumes};
+
+/// Names the container in its processes' environment, so that all of them can be found when it ends.
+pub const CONTAINER_MARK: &str = "TESTBED_CONTAINER";
+/// Annotations of a pod that ask for faults.
+const START_DELAY: &str = "testbed.coderupgrade.dev/start-delay";
+const PULL_ERROR: &str = "testbed.coderupgrade.dev/pull-error";
+/// Where clients in a pod expect its token.
+const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Everything a container is started with.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// What is run, with real paths.
+    pub program: Program,
+    /// The whole environment.
+    pub variables: Variables,
+    /// Mount paths, for the commands of probes and hooks.
+    pub mounts: MountTable,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Whether probes are asked.
+    pub ready: Readiness,
+    /// What becomes of `exec` probes and hooks.
+    pub exec: ExecHandling,
+    /// Faults on request.
+    pub faults: ImageFaults,
+    /// The file for the container's last words.
+    pub termination_file: PathBuf,
+}
+
+/// Why a container was not started; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// The image cannot be pulled (on request).
+    #[error("Failed to pull image \"{image}\": {message}")]
+    Pull { image: String, message: String },
+    /// Something its environment or mounts need is missing.
+    #[error("Error: {0}")]
+    Config(#[from] Unmet),
+    /// The program cannot be started.
+    #[error("Error: failed to start `{program}`: {source}")]
+    Start { program: String, source: io::Error },
+}
+
+impl NotStarted {
+    /// The reason in the container's status, in a kubelet's words.
+    pub fn reason(&self, first: bool) -> &'static str {
+        match self {
+            Self::Pull { .. } if first => "ErrImagePull",
+            Self::Pull { .. } => "ImagePullBackOff",
+            Self::Config(_) => "CreateContainerConfigError",
+            Self::Start { .. } => "RunContainerError",
+        }
+    }
+}
+
+/// Resolves the image, reads what the environment refers to, and lays out the container's directories.
+pub async fn prepare(
+    pod: &PodRuntime,
+    container: &Container,
+    volumes: &Volumes,
+    restarts: i32,
+) -> Result<Launch, NotStarted> {
+    let image = container.image.as_deref().unwrap_or_default();
+    let faults = faults(pod, pod.node.images.resolve(image, &[]).faults)?;
+    if let Some(message) = faults.pull_error.clone() {
+        return Err(NotStarted::Pull { image: image.to_owned(), message });
+    }
+    let home = make(pod.dir.join("home").join(&container.name))?;
+    let mut mounts = volumes::mounts(container, volumes, &pod_variables(pod))?;
+    let termination_file = pod.dir.join("termination").join(format!("{}-{restarts}", container.name));
+    let termination_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    mounts.insert(termination_path, write(termination_file.clone(), b"")?);
+    let root = pod.dir.join("root").join(&container.name);
+    volumes::link_root(&root, &mounts)?;
+
+    let resolved = pod.node.images.resolve(image, &[]);
+    let mut base = pod_variables(pod);
+    base.extend([
+        (CONTAINER_MARK.to_owned(), format!("{}/{}/{restarts}", pod.uid, container.name)),
+        ("PATH".to_owned(), search_path(pod, &resolved.tools)?),
+        ("HOME".to_owned(), text(&home)),
+        ("TMPDIR".to_owned(), text(&temporary(pod, &mounts)?)),
+        ("POD_ROOT".to_owned(), text(&root)),
+        ("TERMINATION_LOG".to_owned(), text(&termination_file)),
+    ]);
+    let claim = volumes::claim_directory(pod, container, &mounts);
+    base.extend(claim.map(|directory| ("POD_CLAIM_DIR".to_owned(), text(&directory))));
+    let kubeconfig = kubeconfig(pod, container, &mounts)?;
+    base.extend(kubeconfig.map(|file| ("KUBECONFIG".to_owned(), text(&file))));
+    base.extend(resolved.env);
+
+    let sources = Sources::read(&pod.node.client, &pod.namespace, container).await.map_err(Unmet::from)?;
+    let variables = variables(&pod.object(), container, &base, &sources, &pod.facts(), &mounts)?;
+    let resolved = pod.node.images.resolve(image, &command(container, &variables, &mounts));
+    let wanted = container.working_dir.as_deref().map(|directory| PathBuf::from(mounts.translate(directory)));
+    Ok(Launch {
+        program: resolved.program,
+        directory: wanted.filter(|directory| directory.is_dir()).unwrap_or(home),
+        ready: resolved.ready,
+        exec: resolved.exec,
+        variables,
+        mounts,
+        faults,
+        termination_file,
+    })
+}
+
+/// What every container of the pod is told.
+fn pod_variables(pod: &PodRuntime) -> Variables {
+    let object = pod.object();
+    let hostname = object.spec.as_ref().and_then(|spec| spec.hostname.clone()).unwrap_or_else(|| object.name_any());
+    let (host, port) = &pod.node.api_server;
+    [
+        ("HOSTNAME", hostname),
+        ("KUBERNETES_SERVICE_HOST", host.clone()),
+        ("KUBERNETES_SERVICE_PORT", port.to_string()),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", port.to_string()),
+        ("KUBERNETES_PORT", format!("tcp://{host}:{port}")),
+        ("POD_IP", pod.address.to_string()),
+        ("CODER_SIM_NAMESPACE", pod.namespace.clone()),
+        ("CODER_SIM_RESOLVER", pod.node.control_url.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// The faults of the image with those that the pod's annotations ask for.
+fn faults(pod: &PodRuntime, mut faults: ImageFaults) -> Result<ImageFaults, Unmet> {
+    let object = pod.object();
+    if let Some(delay) = object.annotations().get(START_DELAY) {
+        faults.start_delay =
+            duration::parse(delay).map_err(|message| Unmet::new(format!("{START_DELAY}: {message}")))?;
+    }
+    match object.annotations().get(PULL_ERROR).map(String::as_str) {
+        None | Some("false") => {}
+        Some("true") => faults.pull_error = Some("not found".to_owned()),
+        Some(message) => faults.pull_error = Some(message.to_owned()),
+    }
+    Ok(faults)
+}
+
+/// The image's tools first, then what this machine has.
+fn search_path(pod: &PodRuntime, tools: &BTreeMap<String, PathBuf>) -> Result<String, Unmet> {
+    let own = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    if tools.is_empty() {
+        return Ok(own);
+    }
+    let directory = pod.node.tools(tools).map_err(Unmet::from)?;
+    Ok(format!("{}:{own}", directory.display()))
+}
+
+/// The directory for temporary files: the volume at `/tmp`, or one of the pod's own.
+fn temporary(pod: &PodRuntime, mounts: &MountTable) -> Result<PathBuf, Unmet> {
+    match mounts.iter().find(|(path, _)| *path == "/tmp") {
+        Some((_, real)) => Ok(real.to_owned()),
+        None => make(pod.dir.join("tmp")),
+    }
+}
+
+/// Writes a kubeconfig that reads the pod's token from its file, so that a renewed token is seen; `None` for pods that
+/// have no token.
+fn kubeconfig(pod: &PodRuntime, container: &Container, mounts: &MountTable) -> Result<Option<PathBuf>, Unmet> {
+    let Some((_, token)) = mounts.iter().find(|(path, _)| *path == TOKEN_MOUNT) else { return Ok(None) };
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "pod", "cluster": {
+            "server": pod.node.api_server_url, "certificate-authority": pod.node.ca_file}}],
+        "users": [{"name": "pod", "user": {"tokenFile": token.join("token")}}],
+        "contexts": [{"name": "pod", "context": {"cluster": "pod", "user": "pod", "namespace": pod.namespace}}],
+        "current-context": "pod",
+    });
+    let file = pod.dir.join("kubeconfig").join(&container.name);
+    write(file, config.to_string().as_bytes()).map(Some)
+}
+
+fn make(directory: PathBuf) -> Result<PathBuf, Unmet> {
+    fs::create_dir_all(&directory).map_err(NodeError::file(&directory))?;
+    Ok(directory)
+}
+
+fn write(file: PathBuf, content: &[u8]) -> Result<PathBuf, Unmet> {
+    if let Some(directory) = file.parent() {
+        make(directory.to_owned())?;
+    }
+    fs::write(&file, content).map_err(NodeError::file(&file))?;
+    Ok(file)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,70 @@
+//! Telling the API server about a pod: its status, and that it may be removed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+
+use super::PodRuntime;
+use crate::node::status::compute;
+
+/// Pause before a call that failed is repeated.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Sends the pod's status whenever it changes. Never ends.
+pub(super) async fn keep_reporting(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
+    let mut changes = pod.changed.subscribe();
+    loop {
+        report(pod, sent).await;
+        // The sender lives as long as the pod, so waiting cannot fail.
+        let _ = changes.changed().await;
+    }
+}
+
+/// Sends the status, unless it is the one `sent` before, again and again until the API server has it or the pod is gone.
+pub(super) async fn report(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
+    let api: Api<Pod> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
+    loop {
+        pod.node.online().await;
+        // Transition times are kept from what was sent last, because the watch may not have shown it yet.
+        let mut object = (*pod.object()).clone();
+        if sent.is_some() {
+            object.status.clone_from(sent);
+        }
+        let status = compute(&object, &pod.view(), Timestamp::now());
+        if sent.as_ref() == Some(&status) {
+            return;
+        }
+        let patch = serde_json::json!({ "metadata": { "uid": pod.uid }, "status": status });
+        match api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Ok(_) => *sent = Some(status),
+            // Another pod has the name by now, or none.
+            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => return,
+            Err(error) => {
+                tracing::warn!(pod = pod.name, %error, "pod status not sent; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+/// Removes the object of a pod whose containers have all ended.
+pub(super) async fn remove(pod: &PodRuntime) {
+    let api: Api<Pod> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+    let parameters =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
+    loop {
+        pod.node.online().await;
+        match api.delete(&pod.name, &parameters).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => return,
+            Err(error) => {
+                tracing::warn!(pod = pod.name, %error, "pod not removed; trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}

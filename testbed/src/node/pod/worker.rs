@@ -1,0 +1,200 @@
+//! The life of one pod, from the moment the node takes it until its object is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::report::{keep_reporting, remove, report};
+use super::{Feed, PodRuntime, stopped};
+use crate::node::BackOff;
+use crate::node::container::{ContainerTask, Role};
+use crate::node::state::ContainerState;
+use crate::node::status::is_sidecar;
+use crate::node::volumes::{self, Volumes};
+
+/// Delays between attempts to make a pod's volumes.
+const MOUNT_BACKOFF: BackOff = BackOff { base: Duration::from_millis(500), limit: Duration::from_secs(15) };
+/// How often volumes are brought up to date with the objects they are made from, tokens included.
+const REFRESH_EVERY: Duration = Duration::from_mins(1);
+
+/// Runs the pod, reports its status, and removes it when it was deleted.
+pub async fn run(pod: Arc<PodRuntime>) {
+    let over = pod.object().status.as_ref().and_then(|status| status.phase.as_deref()).is_some_and(is_over);
+    if !over {
+        let mut sent = None;
+        tokio::select! {
+            () = live(&pod) => {}
+            () = take_orders(&pod) => {}
+            () = keep_reporting(&pod, &mut sent) => {}
+        }
+        report(&pod, &mut sent).await;
+    }
+    if deleted(&pod).await {
+        remove(&pod).await;
+    }
+    if let Err(error) = tokio::fs::remove_dir_all(&pod.dir).await
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(pod = pod.name, %error, "the pod's directory is not removed");
+    }
+}
+
+fn is_over(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Volumes, init containers, containers; returns when everything has ended for good.
+async fn live(pod: &Arc<PodRuntime>) {
+    let Some(volumes) = mount(pod).await else { return };
+    let volumes = Arc::new(volumes);
+    tokio::select! {
+        () = refresh(pod) => {}
+        () = run_containers(pod, &volumes) => {}
+    }
+}
+
+async fn run_containers(pod: &Arc<PodRuntime>, volumes: &Arc<Volumes>) {
+    let spec = pod.object().spec.clone().unwrap_or_default();
+    let task = |container: &Container, role| ContainerTask::new(pod, container.clone(), role, volumes);
+    let mut sidecars = JoinSet::new();
+    for container in spec.init_containers.iter().flatten() {
+        if is_sidecar(container) {
+            sidecars.spawn(task(container, Role::Sidecar).run());
+            if !started(pod, &container.name).await {
+                break;
+            }
+        } else {
+            task(container, Role::Init).run().await;
+            if !pod.container(&container.name).is_some_and(|state| state.has_succeeded()) {
+                break;
+            }
+        }
+    }
+    let mut containers = JoinSet::new();
+    if init_is_done(pod) {
+        for container in &spec.containers {
+            containers.spawn(task(container, Role::Main).run());
+        }
+    } else if pod.stop.borrow().is_some() {
+        end_unstarted(pod);
+    }
+    while containers.join_next().await.is_some() {}
+    // Sidecars go last, as they came first.
+    pod.order_stop(Instant::now() + pod.grace());
+    while sidecars.join_next().await.is_some() {}
+}
+
+fn init_is_done(pod: &PodRuntime) -> bool {
+    pod.view().init.iter().all(|state| state.has_succeeded() || state.started)
+}
+
+/// Makes the volumes, again and again until all are there; `None` if the pod is stopped before.
+async fn mount(pod: &Arc<PodRuntime>) -> Option<Volumes> {
+    let mut stop = pod.stop.subscribe();
+    let mut failures = 1;
+    loop {
+        let attempt = tokio::select! {
+            attempt = volumes::materialise(pod) => attempt,
+            () = stopped(&mut stop) => {
+                end_unstarted(pod);
+                return None;
+            }
+        };
+        match attempt {
+            Ok(volumes) => {
+                pod.set_mounted();
+                return Some(volumes);
+            }
+            Err(unmet) => pod.warn("FailedMount", &unmet.message).await,
+        }
+        failures += 1;
+        let mut feed = pod.feed.clone();
+        tokio::select! {
+            () = sleep(MOUNT_BACKOFF.delay(failures)) => {}
+            // The pod itself changed: its volumes may be there now. An error cannot be: the pod's task is fed until it ends.
+            _ = feed.changed() => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
+}
+
+/// No container was started: they end as a kubelet reports containers it knows nothing of.
+fn end_unstarted(pod: &PodRuntime) {
+    let object = pod.object();
+    for container in object.spec.iter().flat_map(|spec| &spec.containers) {
+        pod.update(&container.name, ContainerState::end_unstarted);
+    }
+}
+
+/// Keeps volumes up to date. What cannot be read now keeps its last content and is tried again later.
+async fn refresh(pod: &PodRuntime) {
+    loop {
+        sleep(REFRESH_EVERY).await;
+        if let Err(unmet) = volumes::materialise(pod).await {
+            tracing::debug!(pod = pod.name, message = unmet.message, "volumes not refreshed");
+        }
+    }
+}
+
+/// Waits until a sidecar has started; `false` if the pod is stopped before.
+async fn started(pod: &PodRuntime, container: &str) -> bool {
+    let mut stop = pod.stop.subscribe();
+    let mut changes = pod.changed.subscribe();
+    loop {
+        if pod.container(container).is_some_and(|state| state.started) {
+            return true;
+        }
+        tokio::select! {
+            // An error cannot be: the sender lives as long as the pod.
+            _ = changes.changed() => {}
+            () = stopped(&mut stop) => return false,
+        }
+    }
+}
+
+/// Turns deletion and deadline of the pod into orders to stop. Never ends.
+async fn take_orders(pod: &PodRuntime) {
+    let mut feed = pod.feed.clone();
+    loop {
+        let now = Instant::now();
+        let object = match feed.borrow_and_update().clone() {
+            Feed::Gone(object) => {
+                pod.order_stop(now);
+                object
+            }
+            Feed::Present(object) => object,
+        };
+        if object.metadata.deletion_timestamp.is_some() {
+            let seconds = object.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            pod.order_stop(now + seconds.map_or_else(|| pod.grace(), Duration::from_secs));
+        }
+        let limit = object.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let deadline = limit.and_then(|seconds| u64::try_from(seconds).ok()).map(|seconds| {
+            let elapsed = Duration::try_from(Timestamp::now().duration_since(pod.started)).unwrap_or_default();
+            now + Duration::from_secs(seconds).saturating_sub(elapsed)
+        });
+        let stopping = pod.stop.borrow().is_some();
+        tokio::select! {
+            changed = feed.changed() => if changed.is_err() { return },
+            () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() && !stopping => {
+                pod.fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+                pod.order_stop(Instant::now() + pod.grace());
+            }
+        }
+    }
+}
+
+/// Waits until the pod is deleted: `true` if its object is still there and waits for the node.
+async fn deleted(pod: &PodRuntime) -> bool {
+    let mut feed = pod.feed.clone();
+    let is_deleted = |feed: &Feed| match feed {
+        Feed::Gone(_) => true,
+        Feed::Present(object) => object.metadata.deletion_timestamp.is_some(),
+    };
+    // When the node ends, the watch does too; the pod stays as it is.
+    feed.wait_for(is_deleted).await.is_ok_and(|feed| matches!(*feed, Feed::Present(_)))
+}

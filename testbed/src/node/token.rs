@@ -1,0 +1,72 @@
+//! Tokens of pods: asked for, bound to the pod, and asked for again before they expire.
+
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
+use kube::Api;
+use kube::api::PostParams;
+
+use super::NodeError;
+use super::pod::PodRuntime;
+use super::sources::Unmet;
+
+/// Life of a token whose volume names none, in seconds.
+const DEFAULT_SECONDS: i64 = 3600;
+
+/// A token with the time from which on a new one is asked for.
+#[derive(Debug, Clone)]
+pub struct HeldToken {
+    token: String,
+    renew_after: Timestamp,
+}
+
+/// When a token that was asked for at `now` and ends at `expires` is renewed: after four fifths of its life.
+fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
+    now.saturating_add(now.duration_until(expires) / 5 * 4).unwrap_or(expires)
+}
+
+/// The token for a projected volume of the pod, renewed if it is due.
+pub(super) async fn current(
+    pod: &PodRuntime,
+    volume: &str,
+    source: &ServiceAccountTokenProjection,
+) -> Result<String, Unmet> {
+    let key = format!("{volume}/{}", source.path);
+    let now = Timestamp::now();
+    if let Some(held) = pod.held_token(&key).filter(|held| now < held.renew_after) {
+        return Ok(held.token);
+    }
+    let object = pod.object();
+    let account = object.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: source.audience.clone().filter(|audience| !audience.is_empty()).into_iter().collect(),
+            expiration_seconds: Some(source.expiration_seconds.unwrap_or(DEFAULT_SECONDS)),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: Some(pod.name.clone()),
+                uid: Some(pod.uid.clone()),
+            }),
+        },
+        ..TokenRequest::default()
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+    let answer = answer.map_err(NodeError::api("request a token of ServiceAccount", account))?;
+    let status = answer.status.ok_or_else(|| Unmet::new("the API server answered a token request without a token"))?;
+    let held = HeldToken { token: status.token, renew_after: renewal(now, status.expiration_timestamp.0) };
+    pod.hold_token(key, held.clone());
+    Ok(held.token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_ends() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(renewal(at(0), at(600)), at(480));
+    }
+}
