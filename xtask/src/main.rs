@@ -3,7 +3,10 @@
 //! One file per command; each has `Args` for clap and `run`.
 
 mod bin;
+mod generate;
 mod progress;
+mod reference;
+mod workspace;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -27,12 +30,14 @@ struct Xtask {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bin(bin::Args),
+    Generate(generate::Args),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
         Command::Bin(args) => bin::run(args).await,
+        Command::Generate(args) => generate::run(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,7 +46,8 @@ fn fields(text: &mut String, path: &str, schema: &Value) {
             Value::Null | Value::Object(_) => String::new(),
             default => format!("`{default}`"),
         };
-        let meaning = field["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let meaning =
+            field["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
         let _ = writeln!(text, "| `{path}{suffix}` | {kind} | {default} | {} |", meaning.replace('|', "\\|"));
         // What Kubernetes defines itself is described there.
         let foreign = ["resources", "tolerations", "imagePullSecrets", "conditions"].contains(&name.as_str());
