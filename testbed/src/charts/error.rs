@@ -41,6 +41,9 @@ pub enum ChartError {
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(String),
+    /// No password could be made.
+    #[error("cannot make a password: {0}")]
+    Random(io::Error),
     /// A password could not be hashed for the registry.
     #[error("cannot hash a password: {0}")]
     Hash(String),

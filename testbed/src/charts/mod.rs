@@ -13,7 +13,6 @@ mod helm;
 mod oci;
 mod overlay;
 mod package;
-mod password;
 mod publish;
 mod server;
 mod tls;

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::package::pack;
 use super::tls::ServerIdentity;
-use super::{ChartError, Row, charts_dir, helm, password};
-use crate::process;
+use super::{ChartError, Row, charts_dir, helm};
+use crate::{process, secret};
 
 /// The user of a registry that asks for credentials.
 const USER: &str = "pusher";
@@ -68,7 +68,7 @@ impl OciRegistry {
         }
         let mut credentials = None;
         if options.credentials {
-            let (password, file) = (password::random()?, directory.join("htpasswd"));
+            let (password, file) = (secret::token().map_err(ChartError::Random)?, directory.join("htpasswd"));
             let hash = bcrypt::hash(&password, 4).map_err(|error| ChartError::Hash(error.to_string()))?;
             write(&file, &format!("{USER}:{hash}\n"))?;
             config["auth"] = json!({"htpasswd": {"realm": "charts", "path": file}});

@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::{ServerIdentity, TlsListener};
-use super::{ChartError, Repository, charts_dir, package, password};
+use super::{ChartError, Repository, charts_dir, package};
+use crate::secret;
 
 /// The user of the private repository.
 const USER: &str = "reader";
@@ -78,7 +79,7 @@ impl ChartRepositories {
 pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<ChartRepositories, ChartError> {
     let packages = package(&config.helm, &charts_dir(), &config.cache).await?;
     let identity = ServerIdentity::generate()?;
-    let password = password::random()?;
+    let password = secret::token().map_err(ChartError::Random)?;
     let shelves = Arc::new(Shelves { packages, extra: config.extra.clone() });
     let router = router(shelves, &password);
 
