@@ -3,7 +3,10 @@
 pub mod classify;
 pub mod decide;
 pub mod endpoint;
+pub mod guard;
+pub mod history;
 pub mod job;
+pub mod manifest;
 pub mod observed;
 pub mod plan;
 pub mod progress;

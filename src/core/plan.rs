@@ -44,8 +44,34 @@ pub struct Plan {
     pub chart_digest: String,
     /// Whether helm rolls back by itself when the upgrade fails.
     pub rollback_on_failure: bool,
+    /// The workloads of the rendered chart: whose rollout is watched.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
     /// The state that must survive.
     pub inventory: Inventory,
+}
+
+/// A Deployment, `StatefulSet` or `DaemonSet` of the chart, in the namespace of the release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Kind of the object.
+    pub kind: WorkloadKind,
+    /// Name of the object.
+    pub name: String,
+    /// Selector of its pods, as the API server takes it in a query.
+    pub selector: String,
+}
+
+/// The kinds of workloads whose pods are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, strum::Display, strum::EnumString)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
+    /// A `StatefulSet`.
+    StatefulSet,
+    /// A `DaemonSet`.
+    DaemonSet,
 }
 
 /// What belongs to the release beside its objects, and what Coder answers.

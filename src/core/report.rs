@@ -96,3 +96,23 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Installed>,
 }
+
+impl Problem {
+    /// A problem of which only the class and the words are known.
+    #[must_use]
+    pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
+        Self { class, object: None, field: None, message: message.into(), excerpt: None, changed: false, current: None }
+    }
+
+    /// The same, about an object (Kind/name).
+    #[must_use]
+    pub fn object(self, object: impl Into<String>) -> Self {
+        Self { object: Some(object.into()), ..self }
+    }
+
+    /// The same, about a field.
+    #[must_use]
+    pub fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+}

@@ -1,0 +1,205 @@
+//! What Helm's storage says about a release, and what follows from it for a step.
+//!
+//! Helm knows no lock and no holder: the newest revision is `pending-…` while a helm is at work, and for ever after one
+//! that was killed. The plan label tells whose revision it is.
+
+use crate::api::FailureClass;
+
+use super::plan::Plan;
+use super::report::Problem;
+
+/// A revision of a release, as the labels of its record tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Number, counted from 1.
+    pub number: i32,
+    /// Status in Helm's words.
+    pub status: String,
+    /// Id of the plan whose upgrade made it; none for a revision that somebody else made.
+    pub plan: Option<String>,
+    /// Name of the Secret that holds the record.
+    pub secret: String,
+    /// When the record was made, in RFC 3339, for people.
+    pub created: String,
+}
+
+impl Revision {
+    /// A helm is at work on it, or was killed at work.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        self.status.starts_with("pending-")
+    }
+
+    /// It is what is installed.
+    #[must_use]
+    pub fn deployed(&self) -> bool {
+        self.status == "deployed"
+    }
+}
+
+/// The revisions of a release, the newest first.
+pub type History = [Revision];
+
+/// The revision whose values are kept: the newest that is deployed, or the newest of all.
+#[must_use]
+pub fn base(history: &History) -> Option<&Revision> {
+    history.iter().find(|revision| revision.deployed()).or_else(|| history.first())
+}
+
+/// Refuses to plan while another helm is, or may be, at work. A pending revision with a plan label was left by a runner
+/// that was killed: the upgrade step, which alone holds the release's Lease, releases it.
+pub fn check_lock(history: &History) -> Result<(), Problem> {
+    match history.first() {
+        Some(newest) if newest.pending() && newest.plan.is_none() => Err(Problem::new(
+            FailureClass::ReleaseLocked,
+            format!(
+                "revision {} has been {} since {} and was not begun by this operator: another helm is at work, or was killed",
+                newest.number, newest.status, newest.created
+            ),
+        )
+        .object(format!("Secret/{}", newest.secret))),
+        Some(newest) if newest.status == "uninstalling" => Err(Problem::new(
+            FailureClass::ReleaseLocked,
+            format!("revision {} is being uninstalled, or its uninstallation was interrupted", newest.number),
+        )
+        .object(format!("Secret/{}", newest.secret))),
+        _ => Ok(()),
+    }
+}
+
+/// What is left to do of a planned upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// helm has not begun, or has failed: run it.
+    Run,
+    /// An earlier try was killed and left this revision locked: release it, then run helm.
+    Unlock(Revision),
+    /// helm has ended well already: verify.
+    Verify,
+    /// The release is not what the plan was made for any more; the text says how.
+    Outdated(String),
+}
+
+/// What is left to do of `plan`, seen from the present history.
+#[must_use]
+pub fn work(plan: &Plan, history: &History) -> Work {
+    let Some(newest) = history.first() else {
+        return match &plan.from {
+            None => Work::Run,
+            Some(from) => Work::Outdated(format!("the release, which was at revision {}, is gone", from.revision)),
+        };
+    };
+    let now = format!("revision {} ({})", newest.number, newest.status);
+    if newest.plan.as_deref() == Some(plan.id.as_str()) {
+        return match newest.status.as_str() {
+            "deployed" => Work::Verify,
+            "failed" => Work::Run,
+            _ if newest.pending() => Work::Unlock(newest.clone()),
+            _ => Work::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
+        };
+    }
+    match &plan.from {
+        None if newest.status == "uninstalled" => Work::Run,
+        None => Work::Outdated(format!("the plan is for a first install, but there is {now}")),
+        Some(from) if from.revision != newest.number => {
+            Work::Outdated(format!("the plan starts from revision {}, but there is {now}", from.revision))
+        }
+        Some(_) if newest.pending() && newest.plan.is_some() => Work::Unlock(newest.clone()),
+        // A lock that the plan saw may have been released by an earlier try.
+        Some(from) if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") => {
+            Work::Run
+        }
+        Some(from) => Work::Outdated(format!("revision {} was {} and is now {}", from.revision, from.status, newest.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{Installed, PlannedAction, ProductLine};
+    use crate::core::plan::Inventory;
+
+    fn revision(number: i32, status: &str, plan: Option<&str>) -> Revision {
+        Revision {
+            number,
+            status: status.into(),
+            plan: plan.map(Into::into),
+            secret: format!("sh.helm.release.v1.coder.v{number}"),
+            created: "2026-01-01T00:00:00Z".into(),
+        }
+    }
+
+    fn plan(from: Option<(i32, &str)>) -> Plan {
+        Plan {
+            id: "mine".into(),
+            release: "coder".into(),
+            action: PlannedAction::Upgrade,
+            line: ProductLine::V2,
+            from: from.map(|(revision, status)| Installed {
+                version: "2.30.0".into(),
+                app_version: None,
+                revision,
+                status: status.into(),
+                line: ProductLine::V2,
+            }),
+            chart_name: "coder".into(),
+            version: "2.31.7".into(),
+            app_version: "2.31.7".into(),
+            chart_digest: String::new(),
+            rollback_on_failure: false,
+            workloads: vec![],
+            inventory: Inventory::default(),
+        }
+    }
+
+    #[rstest]
+    #[case::as_planned(Some((1, "deployed")), &[(1, "deployed", None)], "run")]
+    #[case::failed_before(Some((2, "failed")), &[(2, "failed", None), (1, "deployed", None)], "run")]
+    #[case::killed(Some((1, "deployed")), &[(2, "pending-upgrade", Some("mine")), (1, "deployed", None)], "unlock")]
+    #[case::failed(Some((1, "deployed")), &[(2, "failed", Some("mine")), (1, "deployed", None)], "run")]
+    #[case::done(Some((1, "deployed")), &[(2, "deployed", Some("mine")), (1, "superseded", None)], "verify")]
+    #[case::left_by_an_older_plan(Some((2, "pending-upgrade")), &[(2, "pending-upgrade", Some("older"))], "unlock")]
+    #[case::unlocked_already(Some((2, "pending-upgrade")), &[(2, "failed", Some("older"))], "run")]
+    #[case::upgraded_by_hand(Some((1, "deployed")), &[(2, "deployed", None), (1, "superseded", None)], "outdated")]
+    #[case::locked_by_hand(Some((1, "deployed")), &[(2, "pending-upgrade", None), (1, "deployed", None)], "outdated")]
+    #[case::uninstalled_by_hand(Some((1, "deployed")), &[(1, "uninstalled", None)], "outdated")]
+    #[case::gone(Some((1, "deployed")), &[], "outdated")]
+    #[case::first_install(None, &[], "run")]
+    #[case::after_an_uninstall(None, &[(3, "uninstalled", None)], "run")]
+    #[case::first_install_killed(None, &[(1, "pending-install", Some("mine"))], "unlock")]
+    #[case::installed_by_hand(None, &[(1, "deployed", None)], "outdated")]
+    #[case::undone_by_hand(Some((1, "deployed")), &[(2, "uninstalled", Some("mine"))], "outdated")]
+    fn what_is_left_follows_from_the_history(
+        #[case] from: Option<(i32, &str)>,
+        #[case] history: &[(i32, &str, Option<&str>)],
+        #[case] expected: &str,
+    ) {
+        let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
+        let found = match work(&plan(from), &history) {
+            Work::Run => "run",
+            Work::Unlock(_) => "unlock",
+            Work::Verify => "verify",
+            Work::Outdated(_) => "outdated",
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_locks_of_others_hold_up_a_plan() {
+        let locked = check_lock(&[revision(4, "pending-upgrade", None)]).unwrap_err();
+        assert!(locked.message.contains("revision 4 has been pending-upgrade since 2026"), "{}", locked.message);
+        assert!(check_lock(&[revision(4, "uninstalling", None)]).is_err());
+        assert!(check_lock(&[revision(4, "pending-upgrade", Some("any"))]).is_ok());
+        assert!(check_lock(&[revision(4, "failed", None)]).is_ok() && check_lock(&[]).is_ok());
+    }
+
+    #[test]
+    fn values_are_kept_from_the_newest_deployed_revision() {
+        let number = |history: &[Revision]| base(history).map(|r| r.number);
+        assert_eq!(number(&[revision(3, "failed", None), revision(2, "deployed", None)]), Some(2));
+        assert_eq!(number(&[revision(3, "failed", None), revision(2, "superseded", None)]), Some(3));
+        assert_eq!(number(&[]), None);
+    }
+}

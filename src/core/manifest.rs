@@ -1,0 +1,158 @@
+//! What a rendered manifest contains, as far as the operator looks at it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+use serde_json::Value;
+
+use super::plan::Workload;
+
+/// The objects of a manifest that lie in the namespace of the release.
+#[derive(Clone, Debug, Default)]
+pub struct Manifest(Vec<Value>);
+
+/// A manifest that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the manifest of the release is no valid YAML: {0}")]
+pub struct ManifestError(#[from] serde_saphyr::Error);
+
+impl Manifest {
+    /// Reads a manifest as helm stores it: YAML documents, Lists among them taken apart.
+    pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
+        // Templates repeat keys more often than one would think; helm and the API server take the last one.
+        let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
+        let documents: Vec<Option<Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
+        let objects = documents.into_iter().flatten().flat_map(|document| match document {
+            Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) => {
+                match list.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    _ => Vec::new(),
+                }
+            }
+            object => vec![object],
+        });
+        let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
+        Ok(Self(objects.filter(here).collect()))
+    }
+
+    /// Names of the objects of a kind.
+    pub fn names<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        self.of_kind(kind).filter_map(|object| object["metadata"]["name"].as_str())
+    }
+
+    fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    /// The workloads, in the order of their names.
+    #[must_use]
+    pub fn workloads(&self) -> Vec<Workload> {
+        let mut workloads: Vec<Workload> = self.0.iter().filter_map(workload).collect();
+        workloads.sort();
+        workloads
+    }
+
+    /// Names of the claims that the objects use: those in the manifest, those that pod templates mount, and those that
+    /// `StatefulSets` make from templates (template-set-ordinal).
+    #[must_use]
+    pub fn claims(&self) -> BTreeSet<String> {
+        let mut claims: BTreeSet<String> = self.names("PersistentVolumeClaim").map(Into::into).collect();
+        for object in &self.0 {
+            let pod = match object["kind"].as_str() {
+                Some("Pod") => &object["spec"],
+                Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+                _ => &object["spec"]["template"]["spec"],
+            };
+            let volumes = pod["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            claims.extend(volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into));
+        }
+        for set in self.of_kind("StatefulSet") {
+            let (spec, name) = (&set["spec"], set["metadata"]["name"].as_str().unwrap_or_default());
+            let first = spec["ordinals"]["start"].as_i64().unwrap_or(0);
+            let templates = spec["volumeClaimTemplates"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for template in templates.iter().filter_map(|t| t["metadata"]["name"].as_str()) {
+                let ordinals = first..first + spec["replicas"].as_i64().unwrap_or(1);
+                claims.extend(ordinals.map(|ordinal| format!("{template}-{name}-{ordinal}")));
+            }
+        }
+        claims
+    }
+}
+
+fn workload(object: &Value) -> Option<Workload> {
+    let kind = object["kind"].as_str()?.parse().ok()?;
+    if !object["apiVersion"].as_str()?.starts_with("apps/") {
+        return None;
+    }
+    let selector: LabelSelector = serde_json::from_value(object["spec"]["selector"].clone()).ok()?;
+    let selector = Selector::try_from(selector).ok()?.to_string();
+    Some(Workload { kind, name: object["metadata"]["name"].as_str()?.to_owned(), selector })
+}
+
+#[cfg(test)]
+mod tests {
+    use indoc::indoc;
+
+    use super::*;
+    use crate::core::plan::WorkloadKind;
+
+    const MANIFEST: &str = indoc! {r#"
+        ---
+        # Source: coder/templates/coder.yaml
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: coder, namespace: here}
+        spec:
+          selector: {matchLabels: {app: coder, tier: "1"}}
+          template:
+            spec:
+              volumes:
+                - {name: a, persistentVolumeClaim: {claimName: shared}}
+                - {name: b, emptyDir: {}}
+        ---
+        ---
+        apiVersion: apps/v1
+        kind: StatefulSet
+        metadata: {name: timescale}
+        spec:
+          replicas: 2
+          ordinals: {start: 3}
+          selector: {matchLabels: {app: db}}
+          volumeClaimTemplates: [{metadata: {name: data}}]
+        ---
+        apiVersion: v1
+        kind: List
+        items:
+          - {apiVersion: v1, kind: Service, metadata: {name: coder, name: coder}}
+          - {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: extra}}
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata: {name: elsewhere, namespace: other}
+    "#};
+
+    #[test]
+    fn what_belongs_to_the_namespace_is_found() {
+        let manifest = Manifest::parse(MANIFEST, "here").unwrap();
+        assert_eq!(manifest.names("Service").collect::<Vec<_>>(), ["coder"]);
+        assert_eq!(
+            manifest.claims().into_iter().collect::<Vec<_>>(),
+            ["data-timescale-3", "data-timescale-4", "extra", "shared"]
+        );
+        let workloads = manifest.workloads();
+        assert_eq!(
+            workloads.iter().map(|w| (w.kind, w.name.as_str(), w.selector.as_str())).collect::<Vec<_>>(),
+            [
+                (WorkloadKind::Deployment, "coder", "app=coder,tier=1"),
+                (WorkloadKind::StatefulSet, "timescale", "app=db"),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_manifest_is_none() {
+        assert!(Manifest::parse("", "here").unwrap().workloads().is_empty());
+        assert!(Manifest::parse("a: [", "here").is_err());
+    }
+}
