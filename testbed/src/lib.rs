@@ -2,12 +2,16 @@
 
 pub mod address_range;
 pub mod charts;
+pub mod cluster;
 pub mod components;
 pub mod control_plane;
 pub mod duration;
+pub mod node;
 pub mod pki;
 mod ports;
 pub mod process;
 mod secret;
 pub mod supervisor;
 mod tail;
+
+pub use cluster::{Cluster, ClusterOptions};

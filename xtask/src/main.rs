@@ -3,6 +3,8 @@
 //! One file per command; each has `Args` for clap and `run`.
 
 mod bin;
+mod build;
+mod cluster;
 mod generate;
 mod progress;
 mod reference;
@@ -30,6 +32,7 @@ struct Xtask {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bin(bin::Args),
+    Cluster(cluster::Args),
     Generate(generate::Args),
 }
 
@@ -37,6 +40,7 @@ enum Command {
 async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
         Command::Bin(args) => bin::run(args).await,
+        Command::Cluster(args) => cluster::run(args).await,
         Command::Generate(args) => generate::run(args).await,
     };
     match done {

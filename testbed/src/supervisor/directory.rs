@@ -84,6 +84,21 @@ impl OwnDirectory {
     }
 }
 
+/// Removes what a supervisor that was killed could not: its volumes, keys and data. Does nothing if another one has
+/// taken over the directory.
+///
+/// # Errors
+/// When something cannot be removed.
+pub(crate) fn clean_up_after_the_dead(path: &Path) -> Result<(), DirectoryError> {
+    let lock_path = path.join(LOCK);
+    let lock = File::create(&lock_path).map_err(failed("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => OwnDirectory { path: path.to_owned(), _lock: lock }.clean_up(),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+    }
+}
+
 fn remove_entries(dir: &Path, keep: impl Fn(&Path) -> bool) -> Result<(), DirectoryError> {
     for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
         let entry = entry.map_err(failed("read", dir))?;

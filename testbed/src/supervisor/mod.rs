@@ -95,10 +95,12 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
         NodeKind::Real => return Err(SupervisorError::NodeKind("real")),
         NodeKind::Existing => return Err(SupervisorError::NodeKind("existing")),
     }
+    let starter = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     if options.detach {
         rustix::process::setsid().map_err(|errno| system("leave the session")(errno.into()))?;
     }
-    let mut end = End::new(options.owner_pid).map_err(system("watch for the end"))?;
+    let starter = options.detach.then_some(starter).flatten();
+    let mut end = End::new(options.owner_pid, starter).map_err(system("watch for the end"))?;
     let directory = OwnDirectory::take(&options.dir)?;
     let addresses = AddressRange::claim().map_err(system("claim addresses for pods"))?;
     let state = Arc::new(StateFile::create(&options.dir, first_state(options, &addresses)?)?);
@@ -124,7 +126,7 @@ async fn run(
 ) -> Result<Reason, SupervisorError> {
     tokio::select! {
         started = start(options, addresses, state, parts) => started?,
-        reason = end.reached() => return reason.map_err(system("watch for the end")),
+        reason = end.reached_before_ready() => return reason.map_err(system("watch for the end")),
     }
     state.update(|state| state.phase = Phase::Running)?;
     tracing::info!("ready");
@@ -177,6 +179,7 @@ fn first_state(options: &ServeOptions, addresses: &AddressRange) -> Result<Clust
         api_url: None,
         node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses: addresses.to_string() },
         components: BTreeMap::new(),
+        programs: options.components.iter().map(|(name, path)| (name.to_string(), path.clone())).collect(),
         repositories: None,
     })
 }

@@ -31,6 +31,8 @@ pub struct ClusterState {
     pub node: NodeState,
     /// Processes and in-process parts by name.
     pub components: BTreeMap<String, ComponentState>,
+    /// Programs for people and tests, by name: kubectl, helm …
+    pub programs: BTreeMap<String, PathBuf>,
     /// Where charts come from.
     pub repositories: Option<ChartRepositories>,
 }
@@ -182,6 +184,7 @@ mod tests {
                 pod_addresses: "127.1.0.0/16".to_owned(),
             },
             components: BTreeMap::new(),
+            programs: BTreeMap::new(),
             repositories: None,
         };
         let file = StateFile::create(dir.path(), state.clone()).unwrap();
