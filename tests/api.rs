@@ -1,11 +1,17 @@
 //! The API: what it promises in its schema, and what it refuses with a sentence that helps.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may; clippy does not see helper functions as tests
 
-#[path = "common/samples.rs"]
-mod samples;
+mod common;
 
 use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeSpec, ConditionType, FailureClass, Reason, crd};
-use samples::{Sample, samples};
+use common::{
+    World,
+    samples::{Sample, malformed, samples},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use strum::IntoEnumIterator;
 
@@ -59,7 +65,11 @@ fn every_field_is_described_and_no_number_is_unsigned() {
     // What Kubernetes defines itself is described there, and partly not at all.
     let foreign = ["resources.claims", "nodeSelector", "tolerations[]", "labels"];
     walk("", &schema(), &mut |path, schema| {
-        if schema["description"].is_null() && !path.is_empty() && !path.ends_with("[]") && !foreign.iter().any(|f| path.contains(f)) {
+        if schema["description"].is_null()
+            && !path.is_empty()
+            && !path.ends_with("[]")
+            && !foreign.iter().any(|f| path.contains(f))
+        {
             faults.push(format!("{path} has no description"));
         }
         if schema["format"].as_str().is_some_and(|format| format.starts_with("uint")) {
@@ -87,7 +97,10 @@ fn every_rule_has_a_sample_that_it_refuses() {
     walk("", &schema(), &mut |path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().expect("every rule has a message");
-            assert!(refusals.iter().any(|words| message.contains(words)), "no sample for the rule of {path}: {message}");
+            assert!(
+                refusals.iter().any(|words| message.contains(words)),
+                "no sample for the rule of {path}: {message}"
+            );
         }
     });
 }
@@ -109,4 +122,32 @@ fn reasons_are_camel_case_and_every_failure_tells_what_to_do() {
     for class in FailureClass::iter() {
         assert!(class.next_step().len() > 20 && class.next_step().ends_with('.'), "{class}: {}", class.next_step());
     }
+}
+
+/// Applies a spec with strict validation, as kubectl does.
+async fn applied(api: &Api<CoderUpgrade>, spec: &Value, dry_run: bool) -> Result<(), String> {
+    let object = json!({"apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade", "metadata": {"name": "sample"}, "spec": spec});
+    let parameters = PatchParams { dry_run, ..PatchParams::apply("tests").force().validation_strict() };
+    api.patch("sample", &parameters, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_and_refuses_the_same() {
+    let world = World::new("api").await;
+    // Suspended, so that the operator leaves it alone.
+    let spec = |spec: &Value| {
+        let mut spec = spec.clone();
+        spec["suspend"] = json!(true);
+        spec
+    };
+    for sample in samples().iter().chain(&malformed()) {
+        if let Some(old) = &sample.old {
+            applied(&world.api(), &spec(old), false).await.unwrap();
+            judge(sample, applied(&world.api(), &spec(&sample.spec), true).await);
+            world.kubectl(&["delete", "cu", "sample"]).await;
+        } else {
+            judge(sample, applied(&world.api(), &spec(&sample.spec), true).await);
+        }
+    }
+    world.finish().await;
 }

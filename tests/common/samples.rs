@@ -34,10 +34,19 @@ pub fn samples() -> Vec<Sample> {
         refused("half a version", json!({"version": "2.31"}), "spec.version must be one exact chart version"),
         edit("another version", json!({"version": "2.31.6"}), json!({"version": "2.31.7"}), None),
         edit("the same release", json!({"release": "coder"}), json!({}), None),
-        edit("another release", json!({"release": "coder"}), json!({"release": "other"}), Some("spec.release cannot be changed")),
+        edit(
+            "another release",
+            json!({"release": "coder"}),
+            json!({"release": "other"}),
+            Some("spec.release cannot be changed"),
+        ),
         accepted("a repository", json!({"chart": {"repository": "https://charts.example.com/coder"}})),
         accepted("a registry", json!({"chart": {"repository": "oci://registry.example.com/charts"}})),
-        refused("a bare host", json!({"chart": {"repository": "charts.example.com"}}), "chart.repository must begin with"),
+        refused(
+            "a bare host",
+            json!({"chart": {"repository": "charts.example.com"}}),
+            "chart.repository must begin with",
+        ),
         refused("a file", json!({"chart": {"repository": "file:///charts"}}), "chart.repository must begin with"),
         accepted("an archive", json!({"chart": {"archive": {"secretKeyRef": {"name": "chart", "key": "coder.tgz"}}}})),
         refused(
@@ -45,7 +54,11 @@ pub fn samples() -> Vec<Sample> {
             json!({"chart": {"repository": "https://x.example", "archive": {"secretKeyRef": {"name": "a", "key": "b"}}}}),
             "chart.archive replaces the repository",
         ),
-        refused("an archive from nowhere", json!({"chart": {"archive": {}}}), "exactly one of secretKeyRef and configMapKeyRef"),
+        refused(
+            "an archive from nowhere",
+            json!({"chart": {"archive": {}}}),
+            "exactly one of secretKeyRef and configMapKeyRef",
+        ),
         refused(
             "an archive from two places",
             json!({"chart": {"archive": {"secretKeyRef": {"name": "a", "key": "b"}, "configMapKeyRef": {"name": "a", "key": "b"}}}}),
@@ -55,8 +68,15 @@ pub fn samples() -> Vec<Sample> {
             "credentials for a repository",
             json!({"chart": {"repository": "https://x.example", "credentialsSecret": "login", "caSecret": "ca"}}),
         ),
-        refused("credentials for nothing", json!({"chart": {"credentialsSecret": "login"}}), "chart.credentialsSecret needs chart.repository"),
-        accepted("a registry without TLS", json!({"chart": {"repository": "oci://registry:5000/charts", "plainHTTP": true}})),
+        refused(
+            "credentials for nothing",
+            json!({"chart": {"credentialsSecret": "login"}}),
+            "chart.credentialsSecret needs chart.repository",
+        ),
+        accepted(
+            "a registry without TLS",
+            json!({"chart": {"repository": "oci://registry:5000/charts", "plainHTTP": true}}),
+        ),
         refused(
             "plainHTTP for an https repository",
             json!({"chart": {"repository": "https://x.example", "plainHTTP": true}}),
@@ -75,7 +95,11 @@ pub fn malformed() -> Vec<Sample> {
         refused("a field that does not exist", json!({"verison": "2.31.7"}), "unknown field \"spec.verison\""),
         refused("values that are no map", json!({"values": ["a"]}), "spec.values"),
         refused("a release in capitals", json!({"release": "Coder"}), "spec.release"),
-        refused("a kind that holds no values", json!({"valuesFrom": [{"kind": "Pod", "name": "x"}]}), "spec.valuesFrom[0].kind"),
+        refused(
+            "a kind that holds no values",
+            json!({"valuesFrom": [{"kind": "Pod", "name": "x"}]}),
+            "spec.valuesFrom[0].kind",
+        ),
         refused("a history of nothing", json!({"historyLimit": 0}), "spec.historyLimit"),
         refused("a negative limit", json!({"retry": {"limit": -1}}), "spec.retry.limit"),
         refused("a version that is a number", json!({"version": 2.31}), "spec.version"),

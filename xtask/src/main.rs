@@ -5,6 +5,7 @@
 mod bin;
 mod build;
 mod cluster;
+mod demo;
 mod generate;
 mod progress;
 mod reference;
@@ -32,6 +33,7 @@ struct Xtask {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bin(bin::Args),
+    Demo(demo::Args),
     Cluster(cluster::Args),
     Generate(generate::Args),
 }
@@ -40,6 +42,7 @@ enum Command {
 async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
         Command::Bin(args) => bin::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Generate(args) => generate::run(args).await,
     };
