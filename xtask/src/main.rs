@@ -9,6 +9,7 @@ mod demo;
 mod generate;
 mod progress;
 mod reference;
+mod test;
 mod workspace;
 
 use std::error::Error;
@@ -36,6 +37,7 @@ enum Command {
     Demo(demo::Args),
     Cluster(cluster::Args),
     Generate(generate::Args),
+    Test(test::Args),
 }
 
 #[tokio::main]
@@ -45,6 +47,10 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Generate(args) => generate::run(args).await,
+        Command::Test(args) => match test::run(args).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

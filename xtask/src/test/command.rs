@@ -1,0 +1,191 @@
+//! One command of a test run.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::workspace;
+
+/// How often a silent command gives a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How many lines of a failed step's log are shown.
+const TAIL: usize = 60;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    directory: PathBuf,
+}
+
+impl Invocation {
+    /// A program in the root of the workspace.
+    pub fn program(program: impl Into<OsString>, arguments: &[&str]) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            environment: Vec::new(),
+            directory: workspace::root(),
+        }
+    }
+
+    /// The cargo that runs us.
+    pub fn cargo(arguments: &[&str]) -> Self {
+        Self::program(workspace::cargo(), arguments)
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// In another directory.
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        directory.clone_into(&mut self.directory);
+        self
+    }
+
+    /// As it is started, with nothing to read.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.directory).stdin(std::process::Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).kill_on_drop(true);
+        command
+    }
+}
+
+/// How commands ended, and the tests in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Every one of them ended with exit code 0.
+    pub success: bool,
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that failed.
+    pub failed: usize,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self { success: true, passed: 0, failed: 0 }
+    }
+}
+
+impl Outcome {
+    /// Adds what another command did.
+    pub fn add(&mut self, other: &Self) {
+        self.success &= other.success;
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    /// Counts a line of a test program such as `test result: ok. 7 passed; 0 failed; 0 ignored; …`.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let number = |what: &str| {
+            let counted = result.split(['.', ';']).find_map(|part| part.trim().strip_suffix(what));
+            counted.and_then(|number| number.trim().parse::<usize>().ok()).unwrap_or_default()
+        };
+        self.passed += number("passed");
+        self.failed += number("failed");
+    }
+}
+
+/// Runs a command. Everything it prints goes to `log`, the results of single tests to the terminal as well.
+pub async fn run(step: &str, invocation: &Invocation, log: &mut File) -> io::Result<Outcome> {
+    let started = Instant::now();
+    let (reader, writer) = io::pipe()?;
+    let mut command = invocation.command();
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    // It holds the writing end; without this the lines would never end.
+    drop(command);
+
+    let (sender, mut lines) = mpsc::channel(64);
+    let reading = tokio::task::spawn_blocking(move || -> io::Result<()> {
+        for line in BufReader::new(reader).split(b'\n') {
+            if sender.blocking_send(String::from_utf8_lossy(&line?).into_owned()).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let mut outcome = Outcome::default();
+    let mut alive = interval(SIGN_OF_LIFE);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    alive.tick().await;
+    loop {
+        tokio::select! {
+            line = lines.recv() => {
+                let Some(line) = line else { break };
+                writeln!(log, "{line}")?;
+                outcome.count(&line);
+                if is_result(&line) {
+                    println!("    {line}");
+                    alive.reset();
+                }
+            }
+            _ = alive.tick() => println!("    {step}: {} s", started.elapsed().as_secs()),
+        }
+    }
+    reading.await.map_err(io::Error::other)??;
+    outcome.success = child.wait().await?.success();
+    Ok(outcome)
+}
+
+/// Whether a line says how a single test ended.
+fn is_result(line: &str) -> bool {
+    line.starts_with("test ") && !line.starts_with("test result: ") && line.contains(" ... ")
+}
+
+/// Prints the end of a failed step's log and where the rest is.
+pub fn explain(log: &Path) {
+    let text = std::fs::read_to_string(log).unwrap_or_else(|error| error.to_string());
+    let lines: Vec<_> = text.lines().collect();
+    for line in &lines[lines.len().saturating_sub(TAIL)..] {
+        println!("    | {line}");
+    }
+    println!("    the whole log: {}", log.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_test_programs_are_added_up() {
+        let mut outcome = Outcome::default();
+        outcome.count("test result: ok. 7 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.46s");
+        outcome.count("test result: FAILED. 6 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        outcome.count("test something ... ok");
+        assert_eq!((outcome.passed, outcome.failed), (13, 2));
+    }
+
+    #[test]
+    fn only_single_results_are_shown() {
+        assert!(is_result("test a::b ... ok"));
+        assert!(is_result("test a ... FAILED"));
+        assert!(!is_result("test result: ok. 7 passed; 0 failed"));
+        assert!(!is_result("running 7 tests"));
+    }
+
+    #[tokio::test]
+    async fn output_of_both_streams_is_logged_and_the_exit_code_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut log = File::create(&path).unwrap();
+        let invocation = Invocation::program("sh", &["-c", "echo out; echo err >&2; exit 3"]);
+        let outcome = run("step", &invocation, &mut log).await.unwrap();
+        assert_eq!(outcome, Outcome { success: false, passed: 0, failed: 0 });
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "out\nerr\n");
+    }
+}

@@ -1,0 +1,179 @@
+//! `cargo xtask test`: everything that must hold, in one run.
+//!
+//! - `plan`: which steps a run consists of, from the filter;
+//! - `binaries`: the test programs that cargo builds, and which tests are in them;
+//! - `command`: one command with its output in a log, a sign of life on the terminal and its tests counted;
+//! - `cluster`: the cluster that tests run against;
+//! - `summary`: the table at the end.
+
+mod binaries;
+mod cluster;
+mod command;
+mod plan;
+mod summary;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use binaries::TestBinary;
+use command::{Invocation, Outcome};
+use plan::{Plan, Selection};
+use summary::{Row, Summary};
+use testbed::components::{CLUSTER, Component, ensure};
+
+use crate::{Result, progress, workspace};
+
+/// Check everything: format, lints, documentation, generated files, unit tests, and the tests that need a cluster.
+///
+/// The last line of the output is `N passed, N failed`; the exit code is 0 only if nothing failed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run a part: a step (fmt, clippy, docs, generated, unit), a file of integration tests by its name without .rs, or
+    /// all tests whose name contains this.
+    filter: Option<String>,
+    /// How many tests of one file run at a time. They share one cluster.
+    #[arg(long, default_value = "4")]
+    test_threads: NonZeroUsize,
+}
+
+/// Runs the steps and prints the summary. Failed steps are part of the summary and no error of this function.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let logs = workspace::target().join("xtask-test");
+    std::fs::create_dir_all(&logs)?;
+    let selection = Selection::of(args.filter.as_deref(), &workspace::integration_tests()?);
+    let mut session = Session { logs, threads: args.test_threads, summary: Summary::default() };
+    session.checks(&selection).await?;
+    if selection.needs_binaries() {
+        session.tests(&selection).await?;
+    }
+    print!("{}", session.summary);
+    Ok(if session.summary.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run: what it has found so far.
+struct Session {
+    logs: PathBuf,
+    threads: NonZeroUsize,
+    summary: Summary,
+}
+
+impl Session {
+    /// The steps that need no test program. Each counts as one test.
+    async fn checks(&mut self, selection: &Selection) -> Result<()> {
+        for (name, invocation) in plan::checks(selection)? {
+            self.step(name, &[invocation], Counting::AsOne).await?;
+        }
+        Ok(())
+    }
+
+    /// Builds the test programs and runs those that are selected.
+    async fn tests(&mut self, selection: &Selection) -> Result<()> {
+        let started = Instant::now();
+        println!("==> build");
+        let built = binaries::build(&self.logs.join("build.log")).await?;
+        self.summary.add(Row::setup("build", built.is_some(), started.elapsed()));
+        let Some(binaries) = built else {
+            command::explain(&self.logs.join("build.log"));
+            return Ok(());
+        };
+        let plan = Plan::new(selection, binaries)?;
+        if !plan.unit.is_empty() || plan.doc_tests {
+            let mut invocations: Vec<_> =
+                plan.unit.iter().map(|binary| binary.invocation(&plan.filter, None)).collect();
+            if plan.doc_tests {
+                invocations.push(Invocation::cargo(&["test", "--workspace", "--doc"]));
+            }
+            self.step("unit", &invocations, Counting::Tests).await?;
+        }
+        if plan.integration.is_empty() {
+            return Ok(());
+        }
+        self.integration(&plan).await
+    }
+
+    /// Runs the integration tests; those that need it against one cluster, which is stopped in any case.
+    async fn integration(&mut self, plan: &Plan) -> Result<()> {
+        if !self.components().await? {
+            return Ok(());
+        }
+        let (offline, online): (Vec<_>, Vec<_>) =
+            plan.integration.iter().partition(|binary| !cluster::is_needed(binary));
+        for binary in offline {
+            self.file(binary, plan, None).await?;
+        }
+        if online.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        println!("==> cluster");
+        let cluster = match cluster::TestCluster::start().await {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                println!("    {error}");
+                self.summary.add(Row::setup("cluster", false, started.elapsed()));
+                return Ok(());
+            }
+        };
+        self.summary.add(Row::setup("cluster", true, started.elapsed()));
+        let ran = async {
+            for binary in online {
+                self.file(binary, plan, Some(cluster.variable())).await?;
+            }
+            Ok(())
+        };
+        let ran = ran.await;
+        cluster.stop(&self.logs, self.summary.failed() > 0).await?;
+        ran
+    }
+
+    /// Builds what is missing of Kubernetes, helm and the registry; says whether it is all there now.
+    async fn components(&mut self) -> Result<bool> {
+        println!("==> components");
+        let started = Instant::now();
+        let wanted: Vec<_> = CLUSTER.into_iter().chain([Component::Helm3, Component::Registry]).collect();
+        let built = tokio::task::spawn_blocking(move || ensure(&wanted, &|event| progress::component(&event))).await?;
+        if let Err(error) = &built {
+            println!("    {error}");
+        }
+        self.summary.add(Row::setup("components", built.is_ok(), started.elapsed()));
+        Ok(built.is_ok())
+    }
+
+    async fn file(&mut self, binary: &TestBinary, plan: &Plan, cluster: Option<(&str, &Path)>) -> Result<()> {
+        let mut invocation = binary.invocation(&plan.filter, Some(self.threads));
+        if let Some((name, directory)) = cluster {
+            invocation = invocation.env(name, directory);
+        }
+        self.step(&binary.name, &[invocation], Counting::Tests).await
+    }
+
+    /// Runs commands as one step; those after a failed one are run, too.
+    async fn step(&mut self, name: &str, invocations: &[Invocation], counting: Counting) -> Result<()> {
+        println!("==> {name}");
+        let (started, log) = (Instant::now(), self.logs.join(format!("{name}.log")));
+        let mut total = Outcome::default();
+        let mut writer = std::fs::File::create(&log)?;
+        for invocation in invocations {
+            total.add(&command::run(name, invocation, &mut writer).await?);
+        }
+        if !total.success {
+            command::explain(&log);
+        }
+        self.summary.add(match counting {
+            Counting::AsOne => Row::check(name, total.success, started.elapsed()),
+            Counting::Tests => Row::tests(name, &total, started.elapsed()),
+        });
+        Ok(())
+    }
+}
+
+/// What a step adds to the number of tests.
+#[derive(Clone, Copy)]
+enum Counting {
+    /// One, passed or failed.
+    AsOne,
+    /// What its test programs say.
+    Tests,
+}

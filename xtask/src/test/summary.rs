@@ -1,0 +1,86 @@
+//! What a test run found, as a table.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::command::Outcome;
+
+/// The steps in the order in which they ran.
+#[derive(Debug, Default)]
+pub struct Summary(Vec<Row>);
+
+/// One step.
+#[derive(Debug)]
+pub struct Row {
+    name: String,
+    passed: usize,
+    failed: usize,
+    took: Duration,
+}
+
+impl Row {
+    /// A step that is one test by itself.
+    pub fn check(name: &str, success: bool, took: Duration) -> Self {
+        Self { name: name.to_owned(), passed: usize::from(success), failed: usize::from(!success), took }
+    }
+
+    /// A step that tests nothing, but without which others cannot run: it counts only if it fails.
+    pub fn setup(name: &str, success: bool, took: Duration) -> Self {
+        Self { name: name.to_owned(), passed: 0, failed: usize::from(!success), took }
+    }
+
+    /// A step that ran test programs. One that ended badly without a failed test (it did not compile, it was killed)
+    /// counts as one failure.
+    pub fn tests(name: &str, outcome: &Outcome, took: Duration) -> Self {
+        let failed = if outcome.success { outcome.failed } else { outcome.failed.max(1) };
+        Self { name: name.to_owned(), passed: outcome.passed, failed, took }
+    }
+}
+
+impl Summary {
+    /// Adds a step.
+    pub fn add(&mut self, row: Row) {
+        self.0.push(row);
+    }
+
+    /// How much failed.
+    pub fn failed(&self) -> usize {
+        self.0.iter().map(|row| row.failed).sum()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|row| row.name.len()).chain(["step".len()]).max().unwrap_or_default();
+        writeln!(f, "\n{:width$}  result  passed  failed  seconds", "step")?;
+        for Row { name, passed, failed, took } in &self.0 {
+            let result = if *failed == 0 { "ok" } else { "FAILED" };
+            writeln!(f, "{name:width$}  {result:6}  {passed:6}  {failed:6}  {:7.1}", took.as_secs_f64())?;
+        }
+        let passed: usize = self.0.iter().map(|row| row.passed).sum();
+        writeln!(f, "\n{passed} passed, {} failed", self.failed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_sum() {
+        let mut summary = Summary::default();
+        summary.add(Row::check("fmt", true, Duration::from_millis(1260)));
+        let outcome = Outcome { success: false, passed: 12, failed: 2 };
+        summary.add(Row::tests("upgrade", &outcome, Duration::from_secs(61)));
+        let text = summary.to_string();
+        assert_eq!(text.lines().last(), Some("13 passed, 2 failed"));
+        assert!(text.contains("fmt      ok           1       0      1.3"), "{text}");
+        assert!(text.contains("upgrade  FAILED      12       2     61.0"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_was_killed_is_a_failure() {
+        let outcome = Outcome { success: false, passed: 3, failed: 0 };
+        assert_eq!(Row::tests("upgrade", &outcome, Duration::ZERO).failed, 1);
+    }
+}
