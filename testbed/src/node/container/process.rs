@@ -64,7 +64,10 @@ impl Process {
         let log = logs::new_file(&pod.log_dir(name), restarts)?;
         let words = match (&launch.program, launch.faults.exit_code) {
             (_, Some(code)) => {
-                return Ok(Self { kind: Kind::Pause(watch::Sender::new(Some(ProcessEnd { code, signal: None }))), log });
+                return Ok(Self {
+                    kind: Kind::Pause(watch::Sender::new(Some(ProcessEnd { code, signal: None }))),
+                    log,
+                });
             }
             (Program::Pause, _) => return Ok(Self { kind: Kind::Pause(watch::Sender::new(None)), log }),
             (Program::Command(words), _) => words,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
 
 use super::PodRuntime;
 use crate::node::status::compute;
@@ -37,17 +38,42 @@ pub(super) async fn report(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
         if sent.as_ref() == Some(&status) {
             return;
         }
-        let patch = serde_json::json!({ "metadata": { "uid": pod.uid }, "status": status });
+        let patch = json!({ "metadata": { "uid": pod.uid }, "status": with_removals(&status) });
         match api.patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(_) => *sent = Some(status),
-            // Another pod has the name by now, or none.
-            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => return,
+            Err(error) if is_gone(&error) => return,
             Err(error) => {
                 tracing::warn!(pod = pod.name, %error, "pod status not sent; trying again");
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }
+}
+
+/// Whether another pod has the name by now, or none.
+fn is_gone(error: &kube::Error) -> bool {
+    let kube::Error::Api(answer) = error else { return false };
+    let mut causes = answer.details.iter().flat_map(|details| &details.causes);
+    answer.is_not_found() || answer.is_conflict() || causes.any(|cause| cause.field == "metadata.uid")
+}
+
+/// The status as a patch. Conditions are merged one by one, so that those of others stay; a reason or message that a
+/// condition no longer has must be removed by name. Lists of addresses replace what was there.
+fn with_removals(status: &PodStatus) -> Value {
+    let mut patch = json!(status);
+    for condition in patch["conditions"].as_array_mut().into_iter().flatten() {
+        for field in ["reason", "message"] {
+            if condition[field].is_null() {
+                condition[field] = Value::Null;
+            }
+        }
+    }
+    for field in ["podIPs", "hostIPs"] {
+        if let Some(addresses) = patch[field].as_array_mut() {
+            addresses.insert(0, json!({ "$patch": "replace" }));
+        }
+    }
+    patch
 }
 
 /// Removes the object of a pod whose containers have all ended.
@@ -60,7 +86,7 @@ pub(super) async fn remove(pod: &PodRuntime) {
         pod.node.online().await;
         match api.delete(&pod.name, &parameters).await {
             Ok(_) => return,
-            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => return,
+            Err(error) if is_gone(&error) => return,
             Err(error) => {
                 tracing::warn!(pod = pod.name, %error, "pod not removed; trying again");
                 tokio::time::sleep(RETRY_AFTER).await;

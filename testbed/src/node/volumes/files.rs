@@ -37,13 +37,17 @@ pub(super) fn below(directory: &Path, path: &str) -> Result<PathBuf, Unmet> {
     }
 }
 
-/// Makes `path` a link to `target`, unless it is that already.
+/// Makes `path` a link to `target`, whatever it led to before.
 pub(super) fn link(path: &Path, target: &Path) -> Result<(), Unmet> {
     if fs::read_link(path).is_ok_and(|known| known == target) {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
         make_directory(parent)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(path, &error)),
+        _ => {}
     }
     symlink(target, path).map_err(|error| unusable(path, &error))
 }
@@ -93,6 +97,16 @@ mod tests {
         assert!(!directory.path().join("sub/b").exists());
         let mode = fs::metadata(directory.path().join("a")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o440);
+    }
+
+    #[test]
+    fn a_link_can_be_led_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("etc/link");
+        for target in ["/one", "/two", "/two"] {
+            link(&path, Path::new(target)).unwrap();
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
+        }
     }
 
     #[test]
