@@ -11,6 +11,7 @@ pub mod pki;
 mod ports;
 pub mod process;
 mod secret;
+pub mod sim;
 pub mod supervisor;
 mod tail;
 

@@ -1,2 +1,8 @@
-//! Stands for Coder in pods.
-fn main() {}
+//! Stands for Coder, and for its database, in the pods of the test bed. See [`testbed::sim`].
+
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    testbed::sim::run(std::env::args().skip(1).collect(), std::env::vars().collect()).await
+}

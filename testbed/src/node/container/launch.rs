@@ -85,7 +85,7 @@ pub async fn prepare(
     if let Some(message) = faults.pull_error.clone() {
         return Err(NotStarted::Pull { image: image.to_owned(), message });
     }
-    let home = make(pod.dir.join("home").join(&container.name))?;
+    let home = fresh(pod.dir.join("home").join(&container.name))?;
     let mut mounts = volumes::mounts(container, volumes, &pod_variables(pod))?;
     let termination_file = pod.dir.join("termination").join(format!("{}-{restarts}", container.name));
     let termination_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
@@ -192,6 +192,14 @@ fn kubeconfig(pod: &PodRuntime, container: &Container, mounts: &MountTable) -> R
     });
     let file = pod.dir.join("kubeconfig").join(&container.name);
     write(file, config.to_string().as_bytes()).map(Some)
+}
+
+/// An empty directory: what a container wrote outside of its volumes is gone when it is started again.
+fn fresh(directory: PathBuf) -> Result<PathBuf, Unmet> {
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NodeError::file(&directory)(error).into()),
+        _ => make(directory),
+    }
 }
 
 fn make(directory: PathBuf) -> Result<PathBuf, Unmet> {

@@ -1,0 +1,176 @@
+//! What coder-sim is told by its arguments and environment.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use semver::Version;
+
+/// Environment variables by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// The part of Coder that is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// PostgreSQL.
+    Database,
+    /// coderd of Coder v2.
+    CoderV2,
+    /// `migrate up` of Coder Classic.
+    Migrate,
+    /// A service of Coder Classic.
+    Classic(Service),
+    /// Nothing in particular: runs until it is stopped.
+    Idle,
+}
+
+/// The services of Coder Classic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `cemanager`, later called `coderd`: the API, with the database.
+    Api,
+    /// The proxy to workspaces.
+    EnvProxy,
+    /// The web interface.
+    Dashboard,
+}
+
+/// Arguments and environment, understood. The variables heeded beside those below are named where they are used.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `CODER_SIM_VERSION`: the version that is played.
+    pub version: Version,
+    /// What is played.
+    pub part: Part,
+    /// `POD_IP` with the port of `CODER_HTTP_ADDRESS`, `CODER_ADDRESS` or `PORT`, or the usual one of the part.
+    pub listen: SocketAddr,
+    /// Everything, for the variables that only one part heeds.
+    pub variables: Variables,
+}
+
+impl Settings {
+    /// Understands arguments and environment.
+    ///
+    /// # Errors
+    /// A sentence about the variable that cannot be used.
+    pub fn new(arguments: &[String], variables: Variables) -> Result<Self, String> {
+        let version = variables.get("CODER_SIM_VERSION").map_or("0.0.0", String::as_str);
+        let version = Version::parse(version.trim_start_matches('v')).map_err(|error| {
+            format!(
+                "CODER_SIM_VERSION={version} is no version ({error}); it comes from the image's tag, such as v2.31.7"
+            )
+        })?;
+        let part = part(arguments, version.major);
+        let address = variables.get("POD_IP").filter(|address| !address.is_empty());
+        let address = match address {
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some(address) => address.parse().map_err(|_| format!("POD_IP={address} is no address"))?,
+        };
+        let listen = SocketAddr::new(address, port(part, &variables)?);
+        Ok(Self { version, part, listen, variables })
+    }
+
+    /// A variable, if it is set and not empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable says yes.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| matches!(value, "1" | "true" | "TRUE" | "yes"))
+    }
+
+    /// Where a database of this container keeps its data: `PGDATA`, or the first mounted claim, or the home directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        let directory = ["PGDATA", "POD_CLAIM_DIR", "HOME"].into_iter().find_map(|name| self.get(name));
+        PathBuf::from(directory.unwrap_or("."))
+    }
+}
+
+fn part(arguments: &[String], major: u64) -> Part {
+    let names: Vec<&str> = arguments.iter().filter_map(|argument| Path::new(argument).file_name()?.to_str()).collect();
+    let has = |name: &str| names.contains(&name);
+    match names.first() {
+        Some(&"database") => return Part::Database,
+        Some(&"pause") => return Part::Idle,
+        _ => {}
+    }
+    if major != 1 {
+        return if has("server") { Part::CoderV2 } else { Part::Idle };
+    }
+    if has("migrate") {
+        Part::Migrate
+    } else if has("envproxy") {
+        Part::Classic(Service::EnvProxy)
+    } else if has("dashboard") {
+        Part::Classic(Service::Dashboard)
+    } else {
+        Part::Classic(Service::Api)
+    }
+}
+
+/// The asked-for port; the asked-for address is ignored, because it is that of the pod in any case.
+fn port(part: Part, variables: &Variables) -> Result<u16, String> {
+    let (names, default): (&[&str], u16) = match part {
+        Part::Database => (&["PGPORT"], 5432),
+        Part::Classic(Service::Dashboard) => (&["PORT"], 3000),
+        _ => (&["CODER_HTTP_ADDRESS", "CODER_ADDRESS", "PORT"], 8080),
+    };
+    let set = names.iter().find_map(|name| Some((name, variables.get(*name).filter(|value| !value.is_empty())?)));
+    let Some((name, value)) = set else { return Ok(default) };
+    let port = value.rsplit(':').next().unwrap_or(value);
+    port.parse().map_err(|_| format!("{name}={value} has no port; it looks like 0.0.0.0:8080"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(command: &str, variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        Settings::new(&words, variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn parts() {
+        for (command, version, expected) in [
+            ("/opt/coder server", "2.31.7", Part::CoderV2),
+            ("server", "0.14.3", Part::CoderV2),
+            ("/opt/coder provisionerd start", "2.31.7", Part::Idle),
+            ("cemanager migrate up", "1.16.1", Part::Migrate),
+            ("/coder/cemanager run", "1.16.1", Part::Classic(Service::Api)),
+            ("coderd run", "1.30.0", Part::Classic(Service::Api)),
+            ("envproxy run", "1.16.1", Part::Classic(Service::EnvProxy)),
+            ("dashboard", "1.16.1", Part::Classic(Service::Dashboard)),
+            ("", "1.16.1", Part::Classic(Service::Api)),
+            ("database postgres -c x", "16.0.0", Part::Database),
+            ("pause", "2.31.7", Part::Idle),
+        ] {
+            assert_eq!(settings(command, &[("CODER_SIM_VERSION", version)]).unwrap().part, expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn the_pods_address_with_the_asked_for_port() {
+        for (command, variables, expected) in [
+            ("server", vec![("CODER_HTTP_ADDRESS", "0.0.0.0:9000")], "127.5.0.10:9000"),
+            ("server", vec![("CODER_HTTP_ADDRESS", ":9000")], "127.5.0.10:9000"),
+            ("server", vec![("PORT", "9000")], "127.5.0.10:9000"),
+            ("server", vec![], "127.5.0.10:8080"),
+            ("database", vec![], "127.5.0.10:5432"),
+        ] {
+            let variables: Vec<_> = variables.into_iter().chain([("POD_IP", "127.5.0.10")]).collect();
+            assert_eq!(settings(command, &variables).unwrap().listen, expected.parse().unwrap());
+        }
+        let error = settings("server", &[("CODER_HTTP_ADDRESS", "nowhere")]).unwrap_err();
+        assert!(error.contains("CODER_HTTP_ADDRESS=nowhere"), "{error}");
+    }
+
+    #[test]
+    fn a_tag_that_is_no_version_is_explained() {
+        assert!(settings("server", &[("CODER_SIM_VERSION", "latest")]).unwrap_err().contains("image's tag"));
+    }
+}
