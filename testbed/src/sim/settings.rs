@@ -54,13 +54,10 @@ impl Settings {
     /// # Errors
     /// A sentence about the variable that cannot be used.
     pub fn new(arguments: &[String], variables: Variables) -> Result<Self, String> {
-        let version = variables.get("CODER_SIM_VERSION").map_or("0.0.0", String::as_str);
-        let version = Version::parse(version.trim_start_matches('v')).map_err(|error| {
-            format!(
-                "CODER_SIM_VERSION={version} is no version ({error}); it comes from the image's tag, such as v2.31.7"
-            )
-        })?;
-        let part = part(arguments, version.major);
+        let version = version(&variables);
+        let part = part(arguments, version.as_ref().map_or(0, |version| version.major));
+        // The tag of a database's image is none of Coder's versions.
+        let version = if matches!(part, Part::Database | Part::Idle) { Version::new(0, 0, 0) } else { version? };
         let address = variables.get("POD_IP").filter(|address| !address.is_empty());
         let address = match address {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -88,6 +85,13 @@ impl Settings {
         let directory = ["PGDATA", "POD_CLAIM_DIR", "HOME"].into_iter().find_map(|name| self.get(name));
         PathBuf::from(directory.unwrap_or("."))
     }
+}
+
+fn version(variables: &Variables) -> Result<Version, String> {
+    let text = variables.get("CODER_SIM_VERSION").map_or("0.0.0", String::as_str);
+    Version::parse(text.trim_start_matches('v')).map_err(|error| {
+        format!("CODER_SIM_VERSION={text} is no version ({error}); it comes from the image's tag, such as v2.31.7")
+    })
 }
 
 fn part(arguments: &[String], major: u64) -> Part {
@@ -146,7 +150,7 @@ mod tests {
             ("envproxy run", "1.16.1", Part::Classic(Service::EnvProxy)),
             ("dashboard", "1.16.1", Part::Classic(Service::Dashboard)),
             ("", "1.16.1", Part::Classic(Service::Api)),
-            ("database postgres -c x", "16.0.0", Part::Database),
+            ("database postgres -c x", "16", Part::Database),
             ("pause", "2.31.7", Part::Idle),
         ] {
             assert_eq!(settings(command, &[("CODER_SIM_VERSION", version)]).unwrap().part, expected, "{command}");
