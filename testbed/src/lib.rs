@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod components;
 pub mod control_plane;
 pub mod duration;
+pub mod load_balancer;
 pub mod node;
 pub mod pki;
 mod ports;

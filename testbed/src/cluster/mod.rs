@@ -13,6 +13,7 @@ mod up;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use error::ClusterError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -22,6 +23,7 @@ use tokio::sync::OnceCell;
 pub use tools::ToolError;
 
 use crate::charts::ChartRepositories;
+use crate::node::BackOff;
 use crate::supervisor::options::ReleaseDelay;
 use crate::supervisor::state::{ClusterState, NodeKind};
 
@@ -40,6 +42,8 @@ pub struct ClusterOptions {
     pub images: Option<PathBuf>,
     /// How long the load balancer stand-in takes to release an address.
     pub lb_release_delay: ReleaseDelay,
+    /// Delay before the second restart of a container that ends again and again; it doubles each time.
+    pub restart_back_off: Duration,
     /// What runs the pods.
     pub node: NodeKind,
     /// Write every API request to `logs/audit.log` (metadata only).
@@ -61,6 +65,7 @@ impl Default for ClusterOptions {
             dir: None,
             images: None,
             lb_release_delay: ReleaseDelay::default(),
+            restart_back_off: BackOff::default().base,
             node: NodeKind::default(),
             audit_log: false,
             load_operator: false,

@@ -27,6 +27,7 @@ pub(super) async fn up(options: ClusterOptions) -> Result<Cluster, ClusterError>
         components: binaries.iter().map(|(component, path)| (component, path.to_owned())).collect(),
         images: options.images,
         lb_release_delay: options.lb_release_delay,
+        restart_back_off: options.restart_back_off,
         node: options.node,
         audit_log: options.audit_log,
         owner_pid: options.owner_pid,

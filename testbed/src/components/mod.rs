@@ -96,6 +96,14 @@ pub enum ComponentError {
     },
 }
 
+/// The test bed's directory in the user's cache: what takes long to make and is the same for all clusters.
+///
+/// # Errors
+/// When neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache_dir() -> Result<PathBuf, ComponentError> {
+    cache::root()
+}
+
 /// Makes sure that all of `wanted` exist and work, and builds what does not. Blocks, possibly for minutes.
 ///
 /// `etcd`, `kube-apiserver` and `kubectl` are taken from the directory `KUBEBUILDER_ASSETS` if that is set and has them.

@@ -7,6 +7,7 @@
 pub mod directory;
 mod end;
 pub mod event;
+mod in_process;
 pub mod options;
 mod parts;
 pub mod readiness;
@@ -31,6 +32,7 @@ use state::{ClusterState, NodeKind, NodeState, Phase, StateError, StateFile};
 use crate::address_range::AddressRange;
 use crate::control_plane::identity::User;
 use crate::control_plane::{ControlPlane, ControlPlaneError, Settings};
+use crate::node::NodeError;
 use crate::process::Identity;
 
 /// The name of the only node.
@@ -59,6 +61,12 @@ pub enum SupervisorError {
         /// Its answer.
         source: kube::Error,
     },
+    /// The image table cannot be used, or the node cannot start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// Charts cannot be packaged or served.
+    #[error("chart repositories: {0}")]
+    Charts(Box<dyn std::error::Error + Send + Sync>),
     /// This kind of node is not there yet.
     #[error("a {0} node is not built yet; use `--node process`")]
     NodeKind(&'static str),
@@ -136,18 +144,28 @@ async fn run(
 
 async fn start(
     options: &ServeOptions,
-    _addresses: &AddressRange,
+    addresses: &AddressRange,
     state: &StateFile,
     parts: &mut Parts,
 ) -> Result<(), SupervisorError> {
+    let images = in_process::images(options)?;
     let binaries = options.binaries();
     let settings =
         Settings { dir: &options.dir, binaries: &binaries, node_name: NODE_NAME, audit_log: options.audit_log };
-    let (control_plane, processes) = ControlPlane::start(&settings, |component| starting(component.name())).await?;
+    let (charts, control_plane) = tokio::join!(
+        in_process::start_charts(options),
+        ControlPlane::start(&settings, |component| starting(component.name()))
+    );
+    let (control_plane, processes) = control_plane?;
     for process in processes {
         parts.add_process(process)?;
     }
-    state.update(|state| state.api_url = Some(control_plane.api_url.clone()))?;
+    let charts = charts?;
+    state.update(|state| {
+        state.api_url = Some(control_plane.api_url.clone());
+        state.repositories = Some(charts.repositories.clone());
+    })?;
+    charts.join(parts)?;
     let client = control_plane.client(User::TestBed).await?;
     storage_class::create(&client).await?;
 
@@ -157,11 +175,14 @@ async fn start(
         volumes::write_down(watched, dir, stop).await;
         Ok::<(), Infallible>(())
     })?;
-    starting("controllers");
+    starting("controllers and node");
     for process in control_plane.start_controllers(&settings).await? {
         parts.add_process(process)?;
     }
+    in_process::start_load_balancer(options, client.clone(), parts)?;
+    in_process::start_node(options, &control_plane, addresses, images, parts).await?;
     readiness::controllers_work(&client).await?;
+    readiness::node_is_ready(&client, NODE_NAME).await?;
     Ok(())
 }
 

@@ -61,6 +61,9 @@ pub struct ServeOptions {
     /// How long the load balancer stand-in takes to release an address: a duration or `never`.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = ReleaseDelay::parse)]
     pub lb_release_delay: ReleaseDelay,
+    /// Delay before the second restart of a container that ends again and again; it doubles each time.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub restart_back_off: Duration,
     /// What runs the pods.
     #[arg(long, value_enum, default_value_t)]
     pub node: NodeKind,
@@ -82,7 +85,7 @@ impl ServeOptions {
     /// The arguments that say this, `serve` included.
     #[must_use]
     pub fn to_arguments(&self) -> Vec<OsString> {
-        let Self { dir, bin_dir, components, images, lb_release_delay, node, owner_pid, .. } = self;
+        let Self { dir, bin_dir, components, images, lb_release_delay, restart_back_off, node, owner_pid, .. } = self;
         let Self { audit_log, remove_dir, detach, .. } = *self;
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--dir".into(), dir.into()];
         arguments.extend(["--bin-dir".into(), bin_dir.into()]);
@@ -95,6 +98,8 @@ impl ServeOptions {
             arguments.extend(["--images".into(), images.into()]);
         }
         arguments.extend(["--lb-release-delay".into(), lb_release_delay.to_argument().into()]);
+        let back_off = format!("{}ms", restart_back_off.as_millis());
+        arguments.extend(["--restart-back-off".into(), back_off.into()]);
         let node = match node {
             NodeKind::Process => "process",
             NodeKind::Real => "real",
@@ -143,6 +148,7 @@ mod tests {
             components: vec![(Component::Etcd, "/c/etcd".into()), (Component::KubeApiserver, "/c/api".into())],
             images: Some("/images.yaml".into()),
             lb_release_delay: ReleaseDelay::After(Duration::from_millis(1500)),
+            restart_back_off: Duration::from_secs(1),
             node: NodeKind::Process,
             audit_log: true,
             owner_pid: Some(7),
