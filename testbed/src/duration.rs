@@ -40,7 +40,7 @@ mod tests {
     fn units_are_required_and_named() {
         assert_eq!(parse("1500ms"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("2s"), Ok(Duration::from_secs(2)));
-        assert_eq!(parse("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(parse("0"), Ok(Duration::ZERO));
         for text in ["", "5", "s", "1.5s", "-1s", "99999999999999999999s"] {
             assert!(parse(text).unwrap_err().contains("2s"), "{text}");

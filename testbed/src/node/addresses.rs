@@ -34,13 +34,12 @@ impl AddressPool {
     pub fn take(&mut self, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let wanted = wanted.map(u32::from).and_then(|address| address.checked_sub(self.network));
         let wanted = wanted.filter(|host| (RESERVED..SIZE).contains(host) && !self.used.contains(host));
-        let host = match wanted {
-            Some(host) => host,
-            None => {
-                let free = (self.next..SIZE).chain(RESERVED..self.next).find(|host| !self.used.contains(host))?;
-                self.next = if free + 1 < SIZE { free + 1 } else { RESERVED };
-                free
-            }
+        let host = if let Some(host) = wanted {
+            host
+        } else {
+            let free = (self.next..SIZE).chain(RESERVED..self.next).find(|host| !self.used.contains(host))?;
+            self.next = if free + 1 < SIZE { free + 1 } else { RESERVED };
+            free
         };
         self.used.insert(host);
         Some(Ipv4Addr::from(self.network + host))

@@ -16,7 +16,7 @@ pub struct BackOff {
 
 impl Default for BackOff {
     fn default() -> Self {
-        Self { base: Duration::from_secs(10), limit: Duration::from_mins(5) }
+        Self { base: Duration::from_secs(10), limit: Duration::from_secs(300) }
     }
 }
 

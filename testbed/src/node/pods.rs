@@ -82,12 +82,12 @@ impl Pods {
             tracing::error!(pod = pod.name_any(), "all addresses of the node's range are in use; the pod is not run");
             return;
         };
-        let (feed, fed) = watch::channel(Feed::Present(pod));
-        let runtime = Arc::new(PodRuntime::new(self.node.clone(), address, fed));
+        let (sender, feed) = watch::channel(Feed::Present(pod));
+        let runtime = Arc::new(PodRuntime::new(self.node.clone(), address, feed));
         lock(&self.node.pods).insert(key(&runtime), runtime.clone());
-        self.feeds.insert(uid, feed);
+        self.feeds.insert(uid, sender);
         self.tasks.spawn(async move {
-            pod::run(runtime.clone()).await;
+            Box::pin(pod::run(runtime.clone())).await;
             runtime
         });
     }

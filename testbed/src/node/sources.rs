@@ -1,4 +1,4 @@
-//! The Secrets and ConfigMaps a pod uses.
+//! The Secrets and `ConfigMap`s a pod uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,12 +31,12 @@ impl From<NodeError> for Unmet {
 /// Contents by key.
 pub type Payload = BTreeMap<String, Vec<u8>>;
 
-/// What the Secrets and ConfigMaps a container's environment refers to hold; those that do not exist are absent.
+/// What the Secrets and `ConfigMap`s a container's environment refers to hold; those that do not exist are absent.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Secrets by name.
     pub secrets: BTreeMap<String, Payload>,
-    /// ConfigMaps by name.
+    /// `ConfigMap`s by name.
     pub config_maps: BTreeMap<String, Payload>,
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn secret(client: &Client, namespace: &str, name: &str) -> Resu
     Ok(found.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()))
 }
 
-/// The content of a ConfigMap, or `None` if there is none of that name.
+/// The content of a `ConfigMap`, or `None` if there is none of that name.
 pub(super) async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<Payload>, NodeError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(NodeError::api("read ConfigMap", name))?;
@@ -79,7 +79,7 @@ pub(super) async fn config_map(client: &Client, namespace: &str, name: &str) -> 
     }))
 }
 
-/// Names of the Secrets and of the ConfigMaps in `env` and `envFrom`.
+/// Names of the Secrets and of the `ConfigMap`s in `env` and `envFrom`.
 fn references(container: &Container) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut secrets, mut config_maps) = (BTreeSet::new(), BTreeSet::new());
     for source in container.env_from.iter().flatten() {

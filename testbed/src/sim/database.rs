@@ -1,4 +1,4 @@
-//! The database: a record behind HTTP instead of tables behind SQL, at PostgreSQL's port.
+//! The database: a record behind HTTP instead of tables behind SQL, at `PostgreSQL`'s port.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

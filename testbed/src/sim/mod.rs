@@ -9,7 +9,7 @@
 //! | `… server` | coderd of Coder v2: [`v2`] |
 //! | `cemanager`, `coderd`, `envproxy`, `dashboard` with version 1 | a service of Coder Classic: [`v1`] |
 //! | `… migrate up` | the migration of Coder Classic |
-//! | `database …` | PostgreSQL: [`database`] |
+//! | `database …` | `PostgreSQL`: [`database`] |
 //! | `pause`, or anything else | a program that runs until it is stopped |
 //!
 //! [`settings`] lists the variables that it heeds.

@@ -12,7 +12,7 @@ pub type Variables = BTreeMap<String, String>;
 /// The part of Coder that is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Database,
     /// coderd of Coder v2.
     CoderV2,
@@ -55,16 +55,16 @@ impl Settings {
     /// A sentence about the variable that cannot be used.
     pub fn new(arguments: &[String], variables: Variables) -> Result<Self, String> {
         let version = version(&variables);
-        let part = part(arguments, version.as_ref().map_or(0, |version| version.major));
+        let played = part(arguments, version.as_ref().map_or(0, |version| version.major));
         // The tag of a database's image is none of Coder's versions.
-        let version = if matches!(part, Part::Database | Part::Idle) { Version::new(0, 0, 0) } else { version? };
+        let version = if matches!(played, Part::Database | Part::Idle) { Version::new(0, 0, 0) } else { version? };
         let address = variables.get("POD_IP").filter(|address| !address.is_empty());
         let address = match address {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(address) => address.parse().map_err(|_| format!("POD_IP={address} is no address"))?,
         };
-        let listen = SocketAddr::new(address, port(part, &variables)?);
-        Ok(Self { version, part, listen, variables })
+        let listen = SocketAddr::new(address, port(played, &variables)?);
+        Ok(Self { version, part: played, listen, variables })
     }
 
     /// A variable, if it is set and not empty.
@@ -117,16 +117,16 @@ fn part(arguments: &[String], major: u64) -> Part {
 }
 
 /// The asked-for port; the asked-for address is ignored, because it is that of the pod in any case.
-fn port(part: Part, variables: &Variables) -> Result<u16, String> {
-    let (names, default): (&[&str], u16) = match part {
+fn port(played: Part, variables: &Variables) -> Result<u16, String> {
+    let (names, default): (&[&str], u16) = match played {
         Part::Database => (&["PGPORT"], 5432),
         Part::Classic(Service::Dashboard) => (&["PORT"], 3000),
         _ => (&["CODER_HTTP_ADDRESS", "CODER_ADDRESS", "PORT"], 8080),
     };
     let set = names.iter().find_map(|name| Some((name, variables.get(*name).filter(|value| !value.is_empty())?)));
-    let Some((name, value)) = set else { return Ok(default) };
+    let Some((variable, value)) = set else { return Ok(default) };
     let port = value.rsplit(':').next().unwrap_or(value);
-    port.parse().map_err(|_| format!("{name}={value} has no port; it looks like 0.0.0.0:8080"))
+    port.parse().map_err(|_| format!("{variable}={value} has no port; it looks like 0.0.0.0:8080"))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{SimError, schema};
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// PostgreSQL's port.
+/// `PostgreSQL`'s port.
 const DEFAULT_PORT: u16 = 5432;
 
 /// A server's database.

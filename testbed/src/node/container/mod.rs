@@ -171,13 +171,11 @@ impl ContainerTask {
             end = polite => Some(end),
             () = self.killing_time(deadline) => None,
         };
-        match end {
-            Some(end) => end,
-            None => {
-                process.kill();
-                process.wait().await
-            }
+        if let Some(end) = end {
+            return end;
         }
+        process.kill();
+        process.wait().await
     }
 
     /// Returns at the deadline, or at that of a stop order if it is earlier.

@@ -53,7 +53,7 @@ pub struct Process {
 
 enum Kind {
     /// A local process. Dropping it kills everything it started.
-    Local { child: Child, id: u32, mark: String, output: Option<JoinHandle<()>> },
+    Local { child: Box<Child>, id: u32, mark: String, output: Option<JoinHandle<()>> },
     /// No process at all; it ends when it is told to.
     Pause(watch::Sender<Option<ProcessEnd>>),
 }
@@ -82,7 +82,7 @@ impl Process {
         pod.publish_log(name, captured.size);
         let mark = format!("{CONTAINER_MARK}={}", launch.variables.get(CONTAINER_MARK).map_or("", String::as_str));
         let id = child.id().unwrap_or_default();
-        Ok(Self { kind: Kind::Local { child, id, mark, output: Some(captured.task) }, log })
+        Ok(Self { kind: Kind::Local { child: Box::new(child), id, mark, output: Some(captured.task) }, log })
     }
 
     /// Waits for the end of the first process. May be called again, also after the end.

@@ -19,7 +19,7 @@ use crate::node::volumes::{self, Volumes};
 /// Delays between attempts to make a pod's volumes.
 const MOUNT_BACKOFF: BackOff = BackOff { base: Duration::from_millis(500), limit: Duration::from_secs(15) };
 /// How often volumes are brought up to date with the objects they are made from, tokens included.
-const REFRESH_EVERY: Duration = Duration::from_mins(1);
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs the pod, reports its status, and removes it when it was deleted.
 pub async fn run(pod: Arc<PodRuntime>) {
@@ -68,7 +68,7 @@ async fn run_containers(pod: &Arc<PodRuntime>, volumes: &Arc<Volumes>) {
                 break;
             }
         } else {
-            task(container, Role::Init).run().await;
+            Box::pin(task(container, Role::Init).run()).await;
             if !pod.container(&container.name).is_some_and(|state| state.has_succeeded()) {
                 break;
             }

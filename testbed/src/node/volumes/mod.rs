@@ -101,8 +101,8 @@ pub(super) fn link_root(root: &Path, table: &MountTable) -> Result<(), Unmet> {
     files::make_directory(root)?;
     let paths: Vec<&str> = table.iter().map(|(path, _)| path).collect();
     for (path, real) in table.iter() {
-        let inside = |outer: &&str| path.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('/'));
-        if !paths.iter().any(|outer| inside(outer)) {
+        let is_inside = |outer: &&str| path.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('/'));
+        if !paths.iter().any(is_inside) {
             files::link(&root.join(path.trim_start_matches('/')), real)?;
         }
     }
