@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::controller::ControllerArgs;
+use crate::runner::RunnerArgs;
 
 /// Upgrades Coder on Kubernetes safely.
 ///
@@ -21,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch CoderUpgrades and start the Jobs that they need (runs in a Deployment, see deploy/)
     Controller(ControllerArgs),
+    /// Perform one step of an upgrade (runs in the Jobs that the controller makes)
+    Runner(RunnerArgs),
     /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -
     Crd,
 }

@@ -11,9 +11,11 @@
 //! - [`core`]: pure decisions.
 //! - [`build`]: the objects that the operator creates.
 //! - [`controller`]: observes, has it decided, carries it out.
+//! - [`runner`]: the program inside the Jobs.
 
 pub mod api;
 pub mod build;
 pub mod cli;
 pub mod controller;
 pub mod core;
+pub mod runner;

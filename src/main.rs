@@ -6,7 +6,7 @@ use clap::Parser;
 use coder_upgrade_operator::{
     api,
     cli::{Cli, Command},
-    controller,
+    controller, runner,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Runner(args) => runner::run(args).await,
         Command::Crd => match serde_saphyr::to_string(&api::crd()) {
             Ok(yaml) => {
                 print!("{yaml}");

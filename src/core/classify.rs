@@ -136,7 +136,11 @@ pub fn causes(text: &str) -> Vec<Cause> {
 }
 
 fn peel(text: &str) -> &str {
-    WRAPPERS.iter().filter_map(|wrapper| text.rfind(wrapper).map(|at| at + wrapper.len())).max().map_or(text, |at| &text[at..])
+    WRAPPERS
+        .iter()
+        .filter_map(|wrapper| text.rfind(wrapper).map(|at| at + wrapper.len()))
+        .max()
+        .map_or(text, |at| &text[at..])
 }
 
 fn cause(text: &str) -> Cause {
@@ -190,16 +194,34 @@ mod tests {
 
     #[rstest]
     #[case::helm3_version(r#"chart "coder" matching 9.9.9 not found in r index. (try 'helm repo update'): no chart version found for coder-9.9.9"#, VersionNotFound)]
-    #[case::oci_version(r#"failed to perform "FetchReference" on source: registry/chart/coder:9.9.9: not found"#, VersionNotFound)]
+    #[case::oci_version(
+        r#"failed to perform "FetchReference" on source: registry/chart/coder:9.9.9: not found"#,
+        VersionNotFound
+    )]
     #[case::oci_range("Could not locate a version matching provided version string >=3.0.0 <4", VersionNotFound)]
     #[case::password(r#"looks like "http://r" is not a valid chart repository or cannot be reached: failed to fetch http://r/index.yaml : 401 Unauthorized"#, RepositoryUnauthorized)]
     #[case::refused(r#"looks like "http://r" is not a valid chart repository or cannot be reached: Get "http://r/index.yaml": dial tcp 127.0.0.1:1: connect: connection refused"#, RepositoryUnreachable)]
     #[case::oci_refused(r#"failed to perform "FetchReference" on source: Get "https://r/v2/chart/coder/manifests/2.31.7": http: server gave HTTP response to HTTPS client"#, RepositoryUnreachable)]
-    #[case::no_archive("file 'x.tgz' does not appear to be a gzipped archive; got 'application/octet-stream'", ChartInvalid)]
-    #[case::kubernetes("chart requires kubeVersion: >=1.99.0 which is incompatible with Kubernetes v1.35.4", Incompatible)]
-    #[case::schema("values don't meet the specifications of the schema(s) in the following chart(s):\ncoder:\n- at '/coder/replicaCount': got string, want integer", ValuesInvalid)]
-    #[case::fail("execution error at (coder/templates/deployment.yaml:2:4): coder.tls.secretName is no longer supported", RenderFailed)]
-    #[case::template4("coder/templates/deployment.yaml:38:21\n  executing \"coder/templates/deployment.yaml\" at <$coder.image.pullSecrets>:\n    can't evaluate field pullSecrets in type interface {}", RenderFailed)]
+    #[case::no_archive(
+        "file 'x.tgz' does not appear to be a gzipped archive; got 'application/octet-stream'",
+        ChartInvalid
+    )]
+    #[case::kubernetes(
+        "chart requires kubeVersion: >=1.99.0 which is incompatible with Kubernetes v1.35.4",
+        Incompatible
+    )]
+    #[case::schema(
+        "values don't meet the specifications of the schema(s) in the following chart(s):\ncoder:\n- at '/coder/replicaCount': got string, want integer",
+        ValuesInvalid
+    )]
+    #[case::fail(
+        "execution error at (coder/templates/deployment.yaml:2:4): coder.tls.secretName is no longer supported",
+        RenderFailed
+    )]
+    #[case::template4(
+        "coder/templates/deployment.yaml:38:21\n  executing \"coder/templates/deployment.yaml\" at <$coder.image.pullSecrets>:\n    can't evaluate field pullSecrets in type interface {}",
+        RenderFailed
+    )]
     #[case::forbidden(r#"query: failed to query with labels: secrets is forbidden: User "system:serviceaccount:f:runner" cannot list resource "secrets" in API group "" in the namespace "f""#, Forbidden)]
     #[case::unreachable(r#"Kubernetes cluster unreachable: Get "https://127.0.0.1:1/version": dial tcp 127.0.0.1:1: connect: connection refused"#, ApiUnavailable)]
     #[case::locked("UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", ReleaseLocked)]
@@ -212,16 +234,27 @@ mod tests {
 
     #[test]
     fn the_object_and_the_field_are_named() {
-        let waited = worst("resource Deployment/coder-ns/coder not ready. status: InProgress, message: Replicas: 0/1\ncontext deadline exceeded");
+        let waited = worst(
+            "resource Deployment/coder-ns/coder not ready. status: InProgress, message: Replicas: 0/1\ncontext deadline exceeded",
+        );
         assert_eq!((waited.class, waited.object.as_deref()), (Some(RolloutTimedOut), Some("Deployment/coder")));
 
-        let patch = worst(r#"UPGRADE FAILED: cannot patch "coder" with kind Deployment: Deployment.apps "coder" is invalid: spec.selector: Invalid value: {"matchLabels":{}}: field is immutable"#);
-        assert_eq!((patch.object.as_deref(), patch.field.as_deref()), (Some("Deployment/coder"), Some("spec.selector")));
+        let patch = worst(
+            r#"UPGRADE FAILED: cannot patch "coder" with kind Deployment: Deployment.apps "coder" is invalid: spec.selector: Invalid value: {"matchLabels":{}}: field is immutable"#,
+        );
+        assert_eq!(
+            (patch.object.as_deref(), patch.field.as_deref()),
+            (Some("Deployment/coder"), Some("spec.selector"))
+        );
 
-        let apply = worst(r#"server-side apply failed for object ns/timescale apps/v1, Kind=StatefulSet: StatefulSet.apps "timescale" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden"#);
+        let apply = worst(
+            r#"server-side apply failed for object ns/timescale apps/v1, Kind=StatefulSet: StatefulSet.apps "timescale" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden"#,
+        );
         assert_eq!((apply.object.as_deref(), apply.field.as_deref()), (Some("StatefulSet/timescale"), Some("spec")));
 
-        let owner = worst(r#"unable to continue with update: ServiceAccount "coder" in namespace "ns" exists and cannot be imported into the current release: invalid ownership metadata"#);
+        let owner = worst(
+            r#"unable to continue with update: ServiceAccount "coder" in namespace "ns" exists and cannot be imported into the current release: invalid ownership metadata"#,
+        );
         assert_eq!(owner.object.as_deref(), Some("ServiceAccount/coder"));
     }
 

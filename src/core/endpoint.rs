@@ -47,7 +47,12 @@ pub fn endpoint(chart: &str, line: ProductLine, pod: &Pod) -> Option<Endpoint> {
     let by_name = |names: &[&str]| containers.iter().find(|c| names.contains(&c.name.as_str()));
     let (container, question) = match line {
         ProductLine::V2 => {
-            let labelled = pod.metadata.labels.as_ref().and_then(|l| l.get("app.kubernetes.io/name")).is_some_and(|n| n == "coder");
+            let labelled = pod
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|l| l.get("app.kubernetes.io/name"))
+                .is_some_and(|n| n == "coder");
             (by_name(&["coder"]).or_else(|| containers.first().filter(|_| labelled))?, Question::BuildInfo)
         }
         ProductLine::V1 => by_name(&["coderd", "cemanager"])
@@ -68,7 +73,8 @@ fn port(container: &Container) -> (u16, bool) {
     } else if let Some(port) = named("https") {
         (Some(port), true)
     } else {
-        let plain = named(&classic).or_else(|| ports.iter().find(|p| p.container_port == 8080)).or_else(|| ports.first());
+        let plain =
+            named(&classic).or_else(|| ports.iter().find(|p| p.container_port == 8080)).or_else(|| ports.first());
         (plain, false)
     };
     (port.and_then(|p| u16::try_from(p.container_port).ok()).unwrap_or(8080), tls)
@@ -94,7 +100,12 @@ mod tests {
     #[case("coder", "server", json!([{"name": "https", "containerPort": 8443}]), Some((8443, true)))]
     #[case("coder", "coder", json!([]), Some((8080, false)))]
     #[case("coder-provisioner", "coder", json!([]), None)]
-    fn servers_of_v2(#[case] chart: &str, #[case] container: &str, #[case] ports: Value, #[case] expected: Option<(u16, bool)>) {
+    fn servers_of_v2(
+        #[case] chart: &str,
+        #[case] container: &str,
+        #[case] ports: Value,
+        #[case] expected: Option<(u16, bool)>,
+    ) {
         let found = endpoint(chart, ProductLine::V2, &pod(container, ports, "coder"));
         assert_eq!(found.map(|e| (e.port, e.tls)), expected);
         assert!(found.is_none_or(|e| e.question == Question::BuildInfo));

@@ -59,11 +59,19 @@ impl ChartMetadata {
 }
 
 /// Checks the chart against the installed release and against what its pods answer.
-pub fn check(chart: &ChartMetadata, installed_chart: &str, installed: &Installed, answers: &[Answer]) -> Result<(), Problem> {
+pub fn check(
+    chart: &ChartMetadata,
+    installed_chart: &str,
+    installed: &Installed,
+    answers: &[Answer],
+) -> Result<(), Problem> {
     if chart.name != installed_chart {
         return Err(Problem::new(
             FailureClass::ChartInvalid,
-            format!("the release was made from the chart {installed_chart}; {} would replace it by something else", chart.name),
+            format!(
+                "the release was made from the chart {installed_chart}; {} would replace it by something else",
+                chart.name
+            ),
         )
         .field("spec.chart.name"));
     }

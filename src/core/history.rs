@@ -106,10 +106,14 @@ pub fn work(plan: &Plan, history: &History) -> Work {
         }
         Some(_) if newest.pending() && newest.plan.is_some() => Work::Unlock(newest.clone()),
         // A lock that the plan saw may have been released by an earlier try.
-        Some(from) if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") => {
+        Some(from)
+            if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") =>
+        {
             Work::Run
         }
-        Some(from) => Work::Outdated(format!("revision {} was {} and is now {}", from.revision, from.status, newest.status)),
+        Some(from) => {
+            Work::Outdated(format!("revision {} was {} and is now {}", from.revision, from.status, newest.status))
+        }
     }
 }
 

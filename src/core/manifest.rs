@@ -24,7 +24,9 @@ impl Manifest {
         let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
         let documents: Vec<Option<Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
         let objects = documents.into_iter().flatten().flat_map(|document| match document {
-            Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) => {
+            Value::Object(mut list)
+                if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) =>
+            {
                 match list.remove("items") {
                     Some(Value::Array(items)) => items,
                     _ => Vec::new(),
@@ -65,7 +67,9 @@ impl Manifest {
                 _ => &object["spec"]["template"]["spec"],
             };
             let volumes = pod["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
-            claims.extend(volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into));
+            claims.extend(
+                volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into),
+            );
         }
         for set in self.of_kind("StatefulSet") {
             let (spec, name) = (&set["spec"], set["metadata"]["name"].as_str().unwrap_or_default());

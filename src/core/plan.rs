@@ -64,7 +64,9 @@ pub struct Workload {
 }
 
 /// The kinds of workloads whose pods are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, strum::Display, strum::EnumString)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, strum::Display, strum::EnumString,
+)]
 pub enum WorkloadKind {
     /// A Deployment.
     Deployment,

@@ -16,7 +16,10 @@ pub fn line(observed: &[Observed]) -> Option<String> {
 
 fn rollout(observed: &Observed) -> Option<String> {
     let facts = observed.workload.as_ref()?;
-    let done = facts.observed && facts.updated >= facts.desired && facts.ready >= facts.desired && facts.total <= facts.updated;
+    let done = facts.observed
+        && facts.updated >= facts.desired
+        && facts.ready >= facts.desired
+        && facts.total <= facts.updated;
     (!done).then(|| {
         format!("{}: {} of {} pods updated, {} ready", facts.object, facts.updated, facts.desired, facts.ready)
     })
@@ -43,7 +46,10 @@ mod tests {
             }),
             pods: vec![],
         };
-        assert_eq!(line(std::slice::from_ref(&observed)).as_deref(), Some("Deployment/coder: 1 of 3 pods updated, 3 ready"));
+        assert_eq!(
+            line(std::slice::from_ref(&observed)).as_deref(),
+            Some("Deployment/coder: 1 of 3 pods updated, 3 ready")
+        );
         observed.pods.push(Asked {
             pod: PodFacts { name: "coder-1".into(), unschedulable: Some("no node".into()), ..PodFacts::default() },
             ..Asked::default()

@@ -80,7 +80,8 @@ fn url_passwords(text: &str) -> Vec<(usize, usize)> {
     for (scheme, _) in text.match_indices("://") {
         let start = scheme + 3;
         let rest = &text[start..];
-        let authority = &rest[..rest.find(|c: char| c.is_whitespace() || "/?#\"'<>`".contains(c)).unwrap_or(rest.len())];
+        let authority =
+            &rest[..rest.find(|c: char| c.is_whitespace() || "/?#\"'<>`".contains(c)).unwrap_or(rest.len())];
         if let (Some(colon), Some(at)) = (authority.find(':'), authority.rfind('@'))
             && colon + 1 < at
         {

@@ -118,7 +118,10 @@ mod tests {
         }) else {
             unreachable!()
         };
-        drop_paths(&mut values, ["coder.image.tag", r"services.annotations.example\.com/a", "no.such.path", "coder.env.x"]);
+        drop_paths(
+            &mut values,
+            ["coder.image.tag", r"services.annotations.example\.com/a", "no.such.path", "coder.env.x"],
+        );
         assert_eq!(
             Value::Object(values),
             json!({"coder": {"image": {"repo": "r"}, "env": []}, "services": {"annotations": {"b": "2"}}})
@@ -136,9 +139,6 @@ mod tests {
                 "host": "https://user:password@proxy",
             },
         });
-        assert_eq!(
-            secrets(&values),
-            ["postgres://coder:hunter2@db/coder", "https://user:password@proxy", "topsecret"]
-        );
+        assert_eq!(secrets(&values), ["postgres://coder:hunter2@db/coder", "https://user:password@proxy", "topsecret"]);
     }
 }

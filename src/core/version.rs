@@ -100,6 +100,9 @@ mod tests {
     #[test]
     fn product_lines() {
         let line = |text: &str| product_line(&parse(text).unwrap());
-        assert_eq!([line("1.16.1"), line("0.14.3"), line("v2.31.7")], [ProductLine::V1, ProductLine::V2, ProductLine::V2]);
+        assert_eq!(
+            [line("1.16.1"), line("0.14.3"), line("v2.31.7")],
+            [ProductLine::V1, ProductLine::V2, ProductLine::V2]
+        );
     }
 }

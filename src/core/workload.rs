@@ -72,7 +72,8 @@ impl PodFacts {
         if let Some(message) = &self.unschedulable {
             return Some(format!("cannot be scheduled ({message})"));
         }
-        let container = self.containers.iter().find(|c| c.waiting.as_ref().is_some_and(|(reason, _)| is_trouble(reason)))?;
+        let container =
+            self.containers.iter().find(|c| c.waiting.as_ref().is_some_and(|(reason, _)| is_trouble(reason)))?;
         let (reason, message) = container.waiting.as_ref()?;
         Some(match reason.as_str() {
             "CrashLoopBackOff" => format!(
@@ -228,7 +229,8 @@ mod tests {
             waiting("ImagePullBackOff", "no such tag").as_deref(),
             Some("image of container coder cannot be pulled (no such tag)")
         );
-        let unschedulable = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
+        let unschedulable =
+            json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
         assert_eq!(pod(&unschedulable).trouble().as_deref(), Some("cannot be scheduled (0/1 nodes)"));
     }
 

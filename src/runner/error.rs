@@ -1,0 +1,189 @@
+//! What can go wrong in a step, and how it is reported: every variant becomes a [`Problem`] in one place.
+
+use std::io;
+use std::path::Path;
+
+use super::helm::HelmFailure;
+use super::helm::record::RecordError;
+use crate::api::FailureClass;
+use crate::core::classify;
+use crate::core::manifest::ManifestError;
+use crate::core::report::Problem;
+
+/// A step ended without success.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A judgement: class, object, field and words are known already.
+    #[error("{}", .0.message)]
+    Problem(Box<Problem>),
+
+    /// The API server refused a request, or could not be reached.
+    #[error("cannot {doing}: {source}")]
+    Api {
+        /// What the request was for, as in "read Secret/x".
+        doing: String,
+        /// What the API server or the connection said.
+        source: Box<kube::Error>,
+    },
+
+    /// The API server did not answer in time.
+    #[error("cannot {doing}: the API server did not answer within {seconds} s")]
+    ApiSilent {
+        /// What the request was for.
+        doing: String,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+
+    /// There is no way to the API server: neither a kubeconfig nor a service account.
+    #[error("cannot find out how to reach the API server: {0}")]
+    NoCluster(String),
+
+    /// helm cannot be started.
+    #[error("cannot run helm: {0}; the image of the runner must have helm 3 or 4 in its PATH")]
+    HelmMissing(#[source] io::Error),
+
+    /// A program called helm is there, but not one that this runner knows.
+    #[error("helm calls itself {0:?}; helm 3 or 4 is needed")]
+    HelmUnknown(String),
+
+    /// helm ended with a failure.
+    #[error(transparent)]
+    Helm(Box<HelmFailure>),
+
+    /// A file cannot be read or written.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was to be done.
+        doing: &'static str,
+        /// With which file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A record of helm cannot be read.
+    #[error("the record of the release in Secret/{secret} {source}")]
+    Record {
+        /// Name of the Secret.
+        secret: String,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+
+    /// The plan in the plan Secret cannot be used.
+    #[error("the plan cannot be used: {0}")]
+    Plan(String),
+
+    /// A document cannot be written as JSON.
+    #[error("cannot write {what} as JSON: {source}")]
+    Json {
+        /// The document.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+
+    /// The runner got SIGTERM or SIGINT.
+    #[error("the runner was told to stop")]
+    Stopped,
+
+    /// The Lease of the release went to somebody else, or could not be renewed in time.
+    #[error("the Lease {0} was lost; helm was stopped, so that no two helms work on one release")]
+    LeaseLost(String),
+}
+
+impl Error {
+    /// For `map_err` after a request to the API server.
+    pub fn api(doing: impl Into<String>, source: kube::Error) -> Self {
+        Self::Api { doing: doing.into(), source: Box::new(source) }
+    }
+
+    /// For `map_err` after an operation on a file.
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { doing, path: path.display().to_string(), source }
+    }
+
+    /// For `map_err` after a run of helm.
+    #[must_use]
+    pub fn helm(failure: HelmFailure) -> Self {
+        Self::Helm(Box::new(failure))
+    }
+
+    /// The failure as the controller and people shall see it. Secrets are still in it.
+    #[must_use]
+    pub fn into_problem(self) -> Problem {
+        let message = self.to_string();
+        match self {
+            Self::Problem(problem) => *problem,
+            Self::Helm(failure) => {
+                let cause = classify::worst(&failure.text);
+                let problem = Problem::new(cause.class.unwrap_or(FailureClass::Unknown), failure.text);
+                Problem { object: cause.object, field: cause.field, ..problem }
+            }
+            Self::Api { source, .. } => Problem::new(api_class(&source), message),
+            Self::ApiSilent { .. } => Problem::new(FailureClass::ApiUnavailable, message),
+            Self::NoCluster(_) | Self::HelmMissing(_) | Self::HelmUnknown(_) | Self::Io { .. } | Self::Json { .. } => {
+                Problem::new(FailureClass::Unknown, message)
+            }
+            Self::Record { ref secret, .. } => {
+                Problem::new(FailureClass::Unknown, message.clone()).object(format!("Secret/{secret}"))
+            }
+            Self::Manifest(_) => Problem::new(FailureClass::Unknown, message),
+            Self::Plan(_) => Problem::new(FailureClass::PlanOutdated, message),
+            Self::Stopped | Self::LeaseLost(_) => Problem::new(FailureClass::Interrupted, message),
+        }
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
+fn api_class(error: &kube::Error) -> FailureClass {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            401 | 403 => FailureClass::Forbidden,
+            409 => FailureClass::PlanOutdated,
+            413 => FailureClass::TooLarge,
+            429 | 500.. => FailureClass::ApiUnavailable,
+            _ => FailureClass::Unknown,
+        },
+        kube::Error::HyperError(_) | kube::Error::Service(_) => FailureClass::ApiUnavailable,
+        kube::Error::Auth(_) => FailureClass::Forbidden,
+        _ => FailureClass::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(403, FailureClass::Forbidden)]
+    #[case(409, FailureClass::PlanOutdated)]
+    #[case(503, FailureClass::ApiUnavailable)]
+    #[case(422, FailureClass::Unknown)]
+    fn answers_of_the_api_server_have_their_class(#[case] code: u16, #[case] class: FailureClass) {
+        let status = Status { code, ..Status::failure("no", "No") };
+        let problem = Error::api("read Secret/x", kube::Error::Api(status.boxed())).into_problem();
+        assert_eq!(problem.class, class);
+        assert!(problem.message.starts_with("cannot read Secret/x: "), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_failure_of_helm_keeps_its_words() {
+        let text = "chart requires kubeVersion: >=1.99.0 which is incompatible with Kubernetes v1.35.4";
+        let problem = Error::helm(HelmFailure { text: text.into() }).into_problem();
+        assert_eq!((problem.class, problem.message.as_str()), (FailureClass::Incompatible, text));
+    }
+}

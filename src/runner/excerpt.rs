@@ -1,0 +1,91 @@
+//! The lines of a pod's log that explain why it does not do what it should.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::LogParams;
+
+use super::context::{Context, request};
+use crate::core::redact;
+use crate::core::report::TEXT_LIMIT;
+use crate::core::verify::Observed;
+use crate::core::workload::{ContainerFacts, PodFacts};
+
+/// How many lines are enough.
+const LINES: i64 = 40;
+
+/// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
+#[must_use]
+pub fn culprit(observed: &[Observed]) -> Option<&PodFacts> {
+    let live = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);
+    live().find(|pod| pod.trouble().is_some()).or_else(|| live().next())
+}
+
+/// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running.
+/// None if there is no log, or no way to it.
+pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
+    let container = culprit_container(pod)?;
+    let parameters = LogParams {
+        container: Some(container.name.clone()),
+        previous: container.waiting.is_some() && container.restarts > 0,
+        tail_lines: Some(LINES),
+        ..LogParams::default()
+    };
+    let pods: Api<Pod> = ctx.api();
+    match request(&format!("read the log of Pod/{}", pod.name), pods.logs(&pod.name, &parameters)).await {
+        Ok(log) if !log.trim().is_empty() => Some(redact::tail(&ctx.secrets.clean(log.trim_end()), TEXT_LIMIT)),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    }
+}
+
+/// The first container that is not ready, the init containers first; else the one that restarted most often.
+fn culprit_container(pod: &PodFacts) -> Option<&ContainerFacts> {
+    let unready = pod.containers.iter().find(|c| !c.ready && (c.waiting.is_none() || c.last_exit.is_some()));
+    unready.or_else(|| pod.containers.iter().max_by_key(|c| c.restarts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::verify::Asked;
+
+    fn pod(name: &str, ready: bool, leaving: bool, unschedulable: bool) -> Asked {
+        let unschedulable = unschedulable.then(|| "no node".to_owned());
+        Asked { pod: PodFacts { name: name.into(), ready, leaving, unschedulable, ..PodFacts::default() }, ..Asked::default() }
+    }
+
+    #[test]
+    fn the_pod_in_trouble_explains_it() {
+        let pods = vec![
+            pod("gone", false, true, false),
+            pod("well", true, false, false),
+            pod("slow", false, false, false),
+            pod("stuck", false, false, true),
+        ];
+        let observed = [Observed { pods, ..Observed::default() }];
+        assert_eq!(culprit(&observed).map(|p| p.name.as_str()), Some("stuck"));
+        assert!(culprit(&[]).is_none());
+    }
+
+    #[test]
+    fn the_container_that_is_not_ready_is_asked() {
+        let container = |name: &str, ready: bool, waiting: bool, last_exit: Option<i32>| ContainerFacts {
+            name: name.into(),
+            ready,
+            restarts: 0,
+            waiting: waiting.then(|| ("PodInitializing".into(), String::new())),
+            last_exit,
+        };
+        let pod = PodFacts {
+            containers: vec![
+                container("migrations", false, true, Some(1)),
+                container("coder", false, true, None),
+            ],
+            ..PodFacts::default()
+        };
+        assert_eq!(culprit_container(&pod).unwrap().name, "migrations");
+    }
+}

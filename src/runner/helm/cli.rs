@@ -1,0 +1,124 @@
+//! How helm is called.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::process;
+use crate::core::classify;
+use crate::runner::error::Error;
+use crate::runner::secrets::Secrets;
+
+/// The major version of helm: some flags have other names in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Major {
+    /// Helm 3.
+    Three,
+    /// Helm 4.
+    Four,
+}
+
+/// The helm in PATH, with everything that it writes kept below one directory.
+#[derive(Clone, Debug)]
+pub struct Helm {
+    major: Major,
+    home: PathBuf,
+    secrets: Secrets,
+}
+
+/// helm ended with a failure.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct HelmFailure {
+    /// helm's own words, not redacted: for [`classify`] only. Whoever shows them redacts them.
+    pub text: String,
+}
+
+impl Helm {
+    /// Looks for helm and asks for its version. `work_dir` is where it may write.
+    pub async fn detect(work_dir: &Path, secrets: Secrets) -> Result<Self, Error> {
+        let home = work_dir.join("helm");
+        tokio::fs::create_dir_all(home.join("tmp")).await.map_err(|e| Error::io("create", &home, e))?;
+        let mut helm = Self { major: Major::Four, home, secrets };
+        let printed = helm.capture(["version", "--short"], None).await?.map_err(Error::helm)?;
+        let printed = String::from_utf8_lossy(&printed).trim().to_owned();
+        helm.major = match printed.trim_start_matches('v').split('.').next() {
+            Some("3") => Major::Three,
+            Some("4") => Major::Four,
+            _ => return Err(Error::HelmUnknown(printed)),
+        };
+        tracing::info!("helm {printed}");
+        Ok(helm)
+    }
+
+    /// The major version.
+    #[must_use]
+    pub fn major(&self) -> Major {
+        self.major
+    }
+
+    /// Directory for what helm reads and writes.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// File with the credentials of OCI registries, in the format of docker.
+    #[must_use]
+    pub fn registry_config(&self) -> PathBuf {
+        self.home.join("registry.json")
+    }
+
+    /// helm with these arguments, and without whatever settings the environment would give it.
+    pub fn command<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
+        let mut command = Command::new("helm");
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HELM_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(arguments)
+            .env("HELM_CACHE_HOME", self.home.join("cache"))
+            .env("HELM_CONFIG_HOME", self.home.join("config"))
+            .env("HELM_DATA_HOME", self.home.join("data"))
+            .env("HELM_REGISTRY_CONFIG", self.registry_config())
+            .env("TMPDIR", self.home.join("tmp"))
+            .current_dir(&self.home);
+        command
+    }
+
+    /// Runs helm to its end and gives what it printed, with `input` as its standard input. What it says on stderr is
+    /// logged, redacted. Dropping the future kills helm, so this is for commands that change nothing.
+    pub async fn capture<I: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = I>,
+        input: Option<&str>,
+    ) -> Result<Result<Vec<u8>, HelmFailure>, Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
+        tracing::debug!("helm {}", arguments.join(OsStr::new(" ")).to_string_lossy());
+        let mut command = self.command(&arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = process::spawn(&mut command).map_err(Error::HelmMissing)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            let written = stdin.write_all(input.unwrap_or_default().as_bytes()).await;
+            // helm may end without reading: what it says about that is the better error.
+            written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+                .map_err(Error::HelmMissing)?;
+        }
+        let output = child.wait_with_output().await.map_err(Error::HelmMissing)?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        for line in stderr.lines() {
+            tracing::info!("helm: {}", self.secrets.clean(line));
+        }
+        if output.status.success() {
+            return Ok(Ok(output.stdout));
+        }
+        let text = classify::helm_error(&stderr);
+        let text = if text.is_empty() { output.status.to_string() } else { text.to_owned() };
+        Ok(Err(HelmFailure { text }))
+    }
+}

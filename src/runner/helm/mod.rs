@@ -1,0 +1,10 @@
+//! helm: the program that is run, and the records that it keeps.
+
+mod cli;
+mod process;
+pub mod pull;
+pub mod record;
+pub mod storage;
+pub mod upgrade;
+
+pub use cli::{Helm, HelmFailure, Major};

@@ -1,0 +1,205 @@
+//! helm's record of a revision: base64 of gzip of JSON, in a Secret.
+
+use std::io::{Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde_json::{Map, Value};
+
+use crate::api::Installed;
+use crate::core::guard::ChartMetadata;
+use crate::core::version;
+
+/// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB; text rarely packs better than 1:20.
+const LIMIT: u64 = 64 << 20;
+
+/// A record, unpacked. It is kept as JSON and not as a type of ours, so that writing it back loses nothing that this
+/// program does not know.
+#[derive(Clone, Debug)]
+pub struct Record(Value);
+
+/// A record that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The Secret has no such key.
+    #[error("has no key named release")]
+    Missing,
+    /// It is no base64.
+    #[error("is no base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// It cannot be unpacked.
+    #[error("cannot be unpacked: {0}")]
+    Gzip(#[from] std::io::Error),
+    /// It is no JSON.
+    #[error("is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field that every record has is not there.
+    #[error("has no {0}")]
+    Incomplete(&'static str),
+}
+
+impl Record {
+    /// Unpacks a record from what the Secret holds under the key `release`.
+    pub fn decode(stored: &[u8]) -> Result<Self, RecordError> {
+        let packed = STANDARD.decode(stored)?;
+        // The first releases of helm 3 did not pack; helm itself goes by these bytes, too.
+        if !packed.starts_with(&[0x1f, 0x8b, 0x08]) {
+            return Ok(Self(serde_json::from_slice(&packed)?));
+        }
+        let mut json = Vec::new();
+        GzDecoder::new(packed.as_slice()).take(LIMIT).read_to_end(&mut json)?;
+        Ok(Self(serde_json::from_slice(&json)?))
+    }
+
+    /// Packs the record as helm does.
+    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        packer.write_all(&serde_json::to_vec(&self.0)?)?;
+        Ok(STANDARD.encode(packer.finish()?).into_bytes())
+    }
+
+    /// Number of the revision.
+    pub fn revision(&self) -> Result<i32, RecordError> {
+        self.0["version"].as_i64().and_then(|n| i32::try_from(n).ok()).ok_or(RecordError::Incomplete("version"))
+    }
+
+    /// Status in Helm's words.
+    pub fn status(&self) -> Result<&str, RecordError> {
+        self.0["info"]["status"].as_str().ok_or(RecordError::Incomplete("info.status"))
+    }
+
+    /// The chart's Chart.yaml.
+    pub fn chart(&self) -> Result<ChartMetadata, RecordError> {
+        Ok(serde_json::from_value(self.0["chart"]["metadata"].clone())?)
+    }
+
+    /// The values that the release was given; empty if it was given none (helm stores null then).
+    #[must_use]
+    pub fn values(&self) -> Map<String, Value> {
+        self.0["config"].as_object().cloned().unwrap_or_default()
+    }
+
+    /// The rendered manifest, without hooks.
+    #[must_use]
+    pub fn manifest(&self) -> &str {
+        self.0["manifest"].as_str().unwrap_or_default()
+    }
+
+    /// The release in short.
+    pub fn installed(&self) -> Result<Installed, RecordError> {
+        let chart = self.chart()?;
+        let version = version::parse(&chart.version).ok_or(RecordError::Incomplete("semantic version of the chart"))?;
+        Ok(Installed {
+            line: version::product_line(&version),
+            app_version: chart.app_version,
+            version: chart.version,
+            revision: self.revision()?,
+            status: self.status()?.to_owned(),
+        })
+    }
+
+    /// Marks the revision as failed, as helm does itself when it is told to stop.
+    pub fn mark_failed(&mut self, description: &str) {
+        self.0["info"]["status"] = "failed".into();
+        self.0["info"]["description"] = description.into();
+    }
+
+    /// Whether both records hold the same chart: same Chart.yaml, templates, default values, schema and files. A chart
+    /// that was published anew under its old version does not, and neither do rendered manifests tell: a template may
+    /// render something else each time (random passwords), or look at the cluster.
+    #[must_use]
+    pub fn same_chart(&self, other: &Self) -> bool {
+        ["metadata", "templates", "values", "schema", "files"]
+            .iter()
+            .all(|part| content(&self.0["chart"][*part]) == content(&other.0["chart"][*part]))
+    }
+}
+
+impl From<Value> for Record {
+    fn from(release: Value) -> Self {
+        Self(release)
+    }
+}
+
+/// A part of a chart without the times at which its files were packed (helm 4 keeps them), and with null for empty.
+fn content(part: &Value) -> Value {
+    match part {
+        Value::Array(items) if items.is_empty() => Value::Null,
+        Value::Array(items) => items.iter().map(content).collect(),
+        Value::Object(map) if map.is_empty() => Value::Null,
+        Value::Object(map) => Value::Object(
+            map.iter().filter(|(key, _)| *key != "modtime").map(|(key, value)| (key.clone(), content(value))).collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Records that the real helm wrote: a pending upgrade that was killed.
+    const HELM_3: &str = include_str!("fixtures/helm-3.21.4-pending-upgrade.b64");
+    const HELM_4: &str = include_str!("fixtures/helm-4.2.4-pending-upgrade.b64");
+
+    fn read(fixture: &str) -> Record {
+        let stored: String = fixture.split_whitespace().collect();
+        Record::decode(stored.as_bytes()).unwrap()
+    }
+
+    #[rstest]
+    #[case(HELM_3)]
+    #[case(HELM_4)]
+    fn records_of_real_helm_survive_a_round_trip(#[case] stored: &str) {
+        let record = read(stored);
+        let again = Record::decode(&record.encode().unwrap()).unwrap();
+        assert_eq!(record.0, again.0);
+
+        let installed = record.installed().unwrap();
+        assert_eq!((installed.version.as_str(), installed.revision, installed.status.as_str()), ("0.1.0", 2, "pending-upgrade"));
+        assert_eq!(installed.app_version.as_deref(), Some("2.31.7"));
+        assert_eq!(record.chart().unwrap().name, "coder");
+        assert_eq!(Value::Object(record.values()), json!({"color": "blue", "nothing": null}));
+        assert!(record.manifest().contains("kind: ConfigMap"));
+    }
+
+    #[rstest]
+    #[case(HELM_3)]
+    #[case(HELM_4)]
+    fn releasing_a_lock_changes_the_status_only(#[case] stored: &str) {
+        let before = read(stored);
+        let mut after = before.clone();
+        after.mark_failed("why");
+        assert_eq!((after.status().unwrap(), after.revision().unwrap()), ("failed", 2));
+        assert!(after.same_chart(&before) && after.values() == before.values());
+    }
+
+    #[test]
+    fn charts_are_compared_by_content() {
+        let three = read(HELM_3);
+        let mut four = read(HELM_4);
+        assert!(three.same_chart(&four), "the same archive, installed by either helm");
+        four.0["chart"]["templates"][0]["data"] = "YQ==".into();
+        assert!(!three.same_chart(&four));
+    }
+
+    #[test]
+    fn no_values_are_an_empty_map() {
+        assert!(Record::from(json!({"config": null})).values().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(stored in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::decode(&stored);
+            let _ = Record::decode(STANDARD.encode(&stored).as_bytes());
+        }
+    }
+}

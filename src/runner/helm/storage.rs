@@ -1,0 +1,107 @@
+//! Helm's storage: one Secret per revision, found by labels.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::record::{Record, RecordError};
+use crate::api::label;
+use crate::core::history::Revision;
+use crate::runner::context::request;
+use crate::runner::error::Error;
+
+/// Key of the record in its Secret.
+const RECORD_KEY: &str = "release";
+
+/// The records of one release.
+#[derive(Clone)]
+pub struct Storage {
+    secrets: Api<Secret>,
+    release: String,
+}
+
+/// A record with the bytes that it was read from.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The record.
+    pub record: Record,
+    /// What the Secret holds, exactly.
+    pub raw: Vec<u8>,
+    /// Version of the Secret that was read.
+    resource_version: Option<String>,
+    /// Name of the Secret.
+    secret: String,
+}
+
+impl Storage {
+    /// The records of a release in the namespace of `secrets`.
+    #[must_use]
+    pub fn new(secrets: Api<Secret>, release: &str) -> Self {
+        Self { secrets, release: release.to_owned() }
+    }
+
+    /// The revisions, the newest first, from the labels alone: records are large.
+    pub async fn history(&self) -> Result<Vec<Revision>, Error> {
+        let selector = ListParams::default().labels(&format!("owner=helm,name={}", self.release));
+        let doing = format!("list the records of the Helm release {}", self.release);
+        let found = request(&doing, self.secrets.list_metadata(&selector)).await?;
+        let mut history: Vec<Revision> = found
+            .items
+            .into_iter()
+            .filter_map(|secret| {
+                let labels = secret.metadata.labels.unwrap_or_default();
+                Some(Revision {
+                    number: labels.get("version")?.parse().ok()?,
+                    status: labels.get("status")?.clone(),
+                    plan: labels.get(label::PLAN).cloned(),
+                    secret: secret.metadata.name?,
+                    created: secret.metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
+                })
+            })
+            .collect();
+        history.sort_by_key(|revision| std::cmp::Reverse(revision.number));
+        Ok(history)
+    }
+
+    /// Reads the record of a revision.
+    pub async fn read(&self, revision: &Revision) -> Result<Stored, Error> {
+        let secret = request(&format!("read Secret/{}", revision.secret), self.secrets.get(&revision.secret)).await?;
+        let broken = |source| Error::Record { secret: revision.secret.clone(), source };
+        let ByteString(raw) =
+            secret.data.and_then(|mut data| data.remove(RECORD_KEY)).ok_or_else(|| broken(RecordError::Missing))?;
+        let record = Record::decode(&raw).map_err(broken)?;
+        Ok(Stored { record, raw, resource_version: secret.metadata.resource_version, secret: revision.secret.clone() })
+    }
+
+    /// Releases the lock that a killed helm left: marks its revision as failed, both in the record and in the label that
+    /// helm finds it by. Refused by the API server if the record changed since it was read.
+    pub async fn unlock(&self, revision: &Revision, description: &str) -> Result<(), Error> {
+        let mut stored = self.read(revision).await?;
+        stored.record.mark_failed(description);
+        let record = stored.record.encode().map_err(|source| stored.broken(source))?;
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": stored.resource_version,
+                "labels": {"status": "failed", "modifiedAt": Timestamp::now().as_second().to_string()},
+            },
+            "data": BTreeMap::from([(RECORD_KEY, ByteString(record))]),
+        });
+        let doing = format!("release the lock of revision {} in Secret/{}", revision.number, revision.secret);
+        let parameters = PatchParams::default();
+        let patch = Patch::Merge(patch);
+        request(&doing, self.secrets.patch_metadata(&revision.secret, &parameters, &patch)).await?;
+        Ok(())
+    }
+}
+
+impl Stored {
+    /// For `map_err` after reading something from the record.
+    #[must_use]
+    pub fn broken(&self, source: RecordError) -> Error {
+        Error::Record { secret: self.secret.clone(), source }
+    }
+}

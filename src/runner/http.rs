@@ -1,0 +1,159 @@
+//! Asking one pod by its address. One request per connection: the answer must be this pod's, now.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Greatest length of an answer, in bytes.
+const LIMIT: usize = 256 * 1024;
+
+/// GET of a path of a pod. The error is the end of a sentence that begins with the pod.
+pub async fn get(address: IpAddr, port: u16, tls: bool, path: &str) -> Result<(StatusCode, Bytes), String> {
+    let socket = SocketAddr::new(address, port);
+    let asked = async {
+        let stream = TcpStream::connect(socket).await.map_err(|e| format!("does not accept connections at {socket}: {e}"))?;
+        if tls {
+            let name = ServerName::IpAddress(address.into());
+            let stream = TlsConnector::from(unverified()?).connect(name, stream).await;
+            exchange(stream.map_err(|e| format!("does not speak TLS at {socket}: {e}"))?, socket, path).await
+        } else {
+            exchange(stream, socket, path).await
+        }
+    };
+    tokio::time::timeout(TIMEOUT, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("does not answer {path} within {} s", TIMEOUT.as_secs())))
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    socket: SocketAddr,
+    path: &str,
+) -> Result<(StatusCode, Bytes), String> {
+    let failed = |e: hyper::Error| format!("does not answer {path} in HTTP: {e}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = Request::get(path)
+        .header("host", socket.to_string())
+        .header("accept", "application/json")
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| format!("cannot be asked for {path}: {e}"))?;
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(failed)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LIMIT).collect().await;
+        Ok((status, body.map_err(|e| format!("breaks off its answer to {path}: {e}"))?.to_bytes()))
+    };
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // The connection must be driven; when it ends first, the answer says how.
+        _ = connection => answer.await,
+    }
+}
+
+/// TLS without a check of the certificate: it is for Coder's public name, and the pod is known by its address. Nothing
+/// secret is sent, and what comes back is only compared.
+fn unverified() -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("cannot be asked over TLS: {e}"))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    async fn serve(answer: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(answer).await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read() {
+        let port = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await;
+        let (status, body) = get(HERE, port, false, "/healthz").await.unwrap();
+        assert_eq!((status, &body[..]), (StatusCode::OK, &b"OK"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_goes_wrong_is_said_about_the_pod() {
+        let port = serve(b"not http\r\n\r\n").await;
+        assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not answer /x in HTTP"));
+        assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not accept connections"));
+        let port = serve(b"no tls").await;
+        assert!(get(HERE, port, true, "/x").await.unwrap_err().contains("does not speak TLS"));
+    }
+}

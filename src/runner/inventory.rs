@@ -1,0 +1,109 @@
+//! What belongs to a release beside its objects: claims with their volumes, addresses, answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
+use k8s_openapi::api::networking::v1::Ingress;
+use kube::{Api, ResourceExt};
+
+use super::context::{Context, request};
+use super::error::Error;
+use super::observe::Observer;
+use crate::api::{ClaimStatus, Exposure};
+use crate::core::manifest::Manifest;
+use crate::core::plan::Answer;
+use crate::core::verify::Observed;
+
+/// The claims of these names that exist.
+pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
+    let found = try_join_all(names.iter().map(|name| claim(ctx, name))).await?;
+    Ok(found.into_iter().flatten().map(|claim| (claim.name.clone(), claim)).collect())
+}
+
+/// A claim that is being deleted counts as gone: it holds on only until its pod ends.
+async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> {
+    let claims: Api<PersistentVolumeClaim> = ctx.api();
+    let doing = format!("read PersistentVolumeClaim/{name}");
+    let Some(claim) = request(&doing, claims.get_opt(name)).await? else { return Ok(None) };
+    if claim.metadata.deletion_timestamp.is_some() {
+        tracing::warn!("PersistentVolumeClaim/{name} is being deleted");
+        return Ok(None);
+    }
+    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
+    let reclaim_policy = match &volume {
+        Some(volume) => reclaim_policy(ctx, volume).await?,
+        None => None,
+    };
+    Ok(Some(ClaimStatus {
+        name: name.to_owned(),
+        uid: claim.uid().unwrap_or_default(),
+        volume,
+        phase: claim.status.and_then(|status| status.phase),
+        reclaim_policy,
+    }))
+}
+
+/// Volumes belong to the cluster: a runner may have no right to read them, and can do without.
+async fn reclaim_policy(ctx: &Context, volume: &str) -> Result<Option<String>, Error> {
+    let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    match request(&format!("read PersistentVolume/{volume}"), volumes.get_opt(volume)).await {
+        Ok(volume) => Ok(volume.and_then(|volume| volume.spec?.persistent_volume_reclaim_policy)),
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
+            tracing::debug!("no right to read PersistentVolume/{volume}: its reclaim policy stays unknown");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The `LoadBalancer` Services and the Ingresses of a manifest, with their addresses.
+pub async fn exposures(ctx: &Context, manifest: &Manifest) -> Result<Vec<Exposure>, Error> {
+    let services = try_join_all(manifest.names("Service").map(|name| service(ctx, name)));
+    let ingresses = try_join_all(manifest.names("Ingress").map(|name| ingress(ctx, name)));
+    let (services, ingresses) = tokio::try_join!(services, ingresses)?;
+    Ok(services.into_iter().chain(ingresses).flatten().collect())
+}
+
+async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
+    let services: Api<Service> = ctx.api();
+    let Some(service) = request(&format!("read Service/{name}"), services.get_opt(name)).await? else { return Ok(None) };
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
+        return Ok(None);
+    }
+    let uid = service.uid().unwrap_or_default();
+    let points = service.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
+    let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
+    Ok(Some(Exposure { kind: "Service".into(), name: name.to_owned(), uid, addresses }))
+}
+
+async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
+    let ingresses: Api<Ingress> = ctx.api();
+    let Some(ingress) = request(&format!("read Ingress/{name}"), ingresses.get_opt(name)).await? else { return Ok(None) };
+    let uid = ingress.uid().unwrap_or_default();
+    let points = ingress.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
+    let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
+    Ok(Some(Exposure { kind: "Ingress".into(), name: name.to_owned(), uid, addresses }))
+}
+
+/// What each server answers now. One that does not answer is left out: the upgrade may be its cure.
+pub async fn answers(observer: &Observer) -> Vec<Answer> {
+    observer.ready().await;
+    collect(observer.asked().await)
+}
+
+fn collect(observed: Vec<Observed>) -> Vec<Answer> {
+    let asked = observed.into_iter().flat_map(|observed| observed.pods);
+    let mut answers: Vec<Answer> = asked
+        .filter(|asked| asked.question.is_some_and(crate::core::endpoint::Question::tells_version))
+        .filter_map(|asked| match asked.answer? {
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                tracing::warn!("Pod/{} {why}", asked.pod.name);
+                None
+            }
+        })
+        .collect();
+    answers.sort_by(|a, b| a.pod.cmp(&b.pod));
+    answers
+}

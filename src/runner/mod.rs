@@ -1,0 +1,231 @@
+//! The program inside the Jobs: makes plans and upgrades with a real helm, verifies, and reports.
+//!
+//! A step first looks at what is, and does only what is left to do. It ends in exactly one outcome, written into the
+//! annotation `coderupgrade.dev/report` of its own Job; a step that ends without one is begun again by the controller.
+
+mod coder;
+mod context;
+mod error;
+mod excerpt;
+mod helm;
+mod http;
+mod inventory;
+mod io;
+mod lease;
+mod observe;
+mod plan;
+mod report;
+mod secrets;
+mod upgrade;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use kube::Api;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::context::Context;
+use self::error::Error;
+use self::helm::Helm;
+use self::report::Writer;
+use self::secrets::Secrets;
+use crate::core::report::Outcome;
+
+/// Perform one step of an upgrade (runs in a Job that the controller makes)
+#[derive(Clone, Debug, Args)]
+pub struct RunnerArgs {
+    /// The step
+    #[command(subcommand)]
+    pub step: StepArgs,
+}
+
+/// The steps.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StepArgs {
+    /// Find out what an upgrade needs, and write it into a Secret
+    Plan(PlanArgs),
+    /// Upgrade as the plan says, and verify
+    Upgrade(UpgradeArgs),
+}
+
+/// What every step is told.
+#[derive(Clone, Debug, Args)]
+pub struct CommonArgs {
+    /// Name of the `CoderUpgrade`
+    #[arg(long, env = "RUNNER_UPGRADE")]
+    pub upgrade: String,
+
+    /// UID of the `CoderUpgrade`
+    #[arg(long, env = "RUNNER_UID")]
+    pub uid: String,
+
+    /// Name of the Job that this runs in; the report goes there
+    #[arg(long, env = "RUNNER_JOB")]
+    pub job: String,
+
+    /// Namespace of the `CoderUpgrade`, the Job and the release
+    #[arg(long, env = "RUNNER_NAMESPACE")]
+    pub namespace: String,
+
+    /// Directory for scratch files
+    #[arg(long, env = "RUNNER_WORK_DIR", default_value = "/work")]
+    pub work_dir: PathBuf,
+
+    /// How long to wait until every pod answers with the right version
+    #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
+    pub verify_timeout: Duration,
+}
+
+/// What the plan step is told.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// What every step is told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Generation of the `CoderUpgrade` that is to be planned
+    #[arg(long, env = "RUNNER_GENERATION")]
+    pub generation: i64,
+}
+
+/// What the upgrade step is told.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeArgs {
+    /// What every step is told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Where the plan Secret is mounted
+    #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
+    pub plan_dir: PathBuf,
+
+    /// How long helm waits for the objects of the release
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
+    pub helm_timeout: Duration,
+
+    /// How long everything must stay right
+    #[arg(long, env = "RUNNER_SOAK", default_value = "30s", value_parser = duration)]
+    pub soak: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: kube::core::Duration = text.parse().map_err(|e| format!("{e}; write it as 90s, 10m or 1h30m"))?;
+    Ok(parsed.into())
+}
+
+impl StepArgs {
+    fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Plan(PlanArgs { common, .. }) | Self::Upgrade(UpgradeArgs { common, .. }) => common,
+        }
+    }
+}
+
+/// Performs a step. The exit code is 0 only if it succeeded and could report that.
+pub async fn run(args: RunnerArgs) -> ExitCode {
+    let secrets = Secrets::default();
+    let common = args.step.common();
+    let client = match context::client().await {
+        Ok(client) => client,
+        Err(error) => {
+            // Nobody can be told but the log: the controller takes the step for interrupted.
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let jobs = Api::namespaced(client.clone(), &common.namespace);
+    let writer = Writer::start(jobs, &common.job, secrets.clone());
+    let result = match context(common, client, &writer, &secrets).await {
+        Ok(ctx) => perform(&ctx, &args.step).await,
+        Err(error) => Err(error),
+    };
+    let outcome = result.unwrap_or_else(|error| Outcome::Failed(secrets.clean_problem(error.into_problem())));
+    let succeeded = say(&outcome);
+    match writer.finish(outcome).await {
+        Ok(()) if succeeded => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn context(common: &CommonArgs, client: kube::Client, writer: &Writer, secrets: &Secrets) -> Result<Context, Error> {
+    Ok(Context {
+        client,
+        namespace: common.namespace.clone(),
+        upgrade: common.upgrade.clone(),
+        uid: common.uid.clone(),
+        job: common.job.clone(),
+        work_dir: common.work_dir.clone(),
+        helm: Helm::detect(&common.work_dir, secrets.clone()).await?,
+        secrets: secrets.clone(),
+        reporter: writer.reporter(),
+        stop: stop_on_signals()?,
+    })
+}
+
+async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
+    match step {
+        StepArgs::Plan(args) => {
+            let order = plan::Order { generation: args.generation, verify_timeout: args.common.verify_timeout };
+            // A plan changes nothing that could be left half done, so it is simply dropped, and its helm with it.
+            tokio::select! {
+                planned = plan::run(ctx, order) => planned.map(Outcome::Planned),
+                () = ctx.stop.cancelled() => Err(Error::Stopped),
+            }
+        }
+        StepArgs::Upgrade(args) => {
+            let order = upgrade::Order {
+                plan_dir: args.plan_dir.clone(),
+                helm_timeout: args.helm_timeout,
+                verify_timeout: args.common.verify_timeout,
+                soak: args.soak,
+            };
+            upgrade::run(ctx, &order).await.map(Outcome::Upgraded)
+        }
+    }
+}
+
+/// Cancelled by SIGTERM (the pod is deleted, or its deadline has come) and by SIGINT (a person at a terminal).
+fn stop_on_signals() -> Result<CancellationToken, Error> {
+    let listen = |kind| signal(kind).map_err(|e| Error::Io { doing: "listen to", path: "signals".into(), source: e });
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::warn!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::warn!("SIGINT: stopping"),
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+/// Logs the outcome for those who read the log of the pod. Whether it is a success.
+fn say(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Planned(planned) => {
+            tracing::info!("planned: {} to {} (plan {})", planned.plan.action, planned.plan.to, planned.plan.id);
+            true
+        }
+        Outcome::Upgraded(upgraded) => {
+            tracing::info!("upgraded to {}: {}", upgraded.current.version, upgraded.verified);
+            true
+        }
+        Outcome::Failed(problem) => {
+            let about = [&problem.object, &problem.field].into_iter().flatten().map(|text| format!(" {text}"));
+            tracing::error!("failed ({:?}{}): {}", problem.class, about.collect::<String>(), problem.message);
+            if let Some(excerpt) = &problem.excerpt {
+                tracing::error!("the log of the pod ends with:\n{excerpt}");
+            }
+            false
+        }
+    }
+}

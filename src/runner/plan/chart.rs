@@ -1,0 +1,105 @@
+//! The chart of the plan: from a repository, a registry, or an archive in the cluster.
+
+use std::path::PathBuf;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, ProductLine};
+use crate::core::report::Problem;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::helm::pull::{Credentials, Source, pull};
+use crate::runner::io;
+
+/// The official repositories of the product lines.
+fn official(line: ProductLine) -> &'static str {
+    match line {
+        ProductLine::V1 => "https://helm.coder.com",
+        ProductLine::V2 => "https://helm.coder.com/v2",
+    }
+}
+
+/// Fetches the chart into the work directory.
+pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<PathBuf, Error> {
+    let directory = ctx.work_dir.join("chart");
+    io::create_dir(&directory).await?;
+    if let Some(archive) = &spec.chart.archive {
+        let path = directory.join("chart.tgz");
+        io::write_private(&path, &read_archive(ctx, archive).await?).await?;
+        return Ok(path);
+    }
+    let credentials = match &spec.chart.credentials_secret {
+        Some(name) => Some(read_credentials(ctx, name).await?),
+        None => None,
+    };
+    let ca = match &spec.chart.ca_secret {
+        Some(name) => Some(read_key(ctx, name, "ca.crt", "spec.chart.caSecret").await?.0),
+        None => None,
+    };
+    let source = Source {
+        address: spec.chart.repository.clone().unwrap_or_else(|| official(line).into()),
+        chart: spec.chart.name.clone(),
+        credentials,
+        ca,
+        plain_http: spec.chart.plain_http,
+    };
+    pull(&ctx.helm, &source, spec.version.as_deref(), line, &directory).await
+}
+
+async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, Error> {
+    if let Some(reference) = &archive.secret_key_ref {
+        return Ok(read_key(ctx, &reference.name, &reference.key, "spec.chart.archive.secretKeyRef").await?.0);
+    }
+    let Some(reference) = &archive.config_map_key_ref else {
+        let message = "spec.chart.archive names neither a Secret nor a ConfigMap";
+        return Err(Problem::new(FailureClass::ChartInvalid, message).field("spec.chart.archive").into());
+    };
+    let object = format!("ConfigMap/{}", reference.name);
+    let found = request(&format!("read {object}"), ctx.api::<ConfigMap>().get_opt(&reference.name)).await?;
+    let exists = found.is_some();
+    let bytes = found.and_then(|map| map.binary_data?.remove(&reference.key));
+    bytes.map(|bytes| bytes.0).ok_or_else(|| {
+        let key = format!("{} in binaryData", reference.key);
+        missing(&object, &key, exists, "spec.chart.archive.configMapKeyRef")
+    })
+}
+
+async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Error> {
+    let field = "spec.chart.credentialsSecret";
+    let object = format!("Secret/{name}");
+    let found = request(&format!("read {object}"), ctx.api::<Secret>().get_opt(name)).await?;
+    let exists = found.is_some();
+    let mut data = found.and_then(|secret| secret.data).unwrap_or_default();
+    if let Some(config) = data.remove(".dockerconfigjson") {
+        hide_docker_config(ctx, &config.0);
+        return Ok(Credentials::Docker(config.0));
+    }
+    let mut text = |key: &str| {
+        let bytes = data.remove(key).ok_or_else(|| missing(&object, key, exists, field))?;
+        Ok::<_, Error>(String::from_utf8_lossy(&bytes.0).trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let (username, password) = (text("username")?, text("password")?);
+    ctx.secrets.hide([password.clone()]);
+    Ok(Credentials::Basic { username, password })
+}
+
+fn hide_docker_config(ctx: &Context, config: &[u8]) {
+    if let Ok(config) = serde_json::from_slice::<serde_json::Value>(config) {
+        let secrets = config["auths"].as_object().into_iter().flat_map(|auths| auths.values());
+        let secrets = secrets.flat_map(|auth| ["auth", "password", "identitytoken"].map(|key| auth[key].as_str()));
+        ctx.secrets.hide(secrets.flatten().map(Into::into));
+    }
+}
+
+async fn read_key(ctx: &Context, name: &str, key: &str, field: &str) -> Result<ByteString, Error> {
+    let object = format!("Secret/{name}");
+    let found = request(&format!("read {object}"), ctx.api::<Secret>().get_opt(name)).await?;
+    let exists = found.is_some();
+    found.and_then(|secret| secret.data?.remove(key)).ok_or_else(|| missing(&object, key, exists, field))
+}
+
+fn missing(object: &str, key: &str, exists: bool, field: &str) -> Error {
+    let what = if exists { format!("has no key {key}") } else { format!("does not exist (wanted for its key {key})") };
+    Problem::new(FailureClass::ReferenceMissing, format!("{object} {what}")).object(object).field(field).into()
+}

@@ -1,0 +1,275 @@
+//! The plan step: finds out everything that an upgrade needs, changes nothing but one Secret.
+
+mod chart;
+mod id;
+mod secret;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::context::{Context, request};
+use super::error::Error;
+use super::helm::record::Record;
+use super::helm::storage::{Storage, Stored};
+use super::helm::upgrade::{Rendering, render};
+use super::observe::Observer;
+use super::verify::{Goal, Verified, verify};
+use super::{inventory, io};
+use crate::api::{CoderUpgrade, FailureClass, Installed, PlanSummary, PlannedAction, ProductLine, Target};
+use crate::core::guard::{self, ChartMetadata};
+use crate::core::history::{self, Revision};
+use crate::core::manifest::Manifest;
+use crate::core::plan::{Inventory, Plan};
+use crate::core::report::{Planned, Problem};
+use crate::core::verify::Expected;
+use crate::core::version;
+
+/// The order: which generation of the `CoderUpgrade` the plan is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// Generation that the controller decided on.
+    pub generation: i64,
+    /// How long to wait for the right answers when nothing is to be done.
+    pub verify_timeout: Duration,
+}
+
+/// Makes the plan.
+pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
+    let upgrade = read_upgrade(ctx, order.generation).await?;
+    let spec = &upgrade.spec;
+    let storage = Storage::new(ctx.api(), &spec.release);
+
+    ctx.reporter.progress(&format!("reading the Helm release {}", spec.release));
+    let installed = Release::read(ctx, &storage).await?;
+    let line = installed.line();
+
+    ctx.reporter.progress("fetching the chart");
+    let archive = chart::fetch(ctx, spec, line).await?;
+    let chart = super::helm::pull::metadata(&ctx.helm, &archive).await?;
+    chart.check(&spec.chart.name, spec.version.as_deref())?;
+    let target_line = version::product_line(&chart.parsed()?);
+
+    ctx.reporter.progress("taking the inventory");
+    let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
+    let observer = Observer::start(ctx, installed.chart_name(&chart), line, &before.workloads());
+    let answers = inventory::answers(&observer).await;
+    if let Some(newest) = &installed.newest {
+        guard::check(&chart, &newest.chart.name, installed.base_installed(newest), &answers)?;
+    }
+
+    ctx.reporter.progress(&format!("rendering {} {}", chart.name, chart.version));
+    let files = values::write(ctx, spec, installed.values().as_ref()).await?;
+    let rendered = rendered(ctx, &spec.release, &archive, &files, installed.locked()).await?;
+    let merged = Value::Object(rendered.values());
+    ctx.secrets.hide_values(&merged);
+    let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
+
+    let claims = inventory::claims(ctx, &before.claims().union(&after.claims()).cloned().collect()).await?;
+    let inventory =
+        Inventory { claims: claims.into_values().collect(), exposures: inventory::exposures(ctx, &before).await?, answers };
+    let archive = io::read(&archive).await?;
+    let mut plan = Plan {
+        id: String::new(),
+        release: spec.release.clone(),
+        action: installed.action(&rendered)?,
+        line: target_line,
+        from: installed.from(),
+        chart_name: chart.name.clone(),
+        version: version::plain(&chart.version).to_owned(),
+        app_version: chart.app_version().to_owned(),
+        chart_digest: hex(&Sha256::digest(&archive)),
+        rollback_on_failure: spec.helm.rollback_on_failure.unwrap_or(target_line == ProductLine::V1),
+        workloads: after.workloads(),
+        inventory,
+    };
+    plan.id = id::of(&ctx.namespace, &plan, &merged);
+    let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
+    let secret_name = secret::write(ctx, &upgrade, parts).await?;
+    secret::prune(ctx, spec.history_limit, &secret_name).await;
+
+    let planned = planned(ctx, &plan, secret_name);
+    if plan.action == PlannedAction::Nothing {
+        check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
+    }
+    Ok(planned)
+}
+
+/// The declaration, if it is still the one that the plan is for.
+async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Error> {
+    let upgrades: Api<CoderUpgrade> = ctx.api();
+    let found = request(&format!("read CoderUpgrade/{}", ctx.upgrade), upgrades.get_opt(&ctx.upgrade)).await?;
+    let outdated = |why: &str| Problem::new(FailureClass::PlanOutdated, format!("CoderUpgrade/{} {why}", ctx.upgrade));
+    match found {
+        None => Err(outdated("is gone").into()),
+        Some(upgrade) if upgrade.uid().as_deref() != Some(&ctx.uid) => Err(outdated("was deleted and created anew").into()),
+        Some(upgrade) if upgrade.metadata.generation != Some(generation) => {
+            Err(outdated("was changed after this step had begun").into())
+        }
+        Some(upgrade) => Ok(upgrade),
+    }
+}
+
+/// The installed release: the newest revision, and the one whose values are kept.
+struct Release {
+    newest: Option<Found>,
+    /// Only if it is not the newest.
+    base: Option<Found>,
+}
+
+/// A revision with its record.
+struct Found {
+    revision: Revision,
+    stored: Stored,
+    chart: ChartMetadata,
+    installed: Installed,
+}
+
+impl Found {
+    async fn read(storage: &Storage, revision: &Revision) -> Result<Self, Error> {
+        let stored = storage.read(revision).await?;
+        let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
+        let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
+        Ok(Self { revision: revision.clone(), stored, chart, installed })
+    }
+}
+
+impl Release {
+    async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
+        let revisions = storage.history().await?;
+        history::check_lock(&revisions)?;
+        let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
+        let base = history::base(&revisions).filter(|base| base.number != newest.number);
+        let newest = Found::read(storage, newest).await?;
+        let base = match base {
+            Some(base) => Some(Found::read(storage, base).await?),
+            None => None,
+        };
+        for found in base.iter().chain([&newest]) {
+            ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
+        }
+        Ok(Self { newest: Some(newest), base })
+    }
+
+    fn base(&self) -> Option<&Found> {
+        self.base.as_ref().or(self.newest.as_ref())
+    }
+
+    /// What runs, as far as helm knows: a failed newer revision may or may not.
+    fn base_installed<'a>(&'a self, newest: &'a Found) -> &'a Installed {
+        self.base.as_ref().map_or(&newest.installed, |base| &base.installed)
+    }
+
+    /// The installed product line; Coder v2 if nothing is installed.
+    fn line(&self) -> ProductLine {
+        self.base().map_or(ProductLine::V2, |base| base.installed.line)
+    }
+
+    fn chart_name<'a>(&'a self, chart: &'a ChartMetadata) -> &'a str {
+        self.base().map_or(&chart.name, |base| &base.chart.name)
+    }
+
+    fn values(&self) -> Option<serde_json::Map<String, Value>> {
+        self.base().map(|base| base.stored.record.values())
+    }
+
+    /// The manifest of what is installed; empty if it was uninstalled.
+    fn manifest(&self) -> &str {
+        let base = self.base().filter(|base| base.revision.status != "uninstalled");
+        base.map_or("", |base| base.stored.record.manifest())
+    }
+
+    fn locked(&self) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.revision.pending())
+    }
+
+    fn raw(&self) -> Option<Vec<u8>> {
+        self.base().map(|base| base.stored.raw.clone())
+    }
+
+    /// The revision that the plan starts from; none if nothing is installed.
+    fn from(&self) -> Option<Installed> {
+        let newest = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled");
+        newest.map(|newest| newest.installed.clone())
+    }
+
+    fn action(&self, rendered: &Record) -> Result<PlannedAction, Error> {
+        let Some(newest) = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled") else {
+            return Ok(PlannedAction::Install);
+        };
+        let record = &newest.stored.record;
+        // The rendered manifests are not compared: a template may render something else each time (random passwords), so
+        // that a release would never be up to date. What they are rendered from is compared instead.
+        let same = newest.revision.deployed() && record.same_chart(rendered) && record.values() == rendered.values();
+        Ok(if same { PlannedAction::Nothing } else { PlannedAction::Upgrade })
+    }
+}
+
+async fn rendered(
+    ctx: &Context,
+    release: &str,
+    archive: &std::path::Path,
+    files: &[values::File],
+    locked: bool,
+) -> Result<Record, Error> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let rendering = Rendering { release, namespace: &ctx.namespace, chart: archive, values: &paths, locked };
+    render(&ctx.helm, &rendering).await?.map_err(|failure| values::explain(files, failure))
+}
+
+fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {
+    let from = plan.from.as_ref().map(|from| from.version.clone());
+    tracing::info!(
+        "plan {}: {} {} of release {} in {}, {} -> {}",
+        plan.id,
+        plan.action,
+        plan.chart_name,
+        plan.release,
+        ctx.namespace,
+        from.as_deref().unwrap_or("nothing"),
+        plan.version
+    );
+    Planned {
+        plan: PlanSummary {
+            id: plan.id.clone(),
+            action: plan.action,
+            from,
+            to: plan.version.clone(),
+            chart_digest: plan.chart_digest.clone(),
+            secret_name,
+        },
+        current: plan.from.clone(),
+        target: Target { version: plan.version.clone(), app_version: Some(plan.app_version.clone()) },
+        claims: plan.inventory.claims.clone(),
+        exposures: plan.inventory.exposures.clone(),
+    }
+}
+
+/// Nothing is to be done: then what runs must be right, or the release only looks up to date.
+async fn check_running(
+    ctx: &Context,
+    storage: &Storage,
+    observer: &Observer,
+    plan: &Plan,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let goal = Goal {
+        revision: plan.from.as_ref().map_or(0, |from| from.revision),
+        expected: Expected::new(&plan.app_version, &plan.inventory.answers),
+        claims: &plan.inventory.claims,
+        timeout,
+        soak: Duration::ZERO,
+    };
+    let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
+    ctx.reporter.progress(&format!("up to date: {summary}"));
+    Ok(())
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

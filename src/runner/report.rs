@@ -1,0 +1,137 @@
+//! What the runner says to the controller, in an annotation of its own Job.
+
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::secrets::Secrets;
+use crate::api::annotation;
+use crate::core::redact;
+use crate::core::report::{Outcome, Report};
+
+/// Progress is written at most this often.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the outcome is tried to be written. The grace period of the pod is longer.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(90);
+/// Greatest length of a line of progress, in bytes.
+const LINE_LIMIT: usize = 512;
+
+/// Takes lines of progress and writes them in the background.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    lines: watch::Sender<Report>,
+    secrets: Secrets,
+}
+
+/// Writes the reports of one Job.
+pub struct Writer {
+    jobs: Api<Job>,
+    job: String,
+    task: Option<JoinHandle<()>>,
+    reporter: Reporter,
+}
+
+impl Reporter {
+    /// Says where the step stands. Lines that come faster than they can be written are dropped but for the newest.
+    pub fn progress(&self, line: &str) {
+        let line = redact::head(&self.secrets.clean(line), LINE_LIMIT);
+        let new = self.lines.send_if_modified(|report| {
+            let new = report.progress != line;
+            report.progress.clone_from(&line);
+            new
+        });
+        if new {
+            tracing::info!("{line}");
+        }
+    }
+
+    /// Says that helm has ended well and the pods are being asked.
+    pub fn verifying(&self) {
+        self.lines.send_modify(|report| report.verifying = true);
+    }
+}
+
+impl Writer {
+    /// Begins to write reports into the Job.
+    #[must_use]
+    pub fn start(jobs: Api<Job>, job: &str, secrets: Secrets) -> Self {
+        let (lines, mut changes) = watch::channel(Report::default());
+        let (api, name) = (jobs.clone(), job.to_owned());
+        let task = tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let report = changes.borrow_and_update().clone();
+                let begun = Instant::now();
+                if let Err(error) = write(&api, &name, &report).await {
+                    tracing::warn!("progress could not be written to Job/{name}: {error}");
+                }
+                sleep(INTERVAL.saturating_sub(begun.elapsed())).await;
+            }
+        });
+        Self { jobs, job: job.to_owned(), task: Some(task), reporter: Reporter { lines, secrets } }
+    }
+
+    /// The side that parts of the step speak to.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        self.reporter.clone()
+    }
+
+    /// Writes the outcome, the last thing that is written. Tries again until it succeeds or the time is up; without it
+    /// the controller takes the step for interrupted and begins it again.
+    pub async fn finish(mut self, outcome: Outcome) -> Result<(), String> {
+        // A line under way must not overtake the outcome.
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // The only error is that it was aborted.
+            let _ = task.await;
+        }
+        let report = Report { outcome: Some(outcome), ..self.reporter.lines.borrow().clone() };
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let error = match write(&self.jobs, &self.job, &report).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if begun.elapsed() + pause > OUTCOME_TIMEOUT || error.is_final() {
+                return Err(format!("the outcome could not be written to Job/{}: {error}", self.job));
+            }
+            tracing::warn!("the outcome could not be written to Job/{} and is written again: {error}", self.job);
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(8));
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("no answer within {} s", WRITE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+impl WriteError {
+    /// Trying again is of no use: the Job is gone, or nothing of this form will ever be accepted.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Json(_)) || matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 422))
+    }
+}
+
+async fn write(jobs: &Api<Job>, name: &str, report: &Report) -> Result<(), WriteError> {
+    let patch = json!({"metadata": {"annotations": {annotation::REPORT: serde_json::to_string(report)?}}});
+    let patch = Patch::Merge(patch);
+    let parameters = PatchParams::default();
+    let write = jobs.patch_metadata(name, &parameters, &patch);
+    timeout(WRITE_TIMEOUT, write).await.map_err(|_| WriteError::Silent)??;
+    Ok(())
+}

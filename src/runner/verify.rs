@@ -1,0 +1,160 @@
+//! Success is measured: the release, every workload, every pod, every claim, and all of it for a while.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::context::Context;
+use super::error::Error;
+use super::helm::storage::Storage;
+use super::observe::Observer;
+use super::{excerpt, inventory};
+use crate::api::{ClaimStatus, FailureClass};
+use crate::core::report::Problem;
+use crate::core::verify::{self, Expected, Finding, Observed};
+
+/// How often pods are asked when nothing else makes one look.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What must be true.
+pub struct Goal<'a> {
+    /// Number of the revision that must stay the newest, and deployed.
+    pub revision: i32,
+    /// What the pods must answer.
+    pub expected: Expected,
+    /// The claims as they were.
+    pub claims: &'a [ClaimStatus],
+    /// How long to wait until everything is right.
+    pub timeout: Duration,
+    /// How long it must stay right without a break.
+    pub soak: Duration,
+}
+
+/// What was found to be right.
+pub struct Verified {
+    /// As a line for people.
+    pub summary: String,
+    /// The claims of the plan, as they are.
+    pub claims: Vec<ClaimStatus>,
+}
+
+/// Waits until everything is right, and for the soak after that.
+///
+/// A container that is started again in the soak ends it at once. Anything else that goes wrong begins the soak anew, as
+/// long as there is time: a node that is drained meanwhile is no failed upgrade.
+pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal: &Goal<'_>) -> Result<Verified, Error> {
+    observer.ready().await;
+    same_claims(ctx, goal.claims).await?;
+    check_release(storage, goal).await?;
+    let begun = Instant::now();
+    let mut right: Option<Right> = None;
+    loop {
+        let observed = observer.asked().await;
+        let wrong = verify::judge(&goal.expected, &observed).into_iter().next();
+        match wrong {
+            None => {
+                let restarts = restarts(&observed);
+                let since = right.get_or_insert_with(|| Right { since: Instant::now(), restarts: restarts.clone() });
+                if let Some(finding) = since.restarted(&restarts) {
+                    return Err(failed(ctx, finding, &observed).await);
+                }
+                let held = since.since.elapsed();
+                if held >= goal.soak {
+                    check_release(storage, goal).await?;
+                    let claims = same_claims(ctx, goal.claims).await?;
+                    return Ok(Verified { summary: verify::summary(&goal.expected, &observed), claims });
+                }
+                let summary = verify::summary(&goal.expected, &observed);
+                let left = (goal.soak - held).as_secs_f64().ceil();
+                tracing::debug!("{summary}; {left} s to go");
+                ctx.reporter.progress(&format!("{summary}; watching for {} s", goal.soak.as_secs()));
+            }
+            Some(finding) => {
+                if let Some(finding) = right.take().and_then(|right| right.restarted(&restarts(&observed))) {
+                    return Err(failed(ctx, finding, &observed).await);
+                }
+                if begun.elapsed() > goal.timeout {
+                    let message = observer.trouble().map_or(finding.message, |why| format!("cannot be watched: {why}"));
+                    let finding = Finding { message, ..finding };
+                    return Err(failed(ctx, finding, &observed).await);
+                }
+                ctx.reporter.progress(&format!("{} {}", finding.object, finding.message));
+            }
+        }
+        // Only a question tells what a pod answers, so it is asked every second even if no watch says anything.
+        let _ = timeout(LOOK, observer.changed()).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Since when everything is right, and how often the containers had been started by then.
+struct Right {
+    since: Instant,
+    restarts: BTreeMap<String, (String, i32)>,
+}
+
+impl Right {
+    fn restarted(&self, now: &BTreeMap<String, (String, i32)>) -> Option<Finding> {
+        now.iter().find_map(|(uid, (pod, count))| {
+            let (_, before) = self.restarts.get(uid)?;
+            (count > before).then(|| Finding {
+                class: FailureClass::VerificationFailed,
+                object: format!("Pod/{pod}"),
+                message: format!(
+                    "was right, and then a container of it ended and was started again ({} times until now)",
+                    count
+                ),
+                pod: Some(pod.clone()),
+            })
+        })
+    }
+}
+
+/// By the UID of each pod that stays: its name, and how often its containers were started again.
+fn restarts(observed: &[Observed]) -> BTreeMap<String, (String, i32)> {
+    let pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving);
+    pods.map(|pod| (pod.uid.clone(), (pod.name.clone(), pod.restarts()))).collect()
+}
+
+/// These claims must be there, with the UID and the volume that they had.
+pub async fn same_claims(ctx: &Context, before: &[ClaimStatus]) -> Result<Vec<ClaimStatus>, Error> {
+    let now = inventory::claims(ctx, &before.iter().map(|claim| claim.name.clone()).collect()).await?;
+    match verify::lost_claims(before, &now).into_iter().next() {
+        Some(finding) => Err(problem(finding).into()),
+        None => Ok(now.into_values().collect()),
+    }
+}
+
+/// The revision must be the newest, and deployed.
+async fn check_release(storage: &Storage, goal: &Goal<'_>) -> Result<(), Error> {
+    let history = storage.history().await?;
+    let newest = history.first().map(|newest| (newest.number, newest.status.clone()));
+    match newest {
+        Some((number, status)) if number == goal.revision && status == "deployed" => Ok(()),
+        Some((number, status)) => Err(Problem::new(
+            FailureClass::VerificationFailed,
+            format!(
+                "the release is at revision {number} ({status}) instead of {} (deployed): somebody else changed it",
+                goal.revision
+            ),
+        )
+        .into()),
+        None => Err(Problem::new(FailureClass::VerificationFailed, "the release is gone").into()),
+    }
+}
+
+fn problem(finding: Finding) -> Problem {
+    Problem::new(finding.class, format!("{} {}", finding.object, finding.message)).object(finding.object)
+}
+
+async fn failed(ctx: &Context, finding: Finding, observed: &[Observed]) -> Error {
+    let named = finding.pod.clone();
+    let pods = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod);
+    let pod = pods().find(|pod| Some(&pod.name) == named.as_ref());
+    let excerpt = match pod {
+        Some(pod) => excerpt::of_pod(ctx, pod).await,
+        None => None,
+    };
+    Problem { excerpt, ..problem(finding) }.into()
+}
