@@ -58,7 +58,11 @@ mod tests {
     fn the_container_comes_first_and_a_version_narrows_it_down() {
         let settings = |variables: &[(&str, &str)]| {
             let variables = variables.iter().chain(&[("CODER_SIM_VERSION", "2.32.0")]);
-            Settings::new(&[], variables.map(|(name, value)| ((*name).into(), (*value).into())).collect()).unwrap()
+            Settings::new(
+                &["server".to_owned()],
+                variables.map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            )
+            .unwrap()
         };
         let faults =
             BTreeMap::from([("CODER_SIM_CRASH@2.31.0".into(), "old".into()), ("CODER_SIM_HANG".into(), "1".into())]);

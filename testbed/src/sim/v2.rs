@@ -70,7 +70,7 @@ mod tests {
         let record = Record { deployment_id: "d".into(), line: None, schema: 0, revision: 0, faults: BTreeMap::new() };
         for (version, has_id) in [("2.3.3", false), ("0.27.0", false), ("2.31.7", true)] {
             let variables = BTreeMap::from([("CODER_SIM_VERSION".to_owned(), version.to_owned())]);
-            let settings = Settings::new(&[], variables).unwrap();
+            let settings = Settings::new(&["server".to_owned()], variables).unwrap();
             let info = build_info(&settings, version, &record);
             assert_eq!(info["version"], format!("v{version}+sim"));
             assert_eq!(info.get("deployment_id").is_some(), has_id, "{version}");
