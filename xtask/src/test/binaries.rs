@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::command::{self, Invocation};
+use super::plan::Selection;
 use crate::Result;
 
 /// A test program that cargo has built.
@@ -68,13 +69,21 @@ struct Profile {
     test: bool,
 }
 
-/// Builds all test programs, and the programs that integration tests start. `None` if that fails; `log` says why.
-pub async fn build(log: &Path) -> Result<Option<Vec<TestBinary>>> {
+/// Builds the test programs that a selection may need, and the programs that integration tests start. `None` if that
+/// fails; `log` says why.
+pub async fn build(selection: &Selection, log: &Path) -> Result<Option<Vec<TestBinary>>> {
+    let part = match selection {
+        Selection::File(name) => vec!["--test", name],
+        Selection::Unit => vec!["--lib", "--bins"],
+        _ => vec![],
+    };
+    let arguments = [&["test", "--workspace", "--no-run"], &part[..]].concat();
     let mut log_file = File::create(log)?;
     // First without messages: the compiler's output goes to the log as people read it, with signs of life.
-    let arguments = ["test", "--workspace", "--no-run"];
-    if !command::run("build", &Invocation::cargo(&arguments), &mut log_file).await?.success {
-        return Ok(None);
+    for arguments in [&["build", "--workspace", "--bins"], &arguments[..]] {
+        if !command::run("build", &Invocation::cargo(arguments), &mut log_file).await?.success {
+            return Ok(None);
+        }
     }
     let mut command = Invocation::cargo(&[&arguments[..], &["--message-format=json"]].concat()).command();
     let output = command.stderr(Stdio::piped()).output().await?;

@@ -72,7 +72,7 @@ impl Session {
     async fn tests(&mut self, selection: &Selection) -> Result<()> {
         let started = Instant::now();
         println!("==> build");
-        let built = binaries::build(&self.logs.join("build.log")).await?;
+        let built = binaries::build(selection, &self.logs.join("build.log")).await?;
         self.summary.add(Row::setup("build", built.is_some(), started.elapsed()));
         let Some(binaries) = built else {
             command::explain(&self.logs.join("build.log"));
@@ -107,16 +107,16 @@ impl Session {
             return Ok(());
         }
         let started = Instant::now();
-        println!("==> cluster");
+        println!("==> test bed");
         let cluster = match cluster::TestCluster::start().await {
             Ok(cluster) => cluster,
             Err(error) => {
                 println!("    {error}");
-                self.summary.add(Row::setup("cluster", false, started.elapsed()));
+                self.summary.add(Row::setup("test bed", false, started.elapsed()));
                 return Ok(());
             }
         };
-        self.summary.add(Row::setup("cluster", true, started.elapsed()));
+        self.summary.add(Row::setup("test bed", true, started.elapsed()));
         let ran = async {
             for binary in online {
                 self.file(binary, plan, Some(cluster.variable())).await?;
