@@ -9,6 +9,7 @@ pub mod duration;
 pub mod load_balancer;
 pub mod node;
 pub mod pki;
+mod private_file;
 mod ports;
 pub mod process;
 mod secret;

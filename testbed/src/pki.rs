@@ -1,15 +1,16 @@
 //! Keys and certificates of one cluster, made anew each time and signed by an authority of its own.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+
+use crate::private_file;
 
 /// Why keys and certificates could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -158,10 +159,7 @@ fn generate_key(subject: &str) -> Result<KeyPair, PkiError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    let private = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    private
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| PkiError::Write { path: path.to_owned(), source })
+    private_file::write(path, text).map_err(|source| PkiError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_shown() {
-        let text: String = (1..=40).map(|line| format!("line {line}\n")).collect();
+        let text = (1..=40).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
         let shown = of_text(&text);
         assert_eq!(shown.lines().count(), LINES);
         assert!(shown.starts_with("  line 29") && shown.ends_with("line 40"), "{shown}");

@@ -151,7 +151,8 @@ fn print_components(components: &BTreeMap<String, ComponentState>) -> usize {
     let width = components.keys().map(String::len).max().unwrap_or_default();
     let mut broken = 0;
     for (name, component) in components {
-        let place = component.process.map_or("in the supervisor".to_owned(), |process| format!("process {}", process.pid));
+        let place =
+            component.process.map_or("in the supervisor".to_owned(), |process| format!("process {}", process.pid));
         let version = component.version.as_deref().unwrap_or_default();
         let how = component.ended.as_ref().map(|how| format!("ENDED: {how}"));
         broken += usize::from(how.is_some());
@@ -176,7 +177,11 @@ async fn logs(Logs { which: Which { dir }, component, follow }: Logs) -> Result<
     };
     let path = logs.join(format!("{component}.log"));
     if !path.is_file() {
-        return Err(format!("{component} has no log in {}; `cargo xtask cluster logs` lists those there are", logs.display()).into());
+        return Err(format!(
+            "{component} has no log in {}; `cargo xtask cluster logs` lists those there are",
+            logs.display()
+        )
+        .into());
     }
     if !follow {
         std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::stdout())?;
@@ -188,7 +193,9 @@ async fn logs(Logs { which: Which { dir }, component, follow }: Logs) -> Result<
 
 fn list_logs(logs: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(logs) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(format!("there are no logs in {}", logs.display()).into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!("there are no logs in {}", logs.display()).into());
+        }
         entries => entries?,
     };
     let mut names = Vec::new();

@@ -13,13 +13,11 @@ pub(super) fn bin_dir_with(name: &'static str) -> Result<PathBuf, ClusterError> 
         Some(dir) => vec![PathBuf::from(dir)],
         None => candidates(std::env::current_exe().ok().as_deref()),
     };
-    match dirs.iter().find(|dir| dir.join(name).is_file()) {
-        Some(dir) => Ok(dir.clone()),
-        None => {
-            let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-            Err(ClusterError::NotBuilt { name, searched: searched.join(", ") })
-        }
+    if let Some(dir) = dirs.iter().find(|dir| dir.join(name).is_file()) {
+        return Ok(dir.clone());
     }
+    let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    Err(ClusterError::NotBuilt { name, searched: searched.join(", ") })
 }
 
 /// Beside the running program; one above for tests (`target/debug/deps/NAME-HASH`); else the workspace's own target.

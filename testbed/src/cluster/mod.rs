@@ -27,6 +27,9 @@ use crate::node::BackOff;
 use crate::supervisor::options::ReleaseDelay;
 use crate::supervisor::state::{ClusterState, NodeKind};
 
+/// The program that the operator's image stands for.
+const OPERATOR_PROGRAM: &str = "coder-upgrade-operator";
+
 /// Names the directory of a running cluster that tests should use; set by `cargo xtask test`.
 pub const TESTBED_VARIABLE: &str = "CODER_UPGRADE_TESTBED";
 
@@ -108,17 +111,22 @@ impl Cluster {
     }
 
     /// The cluster for tests: the one that `CODER_UPGRADE_TESTBED` names, else one of this process, which ends with it.
+    /// That one has the operator loaded if its program was built; tests of the test bed alone do not need it.
     ///
     /// # Errors
     /// As [`Cluster::attach`] and [`Cluster::up`].
     pub async fn for_tests() -> Result<&'static Self, ClusterError> {
         static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-        let find = async || match std::env::var_os(TESTBED_VARIABLE) {
-            Some(dir) => Self::attach(PathBuf::from(dir)),
-            None => {
-                let owner_pid = Some(std::process::id());
-                Self::up(ClusterOptions { load_operator: true, owner_pid, ..ClusterOptions::default() }).await
+        let find = async || {
+            if let Some(dir) = std::env::var_os(TESTBED_VARIABLE) {
+                return Self::attach(PathBuf::from(dir));
             }
+            let options = ClusterOptions {
+                load_operator: locate::bin_dir_with(OPERATOR_PROGRAM).is_ok(),
+                owner_pid: Some(std::process::id()),
+                ..ClusterOptions::default()
+            };
+            Self::up(options).await
         };
         CLUSTER.get_or_try_init(find).await
     }

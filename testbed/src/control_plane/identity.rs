@@ -1,8 +1,7 @@
 //! The users of the API server: one token and one kubeconfig each.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -12,7 +11,7 @@ use kube::{Client, Config};
 use serde_json::json;
 
 use super::ControlPlaneError;
-use crate::secret;
+use crate::{private_file, secret};
 
 /// Who talks to the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +71,8 @@ impl Identities {
             let token =
                 secret::token().map_err(|source| ControlPlaneError::System { what: "a random number", source })?;
             let (name, group) = user.name_and_group(node_name);
-            lines.push_str(&format!("{token},{name},{name},\"{group}\"\n"));
+            // Writing to a String cannot fail.
+            _ = writeln!(lines, "{token},{name},{name},\"{group}\"");
             tokens.push((user, token));
         }
         let identities = Self { dir: dir.to_owned(), tokens };
@@ -131,9 +131,7 @@ impl Identities {
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), ControlPlaneError> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| ControlPlaneError::Write { path: path.to_owned(), source })
+    private_file::write(path, text).map_err(|source| ControlPlaneError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

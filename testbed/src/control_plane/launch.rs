@@ -162,17 +162,20 @@ impl Running {
         describe(self.child.wait().await)
     }
 
-    /// Asks the program to end, and ends it if it does not within 5 s.
+    /// Asks the program to end, and ends it if it does not within 5 s. If it had ended by itself before, says how.
     ///
     /// # Errors
     /// When the system refuses to signal or to wait; the kernel then ends the program together with this process.
-    pub async fn stop(&mut self) -> io::Result<()> {
+    pub async fn stop(&mut self) -> io::Result<Option<String>> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(Some(status.to_string()));
+        }
         if let Some(pid) = self.child.id() {
             process::signal_group(pid, Signal::TERM)?;
         }
         match timeout(STOP_GRACE, self.child.wait()).await {
-            Ok(ended) => ended.map(|_| ()),
-            Err(_) => self.child.kill().await,
+            Ok(ended) => ended.map(|_| None),
+            Err(_) => self.child.kill().await.map(|()| None),
         }
     }
 }

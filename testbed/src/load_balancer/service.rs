@@ -1,4 +1,4 @@
-//! Services of type LoadBalancer.
+//! Services of type `LoadBalancer`.
 
 use std::sync::Arc;
 use std::time::Duration;

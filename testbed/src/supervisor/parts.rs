@@ -38,12 +38,13 @@ impl Parts {
         self.add(component.name(), ComponentState { process: identity, version, ended: None }, async move |stop| {
             tokio::select! {
                 how = process.ended() => Some(how),
-                () = stop.cancelled() => {
-                    if let Err(error) = process.stop().await {
+                () = stop.cancelled() => match process.stop().await {
+                    Ok(ended_before) => ended_before,
+                    Err(error) => {
                         tracing::error!(%error, %component, "cannot stop it");
+                        None
                     }
-                    None
-                }
+                },
             }
         })
     }

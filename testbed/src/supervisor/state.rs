@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::charts::ChartRepositories;
+use crate::private_file;
 use crate::process::Identity;
 
 /// The name of the state file in a cluster's directory.
@@ -129,11 +130,12 @@ impl ClusterState {
     }
 
     fn write(&self, dir: &Path) -> Result<(), StateError> {
-        let (path, draft) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
-        let failed = |source| StateError::Io { what: "write", path: path.clone(), source };
-        let text = serde_json::to_vec_pretty(self).map_err(io::Error::from).map_err(failed)?;
-        // Renamed into place, so that nobody ever reads half of it.
-        fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(failed)
+        let path = dir.join(FILE);
+        // Private, because the passwords of chart repositories are in it.
+        let written = serde_json::to_string_pretty(self)
+            .map_err(io::Error::from)
+            .and_then(|text| private_file::write(&path, &text));
+        written.map_err(|source| StateError::Io { what: "write", path, source })
     }
 }
 

@@ -8,7 +8,7 @@ use kube::{Api, Client};
 
 use super::SupervisorError;
 
-/// Makes the controller-manager's own hostPath provisioner the default for PersistentVolumeClaims.
+/// Makes the controller-manager's own hostPath provisioner the default for `PersistentVolumeClaims`.
 pub(super) async fn create(client: &Client) -> Result<(), SupervisorError> {
     let default = ("storageclass.kubernetes.io/is-default-class".to_owned(), "true".to_owned());
     let class = StorageClass {

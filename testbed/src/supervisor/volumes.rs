@@ -76,7 +76,7 @@ fn directory_of(volume: &PersistentVolume) -> Option<PathBuf> {
     is_ours(&path).then_some(path)
 }
 
-/// A direct child of the shared directory: nothing else is ever removed, whatever a PersistentVolume says.
+/// A direct child of the shared directory: nothing else is ever removed, whatever a `PersistentVolume` says.
 fn is_ours(path: &Path) -> bool {
     path.strip_prefix(SHARED).is_ok_and(|rest| {
         let mut parts = rest.components();
