@@ -11,18 +11,29 @@ pub fn line(observed: &[Observed]) -> Option<String> {
         return Some(text);
     }
     let open: Vec<String> = observed.iter().filter_map(rollout).collect();
-    (!open.is_empty()).then(|| open.join("; "))
+    match open.len() {
+        0 => None,
+        count @ 0..=SHOWN => Some(open[..count].join("; ")),
+        count => Some(format!("{}; {} more", open[..SHOWN].join("; "), count - SHOWN)),
+    }
 }
 
+/// How many workloads are shown in the line.
+const SHOWN: usize = 2;
+
 fn rollout(observed: &Observed) -> Option<String> {
-    let facts = observed.workload.as_ref()?;
-    let done = facts.observed
-        && facts.updated >= facts.desired
-        && facts.ready >= facts.desired
-        && facts.total <= facts.updated;
-    (!done).then(|| {
-        format!("{}: {} of {} pods updated, {} ready", facts.object, facts.updated, facts.desired, facts.ready)
-    })
+    // What its controller has not seen yet is about the old template.
+    let facts = observed.workload.as_ref().filter(|facts| facts.observed)?;
+    let (desired, old) = (facts.desired, facts.total - facts.updated);
+    if facts.updated < desired {
+        Some(format!("{}: {} of {desired} pods updated, {} ready", facts.object, facts.updated, facts.ready))
+    } else if old > 0 {
+        Some(format!("{}: {desired} of {desired} pods updated, {old} old left", facts.object))
+    } else if facts.ready < desired {
+        Some(format!("{}: {} of {desired} updated pods ready", facts.object, facts.ready))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

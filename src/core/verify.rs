@@ -195,8 +195,14 @@ pub fn summary(expected: &Expected, observed: &[Observed]) -> String {
     if asked == 0 {
         return format!("{} with the wanted images", plural(live().count(), "pod runs", "pods run"));
     }
+    let others = live().count() - asked;
+    let others = if others == 0 {
+        String::new()
+    } else {
+        format!("; {} with the wanted images", plural(others, "other runs", "others run"))
+    };
     let same = if expected.deployments.is_empty() { "" } else { ", same deployment" };
-    format!("{} {}{same}", plural(asked, "pod answers", "pods answer"), expected.version)
+    format!("{} {}{same}{others}", plural(asked, "pod answers", "pods answer"), expected.version)
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ const LINES: i64 = 40;
 /// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
 #[must_use]
 pub fn culprit(observed: &[Observed]) -> Option<&PodFacts> {
-    let live = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);
+    let live =
+        || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);
     live().find(|pod| pod.trouble().is_some()).or_else(|| live().next())
 }
 
@@ -54,7 +55,10 @@ mod tests {
 
     fn pod(name: &str, ready: bool, leaving: bool, unschedulable: bool) -> Asked {
         let unschedulable = unschedulable.then(|| "no node".to_owned());
-        Asked { pod: PodFacts { name: name.into(), ready, leaving, unschedulable, ..PodFacts::default() }, ..Asked::default() }
+        Asked {
+            pod: PodFacts { name: name.into(), ready, leaving, unschedulable, ..PodFacts::default() },
+            ..Asked::default()
+        }
     }
 
     #[test]
@@ -80,10 +84,7 @@ mod tests {
             last_exit,
         };
         let pod = PodFacts {
-            containers: vec![
-                container("migrations", false, true, Some(1)),
-                container("coder", false, true, None),
-            ],
+            containers: vec![container("migrations", false, true, Some(1)), container("coder", false, true, None)],
             ..PodFacts::default()
         };
         assert_eq!(culprit_container(&pod).unwrap().name, "migrations");

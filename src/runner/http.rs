@@ -26,7 +26,8 @@ const LIMIT: usize = 256 * 1024;
 pub async fn get(address: IpAddr, port: u16, tls: bool, path: &str) -> Result<(StatusCode, Bytes), String> {
     let socket = SocketAddr::new(address, port);
     let asked = async {
-        let stream = TcpStream::connect(socket).await.map_err(|e| format!("does not accept connections at {socket}: {e}"))?;
+        let stream =
+            TcpStream::connect(socket).await.map_err(|e| format!("does not accept connections at {socket}: {e}"))?;
         if tls {
             let name = ServerName::IpAddress(address.into());
             let stream = TlsConnector::from(unverified()?).connect(name, stream).await;

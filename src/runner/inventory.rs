@@ -67,7 +67,9 @@ pub async fn exposures(ctx: &Context, manifest: &Manifest) -> Result<Vec<Exposur
 
 async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let services: Api<Service> = ctx.api();
-    let Some(service) = request(&format!("read Service/{name}"), services.get_opt(name)).await? else { return Ok(None) };
+    let Some(service) = request(&format!("read Service/{name}"), services.get_opt(name)).await? else {
+        return Ok(None);
+    };
     if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
         return Ok(None);
     }
@@ -79,7 +81,9 @@ async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
 
 async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let ingresses: Api<Ingress> = ctx.api();
-    let Some(ingress) = request(&format!("read Ingress/{name}"), ingresses.get_opt(name)).await? else { return Ok(None) };
+    let Some(ingress) = request(&format!("read Ingress/{name}"), ingresses.get_opt(name)).await? else {
+        return Ok(None);
+    };
     let uid = ingress.uid().unwrap_or_default();
     let points = ingress.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
     let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();

@@ -155,7 +155,12 @@ pub async fn run(args: RunnerArgs) -> ExitCode {
     }
 }
 
-async fn context(common: &CommonArgs, client: kube::Client, writer: &Writer, secrets: &Secrets) -> Result<Context, Error> {
+async fn context(
+    common: &CommonArgs,
+    client: kube::Client,
+    writer: &Writer,
+    secrets: &Secrets,
+) -> Result<Context, Error> {
     Ok(Context {
         client,
         namespace: common.namespace.clone(),

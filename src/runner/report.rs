@@ -42,14 +42,11 @@ impl Reporter {
     /// Says where the step stands. Lines that come faster than they can be written are dropped but for the newest.
     pub fn progress(&self, line: &str) {
         let line = redact::head(&self.secrets.clean(line), LINE_LIMIT);
-        let new = self.lines.send_if_modified(|report| {
+        self.lines.send_if_modified(|report| {
             let new = report.progress != line;
-            report.progress.clone_from(&line);
+            report.progress = line;
             new
         });
-        if new {
-            tracing::info!("{line}");
-        }
     }
 
     /// Says that helm has ended well and the pods are being asked.
@@ -68,6 +65,7 @@ impl Writer {
             while changes.changed().await.is_ok() {
                 let report = changes.borrow_and_update().clone();
                 let begun = Instant::now();
+                tracing::info!("{}", report.progress);
                 if let Err(error) = write(&api, &name, &report).await {
                     tracing::warn!("progress could not be written to Job/{name}: {error}");
                 }
@@ -123,7 +121,8 @@ enum WriteError {
 impl WriteError {
     /// Trying again is of no use: the Job is gone, or nothing of this form will ever be accepted.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Json(_)) || matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 422))
+        matches!(self, Self::Json(_))
+            || matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 422))
     }
 }
 

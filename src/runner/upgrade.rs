@@ -94,7 +94,8 @@ async fn change(
         Work::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Work::Run => upgrade(ctx, order, plan, &observer, lease).await?,
         Work::Unlock(revision) => {
-            ctx.reporter.progress(&format!("releasing the lock that an interrupted try left on revision {}", revision.number));
+            ctx.reporter
+                .progress(&format!("releasing the lock that an interrupted try left on revision {}", revision.number));
             same_claims(ctx, &plan.inventory.claims).await?;
             storage.unlock(&revision, "interrupted: the runner was killed").await?;
             upgrade(ctx, order, plan, &observer, lease).await?;
@@ -162,7 +163,13 @@ async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed]) -
     problem.into()
 }
 
-async fn verified(ctx: &Context, order: &Order, plan: &Plan, storage: &Storage, observer: Observer) -> Result<Upgraded, Error> {
+async fn verified(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    observer: Observer,
+) -> Result<Upgraded, Error> {
     let (current, manifest) = installed(ctx, plan, storage).await?;
     let workloads = manifest.workloads();
     // Templates that look at the cluster may have rendered other objects than in the plan.

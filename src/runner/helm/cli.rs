@@ -106,7 +106,8 @@ impl Helm {
         if let Some(mut stdin) = child.stdin.take() {
             let written = stdin.write_all(input.unwrap_or_default().as_bytes()).await;
             // helm may end without reading: what it says about that is the better error.
-            written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+            written
+                .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
                 .map_err(Error::HelmMissing)?;
         }
         let output = child.wait_with_output().await.map_err(Error::HelmMissing)?;

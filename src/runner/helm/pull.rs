@@ -116,8 +116,8 @@ async fn pull_http(
     let chart = format!("{REPOSITORY}/{}", source.chart);
     let search = ["search", "repo", &chart, "--versions", "--devel", "--output", "json"];
     let found = helm.capture(search, None).await?.map_err(|f| refused(source, wanted, &f))?;
-    let found: Vec<Found> =
-        serde_json::from_slice(&found).map_err(|source| Error::Json { what: "the versions that helm found", source })?;
+    let found: Vec<Found> = serde_json::from_slice(&found)
+        .map_err(|source| Error::Json { what: "the versions that helm found", source })?;
     let versions: Vec<String> = found.into_iter().filter(|row| row.name == chart).map(|row| row.version).collect();
     let version = choose(source, &versions, wanted, line)?;
     tracing::info!("fetching {} {version} from {}", source.chart, source.address);
@@ -135,7 +135,12 @@ struct Found {
     version: String,
 }
 
-fn choose<'a>(source: &Source, versions: &'a [String], wanted: Option<&str>, line: ProductLine) -> Result<&'a str, Problem> {
+fn choose<'a>(
+    source: &Source,
+    versions: &'a [String],
+    wanted: Option<&str>,
+    line: ProductLine,
+) -> Result<&'a str, Problem> {
     let Source { address, chart, .. } = source;
     if versions.is_empty() {
         return Err(Problem::new(FailureClass::ChartInvalid, format!("{address} has no chart called {chart}"))
@@ -147,8 +152,11 @@ fn choose<'a>(source: &Source, versions: &'a [String], wanted: Option<&str>, lin
     };
     found.ok_or_else(|| {
         let near = version::nearest(versions, wanted.unwrap_or_default(), 5).join(", ");
-        Problem::new(FailureClass::VersionNotFound, format!("{address} has no {asked} of the chart {chart}; it has {near}"))
-            .field("spec.version")
+        Problem::new(
+            FailureClass::VersionNotFound,
+            format!("{address} has no {asked} of the chart {chart}; it has {near}"),
+        )
+        .field("spec.version")
     })
 }
 
@@ -223,7 +231,8 @@ fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Prob
     };
     let Source { address, chart, .. } = source;
     let version = wanted.unwrap_or("newest stable version");
-    Problem::new(class, format!("{chart} ({version}) could not be fetched from {address}: {}", failure.text)).field(field)
+    Problem::new(class, format!("{chart} ({version}) could not be fetched from {address}: {}", failure.text))
+        .field(field)
 }
 
 /// Reads the Chart.yaml of a packaged chart.
@@ -235,7 +244,8 @@ pub async fn metadata(helm: &Helm, archive: &Path) -> Result<ChartMetadata, Erro
         invalid(format!("the chart archive cannot be read: {}", failure.text.replace(&archive, "the archive")))
     })?;
     let text = String::from_utf8_lossy(&shown);
-    serde_saphyr::from_str(&text).map_err(|e| invalid(format!("the Chart.yaml of the chart cannot be read: {e}")).into())
+    serde_saphyr::from_str(&text)
+        .map_err(|e| invalid(format!("the Chart.yaml of the chart cannot be read: {e}")).into())
 }
 
 fn arguments<const N: usize>(arguments: [&str; N]) -> Vec<String> {
@@ -263,7 +273,10 @@ mod tests {
             problem.message,
             "https://r has no version 2.31.8 of the chart coder; it has 2.31.6, 2.31.7, 2.32.0"
         );
-        assert_eq!(choose(&source("https://r"), &[], None, ProductLine::V2).unwrap_err().class, FailureClass::ChartInvalid);
+        assert_eq!(
+            choose(&source("https://r"), &[], None, ProductLine::V2).unwrap_err().class,
+            FailureClass::ChartInvalid
+        );
         assert_eq!(choose(&source("https://r"), &versions, None, ProductLine::V2).unwrap(), "2.32.0");
     }
 
@@ -278,7 +291,9 @@ mod tests {
             (FailureClass::RepositoryUnauthorized, "spec.chart.credentialsSecret".into())
         );
         assert_eq!(
-            field("Get \"https://r\": tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+            field(
+                "Get \"https://r\": tls: failed to verify certificate: x509: certificate signed by unknown authority"
+            ),
             (FailureClass::RepositoryUnreachable, "spec.chart.caSecret".into())
         );
         assert_eq!(

@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(record.0, again.0);
 
         let installed = record.installed().unwrap();
-        assert_eq!((installed.version.as_str(), installed.revision, installed.status.as_str()), ("0.1.0", 2, "pending-upgrade"));
+        assert_eq!(
+            (installed.version.as_str(), installed.revision, installed.status.as_str()),
+            ("0.1.0", 2, "pending-upgrade")
+        );
         assert_eq!(installed.app_version.as_deref(), Some("2.31.7"));
         assert_eq!(record.chart().unwrap().name, "coder");
         assert_eq!(Value::Object(record.values()), json!({"color": "blue", "nothing": null}));

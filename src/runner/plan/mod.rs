@@ -70,8 +70,11 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
     let claims = inventory::claims(ctx, &before.claims().union(&after.claims()).cloned().collect()).await?;
-    let inventory =
-        Inventory { claims: claims.into_values().collect(), exposures: inventory::exposures(ctx, &before).await?, answers };
+    let inventory = Inventory {
+        claims: claims.into_values().collect(),
+        exposures: inventory::exposures(ctx, &before).await?,
+        answers,
+    };
     let archive = io::read(&archive).await?;
     let mut plan = Plan {
         id: String::new(),
@@ -106,7 +109,9 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
     let outdated = |why: &str| Problem::new(FailureClass::PlanOutdated, format!("CoderUpgrade/{} {why}", ctx.upgrade));
     match found {
         None => Err(outdated("is gone").into()),
-        Some(upgrade) if upgrade.uid().as_deref() != Some(&ctx.uid) => Err(outdated("was deleted and created anew").into()),
+        Some(upgrade) if upgrade.uid().as_deref() != Some(&ctx.uid) => {
+            Err(outdated("was deleted and created anew").into())
+        }
         Some(upgrade) if upgrade.metadata.generation != Some(generation) => {
             Err(outdated("was changed after this step had begun").into())
         }

@@ -47,7 +47,9 @@ pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, parts: Parts<'_>) -> R
             }
             Err(Problem::new(
                 FailureClass::PlanOutdated,
-                format!("Secret/{name} is the same plan of another CoderUpgrade, which was deleted; it will go with that"),
+                format!(
+                    "Secret/{name} is the same plan of another CoderUpgrade, which was deleted; it will go with that"
+                ),
             )
             .object(format!("Secret/{name}"))
             .into())
@@ -98,7 +100,8 @@ fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Problem> {
     if total <= LIMIT {
         return Ok(());
     }
-    let parts: Vec<String> = data.iter().map(|(key, part)| format!("{key} {} KiB", part.0.len().div_ceil(1024))).collect();
+    let parts: Vec<String> =
+        data.iter().map(|(key, part)| format!("{key} {} KiB", part.0.len().div_ceil(1024))).collect();
     Err(Problem::new(
         FailureClass::TooLarge,
         format!("the plan takes {} KiB of the 1024 KiB of a Secret: {}", total.div_ceil(1024), parts.join(", ")),
@@ -109,9 +112,8 @@ fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Problem> {
 /// be deleted is left to the next time.
 pub async fn prune(ctx: &Context, limit: i32, current: &str) {
     let secrets: Api<Secret> = ctx.api();
-    let ours = ListParams::default()
-        .labels(&format!("{}={}", label::UPGRADE_UID, ctx.uid))
-        .fields(&format!("type={TYPE}"));
+    let ours =
+        ListParams::default().labels(&format!("{}={}", label::UPGRADE_UID, ctx.uid)).fields(&format!("type={TYPE}"));
     let found = match request("list older plans", secrets.list_metadata(&ours)).await {
         Ok(found) => found.items,
         Err(error) => return tracing::warn!("{error}"),
@@ -136,7 +138,10 @@ mod tests {
     #[test]
     fn a_plan_that_does_not_fit_says_how_large_its_parts_are() {
         let data = |chart: usize| {
-            BTreeMap::from([("chart.tgz".to_owned(), ByteString(vec![0; chart])), ("plan.json".to_owned(), ByteString(vec![0; 10]))])
+            BTreeMap::from([
+                ("chart.tgz".to_owned(), ByteString(vec![0; chart])),
+                ("plan.json".to_owned(), ByteString(vec![0; 10])),
+            ])
         };
         assert!(check_size(&data(1000)).is_ok());
         let problem = check_size(&data(LIMIT)).unwrap_err();

@@ -28,7 +28,11 @@ pub struct File {
 }
 
 /// Writes kept, referenced and inline values to files.
-pub async fn write(ctx: &Context, spec: &CoderUpgradeSpec, kept: Option<&Map<String, Value>>) -> Result<Vec<File>, Error> {
+pub async fn write(
+    ctx: &Context,
+    spec: &CoderUpgradeSpec,
+    kept: Option<&Map<String, Value>>,
+) -> Result<Vec<File>, Error> {
     let directory = ctx.work_dir.join("values");
     io::create_dir(&directory).await?;
     let mut files = Vec::new();
@@ -98,7 +102,8 @@ async fn read(ctx: &Context, index: usize, reference: &ValuesRef) -> Result<Opti
             Ok(None)
         }
         None => {
-            let what = if exists { format!("has no key {key}") } else { format!("does not exist (wanted for its key {key})") };
+            let what =
+                if exists { format!("has no key {key}") } else { format!("does not exist (wanted for its key {key})") };
             Err(Problem::new(FailureClass::ReferenceMissing, format!("{kind}/{name} {what}"))
                 .object(format!("{kind}/{name}"))
                 .field(field(index))
@@ -111,11 +116,15 @@ async fn read(ctx: &Context, index: usize, reference: &ValuesRef) -> Result<Opti
 /// helm quotes the text.
 pub fn explain(files: &[File], failure: HelmFailure) -> Error {
     let culprit = files.iter().find(|file| failure.text.contains(&format!("failed to parse {}", file.path.display())));
-    let Some(file) = culprit else { return Error::helm(failure) };
+    let Some(file) = culprit else {
+        let problem = Error::helm(failure).into_problem();
+        let field = problem.message.contains("kubeVersion").then(|| "spec.version".to_owned());
+        return Problem { field: problem.field.clone().or(field), ..problem }.into();
+    };
     let line = failure.text.split("line ").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
     let at = line.filter(|line| !line.is_empty()).map(|line| format!(" (line {line})")).unwrap_or_default();
-    let problem =
-        Problem::new(FailureClass::ValuesInvalid, format!("{} is not a YAML map of values{at}", file.origin)).field(&file.field);
+    let problem = Problem::new(FailureClass::ValuesInvalid, format!("{} is not a YAML map of values{at}", file.origin))
+        .field(&file.field);
     Problem { object: file.object.clone(), ..problem }.into()
 }
 
@@ -136,7 +145,10 @@ mod tests {
             "failed to parse /work/values/1-00.yaml: error converting YAML to JSON: yaml: line 3: cannot unmarshal `hunter2`",
         );
         assert_eq!(problem.message, "Secret/s key values.yaml is not a YAML map of values (line 3)");
-        assert_eq!((problem.class, problem.field.as_deref()), (FailureClass::ValuesInvalid, Some("spec.valuesFrom[0]")));
+        assert_eq!(
+            (problem.class, problem.field.as_deref()),
+            (FailureClass::ValuesInvalid, Some("spec.valuesFrom[0]"))
+        );
         assert_eq!(failure("execution error at (a:1:2): no").class, FailureClass::RenderFailed);
     }
 }
