@@ -10,7 +10,8 @@ use crate::Result;
 pub async fn workspace_programs() -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace).args(["build", "--quiet", "--bins"]);
+    // The whole workspace, as tests build it: with a part of it, cargo would compile shared crates once more.
+    command.current_dir(workspace).args(["build", "--quiet", "--workspace", "--bins"]);
     command.args(["--package=testbed", "--package=coder-upgrade-operator"]);
     eprintln!("building the test bed and the operator");
     let status = command.status().await?;
