@@ -15,6 +15,7 @@ use crate::{
     core::{
         decide::{Action, Event},
         job::JobRequest,
+        redact,
     },
 };
 
@@ -46,28 +47,25 @@ pub async fn write_status(
     bounded(format!("write the status of CoderUpgrade {name}"), request).await
 }
 
-/// Publishes events. One that is lost is no reason to do anything again.
-pub async fn publish(context: &Context, upgrade: &CoderUpgrade, events: Vec<Event>) {
-    let job = upgrade.status.as_ref().and_then(|status| status.steps.last()).map(|step| ObjectReference {
-        api_version: Some("batch/v1".into()),
-        kind: Some("Job".into()),
-        name: Some(step.job_name.clone()),
-        namespace: upgrade.namespace(),
-        ..ObjectReference::default()
-    });
+/// Publishes events, each with the Job that it is about. One that is lost is no reason to do anything again.
+pub async fn publish(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Event, Option<String>)>) {
     let about = upgrade.object_ref(&());
-    for event in events {
-        let note: String = event.message.chars().take(NOTE_LIMIT / 4 * 3).collect();
+    for (event, job) in events {
         let event = KubeEvent {
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.into(),
             action: event.action.into(),
-            note: Some(note),
+            note: Some(redact::head(&event.message, NOTE_LIMIT)),
             // Events that tell of different Jobs are different events; without it the recorder would count them as one.
-            secondary: job.clone(),
+            secondary: job.map(|name| ObjectReference {
+                api_version: Some("batch/v1".into()),
+                kind: Some("Job".into()),
+                name: Some(name),
+                namespace: upgrade.namespace(),
+                ..ObjectReference::default()
+            }),
         };
-        let request = context.recorder.publish(&event, &about);
-        if let Err(error) = bounded("publish an event".into(), request).await {
+        if let Err(error) = bounded("publish an event".into(), context.recorder.publish(&event, &about)).await {
             tracing::warn!(%error, upgrade = upgrade.name_any(), "event lost");
         }
     }

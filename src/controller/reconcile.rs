@@ -10,7 +10,10 @@ use super::{
     execute,
     observe::{fresh, observe},
 };
-use crate::{api::CoderUpgrade, core::decide::decide};
+use crate::{
+    api::CoderUpgrade,
+    core::decide::{Event, decide},
+};
 
 /// Most writes in one pass. A pass that needs more is not coming to rest; it is left for the next event.
 const WRITES: usize = 8;
@@ -19,36 +22,49 @@ const STALE: Duration = Duration::from_secs(2);
 /// When the API server failed.
 const FAILED: Duration = Duration::from_secs(5);
 
+/// One pass, and then the events that it gave rise to: people can wait for these, the Job cannot.
+pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
+    let mut events = Vec::new();
+    let next = pass(&upgrade, &context, &mut events).await;
+    execute::publish(&context, &upgrade, events).await;
+    next
+}
+
 /// Observes, decides and does what was decided, until nothing is left to do.
 ///
 /// The cached object may say that there is nothing to do, which costs no request, and may be the base of a status
 /// write, which its resourceVersion guards. A deed is decided on the object as stored: the one just written, or one
 /// just read.
-pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
-    let mut current = (*upgrade).clone();
+async fn pass(
+    upgrade: &CoderUpgrade,
+    context: &Context,
+    events: &mut Vec<(Event, Option<String>)>,
+) -> Result<Next, Error> {
+    let mut current = upgrade.clone();
     let mut stored = false;
     for _ in 0..WRITES {
-        let observed = observe(&context, current);
+        let observed = observe(context, current);
         let decision = decide(&observed);
         current = observed.upgrade;
         if current.status.as_ref() != Some(&decision.status) {
-            info!(upgrade = current.name_any(), phase = %decision.status.phase, message = decision.status.message, "status");
-            current = execute::write_status(&context, &current, decision.status).await?;
+            info!(upgrade = name(&current), phase = %decision.status.phase, "{}", decision.status.message);
+            current = execute::write_status(context, &current, decision.status).await?;
             stored = true;
-            execute::publish(&context, &current, decision.events).await;
+            let job = current.status.as_ref().and_then(|status| status.steps.last()).map(|step| step.job_name.clone());
+            events.extend(decision.events.into_iter().map(|event| (event, job.clone())));
             continue;
         }
         let Some(action) = decision.action else {
             return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue));
         };
         if !stored {
-            let Some(found) = fresh(&context, &current).await? else { return Ok(Next::await_change()) };
+            let Some(found) = fresh(context, &current).await? else { return Ok(Next::await_change()) };
             current = found;
             stored = true;
             continue;
         }
-        info!(upgrade = current.name_any(), ?action, "do");
-        match execute::execute(&context, &current, action).await? {
+        info!(upgrade = name(&current), "{action}");
+        match execute::execute(context, &current, action).await? {
             Some(changed) => current = changed,
             None => return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue)),
         }
@@ -56,12 +72,16 @@ pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Res
     Ok(Next::requeue(STALE))
 }
 
+fn name(upgrade: &CoderUpgrade) -> String {
+    format!("{}/{}", upgrade.namespace().unwrap_or_default(), upgrade.name_any())
+}
+
 /// When to look again after a pass that could not be finished.
 pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &Error, _: Arc<Context>) -> Next {
     if error.is_stale() {
-        debug!(upgrade = upgrade.name_any(), %error, "stale view");
+        debug!(upgrade = name(&upgrade), %error, "stale view");
         return Next::requeue(STALE);
     }
-    warn!(upgrade = upgrade.name_any(), %error, "pass not finished");
+    warn!(upgrade = name(&upgrade), %error, "pass not finished");
     Next::requeue(FAILED)
 }

@@ -1,12 +1,12 @@
 //! The conditions, derived from the rest of status.
 
-use super::observed::Observed;
+use super::{observed::Observed, redact};
 use crate::api::{
     CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName, StepState,
     set_condition,
 };
 
-/// Longest message of a condition; Kubernetes allows 32768, people read far less.
+/// Longest message of a condition in bytes; Kubernetes allows 32768, people read far less.
 const MESSAGE_LIMIT: usize = 1024;
 
 /// Sets every condition anew from what status says.
@@ -18,7 +18,7 @@ pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
     let generation = status.observed_generation;
     let mut conditions = std::mem::take(&mut status.conditions);
     for mut statement in statements.collect::<Vec<_>>() {
-        statement.message = shortened(&statement.message);
+        statement.message = redact::head(&statement.message, MESSAGE_LIMIT);
         set_condition(&mut conditions, statement, generation, &now);
     }
     status.conditions = conditions;
@@ -164,12 +164,5 @@ fn sentence(status: &CoderUpgradeStatus) -> String {
             format!("{} {}", status.message, failure.next_step)
         }
         _ => status.message.clone(),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MESSAGE_LIMIT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }

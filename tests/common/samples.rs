@@ -92,7 +92,7 @@ pub fn samples() -> Vec<Sample> {
 /// Declarations that the schema refuses, by itself and without a rule. Only the API server can tell.
 pub fn malformed() -> Vec<Sample> {
     vec![
-        refused("a field that does not exist", json!({"verison": "2.31.7"}), "unknown field \"spec.verison\""),
+        refused("a field that does not exist", json!({"verison": "2.31.7"}), ".spec.verison: field not declared"),
         refused("values that are no map", json!({"values": ["a"]}), "spec.values"),
         refused("a release in capitals", json!({"release": "Coder"}), "spec.release"),
         refused(

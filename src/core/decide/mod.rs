@@ -16,7 +16,7 @@ mod attempt;
 mod follow;
 mod outcome;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::SignedDuration;
 
@@ -56,6 +56,17 @@ pub enum Action {
         /// Its UID: a namesake stays.
         uid: String,
     },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddFinalizer => write!(f, "add the finalizer: a change begins"),
+            Self::RemoveFinalizer => write!(f, "remove the finalizer: no change is under way"),
+            Self::CreateJob(request) => write!(f, "create Job {}", request.name),
+            Self::DeleteJob { name, .. } => write!(f, "delete Job {name} of an old attempt"),
+        }
+    }
 }
 
 /// A message for the object's event list.
