@@ -12,7 +12,7 @@ use testbed::supervisor::state::{ClusterState, ComponentState, NodeKind, Phase};
 use testbed::{Cluster, ClusterOptions};
 use tokio::process::Command as Process;
 
-use crate::{Result, build};
+use crate::{Result, build, workspace};
 
 /// Start, look at and stop a throw-away Kubernetes cluster on this machine.
 ///
@@ -38,9 +38,20 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// Directory of the cluster.
-    #[arg(long, value_name = "DIR", default_value = "target/cluster")]
-    dir: PathBuf,
+    /// Directory of the cluster; `target/cluster` of this workspace if not given.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Which {
+    fn dir(self) -> PathBuf {
+        self.dir.unwrap_or_else(|| workspace::target().join("cluster"))
+    }
+
+    /// What to add to another command for the same cluster.
+    fn flag(&self) -> String {
+        self.dir.as_ref().map(|dir| format!(" --dir {}", dir.display())).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,23 +90,24 @@ struct Logs {
 pub async fn run(Args { command }: Args) -> Result<()> {
     match command {
         Command::Up(args) => up(args).await,
-        Command::Status(Which { dir }) => status(&dir),
-        Command::Down(Which { dir }) => down(&dir).await,
+        Command::Status(which) => status(&which.dir()),
+        Command::Down(which) => down(&which.dir()).await,
         Command::Logs(args) => logs(args).await,
     }
 }
 
 async fn up(args: Up) -> Result<()> {
-    let Up { which: Which { dir }, images, lb_release_delay, load_operator, node, audit_log } = args;
+    let Up { which, images, lb_release_delay, load_operator, node, audit_log } = args;
+    let (flag, dir) = (which.flag(), which.dir());
     if let Ok(cluster) = Cluster::attach(&dir) {
         println!("a cluster runs in {} already", dir.display());
-        how_to_use(&cluster, &dir);
+        how_to_use(&cluster, &flag);
         return Ok(());
     }
     build::workspace_programs().await?;
     let started = Instant::now();
     let options = ClusterOptions {
-        dir: Some(dir.clone()),
+        dir: Some(dir),
         images: images.map(std::path::absolute).transpose()?,
         lb_release_delay,
         node,
@@ -110,14 +122,14 @@ async fn up(args: Up) -> Result<()> {
         cluster => cluster?,
     };
     println!("ready after {:.1} s", started.elapsed().as_secs_f32());
-    how_to_use(&cluster, &dir);
+    how_to_use(&cluster, &flag);
     Ok(())
 }
 
-fn how_to_use(cluster: &Cluster, dir: &Path) {
+fn how_to_use(cluster: &Cluster, flag: &str) {
     println!("  use it:   export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("            $(cargo xtask bin kubectl) get nodes");
-    println!("  stop it:  cargo xtask cluster down{}", dir_flag(dir));
+    println!("  stop it:  cargo xtask cluster down{flag}");
 }
 
 fn status(dir: &Path) -> Result<()> {
@@ -170,8 +182,8 @@ async fn down(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn logs(Logs { which: Which { dir }, component, follow }: Logs) -> Result<()> {
-    let logs = dir.join("logs");
+async fn logs(Logs { which, component, follow }: Logs) -> Result<()> {
+    let logs = which.dir().join("logs");
     let Some(component) = component else {
         return list_logs(&logs);
     };
@@ -205,9 +217,4 @@ fn list_logs(logs: &Path) -> Result<()> {
     names.sort();
     println!("{}", names.join("\n"));
     Ok(())
-}
-
-/// What to add to a command for this directory; nothing for the default one.
-fn dir_flag(dir: &Path) -> String {
-    if dir == Path::new("target/cluster") { String::new() } else { format!(" --dir {}", dir.display()) }
 }

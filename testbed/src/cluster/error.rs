@@ -42,7 +42,9 @@ pub enum ClusterError {
         source: io::Error,
     },
     /// A program of this workspace was not built.
-    #[error("`{name}` is in none of {searched}: use `cargo xtask cluster up` or `cargo xtask test`, which build it, or set TESTBED_BIN_DIR")]
+    #[error(
+        "`{name}` is in none of {searched}: use `cargo xtask cluster up` or `cargo xtask test`, which build it, or set TESTBED_BIN_DIR"
+    )]
     NotBuilt {
         /// The program.
         name: &'static str,

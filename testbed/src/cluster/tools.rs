@@ -103,9 +103,10 @@ impl Cluster {
 
 /// Runs `command` to its end. The command line is for messages.
 async fn run(name: &str, command: &mut Command, input: Option<&str>) -> Result<String, ToolError> {
-    let line = command.as_std().get_args().fold(name.to_owned(), |line, argument| {
-        format!("{line} {}", argument.to_string_lossy())
-    });
+    let line = command
+        .as_std()
+        .get_args()
+        .fold(name.to_owned(), |line, argument| format!("{line} {}", argument.to_string_lossy()));
     let output = async {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if input.is_some() {

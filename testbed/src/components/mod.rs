@@ -59,7 +59,9 @@ pub enum ComponentError {
         source: std::io::Error,
     },
     /// There is no Go compiler.
-    #[error("`go` is not installed (or not in PATH); it builds {component} once. Install Go {wanted} or newer: https://go.dev/dl")]
+    #[error(
+        "`go` is not installed (or not in PATH); it builds {component} once. Install Go {wanted} or newer: https://go.dev/dl"
+    )]
     GoMissing {
         /// The program that would have been built.
         component: &'static str,

@@ -45,7 +45,6 @@ async fn start(
     component: Component,
     arguments: Vec<String>,
 ) -> Result<Running, ControlPlaneError> {
-    let program =
-        Program { component, path: settings.binary(component)?, arguments, log: settings.log(component) };
+    let program = Program { component, path: settings.binary(component)?, arguments, log: settings.log(component) };
     Ok(launch(program, async || true).await?)
 }

@@ -108,12 +108,7 @@ impl Identities {
     }
 
     /// A client with the rights of `user`.
-    pub(super) async fn client(
-        &self,
-        user: User,
-        api_url: &str,
-        authority: &str,
-    ) -> Result<Client, ControlPlaneError> {
+    pub(super) async fn client(&self, user: User, api_url: &str, authority: &str) -> Result<Client, ControlPlaneError> {
         let made = async {
             let kubeconfig: Kubeconfig = serde_json::from_value(self.kubeconfig(user, api_url, authority))?;
             let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

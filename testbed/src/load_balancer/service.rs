@@ -47,9 +47,8 @@ pub(super) async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> R
 
 fn next_step(service: &Service, now: Timestamp, delay: ReleaseDelay) -> Step {
     let spec = service.spec.as_ref();
-    let wanted = spec.is_some_and(|spec| {
-        spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none()
-    });
+    let wanted =
+        spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none());
     let held = service.finalizers().iter().any(|name| name == FINALIZER);
     match (&service.metadata.deletion_timestamp, wanted, held) {
         (Some(deleted), _, true) => match delay {

@@ -68,7 +68,12 @@ impl End {
     /// cluster is ready, the end of `starter` is, too.
     pub(super) fn new(owner: Option<u32>, starter: Option<u32>) -> io::Result<Self> {
         let (owner, starter) = (Other::new(owner)?, Other::new(starter)?);
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, owner, starter })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            owner,
+            starter,
+        })
     }
 
     /// Returns when the cluster has to end. May be dropped and called again.

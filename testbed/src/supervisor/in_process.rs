@@ -45,11 +45,7 @@ impl Charts {
 }
 
 /// Starts the load balancer stand-in.
-pub(super) fn start_load_balancer(
-    options: &ServeOptions,
-    client: Client,
-    parts: &mut Parts,
-) -> Result<(), StateError> {
+pub(super) fn start_load_balancer(options: &ServeOptions, client: Client, parts: &mut Parts) -> Result<(), StateError> {
     let delay = options.lb_release_delay;
     parts.add_task("load-balancer", async move |stop| {
         load_balancer::run(client, delay, stop).await;

@@ -68,7 +68,7 @@ pub enum SupervisorError {
     #[error("chart repositories: {0}")]
     Charts(Box<dyn std::error::Error + Send + Sync>),
     /// This kind of node is not there yet.
-    #[error("a {0} node is not built yet; use `--node process`")]
+    #[error("`--node {0}` is not built yet; use `--node process`")]
     NodeKind(&'static str),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
@@ -120,7 +120,11 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
     }
     parts.stop().await;
     state.update(|state| state.phase = Phase::Stopped)?;
-    if options.remove_dir { directory.remove()? } else { directory.clean_up()? }
+    if options.remove_dir {
+        directory.remove()?
+    } else {
+        directory.clean_up()?
+    }
     reason.map(|_| ())
 }
 
