@@ -46,13 +46,16 @@ pub struct Node {
 
 impl Node {
     pub fn new(config: NodeConfig, control: &ControlListener) -> Result<Arc<Self>, NodeError> {
-        fs::create_dir_all(&config.dir).map_err(NodeError::file(&config.dir))?;
-        let ca_file = config.dir.join("ca.crt");
+        // Containers have working directories of their own.
+        let dir = std::path::absolute(&config.dir).map_err(NodeError::file(&config.dir))?;
+        fs::create_dir_all(&dir).map_err(NodeError::file(&dir))?;
+        let ca_file = dir.join("ca.crt");
         fs::write(&ca_file, &config.ca_pem).map_err(NodeError::file(&ca_file))?;
         // An error says that the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
+            .user_agent("kube-probe/process-node")
             .redirect(reqwest::redirect::Policy::none())
             .tls_danger_accept_invalid_certs(true)
             .build()
@@ -64,7 +67,7 @@ impl Node {
             name: config.node_name,
             api_server: host_and_port(&config.api_server_url)?,
             api_server_url: config.api_server_url,
-            dir: config.dir,
+            dir,
             ca_file,
             images: config.images,
             backoff: config.backoff,

@@ -17,7 +17,9 @@ pub struct ImageTable {
     placeholders: BTreeMap<&'static str, String>,
 }
 
-/// One row of the table, as written in an images file.
+/// One row of the table, as written in an images file. In `command`, `env` and `tools` these are replaced: `{name}` and `{tag}`
+/// of the image, `{version}` (the tag without a leading `v`), `{bin}` (the directory of this project's programs), `{helm}`
+/// and `{helm3}` (the built programs).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageRow {

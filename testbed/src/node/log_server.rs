@@ -80,7 +80,10 @@ fn unusable(what: &'static str, error: &dyn std::error::Error) -> NodeError {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: LogListener, node: Arc<Node>) -> Result<(), NodeError> {
-    let routes = Router::new().route("/containerLogs/{namespace}/{pod}/{container}", get(logs)).with_state(node);
+    let routes = Router::new()
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
+        .fallback(not_supported)
+        .with_state(node);
     let (shake_hands, accepted) = handshakes(listener);
     tokio::select! {
         () = shake_hands => Ok(()),
@@ -149,6 +152,12 @@ struct LogQuery {
     limit_bytes: Option<usize>,
     since_seconds: Option<i64>,
     since_time: Option<Timestamp>,
+}
+
+/// Exec, attach and port-forward need a container; a process is reached in other ways.
+async fn not_supported() -> Response {
+    let message = "the process node serves logs only; run the command on this machine, or call the pod's address";
+    (StatusCode::NOT_IMPLEMENTED, message).into_response()
 }
 
 async fn logs(

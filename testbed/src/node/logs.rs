@@ -15,6 +15,10 @@ use super::NodeError;
 use super::context::lock;
 use super::sources::Unmet;
 
+/// Tags of lines, as in a kubelet's logs: one that ended with a line break, and one that did not.
+const WHOLE: &str = "F";
+const PARTIAL: &str = "P";
+
 /// A log that is being written.
 pub struct Captured {
     /// Its size in bytes; the sender is gone when it is complete.
@@ -73,10 +77,11 @@ async fn copy(stream: Option<impl AsyncRead + Unpin>, name: &str, sink: Arc<Mute
     let mut line = Vec::new();
     // A broken pipe is the end of it.
     while reader.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-        if line.last() != Some(&b'\n') {
+        let whole = line.last() == Some(&b'\n');
+        if !whole {
             line.push(b'\n');
         }
-        let mut entry = format!("{:.9} {name} F ", Timestamp::now()).into_bytes();
+        let mut entry = format!("{:.9} {name} {} ", Timestamp::now(), if whole { WHOLE } else { PARTIAL }).into_bytes();
         entry.append(&mut line);
         let mut sink = lock(&sink);
         if let Err(error) = sink.file.write_all(&entry) {
@@ -114,7 +119,8 @@ impl Selection {
 
     fn line(&self, line: &[u8]) -> Option<Vec<u8>> {
         let mut fields = line.splitn(4, |byte| *byte == b' ');
-        let (time, _stream, _whole, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (time, _stream, tag, text) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let text = if tag == PARTIAL.as_bytes() { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
         if let Some(since) = self.since {
             let time: Timestamp = std::str::from_utf8(time).ok()?.parse().ok()?;
             if time < since {
@@ -129,7 +135,7 @@ impl Selection {
 mod tests {
     use super::*;
 
-    const STORED: &[u8] = b"2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two words\n2026-01-01T00:00:02.000000000Z stdout F three\n";
+    const STORED: &[u8] = b"2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two words\n2026-01-01T00:00:02.000000000Z stdout P three\n";
 
     fn shown(selection: &Selection) -> String {
         String::from_utf8(selection.apply(STORED)).unwrap()
@@ -138,13 +144,13 @@ mod tests {
     #[test]
     fn selections() {
         let all = Selection::default();
-        assert_eq!(shown(&all), "one\ntwo words\nthree\n");
-        assert_eq!(shown(&Selection { tail: Some(1), ..all.clone() }), "three\n");
+        assert_eq!(shown(&all), "one\ntwo words\nthree");
+        assert_eq!(shown(&Selection { tail: Some(1), ..all.clone() }), "three");
         assert_eq!(shown(&Selection { limit: Some(5), ..all.clone() }), "one\nt");
         let since = Some("2026-01-01T00:00:01Z".parse().unwrap());
-        assert_eq!(shown(&Selection { since, ..all.clone() }), "two words\nthree\n");
+        assert_eq!(shown(&Selection { since, ..all.clone() }), "two words\nthree");
         let stamped = shown(&Selection { timestamps: true, tail: Some(1), ..all });
-        assert_eq!(stamped, "2026-01-01T00:00:02.000000000Z three\n");
+        assert_eq!(stamped, "2026-01-01T00:00:02.000000000Z three");
     }
 
     #[test]

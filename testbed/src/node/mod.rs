@@ -10,6 +10,7 @@
 //! - [`status`]: what the API server is told.
 //! - [`log_server`], [`logs`]: `kubectl logs`.
 //! - [`control`]: faults on request, and the stand-in for cluster DNS.
+//! - [`guardian`]: no process outlives the node.
 //!
 //! Users, capabilities, resource limits and network policies are accepted and have no effect. SIGTERM goes to a
 //! container's first process only, and everything it left behind is killed when it ends, as with a process namespace.
@@ -23,6 +24,7 @@ mod downward;
 mod environment;
 mod error;
 mod expand;
+mod guardian;
 mod image_ref;
 mod images;
 mod log_server;
@@ -94,6 +96,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let logs = log_server::bind(&config.logs).await?;
     let control = control::bind(&config.dir).await?;
     let node = Node::new(config, &control)?;
+    let _guardian = guardian::Guardian::start(&node.dir)?;
     register::register(&node, logs.port).await?;
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),

@@ -92,15 +92,20 @@ impl ContainerState {
         self.end().is_some_and(|exit| exit.code == 0)
     }
 
-    /// The pod was stopped before the container ran: it ends as a kubelet reports containers it knows nothing of.
+    /// The pod was stopped while the container did not run: its last end is the final one, or if it never ran, it ends as a
+    /// kubelet reports containers it knows nothing of.
     pub fn end_unstarted(&mut self) {
+        self.finished = true;
+        self.ready = false;
+        if let Some(exit) = self.last.clone() {
+            self.activity = Activity::Terminated(exit);
+            return;
+        }
         let now = Timestamp::now();
         let message = "The container could not be located when the pod was terminated".to_owned();
         let reason = "ContainerStatusUnknown".to_owned();
         let exit = Exit { code: 137, signal: None, reason, message: Some(message), started: None, finished: now };
         self.activity = Activity::Terminated(exit);
-        self.finished = true;
-        self.ready = false;
     }
 
     /// Whether its process runs.

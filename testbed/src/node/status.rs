@@ -69,7 +69,7 @@ pub fn compute(pod: &Pod, view: &PodView, now: Timestamp) -> PodStatus {
         ("PodScheduled", true, None),
     ];
     let known = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let (reason, message) = view.verdict.clone().unzip();
+    let (reason, message) = view.verdict.clone().filter(|_| over).unzip();
     PodStatus {
         phase: Some(phase.to_owned()),
         reason,
@@ -90,6 +90,10 @@ pub fn compute(pod: &Pod, view: &PodView, now: Timestamp) -> PodStatus {
 }
 
 fn phase(init_spec: &[Container], view: &PodView, policy: RestartPolicy) -> &'static str {
+    // A phase that says "over" while a process still works would mislead everybody who waits for its end.
+    if view.main.iter().chain(&view.init).any(ContainerState::is_running) {
+        return if is_initialized(init_spec, view) && !view.main.iter().any(never_ran) { "Running" } else { "Pending" };
+    }
     if view.verdict.is_some() {
         return "Failed";
     }
@@ -104,8 +108,11 @@ fn phase(init_spec: &[Container], view: &PodView, policy: RestartPolicy) -> &'st
     if ends.len() == view.main.len() {
         return if ends.iter().all(|exit| exit.code == 0) { "Succeeded" } else { "Failed" };
     }
-    let never_ran = |state: &ContainerState| matches!(state.activity, Activity::Waiting { .. }) && state.last.is_none();
     if view.main.iter().any(never_ran) { "Pending" } else { "Running" }
+}
+
+fn never_ran(state: &ContainerState) -> bool {
+    matches!(state.activity, Activity::Waiting { .. }) && state.last.is_none()
 }
 
 fn is_initialized(init_spec: &[Container], view: &PodView) -> bool {

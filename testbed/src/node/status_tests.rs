@@ -36,12 +36,14 @@ fn crashing(name: &str) -> ContainerState {
 }
 
 fn view(init: ContainerState, one: ContainerState, two: ContainerState) -> PodView {
+    let over = [&init, &one, &two].iter().all(|state| state.finished) || init.end().is_some_and(|end| end.code != 0);
+    let side = if over { ended("side", 0) } else { running("side") };
     PodView {
         address: Some(Ipv4Addr::new(127, 1, 0, 10)),
         host: Ipv4Addr::LOCALHOST,
         started: Timestamp::UNIX_EPOCH,
         mounted: true,
-        init: vec![init, running("side")],
+        init: vec![init, side],
         main: vec![one, two],
         stopping: false,
         verdict: None,
@@ -76,12 +78,14 @@ fn phases() {
 }
 
 #[test]
-fn a_verdict_is_a_failure_with_a_reason() {
-    let mut view = view(ended("init", 0), ended("one", 0), ended("two", 0));
-    view.verdict = Some(("DeadlineExceeded".into(), "too long".into()));
-    let status = compute(&pod("Never"), &view, Timestamp::UNIX_EPOCH);
-    assert_eq!(status.phase.as_deref(), Some("Failed"));
-    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+fn a_verdict_is_a_failure_with_a_reason_once_nothing_runs_any_more() {
+    for (two, expected) in [(running("two"), "Running"), (ended("two", 0), "Failed")] {
+        let mut view = view(ended("init", 0), ended("one", 0), two);
+        view.verdict = Some(("DeadlineExceeded".into(), "too long".into()));
+        let status = compute(&pod("Never"), &view, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.phase.as_deref(), Some(expected));
+        assert_eq!(status.reason.as_deref(), (expected == "Failed").then_some("DeadlineExceeded"));
+    }
 }
 
 #[test]

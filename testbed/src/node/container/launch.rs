@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::duration;
 use crate::node::NodeError;
 use crate::node::environment::{Variables, command, variables};
+use crate::node::guardian::NODE_MARK;
 use crate::node::images::{ExecHandling, ImageFaults, Program, Readiness};
 use crate::node::paths::MountTable;
 use crate::node::pod::PodRuntime;
@@ -131,6 +132,7 @@ fn pod_variables(pod: &PodRuntime) -> Variables {
     let hostname = object.spec.as_ref().and_then(|spec| spec.hostname.clone()).unwrap_or_else(|| object.name_any());
     let (host, port) = &pod.node.api_server;
     [
+        (NODE_MARK, text(&pod.node.dir)),
         ("HOSTNAME", hostname),
         ("KUBERNETES_SERVICE_HOST", host.clone()),
         ("KUBERNETES_SERVICE_PORT", port.to_string()),

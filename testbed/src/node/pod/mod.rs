@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState as ApiState, ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 use tokio::sync::{mpsc, watch};
@@ -262,24 +262,10 @@ fn recover(
 ) -> ContainerState {
     let fresh = ContainerState::waiting(name, waiting);
     let Some(known) = known else { return fresh };
-    let exit = match known.state.as_ref() {
-        Some(state) if state.running.is_some() => {
-            let started = state.running.as_ref().and_then(|running| running.started_at.as_ref());
-            Some(Exit::unseen(started.map(|time| time.0), now))
-        }
-        Some(state) => state.terminated.as_ref().map(|terminated| Exit {
-            code: terminated.exit_code,
-            signal: terminated.signal,
-            reason: terminated.reason.clone().unwrap_or_default(),
-            message: terminated.message.clone(),
-            started: terminated.started_at.as_ref().map(|time| time.0),
-            finished: terminated.finished_at.as_ref().map_or(now, |time| time.0),
-        }),
-        None => None,
-    };
+    let last = known.last_state.as_ref().and_then(|state| exit(state, now));
     let restarts = known.restart_count;
-    match exit {
-        None => ContainerState { restarts, ..fresh },
+    match known.state.as_ref().and_then(|state| exit(state, now)) {
+        None => ContainerState { last, restarts, ..fresh },
         Some(exit) if policy.restarts(exit.code) => {
             ContainerState { restarts: restarts + 1, last: Some(exit), ..fresh }
         }
@@ -290,12 +276,27 @@ fn recover(
     }
 }
 
+/// How a container ended, as its status tells; one that is said to run was not seen to end.
+fn exit(state: &ApiState, now: Timestamp) -> Option<Exit> {
+    if let Some(running) = &state.running {
+        return Some(Exit::unseen(running.started_at.as_ref().map(|time| time.0), now));
+    }
+    state.terminated.as_ref().map(|terminated| Exit {
+        code: terminated.exit_code,
+        signal: terminated.signal,
+        reason: terminated.reason.clone().unwrap_or_default(),
+        message: terminated.message.clone(),
+        started: terminated.started_at.as_ref().map(|time| time.0),
+        finished: terminated.finished_at.as_ref().map_or(now, |time| time.0),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{from_value, json};
 
-    fn recovered(state: serde_json::Value, policy: RestartPolicy) -> ContainerState {
+    fn recovered(state: &serde_json::Value, policy: RestartPolicy) -> ContainerState {
         let known = json!({"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 2, "state": state});
         let known: ContainerStatus = from_value(known).unwrap();
         recover("a", Some(&known), "ContainerCreating", policy, Timestamp::UNIX_EPOCH)
@@ -303,17 +304,17 @@ mod tests {
 
     #[test]
     fn what_ran_when_the_node_went_down_is_dead_and_restarted_by_policy() {
-        let restarted = recovered(json!({"running": {}}), RestartPolicy::Always);
+        let restarted = recovered(&json!({"running": {}}), RestartPolicy::Always);
         assert_eq!(restarted.restarts, 3);
         assert_eq!(restarted.last.map(|exit| (exit.code, exit.reason)), Some((255, "Unknown".to_owned())));
 
-        let dead = recovered(json!({"running": {}}), RestartPolicy::Never);
+        let dead = recovered(&json!({"running": {}}), RestartPolicy::Never);
         assert_eq!(dead.end().map(|exit| exit.code), Some(255));
 
-        let done = recovered(json!({"terminated": {"exitCode": 0}}), RestartPolicy::OnFailure);
+        let done = recovered(&json!({"terminated": {"exitCode": 0}}), RestartPolicy::OnFailure);
         assert_eq!(done.end().map(|exit| exit.code), Some(0));
 
-        let fresh = recovered(json!({"waiting": {}}), RestartPolicy::Never);
+        let fresh = recovered(&json!({"waiting": {}}), RestartPolicy::Never);
         assert!(matches!(fresh.activity, Activity::Waiting { .. }));
     }
 }
