@@ -2,6 +2,7 @@
 //!
 //! One file per command; each has `Args` for clap and `run`.
 
+mod bench;
 mod bin;
 mod build;
 mod cluster;
@@ -33,6 +34,7 @@ struct Xtask {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Bin(bin::Args),
     Demo(demo::Args),
     Cluster(cluster::Args),
@@ -43,6 +45,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
+        Command::Bench(args) => bench::run(args).await,
         Command::Bin(args) => bin::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,

@@ -57,7 +57,9 @@ fn check_invocation(check: &str) -> Result<Invocation> {
         "fmt" => Invocation::cargo(&["fmt", "--all", "--check"]),
         "generated" => Invocation::program(std::env::current_exe()?, &["generate", "--check"]),
         "clippy" => Invocation::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        _ => Invocation::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        // With private items: the documentation is for those who work on the code.
+        _ => Invocation::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
     })
 }
 

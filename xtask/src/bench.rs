@@ -1,0 +1,184 @@
+//! `cargo xtask bench`: what an upgrade through the operator costs.
+//!
+//! - `rollout`: the same upgrade through the operator and with bare helm;
+//! - `audit`: requests, from the API server's audit log;
+//! - `process`: memory and time of the controller, from the kernel;
+//! - `report`: medians and the table.
+
+mod audit;
+mod process;
+mod report;
+mod rollout;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::AuditLog;
+use process::Controller;
+use report::{Line, Report, median};
+use rollout::{Bench, Scenario, Trial};
+use testbed::{Cluster, ClusterOptions};
+use tokio::process::Command;
+
+use crate::{Result, build, workspace};
+
+/// Measure what an upgrade through the operator costs against bare `helm upgrade --wait` on the same cluster.
+///
+/// Builds the operator for release, starts a cluster of its own, and prints the table of docs/performance.md. Close other
+/// programs meanwhile: everything runs on this machine.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Pairs of instant rollouts: one through the operator, one with helm.
+    #[arg(long, default_value = "9")]
+    rounds: usize,
+    /// Pairs of rollouts that take 60 s.
+    #[arg(long, default_value = "3")]
+    slow_rounds: usize,
+    /// How many idle objects the controller holds when its memory is measured.
+    #[arg(long, default_value = "1000")]
+    objects: usize,
+}
+
+/// A rollout that takes as long as the pods need to start.
+const INSTANT: Scenario = Scenario { name: "instant", faults: false, from: "2.31.6", to: "2.31.7" };
+/// A rollout whose new pod must be ready for 60 s.
+const SLOW: Scenario = Scenario { name: "slow", faults: true, from: "2.31.6", to: "2.31.10" };
+/// How long an idle controller is watched for requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Runs everything and prints the table.
+pub async fn run(args: Args) -> Result<()> {
+    build::workspace_programs().await?;
+    let binary = release_binary().await?;
+    let directory = tempfile::Builder::new().prefix("coder-upgrade-bench-").tempdir()?;
+    let images = directory.path().join("images.yaml");
+    std::fs::write(&images, operator_row(&binary))?;
+    let cluster = Cluster::up(ClusterOptions {
+        dir: Some(directory.path().join("cluster")),
+        images: Some(images),
+        audit_log: true,
+        load_operator: true,
+        owner_pid: Some(std::process::id()),
+        progress: Arc::new(|line| eprintln!("{line}")),
+        ..ClusterOptions::default()
+    })
+    .await?;
+    let measured = measure(&args, &cluster, &binary).await;
+    let stopped = cluster.down().await;
+    println!("{}", measured?);
+    Ok(stopped?)
+}
+
+async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Result<Report> {
+    let audit = AuditLog::of(cluster);
+    let controller = Controller::find(cluster, binary)?;
+    let bench = Bench::new(cluster).await?;
+    let empty = controller.memory()?;
+
+    let before = controller.time()?;
+    let instant = pairs(&bench, &INSTANT, args.rounds).await?;
+    let per_upgrade = controller.time()?.saturating_sub(before) / u32::try_from(args.rounds.max(1))?;
+    let slow = pairs(&bench, &SLOW, args.slow_rounds).await?;
+
+    eprintln!("watching the idle controller for {} s", IDLE.as_secs());
+    let quiet = audit.controller_requests()?;
+    tokio::time::sleep(IDLE).await;
+    let idle = audit.controller_requests()? - quiet;
+
+    eprintln!("{} suspended CoderUpgrades", args.objects);
+    bench.suspended(args.objects).await?;
+    let full = controller.memory()?;
+
+    let mut report = Report::new(args.rounds, args.slow_rounds);
+    report.rollout("instant rollout", &instant, "≤ 3 s more");
+    report.rollout("60 s rollout", &slow, "≤ 1.05 ×");
+    let mut to_job = Vec::new();
+    let mut requests = Requests::default();
+    for Pair { operator, helm } in &instant {
+        to_job.push(audit.apply_to_job(&operator.namespace)?.as_secs_f64() * 1000.0);
+        requests.controller.push(audit.controller_requests_in(&operator.namespace)?);
+        requests.runner.push(audit.runner_requests(&operator.namespace)?);
+        requests.helm.push(audit.helm_requests(helm.started, helm.started + helm.took)?);
+    }
+    let (runner, helm) = (median(&requests.runner), median(&requests.helm));
+    report.add(Line::new("apply to first Job, median", format!("{:.0} ms", median(&to_job)), "≤ 40 ms"));
+    report.add(Line::new("requests of the controller for one upgrade", median(&requests.controller), "≤ 20"));
+    report.add(Line::new(
+        "requests of the runner for one upgrade (bare helm: upgrade)",
+        format!("{runner} ({helm}; {:.1} ×)", runner / helm),
+        "≤ 2.5 ×",
+    ));
+    report.add(Line::new("requests of the idle controller in a minute, leases aside", idle, "0"));
+    report.add(Line::new(
+        "CPU time of the controller for one upgrade",
+        format!("{:.1} ms", millis(per_upgrade)),
+        "≤ 10 ms",
+    ));
+    report.add(Line::new("memory (RSS) of the controller, no objects", empty, "≤ 10 MiB"));
+    report.add(Line::new(format!("memory (RSS) of the controller, {} objects", args.objects), full, "≤ 20 MiB"));
+    report.add(Line::new("binary, stripped", process::size(binary)?, "≤ 15 MiB"));
+    Ok(report)
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Requests of each measured upgrade.
+#[derive(Default)]
+struct Requests {
+    controller: Vec<f64>,
+    runner: Vec<f64>,
+    helm: Vec<f64>,
+}
+
+/// The same upgrade, both ways.
+struct Pair {
+    operator: Trial,
+    helm: Trial,
+}
+
+/// Interleaved, and each way first as often as the other, so that neither has the quieter machine.
+async fn pairs(bench: &Bench<'_>, scenario: &Scenario, rounds: usize) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for round in 1..=rounds {
+        let pair = if round % 2 == 0 {
+            let helm = bench.helm(scenario, round).await?;
+            Pair { operator: bench.operator(scenario, round).await?, helm }
+        } else {
+            let operator = bench.operator(scenario, round).await?;
+            Pair { operator, helm: bench.helm(scenario, round).await? }
+        };
+        eprintln!(
+            "{} rollout {round} of {rounds}: operator {:.2} s, helm {:.2} s",
+            scenario.name,
+            pair.operator.took.as_secs_f64(),
+            pair.helm.took.as_secs_f64()
+        );
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+/// Builds the operator as its image has it.
+async fn release_binary() -> Result<PathBuf> {
+    eprintln!("building the operator for release");
+    let mut command = Command::new(workspace::cargo());
+    command.current_dir(workspace::root()).args(["build", "--quiet", "--release", "--package=coder-upgrade-operator"]);
+    let status = command.status().await?;
+    if !status.success() {
+        return Err(format!("cargo build --release: {status}").into());
+    }
+    // Beside the directory of the profile that this program was built with.
+    Ok(workspace::target().join("release/coder-upgrade-operator"))
+}
+
+/// The release binary in place of the one that tests use.
+fn operator_row(binary: &std::path::Path) -> String {
+    let row = serde_json::json!([{
+        "pattern": "**/coder-upgrade-operator:*", "command": [binary], "tools": {"helm": "{helm}"}
+    }]);
+    // JSON is YAML, too.
+    row.to_string()
+}

@@ -1,0 +1,117 @@
+//! Requests, counted in the API server's audit log.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use testbed::Cluster;
+use testbed::cluster::OPERATOR_NAMESPACE;
+
+use crate::Result;
+
+/// The audit log of a cluster.
+pub struct AuditLog {
+    path: PathBuf,
+}
+
+/// A stage of a request, as far as it is of interest here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(rename = "auditID")]
+    id: String,
+    verb: String,
+    user: User,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    request_received_timestamp: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ObjectRef {
+    resource: String,
+    namespace: String,
+}
+
+impl AuditLog {
+    /// Of this cluster.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self { path: cluster.dir().join("logs/audit.log") }
+    }
+
+    /// Everything that the controller has asked for, leases aside.
+    pub fn controller_requests(&self) -> Result<f64> {
+        self.count(|event| event.user.username == controller() && event.object_ref.resource != "leases")
+    }
+
+    /// What the controller has asked for about objects of one namespace.
+    pub fn controller_requests_in(&self, namespace: &str) -> Result<f64> {
+        self.count(|event| event.user.username == controller() && event.object_ref.namespace == namespace)
+    }
+
+    /// What the runner of one namespace has asked for, its helm included.
+    pub fn runner_requests(&self, namespace: &str) -> Result<f64> {
+        let runner = format!("system:serviceaccount:{namespace}:coder-upgrade-runner");
+        self.count(|event| event.user.username == runner)
+    }
+
+    /// What an administrator's helm has asked for in a span of time.
+    pub fn helm_requests(&self, from: Timestamp, to: Timestamp) -> Result<f64> {
+        let span = from..=to;
+        self.count(|event| event.user_agent.starts_with("Helm/") && span.contains(&event.request_received_timestamp))
+    }
+
+    /// From the apply of the `CoderUpgrade` in a namespace to the creation of its first Job, as the API server saw them.
+    pub fn apply_to_job(&self, namespace: &str) -> Result<Duration> {
+        let events = self.events(|event| event.object_ref.namespace == namespace && is_write(event))?;
+        let first = |resource: &str| {
+            let events = events.iter().filter(|event| event.object_ref.resource == resource);
+            let first = events.map(|event| event.request_received_timestamp).min();
+            first.ok_or_else(|| format!("no {resource} in {namespace} in the audit log"))
+        };
+        Ok(first("jobs")?.duration_since(first("coderupgrades")?).try_into()?)
+    }
+
+    fn count(&self, wanted: impl Fn(&Event) -> bool) -> Result<f64> {
+        let events = self.events(wanted)?;
+        Ok(number(events.iter().map(|event| event.id.as_str()).collect::<BTreeSet<_>>().len()))
+    }
+
+    fn events(&self, wanted: impl Fn(&Event) -> bool) -> Result<Vec<Event>> {
+        let text = std::fs::read_to_string(&self.path)
+            .map_err(|error| format!("cannot read {}: {error}", self.path.display()))?;
+        // The last line may still be written.
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let mut events = Vec::new();
+        for line in complete.lines() {
+            let event: Event = serde_json::from_str(line)?;
+            if wanted(&event) {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn controller() -> String {
+    format!("system:serviceaccount:{OPERATOR_NAMESPACE}:coder-upgrade-operator")
+}
+
+fn is_write(event: &Event) -> bool {
+    matches!(event.verb.as_str(), "create" | "update" | "patch")
+}
+
+#[allow(clippy::cast_precision_loss)] // counts of requests are far below 2^52
+fn number(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,71 @@
+//! Memory and time of the controller's process, from the kernel.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use testbed::Cluster;
+
+use crate::Result;
+
+/// The controller of a cluster.
+pub struct Controller {
+    /// Its directory in /proc.
+    directory: PathBuf,
+}
+
+/// An amount of memory or storage.
+#[derive(Clone, Copy)]
+pub struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
+impl Controller {
+    /// The process that runs `binary` as the controller of this cluster.
+    pub fn find(cluster: &Cluster, binary: &Path) -> Result<Self> {
+        let wanted = binary.canonicalize()?;
+        let cluster = cluster.dir().to_string_lossy();
+        for entry in fs::read_dir("/proc")? {
+            let directory = entry?.path();
+            // Processes end while we look, and those of others cannot be read.
+            let Ok(program) = fs::read_link(directory.join("exe")) else { continue };
+            let Ok(environment) = fs::read(directory.join("environ")) else { continue };
+            let Ok(arguments) = fs::read(directory.join("cmdline")) else { continue };
+            let ours = String::from_utf8_lossy(&environment).contains(&*cluster);
+            if program == wanted && ours && arguments.split(|byte| *byte == 0).any(|argument| argument == b"controller")
+            {
+                return Ok(Self { directory });
+            }
+        }
+        Err(format!("no process runs {} as the controller", binary.display()).into())
+    }
+
+    /// Resident memory.
+    pub fn memory(&self) -> Result<Bytes> {
+        let status = fs::read_to_string(self.directory.join("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")).ok_or("no VmRSS in /proc")?;
+        Ok(Bytes(kibibytes.trim().parse::<u64>()? * 1024))
+    }
+
+    /// Time on a processor so far, of all its threads.
+    pub fn time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for entry in fs::read_dir(self.directory.join("task"))? {
+            let statistics = fs::read_to_string(entry?.path().join("schedstat"))?;
+            nanoseconds += statistics.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+}
+
+/// Size of a file.
+pub fn size(file: &Path) -> Result<Bytes> {
+    Ok(Bytes(fs::metadata(file)?.len()))
+}
