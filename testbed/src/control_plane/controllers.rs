@@ -15,6 +15,9 @@ pub(super) async fn start_controller_manager(
     let arguments = vec![
         format!("--kubeconfig={}", identities.kubeconfig_file(User::ControllerManager).display()),
         "--use-service-account-credentials".to_owned(),
+        // The defaults (20 a second) would have each cluster wait 4 s until all controllers have their accounts.
+        "--kube-api-qps=200".to_owned(),
+        "--kube-api-burst=400".to_owned(),
         format!("--service-account-private-key-file={}", pki.service_account_key_file.display()),
         // Published as ConfigMap kube-root-ca.crt in each namespace; pods check the API server with it.
         format!("--root-ca-file={}", pki.authority_file.display()),
