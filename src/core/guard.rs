@@ -28,31 +28,34 @@ impl ChartMetadata {
     }
 
     /// Version of the chart, read.
-    pub fn parsed(&self) -> Result<Version, Problem> {
+    pub fn parsed(&self) -> Result<Version, Box<Problem>> {
         version::parse(&self.version).ok_or_else(|| {
             Problem::new(
                 FailureClass::ChartInvalid,
                 format!("the chart {} has the version {:?}, which is no semantic version", self.name, self.version),
             )
             .field("spec.chart")
+            .boxed()
         })
     }
 
     /// Checks that this is the chart that was asked for.
-    pub fn check(&self, name: &str, wanted: Option<&str>) -> Result<(), Problem> {
+    pub fn check(&self, name: &str, wanted: Option<&str>) -> Result<(), Box<Problem>> {
         if self.name != name {
             return Err(Problem::new(
                 FailureClass::ChartInvalid,
                 format!("the chart is called {}, not {name}", self.name),
             )
-            .field("spec.chart.name"));
+            .field("spec.chart.name")
+            .boxed());
         }
         match wanted {
             Some(wanted) if version::plain(wanted) != version::plain(&self.version) => Err(Problem::new(
                 FailureClass::ChartInvalid,
                 format!("the chart has version {}, but {wanted} was asked for", self.version),
             )
-            .field("spec.version")),
+            .field("spec.version")
+            .boxed()),
             _ => Ok(()),
         }
     }
@@ -64,7 +67,7 @@ pub fn check(
     installed_chart: &str,
     installed: &Installed,
     answers: &[Answer],
-) -> Result<(), Problem> {
+) -> Result<(), Box<Problem>> {
     if chart.name != installed_chart {
         return Err(Problem::new(
             FailureClass::ChartInvalid,
@@ -73,7 +76,8 @@ pub fn check(
                 chart.name
             ),
         )
-        .field("spec.chart.name"));
+        .field("spec.chart.name")
+        .boxed());
     }
     let target = chart.parsed()?;
     let line = version::product_line(&target);
@@ -89,7 +93,8 @@ pub fn check(
                 chart.name
             ),
         )
-        .field("spec.version"));
+        .field("spec.version")
+        .boxed());
     }
     let older = |than: &str| version::parse(than).is_some_and(|than| target < than);
     if older(&installed.version) {
@@ -105,8 +110,8 @@ pub fn check(
     }
 }
 
-fn downgrade(target: &str, reason: &str) -> Problem {
-    Problem::new(FailureClass::Downgrade, format!("{target} is older: {reason}")).field("spec.version")
+fn downgrade(target: &str, reason: &str) -> Box<Problem> {
+    Problem::new(FailureClass::Downgrade, format!("{target} is older: {reason}")).field("spec.version").boxed()
 }
 
 fn product(line: ProductLine) -> &'static str {

@@ -48,7 +48,7 @@ pub fn base(history: &History) -> Option<&Revision> {
 
 /// Refuses to plan while another helm is, or may be, at work. A pending revision with a plan label was left by a runner
 /// that was killed: the upgrade step, which alone holds the release's Lease, releases it.
-pub fn check_lock(history: &History) -> Result<(), Problem> {
+pub fn check_lock(history: &History) -> Result<(), Box<Problem>> {
     match history.first() {
         Some(newest) if newest.pending() && newest.plan.is_none() => Err(Problem::new(
             FailureClass::ReleaseLocked,
@@ -57,12 +57,14 @@ pub fn check_lock(history: &History) -> Result<(), Problem> {
                 newest.number, newest.status, newest.created
             ),
         )
-        .object(format!("Secret/{}", newest.secret))),
+        .object(format!("Secret/{}", newest.secret))
+        .boxed()),
         Some(newest) if newest.status == "uninstalling" => Err(Problem::new(
             FailureClass::ReleaseLocked,
             format!("revision {} is being uninstalled, or its uninstallation was interrupted", newest.number),
         )
-        .object(format!("Secret/{}", newest.secret))),
+        .object(format!("Secret/{}", newest.secret))
+        .boxed()),
         _ => Ok(()),
     }
 }

@@ -31,6 +31,8 @@ fn rollout(observed: &Observed) -> Option<String> {
         Some(format!("{}: {desired} of {desired} pods updated, {old} old left", facts.object))
     } else if facts.ready < desired {
         Some(format!("{}: {} of {desired} updated pods ready", facts.object, facts.ready))
+    } else if facts.available < desired {
+        Some(format!("{}: {} of {desired} updated pods ready for long enough", facts.object, facts.available))
     } else {
         None
     }
@@ -53,6 +55,7 @@ mod tests {
                 total: 4,
                 updated: 1,
                 ready: 3,
+                available: 3,
                 images: vec![],
             }),
             pods: vec![],

@@ -115,4 +115,10 @@ impl Problem {
     pub fn field(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
     }
+
+    /// For `Err`: a problem is large, and results mostly are not problems.
+    #[must_use]
+    pub fn boxed(self) -> Box<Self> {
+        Box::new(self)
+    }
 }

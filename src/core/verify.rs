@@ -96,6 +96,11 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
         findings.push(finding(format!("{} pods of the old template are left", facts.total - facts.updated), None));
     } else if facts.ready < facts.desired {
         findings.push(finding(format!("{} of {} pods are ready", facts.ready, facts.desired), unready()));
+    } else if facts.available < facts.desired {
+        findings.push(finding(
+            format!("{} of {} pods have been ready for long enough", facts.available, facts.desired),
+            None,
+        ));
     } else if i32::try_from(live().count()).unwrap_or(i32::MAX) < facts.desired {
         findings.push(finding(format!("{} of {} pods were found", live().count(), facts.desired), None));
     }
@@ -226,6 +231,7 @@ mod tests {
                 total: 1,
                 updated: 1,
                 ready: 1,
+                available: 1,
                 images: images.clone(),
             }),
             pods: vec![Asked {

@@ -19,6 +19,8 @@ pub struct WorkloadFacts {
     pub updated: i32,
     /// Pods that are ready.
     pub ready: i32,
+    /// Pods that have been ready for long enough (minReadySeconds) to count.
+    pub available: i32,
     /// Containers of the template, as (name, image).
     pub images: Vec<(String, String)>,
 }
@@ -105,6 +107,7 @@ impl From<&Deployment> for WorkloadFacts {
             total: status.replicas.unwrap_or_default(),
             updated: status.updated_replicas.unwrap_or_default(),
             ready: status.ready_replicas.unwrap_or_default(),
+            available: status.available_replicas.unwrap_or_default(),
             images: images(&spec.template),
         }
     }
@@ -120,6 +123,7 @@ impl From<&StatefulSet> for WorkloadFacts {
             total: status.replicas,
             updated: status.updated_replicas.unwrap_or_default(),
             ready: status.ready_replicas.unwrap_or_default(),
+            available: status.available_replicas.unwrap_or_default(),
             images: images(&spec.template),
         }
     }
@@ -135,6 +139,7 @@ impl From<&DaemonSet> for WorkloadFacts {
             total: status.current_number_scheduled,
             updated: status.updated_number_scheduled.unwrap_or_default(),
             ready: status.number_ready,
+            available: status.number_available.unwrap_or_default(),
             images: images(&spec.template),
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::{Api, Client, Config};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -55,16 +56,36 @@ impl Context {
 pub async fn client() -> Result<Client, Error> {
     let mut config = Config::infer().await.map_err(|e| Error::NoCluster(e.to_string()))?;
     config.connect_timeout = Some(REQUEST_TIMEOUT);
-    // Its sleeps between tries can add up to minutes; `request` bounds them.
+    // For a server that is overloaded or about to end. Its sleeps can add up to minutes; `request` bounds them.
     config.default_retry = true;
     Client::try_from(config).map_err(|e| Error::NoCluster(e.to_string()))
 }
 
-/// Sends one request, bounded in time. `doing` completes "cannot …", as in "read Secret/x".
-pub async fn request<T>(doing: &str, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Error::api(doing, error)),
-        Err(_) => Err(Error::ApiSilent { doing: doing.to_owned(), seconds: REQUEST_TIMEOUT.as_secs() }),
+/// Sends a request, bounded in time, again while the API server cannot be reached at all. `doing` completes "cannot …", as
+/// in "read Secret/x".
+///
+/// Only for requests that may be sent twice: reads, and writes with a precondition.
+pub async fn request<T, F>(doing: &str, call: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let end = Instant::now() + REQUEST_TIMEOUT;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match timeout_at(end, call()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if is_unreachable(&error) && Instant::now() + pause < end => {
+                tracing::debug!("cannot {doing} yet: {error}");
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            Ok(Err(error)) => return Err(Error::api(doing, error)),
+            Err(_) => return Err(Error::ApiSilent { doing: doing.to_owned(), seconds: REQUEST_TIMEOUT.as_secs() }),
+        }
     }
+}
+
+/// There was no answer, because there was no connection or it broke.
+pub fn is_unreachable(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }

@@ -146,6 +146,12 @@ impl From<Problem> for Error {
     }
 }
 
+impl From<Box<Problem>> for Error {
+    fn from(problem: Box<Problem>) -> Self {
+        Self::Problem(problem)
+    }
+}
+
 fn api_class(error: &kube::Error) -> FailureClass {
     match error {
         kube::Error::Api(status) => match status.code {

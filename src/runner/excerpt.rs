@@ -32,7 +32,7 @@ pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
         ..LogParams::default()
     };
     let pods: Api<Pod> = ctx.api();
-    match request(&format!("read the log of Pod/{}", pod.name), pods.logs(&pod.name, &parameters)).await {
+    match request(&format!("read the log of Pod/{}", pod.name), || pods.logs(&pod.name, &parameters)).await {
         Ok(log) if !log.trim().is_empty() => Some(redact::tail(&ctx.secrets.clean(log.trim_end()), TEXT_LIMIT)),
         Ok(_) => None,
         Err(error) => {

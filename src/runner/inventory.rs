@@ -25,7 +25,7 @@ pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<
 async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> {
     let claims: Api<PersistentVolumeClaim> = ctx.api();
     let doing = format!("read PersistentVolumeClaim/{name}");
-    let Some(claim) = request(&doing, claims.get_opt(name)).await? else { return Ok(None) };
+    let Some(claim) = request(&doing, || claims.get_opt(name)).await? else { return Ok(None) };
     if claim.metadata.deletion_timestamp.is_some() {
         tracing::warn!("PersistentVolumeClaim/{name} is being deleted");
         return Ok(None);
@@ -47,7 +47,7 @@ async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> 
 /// Volumes belong to the cluster: a runner may have no right to read them, and can do without.
 async fn reclaim_policy(ctx: &Context, volume: &str) -> Result<Option<String>, Error> {
     let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
-    match request(&format!("read PersistentVolume/{volume}"), volumes.get_opt(volume)).await {
+    match request(&format!("read PersistentVolume/{volume}"), || volumes.get_opt(volume)).await {
         Ok(volume) => Ok(volume.and_then(|volume| volume.spec?.persistent_volume_reclaim_policy)),
         Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
             tracing::debug!("no right to read PersistentVolume/{volume}: its reclaim policy stays unknown");
@@ -67,7 +67,7 @@ pub async fn exposures(ctx: &Context, manifest: &Manifest) -> Result<Vec<Exposur
 
 async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let services: Api<Service> = ctx.api();
-    let Some(service) = request(&format!("read Service/{name}"), services.get_opt(name)).await? else {
+    let Some(service) = request(&format!("read Service/{name}"), || services.get_opt(name)).await? else {
         return Ok(None);
     };
     if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
@@ -81,7 +81,7 @@ async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
 
 async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let ingresses: Api<Ingress> = ctx.api();
-    let Some(ingress) = request(&format!("read Ingress/{name}"), ingresses.get_opt(name)).await? else {
+    let Some(ingress) = request(&format!("read Ingress/{name}"), || ingresses.get_opt(name)).await? else {
         return Ok(None);
     };
     let uid = ingress.uid().unwrap_or_default();

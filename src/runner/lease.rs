@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, request};
+use super::context::{Context, is_unreachable, request};
 use super::error::Error;
 use crate::api::FailureClass;
 use crate::core::report::Problem;
@@ -75,7 +75,7 @@ impl Held {
     /// Gives the Lease back, so that the next runner need not wait. If that fails, it runs out by itself.
     pub async fn release(self) {
         self.renewal.abort();
-        let freed = async {
+        let freed = async || {
             let mut lease = self.leases.get(&self.name).await?;
             if holder_of(&lease) == Some(&self.holder) {
                 lease.spec.get_or_insert_default().holder_identity = None;
@@ -93,7 +93,7 @@ async fn acquire(leases: &Api<Lease>, name: &str, holder: &str, ctx: &Context) -
     let begun = Instant::now();
     let mut seen: Option<(Option<String>, Instant)> = None;
     loop {
-        let found = request(&format!("read Lease/{name}"), leases.get_opt(name)).await?;
+        let found = request(&format!("read Lease/{name}"), || leases.get_opt(name)).await?;
         let attempt = match found {
             None => {
                 let new = Lease {
@@ -129,6 +129,8 @@ async fn acquire(leases: &Api<Lease>, name: &str, holder: &str, ctx: &Context) -
             Some(Ok(lease)) => return Ok(lease),
             // Somebody else was faster: look again.
             Some(Err(kube::Error::Api(status))) if status.code == 409 => {}
+            // It may have been written all the same: look again, too.
+            Some(Err(error)) if is_unreachable(&error) => sleep(LOOK).await,
             Some(Err(error)) => return Err(Error::api(format!("take Lease/{name}"), error)),
             None => sleep(LOOK).await,
         }

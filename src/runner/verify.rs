@@ -50,34 +50,34 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
     let begun = Instant::now();
     let mut right: Option<Right> = None;
     loop {
-        let observed = observer.asked().await;
-        let wrong = verify::judge(&goal.expected, &observed).into_iter().next();
+        let seen = observer.asked().await;
+        let wrong = verify::judge(&goal.expected, &seen).into_iter().next();
         match wrong {
             None => {
-                let restarts = restarts(&observed);
+                let restarts = restarts(&seen);
                 let since = right.get_or_insert_with(|| Right { since: Instant::now(), restarts: restarts.clone() });
                 if let Some(finding) = since.restarted(&restarts) {
-                    return Err(failed(ctx, finding, &observed).await);
+                    return Err(failed(ctx, finding, &seen).await);
                 }
                 let held = since.since.elapsed();
                 if held >= goal.soak {
                     check_release(storage, goal).await?;
                     let claims = same_claims(ctx, goal.claims).await?;
-                    return Ok(Verified { summary: verify::summary(&goal.expected, &observed), claims });
+                    return Ok(Verified { summary: verify::summary(&goal.expected, &seen), claims });
                 }
-                let summary = verify::summary(&goal.expected, &observed);
-                let left = (goal.soak - held).as_secs_f64().ceil();
+                let summary = verify::summary(&goal.expected, &seen);
+                let left = goal.soak.saturating_sub(held).as_secs_f64().ceil();
                 tracing::debug!("{summary}; {left} s to go");
                 ctx.reporter.progress(&format!("{summary}; watching for {} s", goal.soak.as_secs()));
             }
             Some(finding) => {
-                if let Some(finding) = right.take().and_then(|right| right.restarted(&restarts(&observed))) {
-                    return Err(failed(ctx, finding, &observed).await);
+                if let Some(finding) = right.take().and_then(|right| right.restarted(&restarts(&seen))) {
+                    return Err(failed(ctx, finding, &seen).await);
                 }
                 if begun.elapsed() > goal.timeout {
                     let message = observer.trouble().map_or(finding.message, |why| format!("cannot be watched: {why}"));
                     let finding = Finding { message, ..finding };
-                    return Err(failed(ctx, finding, &observed).await);
+                    return Err(failed(ctx, finding, &seen).await);
                 }
                 ctx.reporter.progress(&format!("{} {}", finding.object, finding.message));
             }
@@ -102,8 +102,7 @@ impl Right {
                 class: FailureClass::VerificationFailed,
                 object: format!("Pod/{pod}"),
                 message: format!(
-                    "was right, and then a container of it ended and was started again ({} times until now)",
-                    count
+                    "was right, and then a container of it ended and was started again ({count} times until now)"
                 ),
                 pod: Some(pod.clone()),
             })

@@ -140,11 +140,12 @@ fn choose<'a>(
     versions: &'a [String],
     wanted: Option<&str>,
     line: ProductLine,
-) -> Result<&'a str, Problem> {
+) -> Result<&'a str, Box<Problem>> {
     let Source { address, chart, .. } = source;
     if versions.is_empty() {
         return Err(Problem::new(FailureClass::ChartInvalid, format!("{address} has no chart called {chart}"))
-            .field("spec.chart.name"));
+            .field("spec.chart.name")
+            .boxed());
     }
     let (found, asked) = match wanted {
         Some(wanted) => (version::exact(versions, wanted), format!("version {wanted}")),
@@ -157,6 +158,7 @@ fn choose<'a>(
             format!("{address} has no {asked} of the chart {chart}; it has {near}"),
         )
         .field("spec.version")
+        .boxed()
     })
 }
 

@@ -48,7 +48,7 @@ impl Storage {
     pub async fn history(&self) -> Result<Vec<Revision>, Error> {
         let selector = ListParams::default().labels(&format!("owner=helm,name={}", self.release));
         let doing = format!("list the records of the Helm release {}", self.release);
-        let found = request(&doing, self.secrets.list_metadata(&selector)).await?;
+        let found = request(&doing, || self.secrets.list_metadata(&selector)).await?;
         let mut history: Vec<Revision> = found
             .items
             .into_iter()
@@ -69,7 +69,8 @@ impl Storage {
 
     /// Reads the record of a revision.
     pub async fn read(&self, revision: &Revision) -> Result<Stored, Error> {
-        let secret = request(&format!("read Secret/{}", revision.secret), self.secrets.get(&revision.secret)).await?;
+        let secret =
+            request(&format!("read Secret/{}", revision.secret), || self.secrets.get(&revision.secret)).await?;
         let broken = |source| Error::Record { secret: revision.secret.clone(), source };
         let ByteString(raw) =
             secret.data.and_then(|mut data| data.remove(RECORD_KEY)).ok_or_else(|| broken(RecordError::Missing))?;
@@ -93,7 +94,7 @@ impl Storage {
         let doing = format!("release the lock of revision {} in Secret/{}", revision.number, revision.secret);
         let parameters = PatchParams::default();
         let patch = Patch::Merge(patch);
-        request(&doing, self.secrets.patch_metadata(&revision.secret, &parameters, &patch)).await?;
+        request(&doing, || self.secrets.patch_metadata(&revision.secret, &parameters, &patch)).await?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
 
 use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, ProductLine};
 use crate::core::report::Problem;
@@ -56,7 +57,8 @@ async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, 
         return Err(Problem::new(FailureClass::ChartInvalid, message).field("spec.chart.archive").into());
     };
     let object = format!("ConfigMap/{}", reference.name);
-    let found = request(&format!("read {object}"), ctx.api::<ConfigMap>().get_opt(&reference.name)).await?;
+    let maps: Api<ConfigMap> = ctx.api();
+    let found = request(&format!("read {object}"), || maps.get_opt(&reference.name)).await?;
     let exists = found.is_some();
     let bytes = found.and_then(|map| map.binary_data?.remove(&reference.key));
     bytes.map(|bytes| bytes.0).ok_or_else(|| {
@@ -68,7 +70,8 @@ async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, 
 async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Error> {
     let field = "spec.chart.credentialsSecret";
     let object = format!("Secret/{name}");
-    let found = request(&format!("read {object}"), ctx.api::<Secret>().get_opt(name)).await?;
+    let secrets: Api<Secret> = ctx.api();
+    let found = request(&format!("read {object}"), || secrets.get_opt(name)).await?;
     let exists = found.is_some();
     let mut data = found.and_then(|secret| secret.data).unwrap_or_default();
     if let Some(config) = data.remove(".dockerconfigjson") {
@@ -94,7 +97,8 @@ fn hide_docker_config(ctx: &Context, config: &[u8]) {
 
 async fn read_key(ctx: &Context, name: &str, key: &str, field: &str) -> Result<ByteString, Error> {
     let object = format!("Secret/{name}");
-    let found = request(&format!("read {object}"), ctx.api::<Secret>().get_opt(name)).await?;
+    let secrets: Api<Secret> = ctx.api();
+    let found = request(&format!("read {object}"), || secrets.get_opt(name)).await?;
     let exists = found.is_some();
     found.and_then(|secret| secret.data?.remove(key)).ok_or_else(|| missing(&object, key, exists, field))
 }

@@ -79,7 +79,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let mut plan = Plan {
         id: String::new(),
         release: spec.release.clone(),
-        action: installed.action(&rendered)?,
+        action: installed.action(&rendered),
         line: target_line,
         from: installed.from(),
         chart_name: chart.name.clone(),
@@ -105,7 +105,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
 /// The declaration, if it is still the one that the plan is for.
 async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Error> {
     let upgrades: Api<CoderUpgrade> = ctx.api();
-    let found = request(&format!("read CoderUpgrade/{}", ctx.upgrade), upgrades.get_opt(&ctx.upgrade)).await?;
+    let found = request(&format!("read CoderUpgrade/{}", ctx.upgrade), || upgrades.get_opt(&ctx.upgrade)).await?;
     let outdated = |why: &str| Problem::new(FailureClass::PlanOutdated, format!("CoderUpgrade/{} {why}", ctx.upgrade));
     match found {
         None => Err(outdated("is gone").into()),
@@ -202,15 +202,15 @@ impl Release {
         newest.map(|newest| newest.installed.clone())
     }
 
-    fn action(&self, rendered: &Record) -> Result<PlannedAction, Error> {
+    fn action(&self, rendered: &Record) -> PlannedAction {
         let Some(newest) = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled") else {
-            return Ok(PlannedAction::Install);
+            return PlannedAction::Install;
         };
         let record = &newest.stored.record;
         // The rendered manifests are not compared: a template may render something else each time (random passwords), so
         // that a release would never be up to date. What they are rendered from is compared instead.
         let same = newest.revision.deployed() && record.same_chart(rendered) && record.values() == rendered.values();
-        Ok(if same { PlannedAction::Nothing } else { PlannedAction::Upgrade })
+        if same { PlannedAction::Nothing } else { PlannedAction::Upgrade }
     }
 }
 
@@ -276,5 +276,6 @@ async fn check_running(
 
 /// Bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -40,7 +40,7 @@ pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, parts: Parts<'_>) -> R
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(name),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let found = request(&format!("read Secret/{name}"), secrets.get_metadata(&name)).await?;
+            let found = request(&format!("read Secret/{name}"), || secrets.get_metadata(&name)).await?;
             let ours = found.owner_references().iter().any(|owner| owner.uid == ctx.uid);
             if ours && found.metadata.deletion_timestamp.is_none() {
                 return Ok(name);
@@ -95,7 +95,7 @@ fn unblocking(owner: OwnerReference) -> OwnerReference {
     OwnerReference { block_owner_deletion: None, ..owner }
 }
 
-fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Problem> {
+fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Box<Problem>> {
     let total: usize = data.values().map(|part| part.0.len()).sum();
     if total <= LIMIT {
         return Ok(());
@@ -105,7 +105,8 @@ fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Problem> {
     Err(Problem::new(
         FailureClass::TooLarge,
         format!("the plan takes {} KiB of the 1024 KiB of a Secret: {}", total.div_ceil(1024), parts.join(", ")),
-    ))
+    )
+    .boxed())
 }
 
 /// Deletes older plans of this `CoderUpgrade` beyond the limit, the oldest first, and never `current`. A plan that cannot
@@ -114,7 +115,7 @@ pub async fn prune(ctx: &Context, limit: i32, current: &str) {
     let secrets: Api<Secret> = ctx.api();
     let ours =
         ListParams::default().labels(&format!("{}={}", label::UPGRADE_UID, ctx.uid)).fields(&format!("type={TYPE}"));
-    let found = match request("list older plans", secrets.list_metadata(&ours)).await {
+    let found = match request("list older plans", || secrets.list_metadata(&ours)).await {
         Ok(found) => found.items,
         Err(error) => return tracing::warn!("{error}"),
     };
@@ -124,7 +125,7 @@ pub async fn prune(ctx: &Context, limit: i32, current: &str) {
         let name = secret.name_any();
         let same = Preconditions { uid: secret.uid(), resource_version: None };
         let delete = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
-        match request(&format!("delete the old plan Secret/{name}"), secrets.delete(&name, &delete)).await {
+        match request(&format!("delete the old plan Secret/{name}"), || secrets.delete(&name, &delete)).await {
             Ok(_) => tracing::info!("deleted the old plan Secret/{name}"),
             Err(error) => tracing::warn!("{error}"),
         }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
 use serde_json::{Map, Value};
 
 use crate::api::{CoderUpgradeSpec, FailureClass, ReferenceKind, ValuesRef};
@@ -87,11 +88,13 @@ async fn read(ctx: &Context, index: usize, reference: &ValuesRef) -> Result<Opti
     let doing = format!("read {kind}/{name}");
     let (exists, text) = match kind {
         ReferenceKind::Secret => {
-            let secret = request(&doing, ctx.api::<Secret>().get_opt(name)).await?;
+            let secrets: Api<Secret> = ctx.api();
+            let secret = request(&doing, || secrets.get_opt(name)).await?;
             (secret.is_some(), secret.and_then(|secret| secret.data?.remove(key)).map(|bytes| bytes.0))
         }
         ReferenceKind::ConfigMap => {
-            let map = request(&doing, ctx.api::<ConfigMap>().get_opt(name)).await?;
+            let maps: Api<ConfigMap> = ctx.api();
+            let map = request(&doing, || maps.get_opt(name)).await?;
             (map.is_some(), map.and_then(|map| map.data?.remove(key)).map(String::into_bytes))
         }
     };
