@@ -10,7 +10,8 @@ use super::NodeError;
 use super::image_ref::{ImageRef, glob};
 use crate::duration;
 
-/// Rows in order; the first whose pattern matches an image decides. An image without a row is a [`Program::Pause`].
+/// Rows in order; the first whose pattern matches an image decides. A container of an image without a row is ready at once
+/// and runs nothing.
 #[derive(Debug, Clone, Default)]
 pub struct ImageTable {
     rows: Vec<ImageRow>,

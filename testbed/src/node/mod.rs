@@ -2,15 +2,15 @@
 //!
 //! It needs neither root nor a container runtime. What runs for an image says the [`ImageTable`]. A pod has an address of
 //! its own in 127.0.0.0/8 and a directory of its own; there is no mount namespace, so mount paths in commands and
-//! variables are translated ([`paths`]), and `POD_ROOT` names a tree that looks like the container's mounts.
+//! variables are translated (`paths`), and `POD_ROOT` names a tree that looks like the container's mounts.
 //!
-//! - [`register`]: the Node object and its Lease.
-//! - [`pods`]: the watch; one task for each pod ([`pod`]), one for each container in it ([`container`]).
-//! - [`volumes`], [`token`], [`environment`], [`downward`]: what a container is given.
-//! - [`status`]: what the API server is told.
-//! - [`log_server`], [`logs`]: `kubectl logs`.
-//! - [`control`]: faults on request, and the stand-in for cluster DNS.
-//! - [`guardian`]: no process outlives the node.
+//! - `register`: the Node object and its Lease.
+//! - `pods`: the watch; one task for each pod (`pod`), one for each container in it (`container`).
+//! - `volumes`, `token`, `environment`, `downward`: what a container is given.
+//! - `status`: what the API server is told.
+//! - `log_server`, `logs`: `kubectl logs`.
+//! - `control`: faults on request, and the stand-in for cluster DNS.
+//! - `guardian`: no process outlives the node.
 //!
 //! Users, capabilities, resource limits and network policies are accepted and have no effect. SIGTERM goes to a
 //! container's first process only, and everything it left behind is killed when it ends, as with a process namespace.

@@ -29,7 +29,7 @@ pub struct Record {
     pub schema: u64,
     /// Counts the changes: a change is refused if it was made from an older record.
     pub revision: u64,
-    /// Faults on request, for all servers of this database; see [`super::faults`].
+    /// Faults on request, for all servers of this database; see the module `faults`.
     #[serde(default)]
     pub faults: BTreeMap<String, String>,
 }
