@@ -63,7 +63,7 @@ impl ServerIdentity {
     }
 }
 
-/// A listener for [`axum::serve`] whose connections have shaken hands already.
+/// A listener for [`axum::serve()`] whose connections have shaken hands already.
 pub(super) struct TlsListener {
     connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     address: SocketAddr,
