@@ -1,4 +1,15 @@
 //! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback.
+//!
+//! From the outside in:
+//! - [`cluster`]: start a cluster, find it again, use it, stop it; what tests and `cargo xtask` call;
+//! - [`components`]: the programs it consists of, built once from pinned Go modules;
+//! - [`supervisor`]: the process that holds one cluster together, and ends all of it;
+//! - [`control_plane`]: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
+//! - [`node`]: runs pods as local processes; [`sim`]: what stands for Coder in them;
+//! - [`load_balancer`], [`charts`]: what a cloud and the internet would bring;
+//! - [`process`], [`address_range`], [`duration`]: small tools.
+//!
+//! Nothing of the operator depends on this crate.
 
 pub mod address_range;
 pub mod charts;
@@ -9,8 +20,8 @@ pub mod duration;
 pub mod load_balancer;
 pub mod node;
 pub mod pki;
-mod private_file;
 mod ports;
+mod private_file;
 pub mod process;
 mod secret;
 pub mod sim;

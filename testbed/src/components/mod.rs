@@ -2,7 +2,7 @@
 //!
 //! The modules lie in `testbed/components/NAME` and are compiled into this crate, so that versions and checksums have one
 //! source. A binary is built when its entry in the cache is missing or broken; two builders of the same entry wait for
-//! each other. Files: [`table`] what there is, [`cache`] entries and their soundness, [`go`] the compiler.
+//! each other. Files: `table` what there is, `cache` entries and their soundness, `go` the compiler.
 
 mod cache;
 mod go;
