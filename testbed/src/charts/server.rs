@@ -29,7 +29,7 @@ const USER: &str = "reader";
 pub struct ServerConfig {
     /// The helm that packages the charts.
     pub helm: PathBuf,
-    /// Where packaged charts are kept between clusters; see [`package`].
+    /// Where packaged charts are kept between clusters; see [`package()`].
     pub cache: PathBuf,
     /// Where the repositories of single tests lie; see [`ChartRepositories::extra`].
     pub extra: PathBuf,
