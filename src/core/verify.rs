@@ -281,7 +281,11 @@ mod tests {
         assert!(change(|w| w.updated = 0).contains("0 of 1 pods are updated"));
         assert!(change(|w| w.total = 3).contains("2 pods of the old template"));
         assert!(change(|w| w.ready = 0).contains("0 of 1 pods are ready"));
-        assert!(change(|w| (w.desired, w.total, w.updated, w.ready) = (2, 2, 2, 2)).contains("1 of 2 pods were found"));
+        assert!(change(|w| w.available = 0).contains("0 of 1 pods have been ready for long enough"));
+        assert!(
+            change(|w| (w.desired, w.total, w.updated, w.ready, w.available) = (2, 2, 2, 2, 2))
+                .contains("1 of 2 pods were found")
+        );
         assert!(change(|w| w.images[0].1 = "coder:v9".into()).contains("runs coder:v2.31.7 instead of coder:v9"));
     }
 
