@@ -121,9 +121,9 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
     parts.stop().await;
     state.update(|state| state.phase = Phase::Stopped)?;
     if options.remove_dir {
-        directory.remove()?
+        directory.remove()?;
     } else {
-        directory.clean_up()?
+        directory.clean_up()?;
     }
     reason.map(|_| ())
 }
