@@ -147,3 +147,20 @@ async fn two_upgrades_for_one_release_are_not_both_done() {
     assert_eq!(world.release().await, (2, "deployed".into()));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn helm_3_does_the_same() {
+    let world = World::new("helm3").await;
+    world.database().await;
+    let values = testbed::charts::charts_dir().join("coder-v2-values.yaml");
+    let repository = world.repositories().v2.clone();
+    let arguments =
+        ["install", "coder", "coder", "--namespace", &world.namespace, "--repo", &repository, "--version", "2.30.0"];
+    let values = ["--values", values.to_str().unwrap(), "--wait"];
+    world.cluster.helm3(&[&arguments[..], &values[..]].concat()).await.unwrap();
+    let job = json!({"image": "coder-upgrade-operator:v0.1.0-helm3"});
+    world.declare("coder", json!({"version": "2.31.7", "chart": {"repository": repository}, "job": job})).await;
+    let status = world.ready("coder").await.status.unwrap();
+    assert_eq!((status.current.unwrap().revision, world.release().await), (2, (2, "deployed".into())));
+    world.finish().await;
+}
