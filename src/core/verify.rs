@@ -162,7 +162,11 @@ fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &
     }
 }
 
-/// The claims that are not what they were: each must have the UID and the volume that it had.
+/// Phase in which `kubectl` shows a claim that is being deleted. It holds on only until its pod ends.
+pub const TERMINATING: &str = "Terminating";
+
+/// The claims that are not what they were: each must have the UID and the volume that it had, and must not be on its way
+/// out.
 #[must_use]
 pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) -> Vec<Finding> {
     let lost = |claim: &ClaimStatus, message: String| Finding {
@@ -177,6 +181,9 @@ pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) 
             None => Some(lost(old, format!("is gone (it had UID {})", old.uid))),
             Some(new) if new.uid != old.uid => {
                 Some(lost(old, format!("is another one than before: UID {} instead of {}", new.uid, old.uid)))
+            }
+            Some(new) if new.phase.as_deref() == Some(TERMINATING) => {
+                Some(lost(old, "is being deleted; it goes, with its data, as soon as its pod ends".into()))
             }
             Some(new) if old.volume.is_some() && new.volume != old.volume => Some(lost(
                 old,
@@ -320,6 +327,8 @@ mod tests {
         };
         assert_eq!(lost(Some(claim("u", "pv"))), "");
         assert!(lost(None).contains("is gone"));
+        let ending = ClaimStatus { phase: Some(TERMINATING.into()), ..claim("u", "pv") };
+        assert!(lost(Some(ending)).contains("is being deleted"));
         assert!(lost(Some(claim("w", "pv"))).contains("another one"));
         assert!(lost(Some(claim("u", "pv2"))).contains("has volume pv2 instead of pv"));
     }

@@ -13,7 +13,7 @@ use super::observe::Observer;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::manifest::Manifest;
 use crate::core::plan::Answer;
-use crate::core::verify::Observed;
+use crate::core::verify::{self, Observed};
 
 /// The claims of these names that exist.
 pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
@@ -21,15 +21,11 @@ pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<
     Ok(found.into_iter().flatten().map(|claim| (claim.name.clone(), claim)).collect())
 }
 
-/// A claim that is being deleted counts as gone: it holds on only until its pod ends.
 async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> {
     let claims: Api<PersistentVolumeClaim> = ctx.api();
     let doing = format!("read PersistentVolumeClaim/{name}");
     let Some(claim) = request(&doing, || claims.get_opt(name)).await? else { return Ok(None) };
-    if claim.metadata.deletion_timestamp.is_some() {
-        tracing::warn!("PersistentVolumeClaim/{name} is being deleted");
-        return Ok(None);
-    }
+    let ending = claim.metadata.deletion_timestamp.is_some();
     let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
     let reclaim_policy = match &volume {
         Some(volume) => reclaim_policy(ctx, volume).await?,
@@ -39,7 +35,7 @@ async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> 
         name: name.to_owned(),
         uid: claim.uid().unwrap_or_default(),
         volume,
-        phase: claim.status.and_then(|status| status.phase),
+        phase: if ending { Some(verify::TERMINATING.into()) } else { claim.status.and_then(|status| status.phase) },
         reclaim_policy,
     }))
 }

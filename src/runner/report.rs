@@ -51,7 +51,10 @@ impl Reporter {
 
     /// Says that helm has ended well and the pods are being asked.
     pub fn verifying(&self) {
-        self.lines.send_modify(|report| report.verifying = true);
+        self.lines.send_modify(|report| {
+            report.verifying = true;
+            report.progress = "helm has ended well; asking the pods".into();
+        });
     }
 }
 

@@ -119,10 +119,13 @@ fn restarts(observed: &[Observed]) -> BTreeMap<String, (String, i32)> {
 /// These claims must be there, with the UID and the volume that they had.
 pub async fn same_claims(ctx: &Context, before: &[ClaimStatus]) -> Result<Vec<ClaimStatus>, Error> {
     let now = inventory::claims(ctx, &before.iter().map(|claim| claim.name.clone()).collect()).await?;
-    match verify::lost_claims(before, &now).into_iter().next() {
-        Some(finding) => Err(problem(finding).into()),
-        None => Ok(now.into_values().collect()),
-    }
+    compare_claims(before, &now)?;
+    Ok(now.into_values().collect())
+}
+
+/// Refuses if a claim is not what it was. Compared with themselves, claims must only not be on their way out.
+pub fn compare_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) -> Result<(), Error> {
+    verify::lost_claims(before, now).into_iter().next().map_or(Ok(()), |finding| Err(problem(finding).into()))
 }
 
 /// The revision must be the newest, and deployed.

@@ -18,9 +18,9 @@ use super::helm::record::Record;
 use super::helm::storage::{Storage, Stored};
 use super::helm::upgrade::{Rendering, render};
 use super::observe::Observer;
-use super::verify::{Goal, Verified, verify};
+use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
-use crate::api::{CoderUpgrade, FailureClass, Installed, PlanSummary, PlannedAction, ProductLine, Target};
+use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Installed, PlanSummary, PlannedAction, ProductLine, Target};
 use crate::core::guard::{self, ChartMetadata};
 use crate::core::history::{self, Revision};
 use crate::core::manifest::Manifest;
@@ -70,11 +70,9 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
     let claims = inventory::claims(ctx, &before.claims().union(&after.claims()).cloned().collect()).await?;
-    let inventory = Inventory {
-        claims: claims.into_values().collect(),
-        exposures: inventory::exposures(ctx, &before).await?,
-        answers,
-    };
+    let before_change: Vec<ClaimStatus> = claims.values().cloned().collect();
+    compare_claims(&before_change, &claims)?;
+    let inventory = Inventory { claims: before_change, exposures: inventory::exposures(ctx, &before).await?, answers };
     let archive = io::read(&archive).await?;
     let mut plan = Plan {
         id: String::new(),
