@@ -59,8 +59,8 @@ async fn a_runner_killed_in_the_middle_of_helm_is_followed_by_one_that_ends_righ
     // Grace period 0: SIGKILL. helm has no time to write anything and leaves its lock.
     world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
     let object = world.ready("coder").await;
-    let status = object.status.unwrap();
-    let states: Vec<_> = status.steps.iter().map(|step| step.state).collect();
+    let steps = object.status.unwrap().steps;
+    let states: Vec<_> = steps.iter().map(|step| step.state).collect();
     assert_eq!(states, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);
     assert_eq!(world.release().await.1, "deployed");
     assert_eq!(world.values().await["coder"]["env"].as_array().unwrap().len(), 2, "the values are kept");

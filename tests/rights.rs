@@ -12,7 +12,7 @@ const CONTROLLER: &str = "system:serviceaccount:coder-upgrade-operator:coder-upg
 
 /// Answered requests of a user, as the audit log has them.
 fn requests(world: &World, user: &str) -> Vec<Value> {
-    let log = std::fs::read_to_string(world.cluster.dir().join("logs/audit.log")).expect("a cluster with an audit log");
+    let log = std::fs::read_to_string(world.cluster.dir().join("logs/audit.log")).unwrap();
     // The last line may be in the middle of being written.
     let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     entries.filter(|entry| entry["user"]["username"] == user && entry["stage"] == "ResponseComplete").collect()

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::World;
+use common::{World, program};
 use serde_json::{Value, json};
 use testbed::{
     charts::{OciOptions, OciRegistry, Row},
@@ -54,10 +54,10 @@ async fn an_archive_in_the_cluster_needs_no_repository() {
 /// A registry with a password, with or without TLS, that holds the chart.
 async fn registry(world: &World, tls: bool) -> (OciRegistry, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let registry = world.program(Component::Registry);
+    let registry = program(Component::Registry);
     let registry =
         OciRegistry::start(&registry, directory.path(), OciOptions { tls, credentials: true }).await.unwrap();
-    registry.push(&world.program(Component::Helm), &Row::new("coder-v2", "2.31.7")).await.unwrap();
+    registry.push(&program(Component::Helm), &Row::new("coder-v2", "2.31.7")).await.unwrap();
     (registry, directory)
 }
 

@@ -62,7 +62,7 @@ fn dependencies_point_one_way() {
 /// The modules named by `use crate::{a::…, b::…}`.
 fn crate_group(code: &str) -> impl Iterator<Item = &str> {
     code.split("use crate::{").skip(1).flat_map(|rest| {
-        let group = rest.split(";").next().unwrap_or_default();
+        let group = rest.split(';').next().unwrap_or_default();
         group.split([',', '{', '}', '\n']).filter_map(|item| item.trim().split("::").next())
     })
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use coder_upgrade_operator::api::{Phase, ProductLine, StepName};
-use common::{World, reason};
+use common::{World, program, reason};
 use serde_json::json;
 use testbed::{charts::Row, components::Component};
 
@@ -85,7 +85,7 @@ async fn at_the_wanted_version_nothing_is_changed() {
 async fn an_omitted_version_is_resolved_once_for_each_request() {
     let world = World::with_v2("newest", "2.30.0", &[]).await;
     let repository = world.repositories().extra(&world.namespace);
-    let helm = world.program(Component::Helm);
+    let helm = program(Component::Helm);
     for version in ["2.30.0", "2.31.6", "2.33.0-rc.1"] {
         repository.publish(&helm, &Row::new("coder-v2", version)).await.unwrap();
     }

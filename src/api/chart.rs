@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
     .message("chart.plainHTTP is for oci:// registries without TLS; for a repository without TLS write http:// into chart.repository")
     .field_path(".plainHTTP"))]
 pub struct ChartSource {
-    /// Address of the chart repository: https://, http:// or oci://. Default: the official repository of the product
-    /// line that is installed (https://helm.coder.com/v2 for Coder v2 and for a first install, https://helm.coder.com
-    /// for Coder Classic).
+    /// Address of the chart repository: `https://`, `http://` or `oci://`. Default: the official repository of the
+    /// product line that is installed (`https://helm.coder.com/v2` for Coder v2 and for a first install,
+    /// `https://helm.coder.com` for Coder Classic).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub repository: Option<String>,
@@ -33,7 +33,7 @@ pub struct ChartSource {
     pub name: String,
 
     /// Name of a Secret in the same namespace with the credentials of the repository: keys username and password, or a
-    /// Secret of type kubernetes.io/dockerconfigjson for an oci:// registry.
+    /// Secret of type kubernetes.io/dockerconfigjson for an `oci://` registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub credentials_secret: Option<String>,
@@ -44,7 +44,7 @@ pub struct ChartSource {
     #[schemars(length(min = 1, max = 253))]
     pub ca_secret: Option<String>,
 
-    /// Speak HTTP without TLS to an oci:// registry.
+    /// Speak HTTP without TLS to an `oci://` registry.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
 

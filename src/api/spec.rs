@@ -1,4 +1,5 @@
 //! `CoderUpgrade`: the declaration.
+#![allow(clippy::duplicated_attributes)] // each printer column has a type; clippy takes them for one attribute
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,7 @@ pub struct CoderUpgradeSpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     pub drop_values: Vec<String>,
 
-    /// Files of values in Secrets and ConfigMaps of this namespace, the later ones win. They win over the kept values.
+    /// Files of values in Secrets and `ConfigMaps` of this namespace, the later ones win. They win over the kept values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub values_from: Vec<ValuesRef>,

@@ -77,6 +77,7 @@ fn name(upgrade: &CoderUpgrade) -> String {
 }
 
 /// When to look again after a pass that could not be finished.
+#[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &Error, _: Arc<Context>) -> Next {
     if error.is_stale() {
         debug!(upgrade = name(&upgrade), %error, "stale view");

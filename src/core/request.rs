@@ -32,9 +32,9 @@ pub fn short_hash(parts: &[&str], length: usize) -> String {
 /// The first `length` hex digits of some bytes.
 #[must_use]
 pub fn hex(bytes: &[u8], length: usize) -> String {
-    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(length);
-    text
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.take(length).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 pub mod samples;
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{fmt::Write, future::Future, path::PathBuf, time::Duration};
 
 use coder_upgrade_operator::api::{CoderUpgrade, Phase};
 use k8s_openapi::api::{
@@ -76,12 +76,6 @@ impl World {
         arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         self.helm(&arguments).await;
-    }
-
-    /// A component of the test bed.
-    pub fn program(&self, component: Component) -> PathBuf {
-        let binaries = ensure(&[component], &|_| {}).expect("a component that can be built");
-        binaries.get(component).expect("the component that was asked for").to_path_buf()
     }
 
     pub async fn helm(&self, arguments: &[&str]) -> String {
@@ -158,9 +152,8 @@ impl World {
     /// Waits until the object of that name is gone.
     pub async fn gone(&self, name: &str) {
         let api = self.api::<CoderUpgrade>();
-        if self.wait(api, name, |object: Option<&CoderUpgrade>| object.is_none()).await.is_none() {
-            panic!("{name} stays.\n{}", self.dump().await);
-        }
+        let gone = self.wait(api, name, |object: Option<&CoderUpgrade>| object.is_none()).await;
+        assert!(gone.is_some(), "{name} stays.\n{}", self.dump().await);
     }
 
     pub async fn jobs(&self) -> Vec<Job> {
@@ -236,13 +229,14 @@ impl World {
                 event.involved_object.kind.unwrap_or_default(),
                 event.involved_object.name.unwrap_or_default()
             );
-            text += &format!("{object} {} {}\n", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            let _ =
+                writeln!(text, "{object} {} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
         }
         for pod in self.api::<Pod>().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
             let parameters = LogParams { tail_lines: Some(30), ..LogParams::default() };
             let log =
                 self.api::<Pod>().logs(&pod.name_any(), &parameters).await.unwrap_or_else(|error| error.to_string());
-            text += &format!("--- log of {}\n{log}\n", pod.name_any());
+            let _ = writeln!(text, "--- log of {}\n{log}", pod.name_any());
         }
         text
     }
@@ -252,6 +246,12 @@ impl World {
         let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         api.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
     }
+}
+
+/// A component of the test bed.
+pub fn program(component: Component) -> PathBuf {
+    let binaries = ensure(&[component], &|_| {}).expect("a component that can be built");
+    binaries.get(component).expect("the component that was asked for").to_path_buf()
 }
 
 /// Whether the status speaks of the present spec.

@@ -60,6 +60,7 @@ pub async fn play(cluster: &Cluster, line: Line, begin: Instant) -> Result<()> {
     print(&cluster.kubectl_with_input(&["apply", "--namespace", NAME, "-f", "-"], &manifest).await?);
 
     heading(begin, "What happens (seconds since kubectl apply)");
+    say("One Job makes a plan and changes nothing; a second runs helm from that plan, and then asks every pod.");
     let verified = timeline::follow(cluster.client().await?, NAME, NAME, Duration::from_secs(300)).await?;
 
     heading(begin, "What the object says");
@@ -130,8 +131,12 @@ fn compare(before: &str, after: &str) -> Result<()> {
 fn transposed(row: &str) -> String {
     let cells: Vec<Vec<&str>> = row.split_whitespace().map(|cell| cell.split(',').collect()).collect();
     let count = cells.iter().map(Vec::len).max().unwrap_or(0);
-    let line = |i: usize| cells.iter().map(|cell| format!("{:<14}", cell.get(i).unwrap_or(&""))).collect::<String>();
-    (0..count).map(|i| line(i).trim_end().to_owned() + "\n").collect()
+    let line = |i: usize| -> Vec<&str> { cells.iter().map(|cell| cell.get(i).copied().unwrap_or_default()).collect() };
+    let lines = (0..count).map(line).map(|cells| match cells[..] {
+        [condition, status, reason] => format!("{condition:<14}{status:<14}{reason}\n"),
+        _ => cells.join(" ") + "\n",
+    });
+    lines.collect()
 }
 
 fn try_next(part: &Part) {
