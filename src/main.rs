@@ -15,7 +15,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_lease_manager=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // The log of a runner is read by people who do not know the modules.
+    let target = !matches!(cli.command, Command::Runner(_));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    log.with_target(target).init();
     // Fails only if a provider is set already, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {

@@ -123,8 +123,8 @@ pub fn worst(text: &str) -> Cause {
     worst
 }
 
-/// Every cause that a text names. Causes are joined by ` && ` or stand one per line; a text that no line of which is
-/// known is looked at as a whole.
+/// Every cause that a text names. Causes are joined by ` && ` or stand one per line; a text of which no line is known
+/// is looked at as a whole.
 #[must_use]
 pub fn causes(text: &str) -> Vec<Cause> {
     let text = peel(text);

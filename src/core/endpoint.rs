@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(container: &str, ports: Value, name_label: &str) -> Pod {
+    fn pod(container: &str, ports: &Value, name_label: &str) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"labels": {"app.kubernetes.io/name": name_label}},
             "spec": {"containers": [{"name": container, "ports": ports}]},
@@ -106,7 +106,7 @@ mod tests {
         #[case] ports: Value,
         #[case] expected: Option<(u16, bool)>,
     ) {
-        let found = endpoint(chart, ProductLine::V2, &pod(container, ports, "coder"));
+        let found = endpoint(chart, ProductLine::V2, &pod(container, &ports, "coder"));
         assert_eq!(found.map(|e| (e.port, e.tls)), expected);
         assert!(found.is_none_or(|e| e.question == Question::BuildInfo));
     }
@@ -117,7 +117,7 @@ mod tests {
     #[case("envproxy", json!([{"name": "tcp-ssh", "containerPort": 2222}, {"containerPort": 8080}]), Some((Question::Health, 8080)))]
     #[case("timescale", json!([{"containerPort": 5432}]), None)]
     fn servers_of_classic(#[case] container: &str, #[case] ports: Value, #[case] expected: Option<(Question, u16)>) {
-        let found = endpoint("coder", ProductLine::V1, &pod(container, ports, ""));
+        let found = endpoint("coder", ProductLine::V1, &pod(container, &ports, ""));
         assert_eq!(found.map(|e| (e.question, e.port)), expected);
     }
 }

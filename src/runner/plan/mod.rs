@@ -2,6 +2,7 @@
 
 mod chart;
 mod id;
+mod release;
 mod secret;
 mod values;
 
@@ -12,17 +13,16 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::release::Release;
 use super::context::{Context, request};
 use super::error::Error;
 use super::helm::record::Record;
-use super::helm::storage::{Storage, Stored};
+use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render};
 use super::observe::Observer;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
-use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Installed, PlanSummary, PlannedAction, ProductLine, Target};
-use crate::core::guard::{self, ChartMetadata};
-use crate::core::history::{self, Revision};
+use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, ProductLine, Target};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Plan};
 use crate::core::report::{Planned, Problem};
@@ -56,11 +56,9 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
 
     ctx.reporter.progress("taking the inventory");
     let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
-    let observer = Observer::start(ctx, installed.chart_name(&chart), line, &before.workloads());
+    let observer = Observer::start(ctx, installed.chart_name().unwrap_or(&chart.name), line, &before.workloads());
     let answers = inventory::answers(&observer).await;
-    if let Some(newest) = &installed.newest {
-        guard::check(&chart, &newest.chart.name, installed.base_installed(newest), &answers)?;
-    }
+    installed.check(&chart, &answers)?;
 
     ctx.reporter.progress(&format!("rendering {} {}", chart.name, chart.version));
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
@@ -114,101 +112,6 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
             Err(outdated("was changed after this step had begun").into())
         }
         Some(upgrade) => Ok(upgrade),
-    }
-}
-
-/// The installed release: the newest revision, and the one whose values are kept.
-struct Release {
-    newest: Option<Found>,
-    /// Only if it is not the newest.
-    base: Option<Found>,
-}
-
-/// A revision with its record.
-struct Found {
-    revision: Revision,
-    stored: Stored,
-    chart: ChartMetadata,
-    installed: Installed,
-}
-
-impl Found {
-    async fn read(storage: &Storage, revision: &Revision) -> Result<Self, Error> {
-        let stored = storage.read(revision).await?;
-        let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
-        let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
-        Ok(Self { revision: revision.clone(), stored, chart, installed })
-    }
-}
-
-impl Release {
-    async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
-        let revisions = storage.history().await?;
-        history::check_lock(&revisions)?;
-        let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
-        let base = history::base(&revisions).filter(|base| base.number != newest.number);
-        let newest = Found::read(storage, newest).await?;
-        let base = match base {
-            Some(base) => Some(Found::read(storage, base).await?),
-            None => None,
-        };
-        for found in base.iter().chain([&newest]) {
-            ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
-        }
-        Ok(Self { newest: Some(newest), base })
-    }
-
-    fn base(&self) -> Option<&Found> {
-        self.base.as_ref().or(self.newest.as_ref())
-    }
-
-    /// What runs, as far as helm knows: a failed newer revision may or may not.
-    fn base_installed<'a>(&'a self, newest: &'a Found) -> &'a Installed {
-        self.base.as_ref().map_or(&newest.installed, |base| &base.installed)
-    }
-
-    /// The installed product line; Coder v2 if nothing is installed.
-    fn line(&self) -> ProductLine {
-        self.base().map_or(ProductLine::V2, |base| base.installed.line)
-    }
-
-    fn chart_name<'a>(&'a self, chart: &'a ChartMetadata) -> &'a str {
-        self.base().map_or(&chart.name, |base| &base.chart.name)
-    }
-
-    fn values(&self) -> Option<serde_json::Map<String, Value>> {
-        self.base().map(|base| base.stored.record.values())
-    }
-
-    /// The manifest of what is installed; empty if it was uninstalled.
-    fn manifest(&self) -> &str {
-        let base = self.base().filter(|base| base.revision.status != "uninstalled");
-        base.map_or("", |base| base.stored.record.manifest())
-    }
-
-    fn locked(&self) -> bool {
-        self.newest.as_ref().is_some_and(|newest| newest.revision.pending())
-    }
-
-    fn raw(&self) -> Option<Vec<u8>> {
-        self.base().map(|base| base.stored.raw.clone())
-    }
-
-    /// The revision that the plan starts from; none if nothing is installed.
-    fn from(&self) -> Option<Installed> {
-        let newest = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled");
-        newest.map(|newest| newest.installed.clone())
-    }
-
-    fn action(&self, rendered: &Record) -> PlannedAction {
-        let Some(newest) = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled") else {
-            return PlannedAction::Install;
-        };
-        let record = &newest.stored.record;
-        // The rendered manifests are not compared: a template may render something else each time (random passwords), so
-        // that a release would never be up to date. What they are rendered from is compared instead.
-        let same = newest.revision.deployed() && record.same_chart(rendered) && record.values() == rendered.values();
-        if same { PlannedAction::Nothing } else { PlannedAction::Upgrade }
     }
 }
 

@@ -1,0 +1,115 @@
+//! The installed release, as Helm's storage has it, and what a plan takes from it.
+
+use serde_json::{Map, Value};
+
+use crate::api::{Installed, PlannedAction, ProductLine};
+use crate::core::guard::{self, ChartMetadata};
+use crate::core::history::{self, Revision};
+use crate::core::plan::Answer;
+use crate::core::report::Problem;
+use crate::runner::context::Context;
+use crate::runner::error::Error;
+use crate::runner::helm::record::Record;
+use crate::runner::helm::storage::{Storage, Stored};
+
+/// The installed release: the newest revision, and the one whose values are kept.
+pub struct Release {
+    newest: Option<Found>,
+    /// Only if it is not the newest.
+    base: Option<Found>,
+}
+
+/// A revision with its record.
+struct Found {
+    revision: Revision,
+    stored: Stored,
+    chart: ChartMetadata,
+    installed: Installed,
+}
+
+impl Found {
+    async fn read(storage: &Storage, revision: &Revision) -> Result<Self, Error> {
+        let stored = storage.read(revision).await?;
+        let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
+        let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
+        Ok(Self { revision: revision.clone(), stored, chart, installed })
+    }
+}
+
+impl Release {
+    /// Reads it from Helm's storage. Refuses if another helm may be at work.
+    pub async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
+        let revisions = storage.history().await?;
+        history::check_lock(&revisions)?;
+        let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
+        let base = history::base(&revisions).filter(|base| base.number != newest.number);
+        let newest = Found::read(storage, newest).await?;
+        let base = match base {
+            Some(base) => Some(Found::read(storage, base).await?),
+            None => None,
+        };
+        for found in base.iter().chain([&newest]) {
+            ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
+        }
+        Ok(Self { newest: Some(newest), base })
+    }
+
+    fn base(&self) -> Option<&Found> {
+        self.base.as_ref().or(self.newest.as_ref())
+    }
+
+    /// Checks that the chart may follow on what is installed. What counts is the newest revision that is deployed: a newer
+    /// one that failed may or may not have started anything, which the answers of the pods tell.
+    pub fn check(&self, chart: &ChartMetadata, answers: &[Answer]) -> Result<(), Box<Problem>> {
+        self.base().map_or(Ok(()), |base| guard::check(chart, &base.chart.name, &base.installed, answers))
+    }
+
+    /// The installed product line; Coder v2 if nothing is installed.
+    pub fn line(&self) -> ProductLine {
+        self.base().map_or(ProductLine::V2, |base| base.installed.line)
+    }
+
+    /// Name of the installed chart.
+    pub fn chart_name(&self) -> Option<&str> {
+        self.base().map(|base| base.chart.name.as_str())
+    }
+
+    /// The values that the release was given.
+    pub fn values(&self) -> Option<Map<String, Value>> {
+        self.base().map(|base| base.stored.record.values())
+    }
+
+    /// The manifest of what is installed; empty if it was uninstalled.
+    pub fn manifest(&self) -> &str {
+        let base = self.base().filter(|base| base.revision.status != "uninstalled");
+        base.map_or("", |base| base.stored.record.manifest())
+    }
+
+    /// A runner that was killed left the newest revision pending.
+    pub fn locked(&self) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.revision.pending())
+    }
+
+    /// helm's record of what is installed, as stored.
+    pub fn raw(&self) -> Option<Vec<u8>> {
+        self.base().map(|base| base.stored.raw.clone())
+    }
+
+    /// The revision that the plan starts from; none if nothing is installed.
+    pub fn from(&self) -> Option<Installed> {
+        let newest = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled");
+        newest.map(|newest| newest.installed.clone())
+    }
+
+    /// What is to be done, seen from what helm would install.
+    pub fn action(&self, rendered: &Record) -> PlannedAction {
+        let Some(newest) = self.newest.as_ref().filter(|newest| newest.revision.status != "uninstalled") else {
+            return PlannedAction::Install;
+        };
+        let record = &newest.stored.record;
+        // The rendered manifests are not compared: a template may render something else each time (random passwords), so
+        // that a release would never be up to date. What they are rendered from is compared instead.
+        let same = newest.revision.deployed() && record.same_chart(rendered) && record.values() == rendered.values();
+        if same { PlannedAction::Nothing } else { PlannedAction::Upgrade }
+    }
+}
