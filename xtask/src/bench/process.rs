@@ -26,6 +26,19 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// Resident memory of a process.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    resident: Bytes,
+    anonymous: Bytes,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (heap and stacks: {})", self.resident, self.anonymous)
+    }
+}
+
 impl Controller {
     /// The process that runs `binary` as the controller of this cluster.
     pub fn find(cluster: &Cluster, binary: &Path) -> Result<Self> {
@@ -46,12 +59,16 @@ impl Controller {
         Err(format!("no process runs {} as the controller", binary.display()).into())
     }
 
-    /// Resident memory.
-    pub fn memory(&self) -> Result<Bytes> {
+    /// Resident memory: all of it, and the part that is not the program's own file.
+    pub fn memory(&self) -> Result<Memory> {
         let status = fs::read_to_string(self.directory.join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")).ok_or("no VmRSS in /proc")?;
-        Ok(Bytes(kibibytes.trim().parse::<u64>()? * 1024))
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+            let kibibytes = kibibytes.ok_or_else(|| format!("/proc does not tell {name}"))?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Bytes(kibibytes.trim().parse::<u64>()? * 1024))
+        };
+        Ok(Memory { resident: field("VmRSS:")?, anonymous: field("RssAnon:")? })
     }
 
     /// Time on a processor so far, of all its threads.

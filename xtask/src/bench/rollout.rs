@@ -13,6 +13,7 @@ use testbed::Cluster;
 use testbed::charts::charts_dir;
 use tokio::time::timeout;
 
+use super::process::Controller;
 use crate::Result;
 
 /// Longest wait for one upgrade.
@@ -38,27 +39,33 @@ pub struct Trial {
     pub started: Timestamp,
     /// Wall time.
     pub took: Duration,
+    /// Time of the controller on a processor; none for bare helm.
+    pub controller: Duration,
 }
 
 impl Trial {
     /// Measures from now on.
     fn begin(namespace: String) -> (Self, Instant) {
-        (Self { namespace, started: Timestamp::now(), took: Duration::ZERO }, Instant::now())
+        (
+            Self { namespace, started: Timestamp::now(), took: Duration::ZERO, controller: Duration::ZERO },
+            Instant::now(),
+        )
     }
 }
 
 /// Where upgrades are measured.
 pub struct Bench<'a> {
     cluster: &'a Cluster,
+    controller: &'a Controller,
     client: Client,
     values: String,
 }
 
 impl<'a> Bench<'a> {
     /// On this cluster, which has the operator.
-    pub async fn new(cluster: &'a Cluster) -> Result<Self> {
+    pub async fn new(cluster: &'a Cluster, controller: &'a Controller) -> Result<Self> {
         let values = charts_dir().join("coder-v2-values.yaml").to_string_lossy().into_owned();
-        Ok(Self { cluster, client: cluster.client().await?, values })
+        Ok(Self { cluster, controller, client: cluster.client().await?, values })
     }
 
     /// From the apply of a `CoderUpgrade` until it is Ready. Nothing is to be soaked.
@@ -73,6 +80,7 @@ impl<'a> Bench<'a> {
                 "version": scenario.to, "chart": {"repository": repository}, "verify": {"soak": "0s"}
             }),
         );
+        let before = self.controller.time()?;
         let (mut trial, began) = Trial::begin(namespace);
         api.patch("coder", &PatchParams::apply("bench"), &Patch::Apply(object)).await?;
         let ready = |object: Option<&CoderUpgrade>| object.is_some_and(|object| is_true(object, "Ready"));
@@ -80,6 +88,7 @@ impl<'a> Bench<'a> {
         let ended = |object: Option<&CoderUpgrade>| ready(object) || stalled(object);
         let object = timeout(PATIENCE, await_condition(api, "coder", ended)).await??;
         trial.took = began.elapsed();
+        trial.controller = self.controller.time()?.saturating_sub(before);
         if !ready(object.as_ref()) {
             let status = object.and_then(|object| object.status);
             return Err(format!("the CoderUpgrade in {} failed: {status:?}", trial.namespace).into());
