@@ -50,7 +50,8 @@ async fn values_that_are_not_to_be_kept_are_gone() {
     assert_eq!(world.values().await, values);
 
     // No values at all: helm would silently take the old ones.
-    world.declare("coder", json!({"version": "2.31.7", "chart": chart, "keepValues": false})).await;
+    let verify = json!({"timeout": "10s"});
+    world.declare("coder", json!({"version": "2.31.7", "chart": chart, "keepValues": false, "verify": verify})).await;
     let status = world.stalled("coder").await.status.unwrap();
     let values = world.values().await;
     assert!(values.is_null() || values == json!({}), "{values}");
