@@ -155,3 +155,23 @@ async fn a_new_version_that_crashes_is_stalled_with_the_log_that_explains_it() {
     world.ready("coder").await;
     world.finish().await;
 }
+
+#[tokio::test]
+async fn coder_classic_is_rolled_back_by_helm_and_says_why() {
+    let world = World::with_v1("rolled-back", "1.16.1").await;
+    let claims = world.claims().await;
+    // Whatever a person sets as a value is hidden, so the log says it in other words than the value.
+    let crash = json!([{"name": "WHAT", "value": "key"}, {"name": "CODER_SIM_CRASH", "value": "the $(WHAT) file cannot be read"}]);
+    let mut spec = from(&world.repositories().v1, "1.16.2");
+    spec["values"] = json!({"cemanager": {"env": crash}});
+    spec["helm"] = json!({"timeout": "20s"});
+    world.declare("coder", spec).await;
+    let status = world.stalled("coder").await.status.unwrap();
+    let failure = status.failure.unwrap();
+    assert!(failure.message.contains("has been rolled back"), "{}", failure.message);
+    assert!(failure.excerpt.as_deref().is_some_and(|log| log.contains("the key file")), "{failure:?}");
+    let current = status.current.unwrap();
+    assert_eq!((current.version.as_str(), current.revision, current.status.as_str()), ("1.16.1", 3, "deployed"));
+    assert_eq!(world.claims().await, claims);
+    world.finish().await;
+}

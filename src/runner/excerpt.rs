@@ -21,6 +21,22 @@ pub fn culprit(observed: &[Observed]) -> Option<&PodFacts> {
     live().find(|pod| pod.trouble().is_some()).or_else(|| live().next())
 }
 
+/// What a pod tells about a rollout that does not end.
+pub struct Witness {
+    /// Name of the pod.
+    pub pod: String,
+    /// What keeps it from being ready.
+    pub trouble: String,
+    /// The end of its log, if there is one.
+    pub log: Option<String>,
+}
+
+/// Hears a pod.
+pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
+    let trouble = pod.trouble().unwrap_or_else(|| "is not ready".into());
+    Witness { pod: pod.name.clone(), trouble, log: of_pod(ctx, pod).await }
+}
+
 /// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running.
 /// None if there is no log, or no way to it.
 pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {

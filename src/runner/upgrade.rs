@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::context::Context;
 use super::error::Error;
+use super::excerpt::{self, Witness};
 use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::helm::{HelmFailure, upgrade as helm};
@@ -15,13 +16,14 @@ use super::lease::Held;
 use super::observe::Observer;
 use super::plan::hex;
 use super::verify::{Goal, same_claims, verify};
-use super::{excerpt, inventory, io};
+use super::{inventory, io};
 use crate::api::{FailureClass, Installed};
 use crate::core::history::{self, Revision, Work};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
 use crate::core::verify::{Expected, Observed};
+use crate::core::workload::PodFacts;
 use crate::core::{classify, progress, version};
 
 /// The order: how long each part may take.
@@ -124,9 +126,10 @@ async fn upgrade(ctx: &Context, order: &Order, plan: &Plan, observer: &Observer,
         timeout: order.helm_timeout,
         rollback_on_failure: plan.rollback_on_failure,
     };
+    let mut heard = None;
     let ended = tokio::select! {
         ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &ctx.stop, lease.lost()) => ended?,
-        never = tell(ctx, observer) => match never {},
+        never = tell(ctx, observer, &mut heard) => match never {},
     };
     let Err(failure) = ended else { return Ok(()) };
     if lease.lost().is_cancelled() {
@@ -135,30 +138,41 @@ async fn upgrade(ctx: &Context, order: &Order, plan: &Plan, observer: &Observer,
     if ctx.stop.is_cancelled() {
         return Err(Error::Stopped);
     }
-    Err(explained(ctx, failure, &observer.seen()).await)
+    Err(explained(ctx, failure, &observer.seen(), heard).await)
 }
 
-/// Says how the rollout goes, whenever something changes.
-async fn tell(ctx: &Context, observer: &Observer) -> std::convert::Infallible {
+/// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone.
+async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -> std::convert::Infallible {
     loop {
         observer.changed().await;
-        if let Some(line) = progress::line(&observer.seen()) {
+        let seen = observer.seen();
+        if let Some(line) = progress::line(&seen) {
             ctx.reporter.progress(&line);
+        }
+        let news = |pod: &&PodFacts| pod.trouble().is_some_and(|now| heard.as_ref().is_none_or(|h| h.trouble != now));
+        if let Some(pod) = excerpt::culprit(&seen).filter(news) {
+            *heard = Some(excerpt::hear(ctx, pod).await);
         }
     }
 }
 
 /// A failure of helm, with the pod that explains it.
-async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed]) -> Error {
+async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Error {
     let cause = classify::worst(&failure.text);
     let class = cause.class.unwrap_or(FailureClass::HelmFailed);
     let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, failure.text) };
     let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HelmFailed) && problem.field.is_none();
-    if let Some(pod) = excerpt::culprit(observed).filter(|_| waited) {
-        let trouble = pod.trouble().unwrap_or_else(|| "is not ready".into());
-        problem.message = format!("{}\nPod/{}: {trouble}", problem.message, pod.name);
-        problem.excerpt = excerpt::of_pod(ctx, pod).await;
-        problem.object.get_or_insert_with(|| format!("Pod/{}", pod.name));
+    if !waited {
+        return problem.into();
+    }
+    let witness = match excerpt::culprit(observed) {
+        Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(excerpt::hear(ctx, pod).await),
+        _ => heard,
+    };
+    if let Some(Witness { pod, trouble, log }) = witness {
+        problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
+        problem.excerpt = log;
+        problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
     }
     problem.into()
 }
