@@ -161,8 +161,15 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
 fn sentence(status: &CoderUpgradeStatus) -> String {
     match &status.failure {
         Some(failure) if matches!(status.phase, Phase::Failed | Phase::Pending) => {
-            format!("{} {}", status.message, failure.next_step)
+            with_next_step(&status.message, &failure.next_step)
         }
         _ => status.message.clone(),
     }
+}
+
+/// A message, and what to do about it, as two sentences.
+#[must_use]
+pub fn with_next_step(message: &str, next_step: &str) -> String {
+    let end = if message.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{message}{end} {next_step}")
 }

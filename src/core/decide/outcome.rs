@@ -7,7 +7,7 @@ use crate::{
     api::{CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, StepState},
     core::{
         report::{Planned, Problem, Upgraded},
-        retry,
+        retry, summary,
     },
 };
 
@@ -105,12 +105,12 @@ pub(super) fn plan_is_void(status: &CoderUpgradeStatus) -> bool {
 }
 
 fn settle(draft: &mut Draft, mut failure: Failure) {
-    let summary = format!("{}: {}", failure.class, first_line(&failure.message));
+    let message = format!("{}: {}", failure.class, first_line(&failure.message));
     draft.events.push(Event {
         warning: true,
         reason: failure.class.into(),
         action: failure.step.into(),
-        message: format!("{summary} {}", failure.next_step),
+        message: summary::with_next_step(&message, &failure.next_step),
     });
     if failure.retryable {
         draft.status.retries = draft.status.retries.saturating_add(1);
@@ -118,11 +118,11 @@ fn settle(draft: &mut Draft, mut failure: Failure) {
         failure.retry_at = Some(Time(at));
         draft.wake_at(at);
         draft.status.phase = Phase::Pending;
-        draft.status.message = summary;
+        draft.status.message = message;
         draft.status.failure = Some(failure);
     } else {
         draft.status.failure = Some(failure);
-        conclude(draft, Phase::Failed, summary);
+        conclude(draft, Phase::Failed, message);
     }
 }
 
