@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 
-use super::{report::Report, request::short_hash};
+use super::{digest::short_hash, report::Report};
 use crate::api::{StepName, annotation, label};
 
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.

@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod decide;
+pub mod digest;
 pub mod endpoint;
 pub mod guard;
 pub mod history;

@@ -1,8 +1,8 @@
 //! What is asked for, as a digest: a changed digest means a new attempt, an equal one means that nothing is to be done.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
+use super::digest::short_hash;
 use crate::api::CoderUpgradeSpec;
 
 /// Fields that say how to work, not what to reach: changing them alone plans nothing.
@@ -16,25 +16,6 @@ pub fn digest(spec: &CoderUpgradeSpec, requested_at: Option<&str>) -> String {
         fields.retain(|name, _| !MANNER.contains(&name.as_str()));
     }
     short_hash(&[&spec.to_string(), requested_at.unwrap_or_default()], 16)
-}
-
-/// The first `length` hex digits of a SHA-256 over the parts, each with its length, so that no two lists look alike.
-#[must_use]
-pub fn short_hash(parts: &[&str], length: usize) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize(), length)
-}
-
-/// The first `length` hex digits of some bytes.
-#[must_use]
-pub fn hex(bytes: &[u8], length: usize) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.take(length).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]
@@ -57,10 +38,5 @@ mod tests {
     fn the_manner_does_not_count() {
         let suspended = CoderUpgradeSpec { suspend: true, history_limit: 3, ..spec("2.31.7") };
         assert_eq!(digest(&spec("2.31.7"), None), digest(&suspended, None));
-    }
-
-    #[test]
-    fn parts_do_not_run_into_each_other() {
-        assert_ne!(short_hash(&["ab", "c"], 10), short_hash(&["a", "bc"], 10));
     }
 }

@@ -1,9 +1,8 @@
 //! The id of a plan: a digest of everything that decides the outcome.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::hex;
+use crate::core::digest::short_hash;
 use crate::core::plan::Plan;
 
 /// Length of an id: 48 bits, so that two plans of one release do not meet by chance. It is part of names and a label.
@@ -21,7 +20,7 @@ pub fn of(namespace: &str, plan: &Plan, values: &Value) -> String {
         plan.rollback_on_failure,
         plan.action.to_string(),
     ]);
-    hex(&Sha256::digest(decides.to_string().as_bytes()))[..LENGTH].to_owned()
+    short_hash(&[&decides.to_string()], LENGTH)
 }
 
 /// Maps as lists of pairs in the order of their keys: the digest must not depend on how JSON maps are kept.

@@ -23,6 +23,7 @@ use super::observe::Observer;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, ProductLine, Target};
+use crate::core::digest::hex;
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Plan};
 use crate::core::report::{Planned, Problem};
@@ -173,10 +174,4 @@ async fn check_running(
     let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
     ctx.reporter.progress(&format!("up to date: {summary}"));
     Ok(())
-}
-
-/// Bytes in lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
