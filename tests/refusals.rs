@@ -118,6 +118,18 @@ async fn a_referenced_object_that_does_not_exist_yet() {
 }
 
 #[tokio::test]
+async fn a_job_that_the_cluster_refuses() {
+    let world = World::with_v2("no-jobs", "2.30.0", &[]).await;
+    world.kubectl(&["create", "quota", "none", "--hard=count/jobs.batch=0"]).await;
+    world.upgrade_to("2.31.7").await;
+    let told = |o: &CoderUpgrade| o.status.as_ref().is_some_and(|s| s.message.contains("exceeded quota"));
+    world.until("coder", "told of the quota", told).await;
+    world.kubectl(&["delete", "quota", "none"]).await;
+    world.ready("coder").await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_other_product_line() {
     let world = declared("other-line", |w| from(&w.repositories().v1, "1.17.0")).await;
     let (object, failure) = failure(&world, "ProductLineChanged").await;

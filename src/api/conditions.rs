@@ -50,6 +50,8 @@ pub enum Reason {
     Suspended,
     /// An older `CoderUpgrade` in this namespace is for the same release.
     ReleaseClaimed,
+    /// The API server refuses to create a Job; it is tried again.
+    Refused,
     /// A step failed; status.failure says why.
     Failed,
     /// Nothing is to be done.

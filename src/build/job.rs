@@ -86,13 +86,19 @@ fn labels(upgrade: &CoderUpgrade, request: &JobRequest) -> BTreeMap<String, Stri
     let labels = [
         ("app.kubernetes.io/name", "coder-upgrade-runner".to_owned()),
         ("app.kubernetes.io/managed-by", "coder-upgrade-operator".to_owned()),
-        (label::UPGRADE, upgrade.name_any().chars().take(63).collect()),
+        (label::UPGRADE, label_value(&upgrade.name_any())),
         (label::UPGRADE_UID, uid),
         (label::STEP, request.step.to_string().to_lowercase()),
         (label::ATTEMPT, request.attempt.to_string()),
     ];
     let plan = request.plan_id.iter().map(|id| (label::PLAN, id.clone()));
     labels.into_iter().chain(plan).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// A name as the value of a label, which may have 63 characters and must end in a letter or digit.
+fn label_value(name: &str) -> String {
+    let head: String = name.chars().take(63).collect();
+    head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> PodSpec {
@@ -213,6 +219,11 @@ mod tests {
         for step in [StepName::Plan, StepName::Upgrade] {
             assert!(!serde_json::to_string(&built(step)).unwrap().contains("planted"));
         }
+    }
+
+    #[test]
+    fn a_long_name_makes_a_valid_label() {
+        assert_eq!(label_value(&format!("{}.b", "a".repeat(62))), "a".repeat(62));
     }
 
     #[test]

@@ -54,6 +54,14 @@ impl Error {
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_not_found()))
     }
+
+    /// What the API server said, if it refused the request for good reason: the same request is refused again until
+    /// somebody changes something.
+    pub fn refusal(&self) -> Option<String> {
+        let Self::Api { source, .. } = self else { return None };
+        let kube::Error::Api(status) = &**source else { return None };
+        matches!(status.code, 400 | 403 | 413 | 422).then(|| self.to_string())
+    }
 }
 
 /// Waits for a request, but not for ever.

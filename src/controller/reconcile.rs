@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::CoderUpgrade,
-    core::decide::{Event, decide},
+    core::decide::{Event, decide, refused},
 };
 
 /// Most writes in one pass. A pass that needs more is not coming to rest; it is left for the next event.
@@ -22,9 +22,12 @@ const STALE: Duration = Duration::from_secs(2);
 /// When the API server failed.
 const FAILED: Duration = Duration::from_secs(5);
 
+/// Events, each with the Job that it is about.
+type Events = Vec<(Event, Option<String>)>;
+
 /// One pass, and then the events that it gave rise to: people can wait for these, the Job cannot.
 pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
-    let mut events = Vec::new();
+    let mut events = Events::new();
     let next = pass(&upgrade, &context, &mut events).await;
     execute::publish(&context, &upgrade, events).await;
     next
@@ -35,11 +38,7 @@ pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Res
 /// The cached object may say that there is nothing to do, which costs no request, and may be the base of a status
 /// write, which its resourceVersion guards. A deed is decided on the object as stored: the one just written, or one
 /// just read.
-async fn pass(
-    upgrade: &CoderUpgrade,
-    context: &Context,
-    events: &mut Vec<(Event, Option<String>)>,
-) -> Result<Next, Error> {
+async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) -> Result<Next, Error> {
     let mut current = upgrade.clone();
     let mut stored = false;
     for _ in 0..WRITES {
@@ -64,12 +63,33 @@ async fn pass(
             continue;
         }
         info!(upgrade = name(&current), "{action}");
-        match execute::execute(context, &current, action).await? {
-            Some(changed) => current = changed,
-            None => return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue)),
+        match execute::execute(context, &current, action).await {
+            Ok(Some(changed)) => current = changed,
+            Ok(None) => return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue)),
+            Err(error) => {
+                tell_refusal(context, current, &error, events).await?;
+                return Err(error);
+            }
         }
     }
     Ok(Next::requeue(STALE))
+}
+
+/// Puts what the API server refused into the status, once.
+async fn tell_refusal(
+    context: &Context,
+    upgrade: CoderUpgrade,
+    error: &Error,
+    events: &mut Events,
+) -> Result<(), Error> {
+    let Some(why) = error.refusal() else { return Ok(()) };
+    let observed = observe(context, upgrade);
+    let decision = refused(&observed, &why);
+    if observed.upgrade.status.as_ref() != Some(&decision.status) {
+        execute::write_status(context, &observed.upgrade, decision.status).await?;
+        events.extend(decision.events.into_iter().map(|event| (event, None)));
+    }
+    Ok(())
 }
 
 fn name(upgrade: &CoderUpgrade) -> String {

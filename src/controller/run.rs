@@ -20,7 +20,7 @@ use kube::{
     },
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     context::Context,
@@ -179,7 +179,12 @@ async fn control(client: Client, args: &ControllerArgs) {
         // A deleted or changed object may free a release for another one.
         .watches(upgrades, watcher::Config::default(), move |changed| same_namespace(&siblings, &changed))
         .run(reconcile, after_error, context)
-        .for_each(|_| std::future::ready(()))
+        .for_each(async |passed| {
+            // A failed pass has told of itself; what is left are watches that do not get through.
+            if let Err(kube::runtime::controller::Error::QueueError(error)) = passed {
+                warn!("cannot watch (is the CustomResourceDefinition applied, and deploy/controller?): {error}");
+            }
+        })
         .await;
 }
 

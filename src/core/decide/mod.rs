@@ -25,7 +25,7 @@ use super::{
     observed::Observed,
     summary,
 };
-use crate::api::{CoderUpgradeStatus, Phase, StepName, StepState};
+use crate::api::{CoderUpgradeStatus, Phase, Reason, StepName, StepState};
 
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +118,23 @@ pub fn decide(observed: &Observed) -> Decision {
     }
     let action = action(&draft);
     Decision { status: draft.status, events: draft.events, action, wake: draft.wake }
+}
+
+/// What is to be said when the API server refuses a deed (a quota, a missing right, an invalid setting of the Job). The
+/// deed is tried again; whoever looks at the object meanwhile must see what it waits for.
+#[must_use]
+pub fn refused(observed: &Observed, why: &str) -> Decision {
+    let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
+    if draft.status.message != why {
+        why.clone_into(&mut draft.status.message);
+        if let Some(step) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
+            why.clone_into(&mut step.message);
+        }
+        let reason = Reason::Refused.into();
+        draft.events.push(Event { warning: true, reason, action: "CreateJob", message: why.to_owned() });
+        summary::summarize(observed, &mut draft.status);
+    }
+    Decision { status: draft.status, events: draft.events, action: None, wake: None }
 }
 
 /// The deed that the status asks for and that is not done yet.

@@ -353,6 +353,18 @@ fn a_job_of_somebody_else_is_never_trusted() {
 }
 
 #[test]
+fn a_refused_job_is_told_once_and_stays_told() {
+    let mut world = World::new("2.31.7");
+    world.pass();
+    let told = refused(&world.observed, "cannot create Job x: exceeded quota");
+    assert!(told.status.message.contains("quota") && told.events.len() == 1);
+    world.observed.upgrade.status = Some(told.status);
+    assert!(refused(&world.observed, "cannot create Job x: exceeded quota").events.is_empty());
+    assert!(matches!(decide(&world.observed).action, Some(Action::CreateJob(_))), "it is tried again");
+    assert!(world.ready().0 == "False" && decide(&world.observed).status.message.contains("quota"));
+}
+
+#[test]
 fn old_jobs_are_pruned() {
     let mut world = World::new("2.31.0");
     world.observed.upgrade.spec.history_limit = 2;
