@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, channel::mpsc};
 use k8s_openapi::api::batch::v1::Job;
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
@@ -146,13 +146,21 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
 
 /// Reconciles for ever.
 async fn control(client: Client, args: &ControllerArgs) {
-    let upgrades: Api<CoderUpgrade> = scoped(&client, args);
     let (upgrade_store, upgrade_writer) = reflector::store();
-    let upgrade_stream = watcher(upgrades.clone(), watcher::Config::default())
+    let (waking, woken) = mpsc::unbounded();
+    let siblings = upgrade_store.clone();
+    let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .default_backoff()
         .modify(|upgrade| upgrade.managed_fields_mut().clear())
         .reflect(upgrade_writer)
-        .applied_objects();
+        .touched_objects()
+        // A deleted or changed object may free a release for another one. The cache knows of it by now.
+        .inspect_ok(move |changed| {
+            for sibling in same_release(&siblings, changed) {
+                // Fails only when nobody reconciles any more.
+                let _ = waking.unbounded_send(sibling);
+            }
+        });
 
     let (job_store, job_writer) = reflector::store();
     let job_stream = watcher(scoped::<Job>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
@@ -161,7 +169,6 @@ async fn control(client: Client, args: &ControllerArgs) {
         .reflect(job_writer)
         .touched_objects();
 
-    let siblings = upgrade_store.clone();
     let context = Arc::new(Context {
         recorder: Recorder::new(
             client.clone(),
@@ -176,8 +183,7 @@ async fn control(client: Client, args: &ControllerArgs) {
     Controller::for_stream(upgrade_stream, upgrade_store)
         .with_config(ControllerConfig::default().concurrency(args.concurrency))
         .owns_stream(job_stream)
-        // A deleted or changed object may free a release for another one.
-        .watches(upgrades, watcher::Config::default(), move |changed| same_namespace(&siblings, &changed))
+        .reconcile_on(woken)
         .run(reconcile, after_error, context)
         .for_each(async |passed| {
             // A failed pass has told of itself; what is left are watches that do not get through.
@@ -204,8 +210,12 @@ fn slim(job: &mut Job) {
     job.spec = None;
 }
 
-fn same_namespace(upgrades: &Store<CoderUpgrade>, changed: &impl ResourceExt) -> Vec<ObjectRef<CoderUpgrade>> {
+fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
     let others = upgrades.state();
-    let others = others.iter().filter(|other| other.namespace() == changed.namespace() && other.uid() != changed.uid());
+    let others = others.iter().filter(|other| {
+        other.namespace() == changed.namespace()
+            && other.spec.release == changed.spec.release
+            && other.uid() != changed.uid()
+    });
     others.map(|other| ObjectRef::from_obj(&**other)).collect()
 }
