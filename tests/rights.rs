@@ -18,6 +18,12 @@ fn requests(world: &World, user: &str) -> Vec<Value> {
     entries.filter(|entry| entry["user"]["username"] == user && entry["stage"] == "ResponseComplete").collect()
 }
 
+/// Whether a right was missing. A namespace that is being deleted, by a test that has ended, refuses with 403 as well.
+fn lacks_right(entry: &Value) -> bool {
+    let message = entry["responseStatus"]["message"].as_str().unwrap_or_default();
+    entry["responseStatus"]["code"] == 403 && !message.contains("because it is being terminated")
+}
+
 fn in_namespace(entries: Vec<Value>, namespace: &str) -> Vec<String> {
     let here = entries.into_iter().filter(|entry| entry["objectRef"]["namespace"] == namespace);
     here.map(|entry| format!("{} {}", entry["verb"], entry["objectRef"])).collect()
@@ -55,7 +61,7 @@ async fn the_controller_reads_no_secret_and_needs_no_right_that_it_lacks() {
     assert!(controller.iter().any(|entry| entry["objectRef"]["resource"] == "jobs" && entry["verb"] == "create"));
     for entry in &controller {
         assert_ne!(entry["objectRef"]["resource"], "secrets", "{entry}");
-        assert_ne!(entry["responseStatus"]["code"], 403, "{entry}");
+        assert!(!lacks_right(entry), "{entry}");
     }
     let runner = format!("system:serviceaccount:{}:coder-upgrade-runner", world.namespace);
     let runner = requests(&world, &runner);
@@ -64,7 +70,7 @@ async fn the_controller_reads_no_secret_and_needs_no_right_that_it_lacks() {
         "the runner works under its own name"
     );
     for entry in &runner {
-        assert_ne!(entry["responseStatus"]["code"], 403, "{entry}");
+        assert!(!lacks_right(entry), "{entry}");
     }
     world.finish().await;
 }
