@@ -130,6 +130,18 @@ async fn a_job_that_the_cluster_refuses() {
 }
 
 #[tokio::test]
+async fn a_runner_for_which_there_is_no_node() {
+    let world = World::with_v2("no-node", "2.30.0", &[]).await;
+    let mut spec = from(&world.repositories().v2, "2.31.7");
+    spec["job"] = json!({"nodeSelector": {"kubernetes.io/os": "plan9"}});
+    world.declare("coder", spec).await;
+    let told = |o: &CoderUpgrade| o.status.as_ref().is_some_and(|s| s.message.contains("cannot be scheduled"));
+    let object = world.until("coder", "told of the scheduler", told).await;
+    assert_eq!(object.status.unwrap().phase, Phase::Planning);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_other_product_line() {
     let world = declared("other-line", |w| from(&w.repositories().v1, "1.17.0")).await;
     let (object, failure) = failure(&world, "ProductLineChanged").await;

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Client,
     runtime::{events::Recorder, reflector::Store},
@@ -23,6 +23,8 @@ pub struct Context {
     pub upgrades: Store<CoderUpgrade>,
     /// Cache of the Jobs that carry our labels, without their pod templates.
     pub jobs: Store<Job>,
+    /// Cache of the runner's pods, without their specs.
+    pub pods: Store<Pod>,
     /// What Jobs get that the spec does not set.
     pub defaults: RunnerDefaults,
     /// Delay before the first retry.

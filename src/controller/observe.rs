@@ -1,13 +1,19 @@
 //! All that a decision sees.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Error, bounded};
 use crate::{
     api::{CoderUpgrade, label},
-    core::{job::JobFacts, observed::Observed},
+    core::{job::JobFacts, observed::Observed, workload::PodFacts},
 };
+
+/// Kubernetes puts the name of a Job into this label of its pods.
+const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// The facts around an object, from the caches.
 ///
@@ -15,13 +21,24 @@ use crate::{
 /// Job whose existence is missed cannot be created twice, because its name is the same.
 pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     let uid = upgrade.uid();
-    let ours = |job: &&std::sync::Arc<k8s_openapi::api::batch::v1::Job>| {
-        uid.is_some() && job.labels().get(label::UPGRADE_UID) == uid.as_ref()
-    };
-    let jobs = context.jobs.state().iter().filter(ours).map(|job| JobFacts::from(&**job)).collect();
+    let ours = |job: &&Arc<Job>| uid.is_some() && job.labels().get(label::UPGRADE_UID) == uid.as_ref();
+    let jobs = context.jobs.state();
+    let jobs =
+        jobs.iter().filter(ours).map(|job| JobFacts { trouble: trouble(context, job), ..JobFacts::from(&**job) });
+    let jobs = jobs.collect();
     let siblings = context.upgrades.state();
     let claimed_by = siblings.iter().filter(|other| claims_before(other, &upgrade)).map(|other| other.name_any()).min();
     Observed { now: Timestamp::now(), upgrade, jobs, claimed_by, retry_delay: context.retry_delay }
+}
+
+/// What keeps the pod of a Job from running.
+fn trouble(context: &Context, job: &Job) -> Option<String> {
+    context.pods.state().iter().filter(|pod| pod.labels().get(JOB_NAME_LABEL) == job.metadata.name.as_ref()).find_map(
+        |pod| {
+            let pod = PodFacts::from(&**pod);
+            (!pod.leaving).then(|| pod.trouble()).flatten().map(|trouble| format!("Pod/{} {trouble}", pod.name))
+        },
+    )
 }
 
 /// The object as it is stored now, for a decision that changes something in the cluster.

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, channel::mpsc};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     runtime::{
@@ -169,6 +169,17 @@ async fn control(client: Client, args: &ControllerArgs) {
         .reflect(job_writer)
         .touched_objects();
 
+    let (pod_store, pod_writer) = reflector::store();
+    let pod_stream = watcher(scoped::<Pod>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
+        .default_backoff()
+        .modify(|pod| {
+            pod.managed_fields_mut().clear();
+            pod.spec = None;
+        })
+        .reflect(pod_writer)
+        .touched_objects();
+    let owners = upgrade_store.clone();
+
     let context = Arc::new(Context {
         recorder: Recorder::new(
             client.clone(),
@@ -177,12 +188,14 @@ async fn control(client: Client, args: &ControllerArgs) {
         client,
         upgrades: upgrade_store.clone(),
         jobs: job_store,
+        pods: pod_store,
         defaults: RunnerDefaults { image: args.runner_image.clone() },
         retry_delay: Duration::from_secs(args.retry_delay),
     });
     Controller::for_stream(upgrade_stream, upgrade_store)
         .with_config(ControllerConfig::default().concurrency(args.concurrency))
         .owns_stream(job_stream)
+        .watches_stream(pod_stream, move |pod| upgrade_of(&owners, &pod))
         .reconcile_on(woken)
         .run(reconcile, after_error, context)
         .for_each(async |passed| {
@@ -208,6 +221,12 @@ where
 fn slim(job: &mut Job) {
     job.managed_fields_mut().clear();
     job.spec = None;
+}
+
+/// The object that a pod works for.
+fn upgrade_of(upgrades: &Store<CoderUpgrade>, pod: &Pod) -> Option<ObjectRef<CoderUpgrade>> {
+    let uid = pod.labels().get(label::UPGRADE_UID);
+    upgrades.find(|upgrade| upgrade.metadata.uid.as_ref() == uid).map(|upgrade| ObjectRef::from_obj(&*upgrade))
 }
 
 fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {

@@ -36,6 +36,8 @@ pub struct JobFacts {
     pub attempt: i32,
     /// Where it stands.
     pub state: JobState,
+    /// What keeps its pod from running, for example an image that cannot be pulled.
+    pub trouble: Option<String>,
     /// What the runner has said.
     pub report: Report,
 }
@@ -73,6 +75,7 @@ impl From<&Job> for JobFacts {
             owner_uid: owner.map(|owner| owner.uid.clone()),
             attempt: text(&meta.labels, label::ATTEMPT).parse().unwrap_or_default(),
             state: state(job),
+            trouble: None,
             // A report that cannot be read counts as none: the step is then done again, which is always right.
             report: serde_json::from_str(&text(&meta.annotations, annotation::REPORT)).unwrap_or_default(),
         }

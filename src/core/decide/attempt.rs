@@ -3,7 +3,7 @@
 use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome};
 use crate::{
     api::{Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
-    core::job::{JobRequest, job_name},
+    core::job::{JobFacts, JobRequest, JobState, job_name},
 };
 
 /// Longest timeline. Only a step that is tried again and again comes near it.
@@ -155,11 +155,15 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
     }))
 }
 
-/// A Job of ours that belongs to an attempt too old to be kept.
+/// A Job of ours that nobody needs: of an attempt too old to be kept, or still planning for a spec that was changed.
 pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
-    let oldest_kept = draft.status.attempt.saturating_sub(draft.observed.upgrade.spec.history_limit);
-    let ours = |owner: &Option<String>| owner.as_deref() == Some(draft.observed.uid());
-    let job = draft.observed.jobs.iter().find(|job| job.attempt <= oldest_kept && ours(&job.owner_uid))?;
+    let attempt = draft.status.attempt;
+    let oldest_kept = attempt.saturating_sub(draft.observed.upgrade.spec.history_limit);
+    let outdated = |job: &&JobFacts| {
+        let superseded = job.attempt < attempt && job.state == JobState::Active && job.report.outcome.is_none();
+        job.owner_uid.as_deref() == Some(draft.observed.uid()) && (job.attempt <= oldest_kept || superseded)
+    };
+    let job = draft.observed.jobs.iter().find(outdated)?;
     Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
 }
 

@@ -24,7 +24,10 @@ pub(super) fn running_step(draft: &mut Draft) {
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
         (Some(Outcome::Failed(problem)), _) => outcome::failed(draft, problem.clone()),
         (None, JobState::Ended(how)) => outcome::lost(draft, how),
-        (None, JobState::Active) => progress(draft, &job.report.progress, job.report.verifying),
+        (None, JobState::Active) => {
+            let line = job.trouble.as_deref().unwrap_or(&job.report.progress);
+            progress(draft, line, job.report.verifying);
+        }
     }
 }
 

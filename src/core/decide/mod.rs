@@ -49,7 +49,7 @@ pub enum Action {
     RemoveFinalizer,
     /// Start the Job of a step.
     CreateJob(JobRequest),
-    /// Remove a Job of an old attempt.
+    /// Remove a Job that nobody needs any more.
     DeleteJob {
         /// Name of the Job.
         name: String,
@@ -64,7 +64,7 @@ impl fmt::Display for Action {
             Self::AddFinalizer => write!(f, "add the finalizer: a change begins"),
             Self::RemoveFinalizer => write!(f, "remove the finalizer: no change is under way"),
             Self::CreateJob(request) => write!(f, "create Job {}", request.name),
-            Self::DeleteJob { name, .. } => write!(f, "delete Job {name} of an old attempt"),
+            Self::DeleteJob { name, .. } => write!(f, "delete Job {name}, which nobody needs any more"),
         }
     }
 }

@@ -68,6 +68,7 @@ impl World {
                     owner_uid: Some("uid".into()),
                     attempt: request.attempt,
                     state: JobState::Active,
+                    trouble: None,
                     report: Report::default(),
                 });
                 self.created.push(request);
@@ -231,6 +232,7 @@ fn a_spec_changed_during_the_plan_begins_anew() {
     world.settle().edit(|spec| spec.version = Some("2.32.0".into()));
     world.settle();
     assert_eq!((world.created.len(), world.status().attempt), (2, 2));
+    assert_eq!(world.observed.jobs.len(), 1, "the Job that plans for the old spec is gone");
 }
 
 #[test]
@@ -362,6 +364,16 @@ fn a_refused_job_is_told_once_and_stays_told() {
     assert!(refused(&world.observed, "cannot create Job x: exceeded quota").events.is_empty());
     assert!(matches!(decide(&world.observed).action, Some(Action::CreateJob(_))), "it is tried again");
     assert!(world.ready().0 == "False" && decide(&world.observed).status.message.contains("quota"));
+}
+
+#[test]
+fn a_runner_that_cannot_start_is_told() {
+    let mut world = World::new("2.31.7");
+    world.settle().running_job().unwrap().trouble = Some("Pod/x cannot be scheduled (no node)".into());
+    world.settle();
+    assert_eq!(world.status().message, "Pod/x cannot be scheduled (no node)");
+    world.report(planned(PlannedAction::Upgrade, "2.31.7"));
+    assert_eq!(world.status().phase, Phase::Upgrading, "and forgotten once it has started");
 }
 
 #[test]
