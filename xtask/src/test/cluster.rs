@@ -17,19 +17,13 @@ pub fn is_needed(binary: &TestBinary) -> bool {
     !OFFLINE.contains(&binary.name.as_str())
 }
 
-/// A cluster in a directory of its own that ends with this process at the latest.
-pub struct TestCluster {
-    cluster: Cluster,
-    // Removed when this is dropped, after the cluster was stopped.
-    _directory: tempfile::TempDir,
-}
+/// A cluster in a temporary directory; both end with this process at the latest.
+pub struct TestCluster(Cluster);
 
 impl TestCluster {
     /// Starts it with the operator in it, and an audit log for tests that count requests.
     pub async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
         let cluster = Cluster::up(ClusterOptions {
-            dir: Some(directory.path().join("cluster")),
             audit_log: true,
             load_operator: true,
             helm3: true,
@@ -38,22 +32,22 @@ impl TestCluster {
             ..ClusterOptions::default()
         })
         .await?;
-        Ok(Self { cluster, _directory: directory })
+        Ok(Self(cluster))
     }
 
     /// How test programs find it: name and value of an environment variable.
     pub fn variable(&self) -> (&'static str, &Path) {
-        (TESTBED_VARIABLE, self.cluster.dir())
+        (TESTBED_VARIABLE, self.0.dir())
     }
 
-    /// Stops it. With `keep_logs` its logs are copied to the directory `logs`, and where they are is printed.
+    /// Stops it. With `keep_logs` its logs are copied to the directory `logs` before, and where they are is printed.
     pub async fn stop(self, logs: &Path, keep_logs: bool) -> Result<()> {
-        let stopped = self.cluster.down().await;
-        if keep_logs {
-            let kept = copy_logs(&self.cluster.dir().join("logs"), &logs.join("cluster"))?;
-            println!("    logs of the cluster: {}", kept.display());
+        let kept = if keep_logs { Some(copy_logs(&self.0.dir().join("logs"), &logs.join("cluster"))) } else { None };
+        self.0.down().await?;
+        if let Some(kept) = kept {
+            println!("    logs of the cluster: {}", kept?.display());
         }
-        Ok(stopped?)
+        Ok(())
     }
 }
 
