@@ -11,14 +11,15 @@ use std::{
 use axum::{Router, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
 
-/// Whether the controller can do its work: it stands by for the Lease, or holds it and its caches are filled.
+/// Whether the controller does its work: it stands by for the Lease, or holds it and its caches are filled. They never
+/// are while the CRD or a right is missing.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// The controller can do its work from now on.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Tells whether it does.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
     }
 
     fn answer(&self) -> (StatusCode, &'static str) {
@@ -36,4 +37,19 @@ pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(move || async move { readiness.answer() }));
     axum::serve(TcpListener::bind(address).await?, routes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_not_ready_before_it_says_so_and_not_after_it_takes_it_back() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.answer().0, StatusCode::SERVICE_UNAVAILABLE);
+        readiness.set(true);
+        assert_eq!(readiness.answer().0, StatusCode::OK);
+        readiness.set(false);
+        assert_eq!(readiness.answer().0, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

@@ -19,8 +19,13 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Waits until the Lease is ours.
-    pub async fn acquire(client: Client, namespace: &str, identity: &str) -> Result<Self, LeaseManagerError> {
+    /// Waits until the Lease is ours. `standing_by` is called once the API server has answered and the waiting begins.
+    pub async fn acquire(
+        client: Client,
+        namespace: &str,
+        identity: &str,
+        standing_by: impl FnOnce(),
+    ) -> Result<Self, LeaseManagerError> {
         let manager = LeaseManagerBuilder::new(client, LEASE)
             .with_namespace(namespace)
             .with_identity(identity)
@@ -28,6 +33,7 @@ impl Leadership {
             .with_grace(GRACE)
             .build()
             .await?;
+        standing_by();
         let (mut held, renewal) = manager.watch().await;
         // An error means that the renewal has ended; the caller then sees it as a loss.
         let _ = held.wait_for(|held| *held).await;

@@ -123,17 +123,18 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     };
     tokio::pin!(stop);
 
-    readiness.set(); // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
     info!(namespace = args.lease_namespace, identity = args.identity, "waiting for the Lease");
     let leadership = tokio::select! {
-        acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity) => {
+        // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
+        acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity, || readiness.set(true)) => {
             acquired.map_err(|source| Error::Lease { namespace: args.lease_namespace.clone(), source })?
         }
         () = &mut stop => return Ok(()),
     };
     info!("holding the Lease");
+    readiness.set(false);
     let ended = tokio::select! {
-        () = control(client, &args) => Ok(()),
+        () = control(client, &args, &readiness) => Ok(()),
         () = leadership.lost() => Err(Error::LeaseLost),
         () = &mut stop => Ok(()),
     };
@@ -144,8 +145,8 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     ended
 }
 
-/// Reconciles for ever.
-async fn control(client: Client, args: &ControllerArgs) {
+/// Reconciles for ever; ready once the caches are filled.
+async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness) {
     let (upgrade_store, upgrade_writer) = reflector::store();
     let (waking, woken) = mpsc::unbounded();
     let siblings = upgrade_store.clone();
@@ -180,6 +181,13 @@ async fn control(client: Client, args: &ControllerArgs) {
         .touched_objects();
     let owners = upgrade_store.clone();
 
+    let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
+    let filled = async {
+        let filled =
+            tokio::join!(stores.0.wait_until_ready(), stores.1.wait_until_ready(), stores.2.wait_until_ready());
+        readiness.set(matches!(filled, (Ok(()), Ok(()), Ok(()))));
+    };
+
     let context = Arc::new(Context {
         recorder: Recorder::new(
             client.clone(),
@@ -192,7 +200,7 @@ async fn control(client: Client, args: &ControllerArgs) {
         defaults: RunnerDefaults { image: args.runner_image.clone() },
         retry_delay: Duration::from_secs(args.retry_delay),
     });
-    Controller::for_stream(upgrade_stream, upgrade_store)
+    let reconciling = Controller::for_stream(upgrade_stream, upgrade_store)
         .with_config(ControllerConfig::default().concurrency(args.concurrency))
         .owns_stream(job_stream)
         .watches_stream(pod_stream, move |pod| upgrade_of(&owners, &pod))
@@ -203,8 +211,8 @@ async fn control(client: Client, args: &ControllerArgs) {
             if let Err(kube::runtime::controller::Error::QueueError(error)) = passed {
                 warn!("cannot watch (is the CustomResourceDefinition applied, and deploy/controller?): {error}");
             }
-        })
-        .await;
+        });
+    tokio::join!(reconciling, filled);
 }
 
 fn scoped<K>(client: &Client, args: &ControllerArgs) -> Api<K>
