@@ -57,25 +57,16 @@ fn planned(status: &CoderUpgradeStatus) -> Statement {
 
 fn upgraded(status: &CoderUpgradeStatus) -> Statement {
     let type_ = ConditionType::Upgraded;
-    if status.phase == Phase::Verifying {
-        return Statement {
-            type_,
-            holds: Some(true),
-            reason: Reason::UpgradeDone.into(),
-            message: "helm has ended well.".into(),
-        };
+    // helm itself had ended well when a verification failed.
+    let verification_failed = failed_class(status) == Some(FailureClass::VerificationFailed) && ran_helm(status);
+    if status.phase == Phase::Verifying || verification_failed {
+        let message = "helm has ended well.".into();
+        return Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message };
     }
-    match failed_class(status) {
-        // helm itself had ended well when these were found.
-        Some(FailureClass::VerificationFailed) if ran_helm(status) => Statement {
-            type_,
-            holds: Some(true),
-            reason: Reason::UpgradeDone.into(),
-            message: "helm has ended well.".into(),
-        },
-        _ if nothing_to_do(status) => fact_from_plan(status, type_),
-        _ => fact(status, type_, StepName::Upgrade, Reason::UpgradeDone),
+    if nothing_to_do(status) {
+        return fact_from_plan(status, type_);
     }
+    fact(status, type_, StepName::Upgrade, Reason::UpgradeDone)
 }
 
 fn verified(status: &CoderUpgradeStatus) -> Statement {

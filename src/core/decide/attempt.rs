@@ -3,7 +3,10 @@
 use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome};
 use crate::{
     api::{Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
-    core::job::{JobFacts, JobRequest, JobState, job_name},
+    core::{
+        job::{JobFacts, JobRequest, JobState, job_name},
+        version,
+    },
 };
 
 /// Longest timeline. Only a step that is tried again and again comes near it.
@@ -50,7 +53,10 @@ fn begin(draft: &mut Draft) {
     let status = &mut draft.status;
     status.request = draft.observed.request();
     status.attempt = status.attempt.saturating_add(1);
-    status.target = spec.version.as_deref().map(|version| Target { version: bare(version), app_version: None });
+    status.target = spec
+        .version
+        .as_deref()
+        .map(|version| Target { version: version::plain(version).to_owned(), app_version: None });
     status.plan = None;
     status.steps.clear();
     begin_step(draft, StepName::Plan, 1);
@@ -165,9 +171,4 @@ pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
     };
     let job = draft.observed.jobs.iter().find(outdated)?;
     Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
-}
-
-/// The version without a leading v.
-fn bare(version: &str) -> String {
-    version.strip_prefix('v').unwrap_or(version).to_owned()
 }
