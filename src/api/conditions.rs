@@ -19,6 +19,8 @@ pub enum ConditionType {
     Upgraded,
     /// Every `PersistentVolumeClaim` has the UID and the volume that it had before.
     DataKept,
+    /// A Service or an Ingress has another address than before; status.addressChanges names the hosts to update.
+    AddressChanged,
     /// Every pod answers with the wanted version, on the same data, and went on doing so.
     Verified,
 }
@@ -42,6 +44,26 @@ pub enum Reason {
     Upgrading,
     /// helm has ended well.
     UpgradeDone,
+    /// What helm was refused for is being repaired.
+    Repairing,
+    /// The release is being uninstalled.
+    Uninstalling,
+    /// The objects that go slowly are being waited for.
+    Draining,
+    /// The release is being installed again.
+    Installing,
+    /// The saved release is being put back.
+    Restoring,
+    /// The saved release was put back; status.failure says what the upgrade failed for.
+    Restored,
+    /// A step waits for a person's approval; status.approval says which.
+    AwaitingApproval,
+    /// The annotation coderupgrade.dev/approve names another plan or step than the one that waits.
+    ApprovalIgnored,
+    /// The addresses are the same as before.
+    SameAddresses,
+    /// An address is another one than before.
+    AddressChanged,
     /// The pods are being asked.
     Verifying,
     /// The claims are the same as before.

@@ -5,7 +5,9 @@
 mod chart;
 mod conditions;
 mod crd;
+mod failure;
 mod names;
+mod recovery;
 mod spec;
 mod status;
 mod step;
@@ -13,10 +15,12 @@ mod step;
 pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
 pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;
+pub use failure::{FailureClass, Treatment};
 pub use names::{API_GROUP, FINALIZER, annotation, label};
+pub use recovery::{AddressChange, Approvable, Approval, Recovery, Remedy, Repair, WaitingFor};
 pub use spec::{CoderUpgrade, CoderUpgradeSpec, HelmSettings, JobSettings, RetrySettings, VerifySettings};
 pub use status::{
     ClaimStatus, CoderUpgradeStatus, Exposure, Failure, HistoryEntry, Installed, Phase, PlanSummary, ProductLine,
     Target,
 };
-pub use step::{FailureClass, PlannedAction, Step, StepName, StepState};
+pub use step::{PlannedAction, Step, StepName, StepState};

@@ -10,6 +10,9 @@ pub const FINALIZER: &str = "coderupgrade.dev/change-under-way";
 pub mod annotation {
     /// Set by a person or a pipeline to any new value: look for the newest version again, or start over after a failure.
     pub const REQUESTED_AT: &str = "coderupgrade.dev/requested-at";
+    /// Set by a person to let exactly one step begin: the plan's id, a slash and the step (repair or reinstall), as
+    /// status.approval gives it.
+    pub const APPROVE: &str = "coderupgrade.dev/approve";
     /// Written by the runner into its own Job: progress while it runs and the outcome at the end, as JSON.
     pub const REPORT: &str = "coderupgrade.dev/report";
 }
@@ -26,4 +29,8 @@ pub mod label {
     pub const ATTEMPT: &str = "coderupgrade.dev/attempt";
     /// Id of the plan; also a label of the Helm release record that the plan's upgrade made.
     pub const PLAN: &str = "coderupgrade.dev/plan";
+    /// Label of a Helm release record that put the saved release back instead of making the upgrade.
+    pub const RESTORED: &str = "coderupgrade.dev/restored";
+    /// Label of `ReplicaSets` and pods that serve on while a Deployment is made anew: id of the plan that did it.
+    pub const BRIDGE: &str = "coderupgrade.dev/bridge";
 }

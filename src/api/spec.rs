@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{ChartSource, CoderUpgradeStatus, ValuesRef};
+use super::{ChartSource, CoderUpgradeStatus, Recovery, ValuesRef};
 
 /// What a person declares. Everything has a safe default, even the version.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -55,6 +55,13 @@ use super::{ChartSource, CoderUpgradeStatus, ValuesRef};
         type_ = "string",
         json_path = ".status.message",
         description = "The phase in one line"
+    ),
+    printcolumn(
+        name = "Recovery",
+        type_ = "string",
+        json_path = ".spec.recovery",
+        priority = 1,
+        description = "How far a failed upgrade is repaired"
     ),
     printcolumn(
         name = "Plan",
@@ -117,6 +124,18 @@ pub struct CoderUpgradeSpec {
     #[schemars(schema_with = "any_object")]
     pub values: Option<serde_json::Map<String, serde_json::Value>>,
 
+    /// How far the operator may go to repair a failed upgrade. Stop: it is reported only. Repair: objects are adopted, or
+    /// only the refused object is replaced. Reinstall: as the last step, the release is uninstalled and installed again;
+    /// values and PersistentVolumeClaims are kept. Where less is allowed than would help, the object waits for an approval
+    /// of exactly that step (status.approval).
+    #[serde(default)]
+    pub recovery: Recovery,
+
+    /// A reinstall keeps the `LoadBalancer` Services and the Ingresses that the new chart still has, with their addresses.
+    /// False: they are removed, waited for and made again, as Coder's guide has it; their addresses may change.
+    #[serde(default = "default_true")]
+    pub keep_addresses: bool,
+
     /// Begin nothing new. A change that has begun is finished.
     #[serde(default)]
     pub suspend: bool,
@@ -153,6 +172,8 @@ impl Default for CoderUpgradeSpec {
             drop_values: Vec::new(),
             values_from: Vec::new(),
             values: None,
+            recovery: Recovery::default(),
+            keep_addresses: true,
             suspend: false,
             helm: HelmSettings::default(),
             verify: VerifySettings::default(),

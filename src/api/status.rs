@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FailureClass, PlannedAction, Step, StepName};
+use super::{AddressChange, Approval, FailureClass, PlannedAction, Remedy, Repair, Step, StepName, WaitingFor};
 
 /// Where the upgrade stands.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -56,6 +56,32 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 
+    /// What was repaired in this attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
+
+    /// A step that waits for a person's approval: what it would do and what it would interrupt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+
+    /// Value of the annotation coderupgrade.dev/approve that was looked at last.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub approval_seen: String,
+
+    /// The release is uninstalled, or may be: true from before the uninstall until Coder is installed again. Whatever
+    /// happens meanwhile, the operator goes on until then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uninstalled: bool,
+
+    /// A pod of the new version may have started in this attempt and may have migrated the database: from then on the
+    /// operator does not put the old version back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_version_started: bool,
+
+    /// Objects that are still being deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<WaitingFor>,
+
     /// The PersistentVolumeClaims of the release, as seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub persistent_volume_claims: Vec<ClaimStatus>,
@@ -63,6 +89,10 @@ pub struct CoderUpgradeStatus {
     /// The LoadBalancer Services and the Ingresses of the release with their addresses, as seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Exposure>,
+
+    /// The addresses that the upgrade changed, with the host names whose DNS must be updated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address_changes: Vec<AddressChange>,
 
     /// Finished attempts, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,6 +134,18 @@ pub enum Phase {
     Planning,
     /// helm is at work.
     Upgrading,
+    /// What helm was refused for is being repaired.
+    Repairing,
+    /// The release is being uninstalled; values, records and `PersistentVolumeClaims` are kept.
+    Uninstalling,
+    /// The objects that go slowly are being waited for; status.waitingFor names them.
+    Draining,
+    /// The release is being installed again.
+    Installing,
+    /// The saved release is being put back.
+    Restoring,
+    /// A repair waits for a person's approval; status.approval says which.
+    AwaitingApproval,
     /// The pods are being asked.
     Verifying,
     /// Coder runs at the wanted version and was verified.
@@ -189,6 +231,13 @@ pub struct ClaimStatus {
     /// Reclaim policy of the volume, where the runner may read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reclaim_policy: Option<String>,
+    /// Size of the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
+    /// What about the claim is not as the chart asks for, and what to do about it: a `StatefulSet` that was made anew with a
+    /// larger template leaves its claims as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A `LoadBalancer` Service or an Ingress of the release.
@@ -224,6 +273,9 @@ pub struct Failure {
     pub message: String,
     /// What a person can do.
     pub next_step: String,
+    /// What the operator could do about it beyond what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<Remedy>,
     /// Whether the operator tries again by itself.
     pub retryable: bool,
     /// When it tries again.

@@ -170,11 +170,19 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
     flag("verify-timeout", seconds(&spec.verify.timeout));
     match request.step {
         StepName::Plan => flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string()),
-        StepName::Upgrade => {
+        StepName::Upgrade | StepName::Install | StepName::Restore => {
             flag("plan-dir", PLAN_DIR.into());
             flag("helm-timeout", seconds(&spec.helm.timeout));
             flag("soak", seconds(&spec.verify.soak));
+            flag("recovery", request.recovery.to_string().to_lowercase());
+            flag("new-version-started", request.new_version_started.to_string());
         }
+        StepName::Uninstall => {
+            flag("plan-dir", PLAN_DIR.into());
+            flag("helm-timeout", seconds(&spec.helm.timeout));
+            flag("keep-addresses", spec.keep_addresses.to_string());
+        }
+        StepName::Drain => {} // It has no Job.
     }
     arguments
 }
@@ -184,8 +192,11 @@ fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
     let length = |duration: &kube::core::Duration| Duration::from(*duration);
     let waits = match step {
         StepName::Plan => length(&spec.verify.timeout),
+        StepName::Uninstall | StepName::Drain => length(&spec.helm.timeout),
         // helm's timeout holds for the upgrade and once more for a rollback after it.
-        StepName::Upgrade => length(&spec.helm.timeout) * 2 + length(&spec.verify.timeout) + length(&spec.verify.soak),
+        StepName::Upgrade | StepName::Install | StepName::Restore => {
+            length(&spec.helm.timeout) * 2 + length(&spec.verify.timeout) + length(&spec.verify.soak)
+        }
     };
     i64::try_from((waits + MARGIN).as_secs()).unwrap_or(i64::MAX)
 }
@@ -197,7 +208,7 @@ fn seconds(duration: &kube::core::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::CoderUpgradeSpec;
+    use crate::api::{CoderUpgradeSpec, Recovery};
     use serde_json::json;
 
     fn upgrade() -> CoderUpgrade {
@@ -210,7 +221,15 @@ mod tests {
 
     fn built(step: StepName) -> Job {
         let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
-        let request = JobRequest { name: "job".into(), step, attempt: 1, plan_secret: plan, plan_id: None };
+        let request = JobRequest {
+            name: "job".into(),
+            step,
+            attempt: 1,
+            plan_secret: plan,
+            plan_id: None,
+            recovery: Recovery::Repair,
+            new_version_started: false,
+        };
         job(&upgrade(), &request, &RunnerDefaults { image: "runner:1".into() })
     }
 

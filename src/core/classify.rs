@@ -60,16 +60,16 @@ const RULES: &[(&[&str], FailureClass)] = &[
     (&["sh.helm.release.v1", "may not be more than"], FailureClass::TooLarge),
     (&["request entity too large"], FailureClass::TooLarge),
     // The API server says no: these texts also stand inside of others, so they come late.
-    (&["field is immutable"], FailureClass::HelmFailed),
-    (&["updates to statefulset spec for fields other than"], FailureClass::HelmFailed),
-    (&["invalid ownership metadata"], FailureClass::HelmFailed),
-    (&["admission webhook", "denied the request"], FailureClass::HelmFailed),
-    (&["exceeded quota"], FailureClass::HelmFailed),
+    (&["field is immutable"], FailureClass::Immutable),
+    (&["updates to statefulset spec for fields other than"], FailureClass::Immutable),
+    (&["invalid ownership metadata"], FailureClass::OwnershipMissing),
+    (&["admission webhook", "denied the request"], FailureClass::PolicyDenied),
+    (&["exceeded quota"], FailureClass::QuotaExceeded),
     (&["is forbidden: user "], FailureClass::Forbidden),
-    (&["cannot change roleref"], FailureClass::HelmFailed),
+    (&["cannot change roleref"], FailureClass::Immutable),
     // Time ran out. helm names the object in some of these; a refused connection inside of a wait is the API server's.
     (&["not ready. status:"], FailureClass::RolloutTimedOut),
-    (&["hooks failed"], FailureClass::HelmFailed),
+    (&["hooks failed"], FailureClass::HookFailed),
     (&["kubernetes cluster unreachable"], FailureClass::ApiUnavailable),
     (&["connection refused"], FailureClass::ApiUnavailable),
     (&["tls handshake timeout"], FailureClass::ApiUnavailable),
@@ -79,7 +79,7 @@ const RULES: &[(&[&str], FailureClass)] = &[
     (&["context deadline exceeded"], FailureClass::RolloutTimedOut),
     (&["timed out waiting for the condition"], FailureClass::RolloutTimedOut),
     (&["context canceled"], FailureClass::Interrupted),
-    (&["is invalid:"], FailureClass::HelmFailed),
+    (&["is invalid:"], FailureClass::ObjectInvalid),
 ];
 
 /// Wrappers that say what helm did about a failure. What follows them is the failure.

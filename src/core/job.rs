@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 
 use super::{digest::short_hash, report::Report};
-use crate::api::{StepName, annotation, label};
+use crate::api::{Recovery, StepName, annotation, label};
 
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
@@ -21,6 +21,10 @@ pub struct JobRequest {
     pub plan_secret: Option<String>,
     /// Id of the plan; none while planning.
     pub plan_id: Option<String>,
+    /// How far the step may go by itself: as the spec or an approval has it.
+    pub recovery: Recovery,
+    /// A pod of the new version may have started in an earlier step of the attempt.
+    pub new_version_started: bool,
 }
 
 /// What is known of a Job.

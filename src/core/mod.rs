@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod guard;
 pub mod history;
 pub mod job;
+pub mod ladder;
 pub mod manifest;
 pub mod observed;
 pub mod plan;

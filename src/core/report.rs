@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ClaimStatus, Exposure, FailureClass, Installed, PlanSummary, Target};
+use crate::api::{
+    AddressChange, ClaimStatus, Exposure, FailureClass, Installed, PlanSummary, Remedy, Repair, Target, WaitingFor,
+};
 
 /// Greatest length of [`Problem::message`] and [`Problem::excerpt`] in bytes. All annotations of an object together may
 /// take 256 KiB, and status keeps these texts too.
@@ -20,6 +22,12 @@ pub struct Report {
     /// helm has ended well and the pods are being asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verifying: bool,
+    /// What was repaired, each written before it was begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
+    /// A pod of the new version may have started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub started: bool,
     /// Set once, as the last thing the runner does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -33,6 +41,10 @@ pub enum Outcome {
     Planned(Planned),
     /// The release is at the target and was verified.
     Upgraded(Upgraded),
+    /// The release is uninstalled, with its records kept.
+    Uninstalled(Uninstalled),
+    /// The saved release is back, and runs.
+    Restored(Upgraded),
     /// The step failed.
     Failed(Problem),
 }
@@ -70,6 +82,23 @@ pub struct Upgraded {
     /// `LoadBalancer` Services and Ingresses of the release.
     #[serde(default)]
     pub exposures: Vec<Exposure>,
+    /// Addresses that are not what the plan found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address_changes: Vec<AddressChange>,
+}
+
+/// The release that was uninstalled.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uninstalled {
+    /// The newest record of the release.
+    pub current: Installed,
+    /// What helm keeps for the install that follows, as Kind/name.
+    #[serde(default)]
+    pub kept: Vec<String>,
+    /// Objects of the release that are still being deleted, and pods that still hold a volume of it.
+    #[serde(default)]
+    pub leftovers: Vec<WaitingFor>,
 }
 
 /// Why a step failed.
@@ -92,6 +121,9 @@ pub struct Problem {
     /// Whether helm's records of the release were changed by this step. Only such failures count against the limit.
     #[serde(default)]
     pub changed: bool,
+    /// What could cure it beyond what the step has done: the smallest remedy that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<Remedy>,
     /// The release as the step left it, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Installed>,
@@ -101,7 +133,16 @@ impl Problem {
     /// A problem of which only the class and the words are known.
     #[must_use]
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Self { class, object: None, field: None, message: message.into(), excerpt: None, changed: false, current: None }
+        Self {
+            class,
+            object: None,
+            field: None,
+            message: message.into(),
+            excerpt: None,
+            changed: false,
+            remedy: None,
+            current: None,
+        }
     }
 
     /// The same, about an object (Kind/name).

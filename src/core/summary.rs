@@ -34,9 +34,16 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let waiting = status.failure.as_ref().is_some_and(|failure| failure.retryable);
     let holds = match status.phase {
-        Phase::Planning | Phase::Upgrading | Phase::Verifying => true,
+        Phase::Planning
+        | Phase::Upgrading
+        | Phase::Repairing
+        | Phase::Uninstalling
+        | Phase::Draining
+        | Phase::Installing
+        | Phase::Restoring
+        | Phase::Verifying => true,
         Phase::Pending => waiting && observed.claimed_by.is_none(),
-        Phase::Suspended | Phase::Succeeded | Phase::Failed => false,
+        Phase::Suspended | Phase::AwaitingApproval | Phase::Succeeded | Phase::Failed => false,
     };
     let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
     let message = if holds { status.message.clone() } else { String::new() };
@@ -45,7 +52,7 @@ fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 
 fn stalled(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let claimed = observed.claimed_by.is_some() && status.phase == Phase::Pending;
-    let holds = status.phase == Phase::Failed || claimed;
+    let holds = matches!(status.phase, Phase::Failed | Phase::AwaitingApproval) || claimed;
     let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
     let message = if holds { sentence(status) } else { String::new() };
     Statement { type_: ConditionType::Stalled, holds: Some(holds), reason, message }
@@ -140,6 +147,12 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
         Phase::Planning => Reason::Planning.into(),
         Phase::Upgrading => Reason::Upgrading.into(),
         Phase::Verifying => Reason::Verifying.into(),
+        Phase::Repairing => Reason::Repairing.into(),
+        Phase::Uninstalling => Reason::Uninstalling.into(),
+        Phase::Draining => Reason::Draining.into(),
+        Phase::Installing => Reason::Installing.into(),
+        Phase::Restoring => Reason::Restoring.into(),
+        Phase::AwaitingApproval => Reason::AwaitingApproval.into(),
         Phase::Suspended => Reason::Suspended.into(),
         Phase::Pending if observed.claimed_by.is_some() => Reason::ReleaseClaimed.into(),
         Phase::Pending | Phase::Failed | Phase::Succeeded => {

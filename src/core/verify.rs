@@ -320,6 +320,8 @@ mod tests {
             volume: Some(volume.into()),
             phase: None,
             reclaim_policy: None,
+            capacity: None,
+            note: None,
         };
         let lost = |now: Option<ClaimStatus>| {
             let now = now.into_iter().map(|c| (c.name.clone(), c)).collect();

@@ -27,6 +27,8 @@ async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> 
     let Some(claim) = request(&doing, || claims.get_opt(name)).await? else { return Ok(None) };
     let ending = claim.metadata.deletion_timestamp.is_some();
     let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
+    let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").cloned());
+    let capacity = capacity.map(|quantity| quantity.0);
     let reclaim_policy = match &volume {
         Some(volume) => reclaim_policy(ctx, volume).await?,
         None => None,
@@ -37,6 +39,8 @@ async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> 
         volume,
         phase: if ending { Some(verify::TERMINATING.into()) } else { claim.status.and_then(|status| status.phase) },
         reclaim_policy,
+        capacity,
+        note: None,
     }))
 }
 

@@ -33,6 +33,7 @@ use self::error::Error;
 use self::helm::Helm;
 use self::report::Writer;
 use self::secrets::Secrets;
+use crate::api::Recovery;
 use crate::core::report::Outcome;
 
 /// Perform one step of an upgrade (runs in a Job that the controller makes)
@@ -48,8 +49,14 @@ pub struct RunnerArgs {
 pub enum StepArgs {
     /// Find out what an upgrade needs, and write it into a Secret
     Plan(PlanArgs),
-    /// Upgrade as the plan says, and verify
+    /// Upgrade as the plan says, repair what helm is refused for, and verify
     Upgrade(UpgradeArgs),
+    /// Uninstall the release of the plan; what cannot be made again is kept
+    Uninstall(UninstallArgs),
+    /// Install after an uninstall as the plan says, and verify
+    Install(UpgradeArgs),
+    /// Put the release back that the plan saved, and verify
+    Restore(UpgradeArgs),
 }
 
 /// What every step is told.
@@ -110,6 +117,34 @@ pub struct UpgradeArgs {
     /// How long everything must stay right
     #[arg(long, env = "RUNNER_SOAK", default_value = "30s", value_parser = duration)]
     pub soak: Duration,
+
+    /// How far a refusal may be repaired: stop, repair or reinstall
+    #[arg(long, env = "RUNNER_RECOVERY", default_value = "repair")]
+    pub recovery: Recovery,
+
+    /// A pod of the new version may have started in an earlier step
+    #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub new_version_started: bool,
+}
+
+/// What the uninstall step is told.
+#[derive(Clone, Debug, Args)]
+pub struct UninstallArgs {
+    /// What every step is told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Where the plan Secret is mounted
+    #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
+    pub plan_dir: PathBuf,
+
+    /// How long helm may take
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
+    pub helm_timeout: Duration,
+
+    /// Whether LoadBalancer Services and Ingresses that the new chart still has are kept
+    #[arg(long, env = "RUNNER_KEEP_ADDRESSES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub keep_addresses: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -120,7 +155,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl StepArgs {
     fn common(&self) -> &CommonArgs {
         match self {
-            Self::Plan(PlanArgs { common, .. }) | Self::Upgrade(UpgradeArgs { common, .. }) => common,
+            Self::Plan(PlanArgs { common, .. })
+            | Self::Upgrade(UpgradeArgs { common, .. })
+            | Self::Install(UpgradeArgs { common, .. })
+            | Self::Restore(UpgradeArgs { common, .. })
+            | Self::Uninstall(UninstallArgs { common, .. }) => common,
         }
     }
 }
@@ -185,6 +224,9 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
+        StepArgs::Uninstall(_) | StepArgs::Install(_) | StepArgs::Restore(_) => {
+            Err(Error::Plan("this step is not there yet".into()))
+        }
         StepArgs::Upgrade(args) => {
             let order = upgrade::Order {
                 plan_dir: args.plan_dir.clone(),
@@ -222,6 +264,18 @@ fn say(outcome: &Outcome) -> bool {
         }
         Outcome::Upgraded(upgraded) => {
             tracing::info!("upgraded to {}: {}", upgraded.current.version, upgraded.verified);
+            true
+        }
+        Outcome::Uninstalled(uninstalled) => {
+            tracing::info!(
+                "uninstalled revision {}; kept: {}",
+                uninstalled.current.revision,
+                uninstalled.kept.join(", ")
+            );
+            true
+        }
+        Outcome::Restored(restored) => {
+            tracing::info!("restored {}: {}", restored.current.version, restored.verified);
             true
         }
         Outcome::Failed(problem) => {

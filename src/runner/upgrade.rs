@@ -159,9 +159,10 @@ async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -
 /// A failure of helm, with the pod that explains it.
 async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Error {
     let cause = classify::worst(&failure.text);
-    let class = cause.class.unwrap_or(FailureClass::HelmFailed);
+    let class = cause.class.unwrap_or(FailureClass::Unknown);
     let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, failure.text) };
-    let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HelmFailed) && problem.field.is_none();
+    let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
+        && problem.field.is_none();
     if !waited {
         return problem.into();
     }
@@ -208,6 +209,7 @@ async fn verified(
         verified: verified.summary,
         claims: inventory::claims(ctx, &names).await?.into_values().collect(),
         exposures: inventory::exposures(ctx, &manifest).await?,
+        address_changes: Vec::new(),
     })
 }
 

@@ -127,6 +127,16 @@ fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     let (phase, reason, message) = match name {
         StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
         StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {target}.")),
+        StepName::Uninstall => (
+            Phase::Uninstalling,
+            Reason::Uninstalling,
+            "helm uninstalls the release; values, records and volumes are kept.".into(),
+        ),
+        StepName::Drain => {
+            (Phase::Draining, Reason::Draining, "Waiting until the objects of the release are gone.".into())
+        }
+        StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {target}.")),
+        StepName::Restore => (Phase::Restoring, Reason::Restoring, "The saved release is put back.".into()),
     };
     status.phase = phase;
     status.message.clone_from(&message);
@@ -158,6 +168,8 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         attempt: draft.status.attempt,
         plan_secret: plan.map(|plan| plan.secret_name.clone()),
         plan_id: plan.map(|plan| plan.id.clone()),
+        recovery: draft.observed.upgrade.spec.recovery,
+        new_version_started: draft.status.new_version_started,
     }))
 }
 

@@ -22,6 +22,7 @@ pub(super) fn running_step(draft: &mut Draft) {
     match (&job.report.outcome, &job.state) {
         (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, planned.clone()),
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
+        (Some(Outcome::Uninstalled(_) | Outcome::Restored(_)), _) => {}
         (Some(Outcome::Failed(problem)), _) => outcome::failed(draft, problem.clone()),
         (None, JobState::Ended(how)) => outcome::lost(draft, how),
         (None, JobState::Active) => {
@@ -54,6 +55,7 @@ fn foreign(job: &str) -> Problem {
         ),
         excerpt: None,
         changed: false,
+        remedy: None,
         current: None,
     }
 }

@@ -149,12 +149,27 @@ fn planned(action: PlannedAction, to: &str) -> Outcome {
 
 fn upgraded(to: &str) -> Outcome {
     let current = installed(to, 2);
-    Outcome::Upgraded(Upgraded { current, verified: "1 pod answers".into(), claims: Vec::new(), exposures: Vec::new() })
+    Outcome::Upgraded(Upgraded {
+        current,
+        verified: "1 pod answers".into(),
+        claims: Vec::new(),
+        exposures: Vec::new(),
+        address_changes: Vec::new(),
+    })
 }
 
 fn problem(class: FailureClass, changed: bool) -> Outcome {
     let message = "the text of helm".into();
-    Outcome::Failed(Problem { class, object: None, field: None, message, excerpt: None, changed, current: None })
+    Outcome::Failed(Problem {
+        class,
+        object: None,
+        field: None,
+        message,
+        excerpt: None,
+        changed,
+        remedy: None,
+        current: None,
+    })
 }
 
 fn pair(status: &str, reason: &str) -> (String, String) {
@@ -253,7 +268,7 @@ fn suspended_begins_nothing_and_goes_on_later() {
 #[test]
 fn suspended_after_a_failure_starts_over_when_resumed() {
     let mut world = upgrading();
-    world.report(problem(FailureClass::HelmFailed, true));
+    world.report(problem(FailureClass::ObjectInvalid, true));
     world.edit(|spec| spec.suspend = true);
     world.settle();
     assert_eq!(world.status().phase, Phase::Suspended);
@@ -265,10 +280,10 @@ fn suspended_after_a_failure_starts_over_when_resumed() {
 #[test]
 fn a_failure_that_needs_a_person_stalls_and_a_request_starts_over() {
     let mut world = upgrading();
-    world.report(problem(FailureClass::HelmFailed, true));
-    assert_eq!(world.ready(), pair("False", "HelmFailed"));
-    assert_eq!(world.condition(ConditionType::Stalled), pair("True", "HelmFailed"));
-    assert_eq!(world.condition(ConditionType::Upgraded), pair("False", "HelmFailed"));
+    world.report(problem(FailureClass::ObjectInvalid, true));
+    assert_eq!(world.ready(), pair("False", "ObjectInvalid"));
+    assert_eq!(world.condition(ConditionType::Stalled), pair("True", "ObjectInvalid"));
+    assert_eq!(world.condition(ConditionType::Upgraded), pair("False", "ObjectInvalid"));
     assert!(!world.observed.held());
     world.wait(100_000);
     assert_eq!(world.created.len(), 2, "it never tries again by itself");
@@ -404,7 +419,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let classes = [
         FailureClass::RepositoryUnreachable,
-        FailureClass::HelmFailed,
+        FailureClass::ObjectInvalid,
         FailureClass::PlanOutdated,
         FailureClass::Interrupted,
         FailureClass::ReleaseLocked,

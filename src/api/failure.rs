@@ -1,0 +1,290 @@
+//! The classes of failures, and in one place what follows from each: whether time cures it, what the operator can do, and
+//! what a person can do.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Remedy;
+
+/// The class of a failure. [`FailureClass::treatment`] says what follows from it.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::EnumIter,
+    strum::EnumMessage,
+)]
+pub enum FailureClass {
+    /// The repository has no such version of the chart.
+    VersionNotFound,
+    /// The repository does not answer, or not with an index.
+    RepositoryUnreachable,
+    /// The repository refuses the credentials.
+    RepositoryUnauthorized,
+    /// What was fetched is not a usable chart, or not the one that was asked for.
+    ChartInvalid,
+    /// An object that the spec refers to does not exist.
+    ReferenceMissing,
+    /// Values are no YAML map, or the chart's schema refuses them.
+    ValuesInvalid,
+    /// The chart cannot be rendered with these values.
+    RenderFailed,
+    /// The API server takes a rendered object for invalid.
+    ObjectInvalid,
+    /// The chart does not support this version of Kubernetes.
+    Incompatible,
+    /// The chart needs a `CustomResourceDefinition` that the cluster does not have.
+    DefinitionMissing,
+    /// The chart is of the other product line: Coder Classic and Coder v2 share a chart name, not their data.
+    ProductLineChanged,
+    /// The wanted version is older than the installed one, and Coder has no way back.
+    Downgrade,
+    /// The plan, or helm's record of the release, does not fit into a Secret.
+    TooLarge,
+
+    /// A field that cannot be changed would change: the object must be made anew.
+    Immutable,
+    /// The change would need a volume to be made anew, or to shrink. Volumes are data and are never replaced.
+    ImmutableData,
+    /// Objects of the chart exist already and do not belong to any Helm release.
+    OwnershipMissing,
+    /// An object of the chart belongs to another Helm release.
+    OwnedByOther,
+    /// Another program manages a field that the chart sets (server-side apply).
+    FieldConflict,
+    /// The stored manifest of the release names APIs that this cluster does not serve any more.
+    ApiRemoved,
+
+    /// Another helm works on the release, or one was killed and left its lock.
+    ReleaseLocked,
+    /// Helm's records of the release are in a state from which helm can neither upgrade nor install.
+    HistoryBroken,
+    /// helm tried to roll back and failed: the objects are of two versions.
+    RollbackFailed,
+    /// helm could not delete objects of the release.
+    UninstallFailed,
+    /// The release is not there.
+    ReleaseMissing,
+    /// The release is not what the plan was made for any more.
+    PlanOutdated,
+
+    /// The runner was told to stop.
+    Interrupted,
+    /// The runner lacks a right.
+    Forbidden,
+    /// A `ResourceQuota` or a `LimitRange` leaves no room.
+    QuotaExceeded,
+    /// An admission policy or webhook refuses an object.
+    PolicyDenied,
+    /// An admission webhook does not answer.
+    WebhookUnavailable,
+    /// Another Service has the node port that the chart asks for.
+    PortTaken,
+    /// Another object has the IP address that the chart asks for.
+    AddressTaken,
+    /// An object of that name is still being deleted.
+    StillDeleting,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// Somebody else changed an object at the same moment.
+    Conflict,
+    /// The API server could not be reached.
+    ApiUnavailable,
+
+    /// A hook of the chart failed.
+    HookFailed,
+    /// helm's objects did not become ready in time.
+    RolloutTimedOut,
+    /// The upgrade went through, yet what runs is not what was wanted.
+    VerificationFailed,
+    /// A `PersistentVolumeClaim` is gone, is being deleted, or is another one than before.
+    DataMissing,
+    /// A `PersistentVolumeClaim` would be deleted together with an object of the release.
+    DataAtRisk,
+    /// Steps kept ending without a word.
+    RetriesExhausted,
+    /// No rule knows the text; it is reported as it is.
+    Unknown,
+}
+
+/// What follows from a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// Whether time alone can cure it, so that the operator tries again by itself.
+    pub retryable: bool,
+    /// What the operator can do about it, if anything; whether it may is `spec.recovery`.
+    pub remedy: Option<Remedy>,
+    /// What a person can do about it, as a sentence.
+    pub next_step: &'static str,
+}
+
+/// Time cures it, perhaps with a person's help meanwhile.
+const fn time(next_step: &'static str) -> Treatment {
+    Treatment { retryable: true, remedy: None, next_step }
+}
+
+/// The operator can cure it.
+const fn cured(remedy: Remedy, next_step: &'static str) -> Treatment {
+    Treatment { retryable: false, remedy: Some(remedy), next_step }
+}
+
+/// Only a person can cure it.
+const fn person(next_step: &'static str) -> Treatment {
+    Treatment { retryable: false, remedy: None, next_step }
+}
+
+impl FailureClass {
+    /// What follows from this class: the one place for it.
+    #[must_use]
+    #[allow(clippy::too_many_lines)] // a table
+    pub const fn treatment(self) -> Treatment {
+        match self {
+            Self::VersionNotFound => time(
+                "Correct spec.version, or wait: the repository is asked again with growing delays, in case the version was only just published.",
+            ),
+            Self::RepositoryUnreachable => time(
+                "Check spec.chart.repository and whether pods of this namespace can reach it; it is tried again with growing delays.",
+            ),
+            Self::RepositoryUnauthorized => {
+                time("Correct the Secret named in spec.chart.credentialsSecret; it is read again at the next try.")
+            }
+            Self::ChartInvalid => {
+                person("Check spec.chart: the name, the version and the archive must belong to one Coder chart.")
+            }
+            Self::ReferenceMissing => {
+                time("Create the object, or correct its name in the spec; it is looked for again with growing delays.")
+            }
+            Self::ValuesInvalid => {
+                person("Correct the values in spec.values or in the object named in spec.valuesFrom.")
+            }
+            Self::RenderFailed => {
+                person("Correct the values that the message names, then apply the CoderUpgrade again.")
+            }
+            Self::ObjectInvalid => person(
+                "Correct the values that lead to the field that the message names, then apply the CoderUpgrade again.",
+            ),
+            Self::Incompatible => {
+                person("Choose a version of Coder that supports this cluster, or upgrade Kubernetes first.")
+            }
+            Self::DefinitionMissing => person(
+                "Install the CustomResourceDefinition of the kind that the message names, or switch that part of the chart off; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::ProductLineChanged => person(
+                "Choose a chart of the installed product line. Coder Classic cannot be upgraded to Coder v2 in place: v2 needs a deployment and a database of its own.",
+            ),
+            Self::Downgrade => person(
+                "Choose a version that is not older than the installed one. Going back needs a restored database and is done by hand.",
+            ),
+            Self::TooLarge => person(
+                "Use a smaller chart or fewer values: chart, values and the saved release must fit into one Secret of 1 MiB.",
+            ),
+
+            Self::Immutable => cured(
+                Remedy::Replace,
+                "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
+            ),
+            Self::ImmutableData => person(
+                "Set the size, the storage class or the access mode in the values back to what the PersistentVolumeClaim has. To move the data to another volume, back it up and restore it by hand.",
+            ),
+            Self::OwnershipMissing => cured(
+                Remedy::Adopt,
+                "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
+            ),
+            Self::OwnedByOther => person(
+                "Decide which of the two releases shall own the object: uninstall the other release, or change the name of the object in the values of one of them.",
+            ),
+            Self::FieldConflict => person(
+                "Take the field away from the other manager that the message names (kubectl apply --server-side --force-conflicts, or remove it from that program's configuration); then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::ApiRemoved => cured(
+                Remedy::RewriteApis,
+                "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
+            ),
+
+            Self::ReleaseLocked => time(
+                "Find out who runs helm on this release (helm history). If nobody does, wait until the lock counts as stale, or run helm rollback to the last deployed revision; it is tried again with growing delays.",
+            ),
+            Self::HistoryBroken | Self::RollbackFailed => cured(
+                Remedy::Reinstall,
+                "Allow the reinstall: set spec.recovery to Reinstall, or approve it as status.approval says.",
+            ),
+            Self::UninstallFailed => time(
+                "Remove what keeps the object that the message names from being deleted; it is tried again with growing delays.",
+            ),
+            Self::ReleaseMissing => person(
+                "Find out who removed the release; then set the annotation coderupgrade.dev/requested-at to a new value, and it is planned again.",
+            ),
+            Self::PlanOutdated => time("Nothing: the release is planned again as it is now."),
+
+            Self::Interrupted => time("Nothing: the step is done again."),
+            Self::Forbidden => person(
+                "Grant the right to the runner's ServiceAccount; deploy/runner lists what the Coder charts need.",
+            ),
+            Self::QuotaExceeded => person(
+                "Raise the quota, or lower the requests in the values; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::PolicyDenied => person(
+                "Change the values so that the policy accepts the object, or have the policy changed; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::WebhookUnavailable => {
+                time("Look at the admission webhook that the message names; it is tried again with growing delays.")
+            }
+            Self::PortTaken => time(
+                "Drop the node port from the values, or free it at the other Service; it is tried again with growing delays.",
+            ),
+            Self::AddressTaken => time(
+                "Drop the IP address from the values, or free it at the other object; it is tried again with growing delays.",
+            ),
+            Self::StillDeleting => time(
+                "Find out what the object that the message names waits for (its finalizers); it is tried again with growing delays.",
+            ),
+            Self::NamespaceTerminating => {
+                person("The namespace is being deleted, with everything in it. If the data matters, save it now.")
+            }
+            Self::Conflict => time("Nothing: it is tried again."),
+            Self::ApiUnavailable => time("Check the API server; it is tried again with growing delays."),
+
+            Self::HookFailed => person(
+                "Read the log of the hook's pod, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::RolloutTimedOut => person(
+                "Look at the pods that the message names. If they only need more time, raise spec.helm.timeout; otherwise correct the cause and set the annotation coderupgrade.dev/requested-at.",
+            ),
+            Self::VerificationFailed => person(
+                "Look at the pods that the message names, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::DataMissing => person(
+                "Stop and look at the PersistentVolumeClaim before anything else: restore its volume from a backup if it is really gone.",
+            ),
+            Self::DataAtRisk => person(
+                "Set persistentVolumeClaimRetentionPolicy.whenDeleted of the StatefulSet to Retain, or remove the owner from the claim; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::RetriesExhausted => person(
+                "Look at the nodes and at the runner's pod (kubectl describe job); then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::Unknown => person(
+                "Read the message and the excerpt, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+        }
+    }
+
+    /// Whether time alone can cure it.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        self.treatment().retryable
+    }
+
+    /// What a person can do about it, as a sentence.
+    #[must_use]
+    pub const fn next_step(self) -> &'static str {
+        self.treatment().next_step
+    }
+}

@@ -1,0 +1,145 @@
+//! The ladder: the smallest repair that can cure what helm was refused for.
+//!
+//! retry → unlock → adopt → rewrite removed APIs → replace only the refused object → uninstall and reinstall. A remedy that
+//! was tried on an object and did not help is not tried on it again: the next rung is the reinstall.
+
+use super::classify::Cause;
+use crate::api::{FailureClass, Recovery, Remedy};
+
+/// What is to be done about a failure of helm within the running step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// These repairs, in this order, and then helm again.
+    Repair(Vec<Planned>),
+    /// Nothing within this step. What is left, if anything, is more than the step may do.
+    Stop(Option<Remedy>),
+}
+
+/// A repair to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What is to be done.
+    pub remedy: Remedy,
+    /// To which object, as Kind/name; empty if the text names none.
+    pub object: String,
+}
+
+/// Kinds that are never deleted: they are data, or hold the data of others.
+const NEVER_REPLACED: [&str; 4] =
+    ["PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"];
+
+/// Class of a cause, with the narrower class that its object implies: what is immutable in a volume is data.
+#[must_use]
+pub fn class_of(cause: &Cause) -> FailureClass {
+    let class = cause.class.unwrap_or(FailureClass::Unknown);
+    let kind = cause.object.as_deref().and_then(|object| object.split('/').next()).unwrap_or_default();
+    if class == FailureClass::Immutable && NEVER_REPLACED.contains(&kind) { FailureClass::ImmutableData } else { class }
+}
+
+/// The next rung, seen from all causes of the failure, from what was done in this step already, and from what is allowed.
+///
+/// One cause that no repair cures makes every repair pointless: nothing is touched then.
+#[must_use]
+pub fn next(causes: &[Cause], done: &[Planned], allowed: Recovery) -> Next {
+    let mut repairs: Vec<Planned> = Vec::new();
+    for cause in causes {
+        let treatment = class_of(cause).treatment();
+        // helm stops waiting when an object is refused; that time ran out follows from the refusal.
+        if treatment.retryable || (cause.class == Some(FailureClass::RolloutTimedOut) && causes.len() > 1) {
+            continue;
+        }
+        let Some(remedy) = treatment.remedy else { return Next::Stop(None) };
+        let repair = Planned { remedy, object: cause.object.clone().unwrap_or_default() };
+        if remedy == Remedy::Reinstall
+            || done.contains(&repair)
+            || (remedy == Remedy::Replace && repair.object.is_empty())
+        {
+            return Next::Stop(Some(Remedy::Reinstall));
+        }
+        if !repairs.contains(&repair) {
+            repairs.push(repair);
+        }
+    }
+    repairs.sort_by_key(|repair| repair.remedy);
+    match repairs.last().map(|largest| largest.remedy) {
+        None => Next::Stop(None),
+        Some(largest) if largest.needs() > allowed => Next::Stop(Some(largest)),
+        Some(_) => Next::Repair(repairs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use FailureClass::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn cause(class: FailureClass, object: &str) -> Cause {
+        Cause { class: Some(class), object: (!object.is_empty()).then(|| object.into()), field: None }
+    }
+
+    fn replace(object: &str) -> Planned {
+        Planned { remedy: Remedy::Replace, object: object.into() }
+    }
+
+    #[rstest]
+    #[case::unknown(Unknown)]
+    #[case::render(RenderFailed)]
+    #[case::quota(QuotaExceeded)]
+    #[case::rights(Forbidden)]
+    #[case::policy(PolicyDenied)]
+    #[case::rollout(RolloutTimedOut)]
+    #[case::hook(HookFailed)]
+    #[case::volume(ImmutableData)]
+    #[case::other_release(OwnedByOther)]
+    fn what_no_repair_cures_touches_nothing(#[case] class: FailureClass) {
+        for allowed in [Recovery::Stop, Recovery::Repair, Recovery::Reinstall] {
+            assert_eq!(next(&[cause(class, "Deployment/coder")], &[], allowed), Next::Stop(None));
+            let with_curable = [cause(Immutable, "Deployment/coder"), cause(class, "Service/coder")];
+            let expected = class == RolloutTimedOut && allowed >= Recovery::Repair;
+            assert_eq!(matches!(next(&with_curable, &[], allowed), Next::Repair(_)), expected, "{class} {allowed}");
+        }
+    }
+
+    #[test]
+    fn the_smallest_repair_comes_first_and_each_object_once() {
+        let causes = [
+            cause(Immutable, "StatefulSet/a"),
+            cause(OwnershipMissing, "ServiceAccount/coder"),
+            cause(Immutable, "StatefulSet/a"),
+        ];
+        let adopt = Planned { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt, replace("StatefulSet/a")]));
+    }
+
+    #[test]
+    fn a_repair_that_did_not_help_leads_to_the_reinstall() {
+        let causes = [cause(Immutable, "StatefulSet/a")];
+        let done = [replace("StatefulSet/a")];
+        assert_eq!(next(&causes, &done, Recovery::Repair), Next::Stop(Some(Remedy::Reinstall)));
+        assert_eq!(
+            next(&causes, &[replace("StatefulSet/b")], Recovery::Repair),
+            Next::Repair(vec![replace("StatefulSet/a")])
+        );
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_named() {
+        let causes = [cause(Immutable, "StatefulSet/a")];
+        assert_eq!(next(&causes, &[], Recovery::Stop), Next::Stop(Some(Remedy::Replace)));
+        assert_eq!(next(&[cause(HistoryBroken, "")], &[], Recovery::Reinstall), Next::Stop(Some(Remedy::Reinstall)));
+    }
+
+    #[test]
+    fn a_volume_is_never_replaced() {
+        let causes = [cause(Immutable, "PersistentVolumeClaim/data")];
+        assert_eq!(next(&causes, &[], Recovery::Reinstall), Next::Stop(None));
+        assert_eq!(class_of(&causes[0]), ImmutableData);
+    }
+
+    #[test]
+    fn what_time_cures_is_no_reason_to_repair() {
+        assert_eq!(next(&[cause(ApiUnavailable, "")], &[], Recovery::Reinstall), Next::Stop(None));
+    }
+}
