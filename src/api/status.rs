@@ -5,7 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressChange, Approval, FailureClass, PlannedAction, Remedy, Repair, Step, StepName, WaitingFor};
+use super::{
+    AddressChange, Approval, FailureClass, PlannedAction, Recovery, Remedy, Repair, Step, StepName, WaitingFor,
+};
 
 /// Where the upgrade stands.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -64,14 +66,18 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
 
+    /// How far a person has allowed this attempt to go, beyond spec.recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Recovery>,
+
     /// Value of the annotation coderupgrade.dev/approve that was looked at last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub approval_seen: String,
 
-    /// The release is uninstalled, or may be: true from before the uninstall until Coder is installed again. Whatever
-    /// happens meanwhile, the operator goes on until then.
+    /// Something was removed that is not back yet: the release, or an object that is made anew. Until it is back, neither
+    /// a changed spec, nor the deletion of this object, nor any number of failures ends the attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub uninstalled: bool,
+    pub incomplete: bool,
 
     /// A pod of the new version may have started in this attempt and may have migrated the database: from then on the
     /// operator does not put the old version back.

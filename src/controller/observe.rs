@@ -28,7 +28,7 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     let jobs = jobs.collect();
     let siblings = context.upgrades.state();
     let claimed_by = siblings.iter().filter(|other| claims_before(other, &upgrade)).map(|other| other.name_any()).min();
-    Observed { now: Timestamp::now(), upgrade, jobs, claimed_by, retry_delay: context.retry_delay }
+    Observed { now: Timestamp::now(), upgrade, jobs, claimed_by, left: None, retry_delay: context.retry_delay }
 }
 
 /// What keeps the pod of a Job from running.

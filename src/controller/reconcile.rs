@@ -28,7 +28,7 @@ type Events = Vec<(Event, Option<String>)>;
 /// One pass, and then the events that it gave rise to: people can wait for these, the Job cannot.
 pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
     let mut events = Events::new();
-    let next = pass(&upgrade, &context, &mut events).await;
+    let next = Box::pin(pass(&upgrade, &context, &mut events)).await;
     execute::publish(&context, &upgrade, events).await;
     next
 }

@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod decide;
 pub mod digest;
+pub mod drain;
 pub mod endpoint;
 pub mod guard;
 pub mod history;

@@ -1,12 +1,21 @@
 //! Everything that a decision may see.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{job::JobFacts, request};
-use crate::api::{CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
+use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, FINALIZER, WaitingFor, annotation};
+
+/// What is left of an uninstalled release.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Left {
+    /// Objects of `status.waitingFor` that are still there.
+    pub objects: Vec<WaitingFor>,
+    /// The claims of `status.persistentVolumeClaims` that are there, by name.
+    pub claims: BTreeMap<String, ClaimStatus>,
+}
 
 /// The facts of one pass.
 #[derive(Clone, Debug)]
@@ -19,6 +28,8 @@ pub struct Observed {
     pub jobs: Vec<JobFacts>,
     /// Another `CoderUpgrade` that had the release first.
     pub claimed_by: Option<String>,
+    /// What is left of an uninstalled release; looked at only while it is drained.
+    pub left: Option<Left>,
     /// Delay before the first retry; it doubles from there.
     pub retry_delay: Duration,
 }
@@ -60,11 +71,13 @@ impl Observed {
     /// Digest of what is asked for: the spec as far as it decides the outcome, and the request annotation.
     #[must_use]
     pub fn request(&self) -> String {
-        let annotations = self.upgrade.metadata.annotations.as_ref();
-        request::digest(
-            &self.upgrade.spec,
-            annotations.and_then(|a| a.get(annotation::REQUESTED_AT)).map(String::as_str),
-        )
+        request::digest(&self.upgrade.spec, self.annotation(annotation::REQUESTED_AT))
+    }
+
+    /// Value of an annotation of the object.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.upgrade.metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
     /// The present time as Kubernetes writes it: in whole seconds.

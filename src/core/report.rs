@@ -22,6 +22,9 @@ pub struct Report {
     /// helm has ended well and the pods are being asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verifying: bool,
+    /// A repair is being made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repairing: bool,
     /// What was repaired, each written before it was begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repair>,

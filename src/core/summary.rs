@@ -2,18 +2,21 @@
 
 use super::{observed::Observed, redact};
 use crate::api::{
-    CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName, StepState,
-    set_condition,
+    AddressChange, CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName,
+    StepState, set_condition,
 };
 
 /// Longest message of a condition in bytes; Kubernetes allows 32768, people read far less.
 const MESSAGE_LIMIT: usize = 1024;
 
+/// The steps that bring the release to the planned version.
+const CHANGES: [StepName; 2] = [StepName::Upgrade, StepName::Install];
+
 /// Sets every condition anew from what status says.
 pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
     let statements = [ready(observed, status), reconciling(observed, status), stalled(observed, status)]
         .into_iter()
-        .chain([planned(status), upgraded(status), data_kept(status), verified(status)]);
+        .chain([planned(status), upgraded(status), data_kept(status), address_changed(status), verified(status)]);
     let now = observed.time();
     let generation = status.observed_generation;
     let mut conditions = std::mem::take(&mut status.conditions);
@@ -59,7 +62,7 @@ fn stalled(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 }
 
 fn planned(status: &CoderUpgradeStatus) -> Statement {
-    fact(status, ConditionType::Planned, StepName::Plan, Reason::PlanMade)
+    fact(status, ConditionType::Planned, &[StepName::Plan], Reason::PlanMade)
 }
 
 fn upgraded(status: &CoderUpgradeStatus) -> Statement {
@@ -73,7 +76,7 @@ fn upgraded(status: &CoderUpgradeStatus) -> Statement {
     if nothing_to_do(status) {
         return fact_from_plan(status, type_);
     }
-    fact(status, type_, StepName::Upgrade, Reason::UpgradeDone)
+    fact(status, type_, &CHANGES, Reason::UpgradeDone)
 }
 
 fn verified(status: &CoderUpgradeStatus) -> Statement {
@@ -81,7 +84,7 @@ fn verified(status: &CoderUpgradeStatus) -> Statement {
     if nothing_to_do(status) {
         return fact_from_plan(status, type_);
     }
-    let mut statement = fact(status, type_, StepName::Upgrade, Reason::Verified);
+    let mut statement = fact(status, type_, &CHANGES, Reason::Verified);
     // Whatever else failed, nothing was verified then; only a failed verification makes it false.
     if statement.holds == Some(false) && failed_class(status) != Some(FailureClass::VerificationFailed) {
         statement.holds = None;
@@ -102,15 +105,52 @@ fn data_kept(status: &CoderUpgradeStatus) -> Statement {
         [] => "The release uses no PersistentVolumeClaim.".to_owned(),
         claims => {
             let names: Vec<_> = claims.iter().map(|claim| claim.name.as_str()).collect();
-            format!("Same UID and volume as before: {}.", names.join(", "))
+            let notes = claims.iter().filter_map(|claim| Some(format!(" {}: {}", claim.name, claim.note.as_ref()?)));
+            format!("Same UID and volume as before: {}.{}", names.join(", "), notes.collect::<String>())
         }
     };
     Statement { type_, holds: Some(true), reason: Reason::SameVolumes.into(), message }
 }
 
+fn address_changed(status: &CoderUpgradeStatus) -> Statement {
+    let type_ = ConditionType::AddressChanged;
+    if !status.address_changes.is_empty() {
+        let message = address_changes(&status.address_changes);
+        return Statement { type_, holds: Some(true), reason: Reason::AddressChanged.into(), message };
+    }
+    let (holds, reason) = match status.phase {
+        Phase::Succeeded => (Some(false), Reason::SameAddresses),
+        _ => (None, Reason::Pending),
+    };
+    Statement { type_, holds, reason: reason.into(), message: String::new() }
+}
+
+/// Which addresses changed, and whose DNS must follow.
+#[must_use]
+pub fn address_changes(changes: &[AddressChange]) -> String {
+    let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+    let each: Vec<String> = changes
+        .iter()
+        .map(|change| {
+            let dns = match change.hosts.as_slice() {
+                [] => "update the DNS of the hosts that point to it".to_owned(),
+                hosts => format!("update the DNS of {}", hosts.join(", ")),
+            };
+            format!(
+                "{}/{} had {} and has {}: {dns}.",
+                change.kind,
+                change.name,
+                list(&change.before),
+                list(&change.after)
+            )
+        })
+        .collect();
+    each.join(" ")
+}
+
 /// A fact that a step establishes.
-fn fact(status: &CoderUpgradeStatus, type_: ConditionType, step: StepName, done: Reason) -> Statement {
-    let last = status.steps.iter().rev().find(|s| s.name == step);
+fn fact(status: &CoderUpgradeStatus, type_: ConditionType, steps: &[StepName], done: Reason) -> Statement {
+    let last = status.steps.iter().rev().find(|step| steps.contains(&step.name));
     let (holds, reason, message) = match last.map(|step| (step.state, step.message.clone())) {
         Some((StepState::Succeeded, message)) => (Some(true), done.into(), message),
         Some((StepState::Failed, message)) => {
@@ -130,7 +170,7 @@ fn nothing_to_do(status: &CoderUpgradeStatus) -> bool {
 }
 
 fn ran_helm(status: &CoderUpgradeStatus) -> bool {
-    status.failure.as_ref().is_some_and(|failure| failure.step == StepName::Upgrade)
+    status.failure.as_ref().is_some_and(|failure| CHANGES.contains(&failure.step))
 }
 
 fn failed_class(status: &CoderUpgradeStatus) -> Option<FailureClass> {
@@ -164,7 +204,7 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
 /// The message, and after a failure what to do about it.
 fn sentence(status: &CoderUpgradeStatus) -> String {
     match &status.failure {
-        Some(failure) if matches!(status.phase, Phase::Failed | Phase::Pending) => {
+        Some(failure) if matches!(status.phase, Phase::Failed | Phase::Pending | Phase::AwaitingApproval) => {
             with_next_step(&status.message, &failure.next_step)
         }
         _ => status.message.clone(),

@@ -1,8 +1,8 @@
 //! An attempt: when one begins, which step comes next, which Job is missing.
 
-use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome};
+use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome, recover};
 use crate::{
-    api::{Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
+    api::{CoderUpgradeStatus, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
     core::{
         job::{JobFacts, JobRequest, JobState, job_name},
         version,
@@ -15,10 +15,11 @@ const STEPS_KEPT: usize = 12;
 /// Brings the attempt as far as the facts allow.
 pub(super) fn advance(draft: &mut Draft) {
     follow::running_step(draft);
-    if draft.changing() {
+    recover::hear(draft);
+    if draft.changing() || draining(&draft.status) {
         return; // A changed spec takes effect after the running step, never in its middle.
     }
-    if asked_anew(draft) {
+    if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
         draft.status.retries = 0;
         draft.status.failure = None;
         begin(draft);
@@ -26,10 +27,39 @@ pub(super) fn advance(draft: &mut Draft) {
         again(draft);
     } else if planned(draft) && !held_back(draft) {
         begin_step(draft, StepName::Upgrade, 1);
+    } else if draft.status.approval.is_some() {
+        gate(draft);
     }
-    if !draft.changing() {
+    if !draft.changing() && !draining(&draft.status) {
         draft.status.observed_generation = draft.observed.generation();
     }
+}
+
+fn draining(status: &CoderUpgradeStatus) -> bool {
+    status.steps.last().is_some_and(|step| step.name == StepName::Drain && step.state == StepState::Running)
+}
+
+/// Whether the saved plan was installed and started, and fails for a cause that only another spec can cure.
+fn stuck(status: &CoderUpgradeStatus) -> bool {
+    let installed = status.steps.last().is_some_and(|step| step.name == StepName::Install);
+    installed && status.new_version_started && status.failure.as_ref().is_some_and(|failure| !failure.class.retryable())
+}
+
+/// Begins the remedy that waits for a person, if it may begin.
+fn gate(draft: &mut Draft) {
+    let Some(step) = recover::open(draft) else {
+        draft.status.phase = Phase::AwaitingApproval; // It may have been suspended meanwhile.
+        return;
+    };
+    if held_back(draft) {
+        return;
+    }
+    let status = &mut draft.status;
+    status.retries = 0;
+    status.approval = None;
+    status.failure = None;
+    let tries = status.steps.iter().filter(|done| done.name == step).map(|done| done.try_number).max();
+    begin_step(draft, step, tries.unwrap_or_default().saturating_add(1));
 }
 
 /// Whether what is asked for is not what the attempt was begun for.
@@ -45,7 +75,7 @@ fn begin(draft: &mut Draft) {
         running.finished = Some(draft.observed.time());
         "The spec was changed.".clone_into(&mut running.message);
     }
-    if held_back(draft) {
+    if !draft.status.incomplete && held_back(draft) {
         draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
         return;
     }
@@ -59,6 +89,11 @@ fn begin(draft: &mut Draft) {
         .map(|version| Target { version: version::plain(version).to_owned(), app_version: None });
     status.plan = None;
     status.steps.clear();
+    status.repairs.clear();
+    status.approval = None;
+    status.approved = None;
+    status.new_version_started = false;
+    status.waiting_for.clear();
     begin_step(draft, StepName::Plan, 1);
 }
 
@@ -71,7 +106,7 @@ fn again(draft: &mut Draft) {
     }
     if last.name == StepName::Plan || void {
         begin(draft);
-    } else if !held_back(draft) {
+    } else if draft.status.incomplete || !held_back(draft) {
         begin_step(draft, last.name, last.try_number.saturating_add(1));
     }
 }
@@ -118,11 +153,16 @@ fn held_back(draft: &mut Draft) -> bool {
 }
 
 /// Puts the intent on record.
-fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
+pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     let observed = draft.observed;
     let status = &mut draft.status;
     let plan = status.plan.as_ref().map(|plan| plan.id.as_str()).unwrap_or_default();
-    let job_name = job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan);
+    let job_name = if name == StepName::Drain {
+        String::new()
+    } else {
+        job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan)
+    };
+    status.incomplete |= name == StepName::Uninstall;
     let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
     let (phase, reason, message) = match name {
         StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
@@ -152,23 +192,25 @@ fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
         finished: None,
         message: String::new(),
     });
-    draft.event(reason.into(), "CreateJob", message);
+    let action = if name == StepName::Drain { "Drain" } else { "CreateJob" };
+    draft.event(reason.into(), action, message);
 }
 
 /// The Job of the running step, if it is to be created.
 pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
-    let step = draft.status.steps.last().filter(|step| step.state == StepState::Running)?;
+    let running = |step: &&Step| step.state == StepState::Running && step.name != StepName::Drain;
+    let step = draft.status.steps.last().filter(running)?;
     if job_of_last_step(draft).is_some() {
         return None;
     }
-    let plan = draft.status.plan.as_ref().filter(|_| step.name == StepName::Upgrade);
+    let plan = draft.status.plan.as_ref().filter(|_| step.name != StepName::Plan);
     Some(Action::CreateJob(JobRequest {
         name: step.job_name.clone(),
         step: step.name,
         attempt: draft.status.attempt,
         plan_secret: plan.map(|plan| plan.secret_name.clone()),
         plan_id: plan.map(|plan| plan.id.clone()),
-        recovery: draft.observed.upgrade.spec.recovery,
+        recovery: recover::allowed(draft),
         new_version_started: draft.status.new_version_started,
     }))
 }

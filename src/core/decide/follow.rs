@@ -1,11 +1,11 @@
 //! The running step and what its Job says.
 
-use super::{Draft, outcome};
+use super::{Draft, Event, drain, outcome};
 use crate::{
-    api::{FailureClass, Phase, StepName, StepState},
+    api::{FailureClass, Phase, Reason, Remedy, StepName, StepState},
     core::{
         job::JobState,
-        report::{Outcome, Problem},
+        report::{Outcome, Problem, Report},
     },
 };
 
@@ -15,33 +15,57 @@ use crate::{
 /// call the Job complete would only cost seconds.
 pub(super) fn running_step(draft: &mut Draft) {
     let Some(step) = draft.status.steps.last().filter(|step| step.state == StepState::Running) else { return };
+    if step.name == StepName::Drain {
+        return drain::advance(draft);
+    }
     let Some(job) = draft.observed.job(&step.job_name) else { return };
     if job.owner_uid.as_deref() != Some(draft.observed.uid()) {
         return outcome::failed(draft, foreign(&job.name));
     }
+    remember(draft, &job.report);
     match (&job.report.outcome, &job.state) {
         (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, planned.clone()),
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
-        (Some(Outcome::Uninstalled(_) | Outcome::Restored(_)), _) => {}
+        (Some(Outcome::Uninstalled(uninstalled)), _) => outcome::uninstalled(draft, uninstalled.clone()),
+        (Some(Outcome::Restored(restored)), _) => outcome::restored(draft, restored.clone()),
         (Some(Outcome::Failed(problem)), _) => outcome::failed(draft, problem.clone()),
         (None, JobState::Ended(how)) => outcome::lost(draft, how),
         (None, JobState::Active) => {
             let line = job.trouble.as_deref().unwrap_or(&job.report.progress);
-            progress(draft, line, job.report.verifying);
+            progress(draft, line, &job.report);
         }
     }
 }
 
-fn progress(draft: &mut Draft, line: &str, verifying: bool) {
+/// What stays true whatever becomes of the Job: repairs that were begun, and that the new version may have started.
+fn remember(draft: &mut Draft, report: &Report) {
+    let status = &mut draft.status;
+    status.new_version_started |= report.started;
+    for repair in &report.repairs {
+        if !status.repairs.contains(repair) {
+            status.repairs.push(repair.clone());
+            status.incomplete |= repair.remedy == Remedy::Replace;
+            let message = format!("{} {}: {}", repair.remedy, repair.object, repair.message);
+            draft.events.push(Event { warning: false, reason: Reason::Repairing.into(), action: "Repair", message });
+        }
+    }
+}
+
+fn progress(draft: &mut Draft, line: &str, report: &Report) {
     if line.is_empty() {
         return;
     }
     if let Some(step) = draft.status.steps.last_mut() {
         line.clone_into(&mut step.message);
         line.clone_into(&mut draft.status.message);
-        if step.name == StepName::Upgrade {
-            draft.status.phase = if verifying { Phase::Verifying } else { Phase::Upgrading };
-        }
+        draft.status.phase = match step.name {
+            StepName::Plan | StepName::Drain | StepName::Uninstall => return,
+            _ if report.verifying => Phase::Verifying,
+            _ if report.repairing => Phase::Repairing,
+            StepName::Upgrade => Phase::Upgrading,
+            StepName::Install => Phase::Installing,
+            StepName::Restore => Phase::Restoring,
+        };
     }
 }
 

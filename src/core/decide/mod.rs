@@ -9,12 +9,23 @@
 //!       ^                                 │          └─> [gates] ──> Upgrade Running ─┬─ Upgraded ──> Succeeded
 //!       │ spec changed, request renewed,  │                                           │
 //!       └─ or the retry is due ───────────┴── Failed, retryable <─────────────────────┤
-//!                                         └── Failed, final ──> Failed (Stalled) <────┘
+//!                                         └── Failed, final ──> Failed (Stalled) <────┤
+//!                                                                                     │
+//!        a remedy beyond the step: [AwaitingApproval] ──> Upgrade | Uninstall <───────┤
+//!        half applied, and the new version never started: Restore ──> Failed <────────┘
+//!
+//! Uninstall ──> Drain (no Job: what goes slowly is watched) ──> Install ─┬──> Succeeded
+//!                                                                └───────┴──> Restore
 //! ```
+//!
+//! From the uninstall on, and from the moment an object was removed to be replaced, the attempt is *incomplete*: neither a
+//! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back.
 
 mod attempt;
+mod drain;
 mod follow;
 mod outcome;
+mod recover;
 
 use std::{fmt, time::Duration};
 
@@ -25,7 +36,7 @@ use super::{
     observed::Observed,
     summary,
 };
-use crate::api::{CoderUpgradeStatus, Phase, Reason, StepName, StepState};
+use crate::api::{CoderUpgradeStatus, Phase, Reason, StepState};
 
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +108,11 @@ impl Draft<'_> {
 
     /// Whether a Job that may change the release shall run or runs.
     fn changing(&self) -> bool {
-        self.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade && step.state == StepState::Running)
+        self.status.steps.last().is_some_and(|step| step.name.changes() && step.state == StepState::Running)
+    }
+
+    fn warn(&mut self, reason: &'static str, action: &'static str, message: String) {
+        self.events.push(Event { warning: true, reason, action, message });
     }
 
     fn wake_at(&mut self, at: jiff::Timestamp) {
@@ -110,7 +125,7 @@ impl Draft<'_> {
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
-    if observed.deleting() {
+    if observed.deleting() && !draft.status.incomplete {
         follow::running_step(&mut draft);
     } else {
         attempt::advance(&mut draft);
@@ -140,13 +155,16 @@ pub fn refused(observed: &Observed, why: &str) -> Decision {
 /// The deed that the status asks for and that is not done yet.
 fn action(draft: &Draft) -> Option<Action> {
     let observed = draft.observed;
-    let hold =
-        draft.status.steps.last().is_some_and(|step| step.name == StepName::Upgrade) && !concluded(&draft.status);
-    if observed.deleting() {
+    let begun = draft.status.steps.last().is_some_and(|step| step.name.changes());
+    let waits = matches!(draft.status.phase, Phase::AwaitingApproval | Phase::Suspended);
+    let bound = draft.status.incomplete;
+    let hold = bound || (begun && !waits && !concluded(&draft.status));
+    if observed.deleting() && !bound {
         let working = draft.changing() && job_of_last_step(draft).is_some_and(|state| *state == JobState::Active);
         return (observed.held() && !working).then_some(Action::RemoveFinalizer);
     }
-    if hold != observed.held() {
+    // Kubernetes takes no new finalizer once an object is deleted.
+    if hold != observed.held() && !(hold && observed.deleting()) {
         return Some(if hold { Action::AddFinalizer } else { Action::RemoveFinalizer });
     }
     attempt::missing_job(draft).or_else(|| attempt::outdated_job(draft))

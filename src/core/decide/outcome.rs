@@ -2,11 +2,17 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Draft, Event};
+use super::{
+    Draft, attempt,
+    recover::{self, Way},
+};
 use crate::{
-    api::{CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, StepState},
+    api::{
+        CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, Remedy, StepName,
+        StepState,
+    },
     core::{
-        report::{Planned, Problem, Upgraded},
+        report::{Planned, Problem, Uninstalled, Upgraded},
         retry, summary,
     },
 };
@@ -32,6 +38,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     status.addresses = planned.exposures;
     status.message.clone_from(&message);
     if nothing {
+        status.incomplete = false;
         status.retries = 0;
         status.phase = Phase::Succeeded;
         draft.event(Reason::UpToDate.into(), "Plan", message);
@@ -44,45 +51,109 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
 pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
     end_step(draft, StepState::Succeeded, &upgraded.verified);
     let message = format!("Coder {} runs and was verified: {}.", upgraded.current.version, upgraded.verified);
+    found(draft, upgraded);
+    draft.status.failure = None;
+    conclude(draft, Phase::Succeeded, message.clone());
+    draft.event(Reason::Verified.into(), "Verify", message);
+}
+
+/// The release is uninstalled: what goes slowly is waited for.
+pub(super) fn uninstalled(draft: &mut Draft, uninstalled: Uninstalled) {
+    let kept = match uninstalled.kept.as_slice() {
+        [] => "nothing of it is kept but records and volumes".to_owned(),
+        kept => format!("kept: {}", kept.join(", ")),
+    };
+    end_step(draft, StepState::Succeeded, &format!("Uninstalled; {kept}."));
+    draft.status.current = Some(uninstalled.current);
+    draft.status.waiting_for = uninstalled.leftovers;
+    draft.status.retries = 0;
+    attempt::begin_step(draft, StepName::Drain, 1);
+}
+
+/// The saved release is back. The attempt has failed all the same.
+pub(super) fn restored(draft: &mut Draft, restored: Upgraded) {
+    end_step(draft, StepState::Succeeded, &restored.verified);
+    let version = restored.current.version.clone();
+    let why = draft.status.failure.as_ref().map_or_else(String::new, |failure| {
+        format!(" The upgrade failed with {}: {}", failure.class, first_line(&failure.message))
+    });
+    let message = format!("Coder {version} was put back and runs: {}.{why}", restored.verified);
+    found(draft, restored);
+    if let Some(failure) = &mut draft.status.failure {
+        failure.retryable = false;
+        failure.retry_at = None;
+    }
+    conclude(draft, Phase::Failed, message.clone());
+    draft.warn(Reason::Restored.into(), "Restore", message);
+}
+
+/// What a verified release tells, whichever it is.
+fn found(draft: &mut Draft, upgraded: Upgraded) {
     let status = &mut draft.status;
     status.current = Some(upgraded.current);
     status.persistent_volume_claims = upgraded.claims;
     status.addresses = upgraded.exposures;
     status.retries = 0;
-    status.failure = None;
-    conclude(draft, Phase::Succeeded, message.clone());
-    draft.event(Reason::Verified.into(), "Verify", message);
+    status.incomplete = false;
+    status.address_changes = upgraded.address_changes;
+    if !draft.status.address_changes.is_empty() {
+        let message = summary::address_changes(&draft.status.address_changes);
+        draft.warn(Reason::AddressChanged.into(), "Verify", message);
+    }
 }
 
-/// The step failed: it is tried again later, or a person is needed.
+/// The step failed; see [`recover::way`] for what follows.
 pub(super) fn failed(draft: &mut Draft, problem: Problem) {
-    let Some(step) = draft.status.steps.last().map(|step| step.name) else { return };
+    let Some(step) = draft.status.steps.last().cloned() else { return };
     end_step(draft, StepState::Failed, &problem.message);
     if problem.current.is_some() {
         draft.status.current.clone_from(&problem.current);
     }
-    let exhausted = problem.changed && draft.status.retries >= draft.observed.upgrade.spec.retry.limit;
-    let retryable = problem.class.retryable() && !exhausted;
+    // The first try of an uninstall that changed nothing in Helm's records has not removed anything.
+    let replaced = draft.status.repairs.iter().any(|repair| repair.remedy == Remedy::Replace);
+    if step.name == StepName::Uninstall && step.try_number == 1 && !problem.changed && !replaced {
+        draft.status.incomplete = false;
+    }
+    let way = recover::way(draft, step.name, &problem);
+    let class = problem.class;
+    let offered = match way {
+        Way::Remedy(remedy) => Some(recover::offer(draft, remedy, problem.object.as_deref())),
+        _ => None,
+    };
     let failure = Failure {
-        step,
-        class: problem.class,
+        step: step.name,
+        class,
         object: problem.object,
         field: problem.field,
         message: problem.message,
-        next_step: problem.class.next_step().into(),
+        next_step: offered.unwrap_or_else(|| class.next_step().into()),
         remedy: problem.remedy,
-        retryable,
+        retryable: way == Way::Again,
         retry_at: None,
         excerpt: problem.excerpt,
     };
-    settle(draft, failure);
+    tell(draft, &failure);
+    match way {
+        Way::Again => again_later(draft, failure),
+        Way::Stop => {
+            let message = line(&failure);
+            draft.status.failure = Some(failure);
+            conclude(draft, Phase::Failed, message);
+        }
+        Way::Remedy(_) => recover::wait(draft, failure),
+        Way::Restore => {
+            draft.status.failure = Some(failure);
+            draft.status.retries = 0;
+            attempt::begin_step(draft, StepName::Restore, 1);
+        }
+    }
 }
 
 /// The Job ended without a word: the pod was killed, or its node is gone. The same step is done again, since every step
 /// first looks at what is there and does only what remains.
 pub(super) fn lost(draft: &mut Draft, how: &str) {
     let Some(step) = draft.status.steps.last().map(|step| step.name) else { return };
-    let again = draft.status.retries < draft.observed.upgrade.spec.retry.limit;
+    let again = draft.status.incomplete || draft.status.retries < draft.observed.upgrade.spec.retry.limit;
     let class = if again { FailureClass::Interrupted } else { FailureClass::RetriesExhausted };
     let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
     end_step(draft, StepState::Interrupted, &message);
@@ -98,7 +169,14 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
         retry_at: None,
         excerpt: None,
     };
-    settle(draft, failure);
+    tell(draft, &failure);
+    if again {
+        again_later(draft, failure);
+    } else {
+        let message = line(&failure);
+        draft.status.failure = Some(failure);
+        conclude(draft, Phase::Failed, message);
+    }
 }
 
 /// Whether the plan cannot be carried out any more, so that the next try must plan again.
@@ -106,26 +184,35 @@ pub(super) fn plan_is_void(status: &CoderUpgradeStatus) -> bool {
     status.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::PlanOutdated)
 }
 
-fn settle(draft: &mut Draft, mut failure: Failure) {
-    let message = format!("{}: {}", failure.class, first_line(&failure.message));
-    draft.events.push(Event {
-        warning: true,
-        reason: failure.class.into(),
-        action: failure.step.into(),
-        message: summary::with_next_step(&message, &failure.next_step),
-    });
-    if failure.retryable {
-        draft.status.retries = draft.status.retries.saturating_add(1);
-        let at = draft.observed.now + delay(draft, failure.class);
-        failure.retry_at = Some(Time(at));
-        draft.wake_at(at);
-        draft.status.phase = Phase::Pending;
-        draft.status.message = message;
-        draft.status.failure = Some(failure);
-    } else {
-        draft.status.failure = Some(failure);
-        conclude(draft, Phase::Failed, message);
+pub(super) fn line(failure: &Failure) -> String {
+    format!("{}: {}", failure.class, first_line(&failure.message))
+}
+
+fn tell(draft: &mut Draft, failure: &Failure) {
+    let message = summary::with_next_step(&line(failure), &failure.next_step);
+    draft.warn(failure.class.into(), failure.step.into(), message);
+}
+
+/// The step is done again after a delay. What the upgrade failed for stays on record while the saved release is put back.
+fn again_later(draft: &mut Draft, failure: Failure) {
+    draft.status.retries = draft.status.retries.saturating_add(1);
+    let at = draft.observed.now + delay(draft, failure.class);
+    let mut message = line(&failure);
+    if draft.status.incomplete {
+        let tries = draft.status.retries;
+        message = format!("{message} (failed {tries} times; the operator goes on until Coder is back)");
     }
+    let retry_at = Some(Time(at));
+    let record = match draft.status.failure.take() {
+        Some(first) if failure.step == StepName::Restore && failure.class != FailureClass::PlanOutdated => {
+            Failure { retryable: true, retry_at, ..first }
+        }
+        _ => Failure { retry_at, ..failure },
+    };
+    draft.wake_at(at);
+    draft.status.phase = Phase::Pending;
+    draft.status.message = message;
+    draft.status.failure = Some(record);
 }
 
 /// What nobody is to blame for is done again at once; the rest waits longer each time.
@@ -138,7 +225,7 @@ fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     }
 }
 
-fn end_step(draft: &mut Draft, state: StepState, message: &str) {
+pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
     let now = draft.observed.time();
     if let Some(step) = draft.status.steps.last_mut() {
         step.state = state;
@@ -153,6 +240,7 @@ fn conclude(draft: &mut Draft, phase: Phase, message: String) {
     let limit = usize::try_from(draft.observed.upgrade.spec.history_limit).unwrap_or(1);
     let status = &mut draft.status;
     status.phase = phase;
+    status.incomplete = false;
     let plan = status.plan.as_ref();
     let entry = HistoryEntry {
         attempt: status.attempt,
@@ -170,6 +258,6 @@ fn conclude(draft: &mut Draft, phase: Phase, message: String) {
     status.message = message;
 }
 
-fn first_line(text: &str) -> &str {
+pub(super) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }

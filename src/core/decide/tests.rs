@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use kube::ResourceExt;
-use proptest::prelude::*;
-
 use super::*;
 use crate::{
     api::{
         CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Installed, PlanSummary, PlannedAction,
-        ProductLine, Target,
+        ProductLine, StepName, Target,
     },
     core::{
         job::JobFacts,
         report::{Outcome, Planned, Problem, Report, Upgraded},
     },
 };
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+mod properties;
+mod recovery;
 
 /// A cluster of one object and its Jobs.
 #[derive(Clone)]
@@ -37,6 +38,7 @@ impl World {
             upgrade,
             jobs: Vec::new(),
             claimed_by: None,
+            left: None,
             retry_delay: Duration::from_secs(10),
         };
         Self { observed, events: Vec::new(), created: Vec::new() }
@@ -268,7 +270,7 @@ fn suspended_begins_nothing_and_goes_on_later() {
 #[test]
 fn suspended_after_a_failure_starts_over_when_resumed() {
     let mut world = upgrading();
-    world.report(problem(FailureClass::ObjectInvalid, true));
+    world.report(problem(FailureClass::ObjectInvalid, false));
     world.edit(|spec| spec.suspend = true);
     world.settle();
     assert_eq!(world.status().phase, Phase::Suspended);
@@ -280,7 +282,7 @@ fn suspended_after_a_failure_starts_over_when_resumed() {
 #[test]
 fn a_failure_that_needs_a_person_stalls_and_a_request_starts_over() {
     let mut world = upgrading();
-    world.report(problem(FailureClass::ObjectInvalid, true));
+    world.report(problem(FailureClass::ObjectInvalid, false));
     assert_eq!(world.ready(), pair("False", "ObjectInvalid"));
     assert_eq!(world.condition(ConditionType::Stalled), pair("True", "ObjectInvalid"));
     assert_eq!(world.condition(ConditionType::Upgraded), pair("False", "ObjectInvalid"));
@@ -401,93 +403,4 @@ fn old_jobs_are_pruned() {
     }
     world.settle();
     assert_eq!((world.status().attempt, world.observed.jobs.len()), (6, 2));
-}
-
-/// What may happen around the controller.
-#[derive(Clone, Copy, Debug)]
-enum Happening {
-    Succeed,
-    Fail(FailureClass),
-    Kill,
-    Edit(u8),
-    Suspend(bool),
-    DeleteJob,
-    Wait(u16),
-    Claim(bool),
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    let classes = [
-        FailureClass::RepositoryUnreachable,
-        FailureClass::ObjectInvalid,
-        FailureClass::PlanOutdated,
-        FailureClass::Interrupted,
-        FailureClass::ReleaseLocked,
-    ];
-    prop_oneof![
-        3 => Just(Happening::Succeed),
-        2 => prop::sample::select(classes.to_vec()).prop_map(Happening::Fail),
-        2 => Just(Happening::Kill),
-        1 => (0u8..3).prop_map(Happening::Edit),
-        1 => any::<bool>().prop_map(Happening::Suspend),
-        1 => Just(Happening::DeleteJob),
-        2 => any::<u16>().prop_map(Happening::Wait),
-        1 => any::<bool>().prop_map(Happening::Claim),
-    ]
-}
-
-fn happen(world: &mut World, happening: Happening) {
-    let step = world.status().steps.last().map(|step| step.name);
-    let target = world.status().target.map_or_else(|| "2.31.7".into(), |target| target.version);
-    match happening {
-        Happening::Edit(patch) => world.edit(|spec| spec.version = Some(format!("2.31.{patch}"))),
-        Happening::Suspend(suspend) => world.edit(|spec| spec.suspend = suspend),
-        Happening::Wait(seconds) => world.observed.now += jiff::SignedDuration::from_secs(seconds.into()),
-        Happening::Claim(claimed) => world.observed.claimed_by = claimed.then(|| "other".into()),
-        Happening::DeleteJob => {
-            if let Some(name) = world.running_job().map(|job| job.name.clone()) {
-                world.observed.jobs.retain(|job| job.name != name);
-            }
-        }
-        Happening::Succeed | Happening::Fail(_) | Happening::Kill => {
-            let Some(job) = world.running_job() else { return };
-            match (happening, step) {
-                (Happening::Kill, _) => job.state = JobState::Ended("gone".into()),
-                (Happening::Fail(class), _) => job.report.outcome = Some(problem(class, true)),
-                (_, Some(StepName::Plan)) => job.report.outcome = Some(planned(PlannedAction::Upgrade, &target)),
-                _ => job.report.outcome = Some(upgraded(&target)),
-            }
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_it_comes_to_rest_and_ends_ready_once_all_goes_well(
-        happenings in prop::collection::vec((happening(), 0usize..4), 0..40)
-    ) {
-        let mut world = World::new("2.31.7");
-        for (next, passes) in happenings {
-            happen(&mut world, next);
-            for _ in 0..passes {
-                world.pass();
-            }
-            let working = world.observed.jobs.iter().filter(|job| job.name.contains("-upgrade-"))
-                .filter(|job| job.state == JobState::Active && job.report.outcome.is_none()).count();
-            prop_assert!(working <= 1, "two upgrade Jobs at once: {:?}", world.created);
-            prop_assert!(working == 0 || world.observed.held(), "a change under way is held");
-        }
-
-
-        happen(&mut world, Happening::Claim(false));
-        world.edit(|spec| { spec.suspend = false; spec.version = Some("2.40.0".into()); });
-        for _ in 0..8 {
-            world.wait(1000);
-            happen(&mut world, Happening::Succeed);
-        }
-        prop_assert_eq!(world.settle().ready(), pair("True", "Verified"));
-        prop_assert_eq!(world.status().current.unwrap().version, "2.40.0");
-        prop_assert!(!world.observed.held());
-        prop_assert!(!world.pass(), "nothing is done for an unchanged object");
-    }
 }

@@ -1,0 +1,45 @@
+//! Between uninstall and install: what goes slowly is watched until it is gone.
+
+use jiff::SignedDuration;
+
+use super::{Draft, attempt, outcome};
+use crate::{
+    api::{StepName, StepState, WaitingFor},
+    core::{drain, report::Problem, verify},
+};
+
+/// Looks at what is left. Nothing left: the install begins at once. A claim that is not what it was stops everything.
+pub(super) fn advance(draft: &mut Draft) {
+    let Some(left) = &draft.observed.left else { return };
+    let claims = &draft.status.persistent_volume_claims;
+    if let Some(lost) = verify::lost_claims(claims, &left.claims).into_iter().next() {
+        let message =
+            format!("{} {}. Coder is uninstalled; nothing was installed on top of it.", lost.object, lost.message);
+        return outcome::failed(draft, Problem::new(lost.class, message).object(lost.object));
+    }
+    let now = draft.observed.time();
+    let explained = |object: &WaitingFor| drain::explained(object, &now);
+    let waiting: Vec<WaitingFor> = left.objects.iter().map(explained).collect();
+    if waiting.is_empty() {
+        draft.status.waiting_for.clear();
+        outcome::end_step(draft, StepState::Succeeded, "Everything that goes slowly is gone.");
+        return attempt::begin_step(draft, StepName::Install, 1);
+    }
+    let line = drain::line(&waiting);
+    if let Some(step) = draft.status.steps.last_mut() {
+        line.clone_into(&mut step.message);
+    }
+    draft.status.message = line;
+    // No watch tells that time has passed; the explanation is due then.
+    if let Some(due) = waiting.iter().filter(|object| object.explanation.is_none()).map(drain::explained_at).min() {
+        draft.wake_at(due + SignedDuration::from_millis(1));
+    }
+    for object in waiting.iter().filter(|object| object.explanation.is_some()) {
+        let told = draft.status.waiting_for.iter().any(|old| old.uid == object.uid && old.explanation.is_some());
+        if !told {
+            let explanation = object.explanation.clone().unwrap_or_default();
+            draft.warn("Draining", "Drain", format!("{}/{}: {explanation}", object.kind, object.name));
+        }
+    }
+    draft.status.waiting_for = waiting;
+}

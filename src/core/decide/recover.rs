@@ -1,0 +1,205 @@
+//! What follows from a failure: again, a repair, a reinstall, the saved release, or a person.
+
+use kube::ResourceExt;
+
+use super::{Draft, outcome};
+use crate::{
+    api::{
+        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Reason, Recovery, Remedy, StepName,
+        annotation,
+    },
+    core::report::Problem,
+};
+
+/// How an approval of a reinstall ends.
+const REINSTALL: &str = "/reinstall";
+
+/// How it goes on after a failed step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The same step once more, after a delay; the plan anew if it does not fit any more.
+    Again,
+    /// A larger remedy than the step could take, as soon as it is allowed.
+    Remedy(Remedy),
+    /// The saved release is put back.
+    Restore,
+    /// A person is needed.
+    Stop,
+}
+
+/// The way on after `step` failed. Once something was removed, only lost data ends the attempt before Coder is back.
+pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
+    let class = problem.class;
+    let data = matches!(class, FailureClass::DataMissing | FailureClass::DataAtRisk);
+    match step {
+        _ if data => Way::Stop,
+        StepName::Plan | StepName::Drain => retry(draft, problem, Way::Stop),
+        StepName::Upgrade => {
+            let beyond = match problem.remedy {
+                Some(remedy) => Way::Remedy(remedy),
+                None if restorable(draft, problem) => Way::Restore,
+                None if draft.status.incomplete && !stands(class) => Way::Again,
+                None => Way::Stop,
+            };
+            retry(draft, problem, beyond)
+        }
+        StepName::Uninstall if !draft.status.incomplete => retry(draft, problem, Way::Stop),
+        StepName::Install if !class.retryable() && restorable(draft, problem) => Way::Restore,
+        StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,
+    }
+}
+
+/// Again, if time can cure it and it was not tried too often; only tries that changed helm's records count.
+fn retry(draft: &Draft, problem: &Problem, otherwise: Way) -> Way {
+    let exhausted = problem.changed && draft.status.retries >= draft.observed.upgrade.spec.retry.limit;
+    if problem.class.retryable() && (!exhausted || draft.status.incomplete) { Way::Again } else { otherwise }
+}
+
+/// helm had made all objects before it failed: nothing that was replaced is missing.
+fn stands(class: FailureClass) -> bool {
+    matches!(class, FailureClass::RolloutTimedOut | FailureClass::VerificationFailed | FailureClass::HookFailed)
+}
+
+/// Whether the saved release may and must be put back: the failed step left something behind, helm has not rolled back by
+/// itself, and no pod of the new version ever started, which could have migrated the database.
+fn restorable(draft: &Draft, problem: &Problem) -> bool {
+    let status = &draft.status;
+    let saved = status.plan.as_ref().is_some_and(|plan| plan.from.is_some());
+    let rolled_back = problem.current.as_ref().is_some_and(|current| current.status == "deployed");
+    let touched = status.incomplete || (problem.changed && allowed(draft) > Recovery::Stop);
+    saved && touched && !rolled_back && !status.new_version_started
+}
+
+/// How far this attempt may go: what the spec allows, or a person has approved.
+pub(super) fn allowed(draft: &Draft) -> Recovery {
+    draft.observed.upgrade.spec.recovery.max(draft.status.approved.unwrap_or(Recovery::Stop))
+}
+
+/// Puts on record what could be done next, and returns what a person can do about it. The gate [`open`] decides whether it
+/// may begin.
+pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> String {
+    let object = object.unwrap_or("the refused object");
+    let plan = plan_id(&draft.status).unwrap_or_default();
+    let reinstall = format!("{plan}/{}", Approvable::Reinstall);
+    let approval = match remedy.needs() {
+        Recovery::Reinstall => Approval {
+            value: reinstall,
+            action: "Uninstall the release with its records kept, wait until what goes slowly is gone, and install the planned \
+                     version with the saved values; PersistentVolumeClaims are kept."
+                .into(),
+            interruption: "Coder is down from the uninstall until its new pods answer: minutes, and as long as slow objects take."
+                .into(),
+        },
+        _ => Approval {
+            value: format!("{plan}/{}", Approvable::Repair),
+            action: format!("{}. ({reinstall} would uninstall and install again instead.)", small(remedy, object)),
+            interruption: interruption(remedy, object),
+        },
+    };
+    let next_step = if remedy.needs() <= allowed(draft) {
+        "Nothing: the operator does what status.steps says, as spec.recovery allows.".into()
+    } else {
+        let name = draft.observed.upgrade.name_any();
+        format!(
+            "{} Interruption: {} To allow it: kubectl annotate --overwrite coderupgrade {name} {}={}",
+            approval.action,
+            approval.interruption,
+            annotation::APPROVE,
+            approval.value
+        )
+    };
+    draft.status.approval = Some(approval);
+    next_step
+}
+
+/// Waits for a person.
+pub(super) fn wait(draft: &mut Draft, failure: Failure) {
+    draft.status.phase = Phase::AwaitingApproval;
+    draft.status.message = outcome::line(&failure);
+    draft.status.failure = Some(failure);
+}
+
+fn small(remedy: Remedy, object: &str) -> String {
+    match remedy {
+        Remedy::Unlock => "Release the stale lock, then upgrade".into(),
+        Remedy::Adopt => {
+            format!("Take {object}, and what else belongs to no Helm release, into this one, then upgrade")
+        }
+        Remedy::RewriteApis => "Replace removed APIs in helm's stored manifest, then upgrade".into(),
+        Remedy::Expand => format!("Enlarge {object}"),
+        Remedy::Replace | Remedy::Reinstall => format!("Delete {object} alone and let helm make it anew"),
+    }
+}
+
+fn interruption(remedy: Remedy, object: &str) -> String {
+    let kind = object.split('/').next().unwrap_or_default();
+    match (remedy, kind) {
+        (Remedy::Replace, "Deployment") => "None: the old pods serve until the new ones are ready.".into(),
+        (Remedy::Replace, "StatefulSet") => {
+            "Its pods are kept and then started again one by one, as in any rollout.".into()
+        }
+        (Remedy::Replace, "Service") => {
+            "Seconds without the Service; a LoadBalancer Service may get another address.".into()
+        }
+        (Remedy::Replace, _) => "None, or seconds while the object is missing.".into(),
+        _ => "None.".into(),
+    }
+}
+
+/// What may begin now, of that which waits for a person: because the annotation says so, or the spec allows it by now.
+pub(super) fn open(draft: &mut Draft) -> Option<StepName> {
+    let waiting = draft.status.approval.as_ref()?;
+    let needed = if waiting.value.ends_with(REINSTALL) { Recovery::Reinstall } else { Recovery::Repair };
+    let granted =
+        granted(draft).filter(|(plan, _)| Some(*plan) == plan_id(&draft.status)).map(|(_, step)| match step {
+            Approvable::Repair => Recovery::Repair,
+            Approvable::Reinstall => Recovery::Reinstall,
+        });
+    let begun = match granted.filter(|granted| *granted >= needed) {
+        Some(granted) => {
+            draft.status.approved = Some(granted);
+            granted
+        }
+        None if allowed(draft) >= needed => needed,
+        None => return None,
+    };
+    Some(if begun == Recovery::Reinstall { StepName::Uninstall } else { StepName::Upgrade })
+}
+
+fn plan_id(status: &CoderUpgradeStatus) -> Option<&str> {
+    status.plan.as_ref().map(|plan| plan.id.as_str())
+}
+
+/// The annotation, taken apart.
+fn granted<'a>(draft: &Draft<'a>) -> Option<(&'a str, Approvable)> {
+    let (plan, step) = draft.observed.annotation(annotation::APPROVE)?.split_once('/')?;
+    Some((plan, step.parse().ok()?))
+}
+
+/// Says once why an approval does not count.
+pub(super) fn hear(draft: &mut Draft) {
+    let given = draft.observed.annotation(annotation::APPROVE).unwrap_or_default();
+    if draft.status.approval_seen == given {
+        return;
+    }
+    given.clone_into(&mut draft.status.approval_seen);
+    let planned = plan_id(&draft.status).unwrap_or("none");
+    let why = match granted(draft) {
+        _ if given.is_empty() => return,
+        None => format!(
+            "it is not of the form PLAN/STEP, where STEP is {} or {}",
+            Approvable::Repair,
+            Approvable::Reinstall
+        ),
+        Some((plan, _)) if plan != planned => format!("the present plan is {planned}"),
+        Some(_) => match &draft.status.approval {
+            None => "no step waits for an approval now".into(),
+            Some(waiting) if waiting.value.ends_with(REINSTALL) && !given.ends_with(REINSTALL) => {
+                format!("what waits is {}", waiting.value)
+            }
+            Some(_) => return,
+        },
+    };
+    let message = format!("The approval {given:?} is ignored: {why}.");
+    draft.warn(Reason::ApprovalIgnored.into(), "Approve", message);
+}
