@@ -8,6 +8,7 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
+use super::drain::Watches;
 use crate::{api::CoderUpgrade, build::RunnerDefaults};
 
 /// Longest time for one request: a connection that hangs must not hold a pass for ever.
@@ -27,6 +28,8 @@ pub struct Context {
     pub pods: Store<Pod>,
     /// What Jobs get that the spec does not set.
     pub defaults: RunnerDefaults,
+    /// Watches of what is waited for between an uninstall and an install.
+    pub drains: Watches,
     /// Delay before the first retry.
     pub retry_delay: Duration,
 }

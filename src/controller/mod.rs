@@ -4,6 +4,7 @@
 //! neither helm nor Secrets.
 
 mod context;
+mod drain;
 mod execute;
 mod health;
 mod leader;

@@ -7,12 +7,16 @@ use tracing::{debug, info, warn};
 
 use super::{
     context::{Context, Error},
+    drain::look,
     execute,
     observe::{fresh, observe},
 };
 use crate::{
     api::CoderUpgrade,
-    core::decide::{Event, decide, refused},
+    core::{
+        decide::{Event, decide, refused},
+        observed::Observed,
+    },
 };
 
 /// Most writes in one pass. A pass that needs more is not coming to rest; it is left for the next event.
@@ -42,7 +46,8 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
     let mut current = upgrade.clone();
     let mut stored = false;
     for _ in 0..WRITES {
-        let observed = observe(context, current);
+        let left = look(context, &current).await?;
+        let observed = Observed { left, ..observe(context, current) };
         let decision = decide(&observed);
         current = observed.upgrade;
         if current.status.as_ref() != Some(&decision.status) {

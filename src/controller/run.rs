@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use super::{
     context::Context,
+    drain::Watches,
     health::{self, Readiness},
     leader::Leadership,
     reconcile::{after_error, reconcile},
@@ -149,6 +150,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
 async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness) {
     let (upgrade_store, upgrade_writer) = reflector::store();
     let (waking, woken) = mpsc::unbounded();
+    let drained = waking.clone();
     let siblings = upgrade_store.clone();
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .default_backoff()
@@ -197,6 +199,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness) {
         upgrades: upgrade_store.clone(),
         jobs: job_store,
         pods: pod_store,
+        drains: Watches::new(drained),
         defaults: RunnerDefaults { image: args.runner_image.clone() },
         retry_delay: Duration::from_secs(args.retry_delay),
     });
