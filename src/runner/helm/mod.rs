@@ -4,6 +4,7 @@ mod cli;
 mod process;
 pub mod pull;
 pub mod record;
+pub mod run;
 pub mod storage;
 pub mod upgrade;
 

@@ -88,6 +88,11 @@ impl Record {
         self.0["manifest"].as_str().unwrap_or_default()
     }
 
+    /// Puts another manifest into the record. helm reads it when it uninstalls the revision, and when it upgrades from it.
+    pub fn set_manifest(&mut self, manifest: String) {
+        self.0["manifest"] = manifest.into();
+    }
+
     /// The release in short.
     pub fn installed(&self) -> Result<Installed, RecordError> {
         let chart = self.chart()?;

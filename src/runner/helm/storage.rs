@@ -83,18 +83,25 @@ impl Storage {
     pub async fn unlock(&self, revision: &Revision, description: &str) -> Result<(), Error> {
         let mut stored = self.read(revision).await?;
         stored.record.mark_failed(description);
-        let record = stored.record.encode().map_err(|source| stored.broken(source))?;
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": stored.resource_version,
-                "labels": {"status": "failed", "modifiedAt": Timestamp::now().as_second().to_string()},
-            },
-            "data": BTreeMap::from([(RECORD_KEY, ByteString(record))]),
+        self.rewrite(&stored).await
+    }
+
+    /// Writes a record back that was edited after it was read, with the label of its status. Refused by the API server
+    /// (class `PlanOutdated`) if the Secret changed since it was read.
+    pub async fn rewrite(&self, stored: &Stored) -> Result<(), Error> {
+        let Stored { record, secret, resource_version, .. } = stored;
+        let broken = |source| stored.broken(source);
+        let labels = json!({
+            "status": record.status().map_err(broken)?,
+            "modifiedAt": Timestamp::now().as_second().to_string(),
         });
-        let doing = format!("release the lock of revision {} in Secret/{}", revision.number, revision.secret);
-        let parameters = PatchParams::default();
-        let patch = Patch::Merge(patch);
-        request(&doing, || self.secrets.patch_metadata(&revision.secret, &parameters, &patch)).await?;
+        let patch = json!({
+            "metadata": {"resourceVersion": resource_version, "labels": labels},
+            "data": BTreeMap::from([(RECORD_KEY, ByteString(record.encode().map_err(broken)?))]),
+        });
+        let doing = format!("write revision {} in Secret/{secret}", record.revision().map_err(broken)?);
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        request(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
         Ok(())
     }
 }

@@ -1,0 +1,91 @@
+//! A helm that changes something: it is never cut off without a chance to record its failure.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
+
+use super::{Helm, HelmFailure, process};
+use crate::core::classify;
+use crate::runner::error::Error;
+use crate::runner::secrets::Secrets;
+
+/// How long a helm that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
+/// less than the Lease's duration, so that helm has ended before another runner can begin.
+const LOST_LEASE_GRACE: Duration = Duration::from_secs(4);
+/// How much of what helm says is kept to find out what it meant, in bytes.
+const STDERR_LIMIT: usize = 64 * 1024;
+
+/// Runs helm with these arguments to its end. `stop` (the runner's SIGTERM) goes on to helm, which then records the release as failed;
+/// so does `lost` (the Lease), but then helm does not get more time than the Lease has left.
+///
+/// helm's notes on stdout are not for logs: charts print addresses and passwords there.
+pub async fn run(
+    helm: &Helm,
+    secrets: &Secrets,
+    arguments: &[String],
+    stop: &CancellationToken,
+    lost: &CancellationToken,
+) -> Result<Result<(), HelmFailure>, Error> {
+    tracing::info!("helm {}", arguments.join(" "));
+    let mut command = helm.command(arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = process::spawn(&mut command).map_err(Error::HelmMissing)?;
+    drop(child.stdin.take());
+    let said = listen(&mut child, secrets);
+    let ended = wait(&mut child, stop, lost);
+    let (said, ended) = tokio::join!(said, ended);
+    let status = ended?;
+    if status.success() {
+        return Ok(Ok(()));
+    }
+    let text = classify::helm_error(&said);
+    Ok(Err(HelmFailure { text: if text.is_empty() { status.to_string() } else { text.to_owned() } }))
+}
+
+/// Logs what helm says, line by line, and returns the end of it.
+fn listen(child: &mut Child, secrets: &Secrets) -> impl Future<Output = String> + use<> {
+    let stderr = child.stderr.take();
+    let secrets = secrets.clone();
+    async move {
+        let mut said = String::new();
+        let Some(stderr) = stderr else { return said };
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line);
+            tracing::info!("helm: {}", secrets.clean(&line));
+            said.push_str(&line);
+            said.push('\n');
+            if said.len() > 2 * STDERR_LIMIT {
+                said = crate::core::redact::tail(&said, STDERR_LIMIT);
+            }
+        }
+        said
+    }
+}
+
+async fn wait(
+    child: &mut Child,
+    stop: &CancellationToken,
+    lost: &CancellationToken,
+) -> Result<std::process::ExitStatus, Error> {
+    let ended = |result: std::io::Result<_>| result.map_err(Error::HelmMissing);
+    tokio::select! {
+        status = child.wait() => return ended(status),
+        () = stop.cancelled() => tracing::warn!("told to stop: passing it on to helm"),
+        () = lost.cancelled() => tracing::error!("the Lease of the release is lost: stopping helm"),
+    }
+    process::terminate(child).map_err(Error::HelmMissing)?;
+    // With a rollback, helm may take long to end after a signal. That is allowed as long as nobody else may begin.
+    tokio::select! {
+        status = child.wait() => return ended(status),
+        () = lost.cancelled() => {}
+    }
+    if let Ok(status) = tokio::time::timeout(LOST_LEASE_GRACE, child.wait()).await {
+        return ended(status);
+    }
+    child.kill().await.map_err(Error::HelmMissing)?;
+    ended(child.wait().await)
+}
