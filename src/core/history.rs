@@ -17,6 +17,8 @@ pub struct Revision {
     pub status: String,
     /// Id of the plan whose upgrade made it; none for a revision that somebody else made.
     pub plan: Option<String>,
+    /// It put the saved release back: it is of that plan, but is not what the plan leads to.
+    pub restored: bool,
     /// Name of the Secret that holds the record.
     pub secret: String,
     /// When the record was made, in RFC 3339, for people.
@@ -82,11 +84,21 @@ pub enum Work {
     Outdated(String),
 }
 
+/// What a step starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The release as the plan found it.
+    Planned,
+    /// Nothing: the release was uninstalled before. That its records are gone is no reason to leave Coder away.
+    Uninstalled,
+}
+
 /// What is left to do of `plan`, seen from the present history.
 #[must_use]
-pub fn work(plan: &Plan, history: &History) -> Work {
+pub fn work(plan: &Plan, history: &History, start: Start) -> Work {
     let Some(newest) = history.first() else {
         return match &plan.from {
+            _ if start == Start::Uninstalled => Work::Run,
             None => Work::Run,
             Some(from) => Work::Outdated(format!("the release, which was at revision {}, is gone", from.revision)),
         };
@@ -94,13 +106,15 @@ pub fn work(plan: &Plan, history: &History) -> Work {
     let now = format!("revision {} ({})", newest.number, newest.status);
     if newest.plan.as_deref() == Some(plan.id.as_str()) {
         return match newest.status.as_str() {
-            "deployed" => Work::Verify,
+            "deployed" if !newest.restored => Work::Verify,
             "failed" => Work::Run,
+            "uninstalled" if start == Start::Uninstalled => Work::Run,
             _ if newest.pending() => Work::Unlock(newest.clone()),
             _ => Work::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
         };
     }
     match &plan.from {
+        _ if start == Start::Uninstalled && newest.status == "uninstalled" => Work::Run,
         None if newest.status == "uninstalled" => Work::Run,
         None => Work::Outdated(format!("the plan is for a first install, but there is {now}")),
         Some(from) if from.revision != newest.number => {
@@ -132,6 +146,7 @@ mod tests {
             number,
             status: status.into(),
             plan: plan.map(Into::into),
+            restored: false,
             secret: format!("sh.helm.release.v1.coder.v{number}"),
             created: "2026-01-01T00:00:00Z".into(),
         }
@@ -183,13 +198,36 @@ mod tests {
         #[case] expected: &str,
     ) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        let found = match work(&plan(from), &history) {
+        assert_eq!(word(work(&plan(from), &history, Start::Planned)), expected);
+    }
+
+    fn word(work: Work) -> &'static str {
+        match work {
             Work::Run => "run",
             Work::Unlock(_) => "unlock",
             Work::Verify => "verify",
             Work::Outdated(_) => "outdated",
-        };
-        assert_eq!(found, expected);
+        }
+    }
+
+    #[rstest]
+    #[case::uninstalled_as_planned(&[(1, "uninstalled", None)], "run")]
+    #[case::uninstalled_after_a_failure(&[(2, "uninstalled", Some("mine")), (1, "superseded", None)], "run")]
+    #[case::purged(&[], "run")]
+    #[case::failed_before(&[(3, "failed", Some("mine")), (2, "uninstalled", None)], "run")]
+    #[case::killed(&[(3, "pending-install", Some("mine"))], "unlock")]
+    #[case::done(&[(3, "deployed", Some("mine"))], "verify")]
+    #[case::installed_by_hand(&[(3, "deployed", None)], "outdated")]
+    fn after_an_uninstall_it_is_installed(#[case] history: &[(i32, &str, Option<&str>)], #[case] expected: &str) {
+        let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
+        assert_eq!(word(work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled)), expected);
+    }
+
+    #[test]
+    fn what_was_put_back_is_not_the_upgrade() {
+        let restored = |status| Revision { restored: true, ..revision(3, status, Some("mine")) };
+        let work = |status| word(work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned));
+        assert_eq!((work("deployed"), work("failed"), work("pending-upgrade")), ("outdated", "run", "unlock"));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! A step first looks at what is, and does only what is left to do. It ends in exactly one outcome, written into the
 //! annotation `coderupgrade.dev/report` of its own Job; a step that ends without one is begun again by the controller.
 
+mod apply;
 mod coder;
 mod context;
 mod error;
 mod excerpt;
+mod fence;
 mod helm;
 mod http;
 mod inventory;
@@ -15,7 +17,9 @@ mod lease;
 mod observe;
 mod plan;
 mod report;
+mod saved;
 mod secrets;
+mod target;
 mod upgrade;
 mod verify;
 
@@ -34,6 +38,7 @@ use self::helm::Helm;
 use self::report::Writer;
 use self::secrets::Secrets;
 use crate::api::Recovery;
+use crate::core::history::Start;
 use crate::core::report::Outcome;
 
 /// Perform one step of an upgrade (runs in a Job that the controller makes)
@@ -224,18 +229,20 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
-        StepArgs::Uninstall(_) | StepArgs::Install(_) | StepArgs::Restore(_) => {
-            Err(Error::Plan("this step is not there yet".into()))
-        }
-        StepArgs::Upgrade(args) => {
-            let order = upgrade::Order {
-                plan_dir: args.plan_dir.clone(),
-                helm_timeout: args.helm_timeout,
-                verify_timeout: args.common.verify_timeout,
-                soak: args.soak,
-            };
-            upgrade::run(ctx, &order).await.map(Outcome::Upgraded)
-        }
+        StepArgs::Uninstall(_) | StepArgs::Restore(_) => Err(Error::Plan("this step is not there yet".into())),
+        StepArgs::Upgrade(args) => upgrade::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Upgraded),
+        StepArgs::Install(args) => upgrade::run(ctx, &order(args, Start::Uninstalled)).await.map(Outcome::Upgraded),
+    }
+}
+
+fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
+    upgrade::Order {
+        plan_dir: args.plan_dir.clone(),
+        start,
+        helm_timeout: args.helm_timeout,
+        verify_timeout: args.common.verify_timeout,
+        soak: args.soak,
+        recovery: args.recovery,
     }
 }
 

@@ -9,15 +9,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::error::Error;
 use super::secrets::Secrets;
-use crate::api::annotation;
+use crate::api::{FailureClass, Repair, annotation};
 use crate::core::redact;
-use crate::core::report::{Outcome, Report};
+use crate::core::report::{Outcome, Problem, Report};
 
 /// Progress is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long something that must stand on record before it is done is tried to be written.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the outcome is tried to be written. The grace period of the pod is longer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(90);
 /// Greatest length of a line of progress, in bytes.
@@ -27,6 +30,7 @@ const LINE_LIMIT: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Reporter {
     lines: watch::Sender<Report>,
+    written: watch::Receiver<Report>,
     secrets: Secrets,
 }
 
@@ -56,26 +60,41 @@ impl Reporter {
             report.progress = "helm has ended well; asking the pods".into();
         });
     }
+
+    /// Says that a pod of the new version may have started. It is never taken back.
+    pub fn started(&self) {
+        self.lines.send_if_modified(|report| !std::mem::replace(&mut report.started, true));
+    }
+
+    /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of.
+    pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
+        let repair = Repair { message: redact::head(&self.secrets.clean(&repair.message), LINE_LIMIT), ..repair };
+        self.lines.send_modify(|report| {
+            report.progress = format!("{} of {}: {}", repair.remedy, repair.object, repair.message);
+            report.repairs.push(repair.clone());
+        });
+        let mut written = self.written.clone();
+        let on_record = written.wait_for(|report| report.repairs.contains(&repair));
+        if let Ok(Ok(_)) = timeout(RECORD_TIMEOUT, on_record).await {
+            return Ok(());
+        }
+        let message = format!(
+            "the repair of {} was not begun: it could not be put on record in the Job within {} s",
+            repair.object,
+            RECORD_TIMEOUT.as_secs()
+        );
+        Err(Problem::new(FailureClass::ApiUnavailable, message).object(repair.object).into())
+    }
 }
 
 impl Writer {
     /// Begins to write reports into the Job.
     #[must_use]
     pub fn start(jobs: Api<Job>, job: &str, secrets: Secrets) -> Self {
-        let (lines, mut changes) = watch::channel(Report::default());
-        let (api, name) = (jobs.clone(), job.to_owned());
-        let task = tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
-                let report = changes.borrow_and_update().clone();
-                let begun = Instant::now();
-                tracing::info!("{}", report.progress);
-                if let Err(error) = write(&api, &name, &report).await {
-                    tracing::warn!("progress could not be written to Job/{name}: {error}");
-                }
-                sleep(INTERVAL.saturating_sub(begun.elapsed())).await;
-            }
-        });
-        Self { jobs, job: job.to_owned(), task: Some(task), reporter: Reporter { lines, secrets } }
+        let (lines, changes) = watch::channel(Report::default());
+        let (done, written) = watch::channel(Report::default());
+        let task = tokio::spawn(keep_writing(jobs.clone(), job.to_owned(), changes, done));
+        Self { jobs, job: job.to_owned(), task: Some(task), reporter: Reporter { lines, written, secrets } }
     }
 
     /// The side that parts of the step speak to.
@@ -107,6 +126,29 @@ impl Writer {
             tracing::warn!("the outcome could not be written to Job/{} and is written again: {error}", self.job);
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(8));
+        }
+    }
+}
+
+/// Writes the newest report whenever it is not what the Job says, and says which one is written.
+async fn keep_writing(
+    jobs: Api<Job>,
+    job: String,
+    mut changes: watch::Receiver<Report>,
+    written: watch::Sender<Report>,
+) {
+    while changes.wait_for(|report| *report != *written.borrow()).await.is_ok() {
+        let report = changes.borrow_and_update().clone();
+        let begun = Instant::now();
+        tracing::info!("{}", report.progress);
+        match write(&jobs, &job, &report).await {
+            Ok(()) => drop(written.send_replace(report.clone())),
+            Err(error) => tracing::warn!("progress could not be written to Job/{job}: {error}"),
+        }
+        // What somebody waits for is not held up by a line that was written just before.
+        let urgent = |now: &Report| now.repairs != report.repairs || now.started != report.started;
+        if timeout(INTERVAL.saturating_sub(begun.elapsed()), changes.wait_for(urgent)).await.is_ok_and(|c| c.is_err()) {
+            return;
         }
     }
 }

@@ -58,6 +58,7 @@ impl Storage {
                     number: labels.get("version")?.parse().ok()?,
                     status: labels.get("status")?.clone(),
                     plan: labels.get(label::PLAN).cloned(),
+                    restored: labels.contains_key(label::RESTORED),
                     secret: secret.metadata.name?,
                     created: secret.metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
                 })

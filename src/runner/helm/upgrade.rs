@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::Record;
 use super::{Helm, HelmFailure, Major, run};
-use crate::api::label;
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
 
@@ -56,16 +55,18 @@ pub struct Upgrade<'a> {
     pub release: &'a str,
     /// Namespace of the release.
     pub namespace: &'a str,
-    /// The packaged chart.
+    /// The chart: an archive or a directory.
     pub chart: &'a Path,
     /// All values, in one file.
     pub values: &'a Path,
-    /// Id of the plan, which becomes a label of the record.
-    pub plan: &'a str,
+    /// Labels of the record.
+    pub labels: &'a [(&'a str, String)],
     /// How long helm waits for the objects.
     pub timeout: Duration,
     /// Whether helm rolls back by itself after a failure.
     pub rollback_on_failure: bool,
+    /// Whether helm takes objects that exist already and are not its own, whoever they belong to.
+    pub take_ownership: bool,
 }
 
 impl Upgrade<'_> {
@@ -83,9 +84,14 @@ impl Upgrade<'_> {
             "--wait".into(),
             "--timeout".into(),
             format!("{}s", self.timeout.as_secs().max(1)),
-            "--labels".into(),
-            format!("{}={}", label::PLAN, self.plan),
         ];
+        let labels: Vec<String> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if !labels.is_empty() {
+            arguments.extend(["--labels".into(), labels.join(",")]);
+        }
+        if self.take_ownership {
+            arguments.push("--take-ownership".into());
+        }
         if self.rollback_on_failure {
             arguments.push(match major {
                 Major::Three => "--atomic".into(),
@@ -113,14 +119,16 @@ mod tests {
 
     #[test]
     fn each_helm_gets_its_own_flag_for_a_rollback() {
+        let labels = [("coderupgrade.dev/plan", "0123456789ab".to_owned())];
         let mut upgrade = Upgrade {
             release: "coder",
             namespace: "ns",
             chart: Path::new("/plan/chart.tgz"),
             values: Path::new("/plan/values.json"),
-            plan: "0123456789ab",
+            labels: &labels,
             timeout: Duration::from_secs(1800),
             rollback_on_failure: true,
+            take_ownership: false,
         };
         let line = |upgrade: &Upgrade<'_>, major| upgrade.arguments(major).join(" ");
         assert!(line(&upgrade, Major::Three).ends_with("--labels coderupgrade.dev/plan=0123456789ab --atomic"));
@@ -131,5 +139,7 @@ mod tests {
             "upgrade --install coder /plan/chart.tgz --namespace ns --values /plan/values.json --reset-values --wait \
              --timeout 1800s --labels coderupgrade.dev/plan=0123456789ab"
         );
+        upgrade.take_ownership = true;
+        assert!(line(&upgrade, Major::Three).ends_with("=0123456789ab --take-ownership"));
     }
 }

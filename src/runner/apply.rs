@@ -1,0 +1,109 @@
+//! Brings a package into the cluster: runs helm until it has ended well, or nothing more can be done in this step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::context::Context;
+use super::error::Error;
+use super::excerpt::{self, Witness};
+use super::helm::{HelmFailure, upgrade as helm};
+use super::lease::Held;
+use super::observe::Observer;
+use super::verify::same_claims;
+use crate::api::{FailureClass, Recovery};
+use crate::core::plan::Plan;
+use crate::core::report::Problem;
+use crate::core::verify::Observed;
+use crate::core::workload::PodFacts;
+use crate::core::{classify, progress};
+
+/// What is brought into the cluster.
+#[derive(Clone, Debug)]
+pub struct Package<'a> {
+    /// What it is, for people: "2.31.7".
+    pub version: &'a str,
+    /// The chart: an archive or a directory.
+    pub chart: &'a Path,
+    /// All values, in one file.
+    pub values: &'a Path,
+    /// Labels that the record shall have.
+    pub labels: Vec<(&'static str, String)>,
+    /// How long helm waits for the objects.
+    pub timeout: Duration,
+    /// Whether helm rolls back by itself after a failure.
+    pub rollback_on_failure: bool,
+    /// How far a refusal may be repaired.
+    pub recovery: Recovery,
+}
+
+/// Runs helm, with the rollout as progress.
+pub async fn apply(
+    ctx: &Context,
+    plan: &Plan,
+    package: &Package<'_>,
+    observer: &Observer,
+    lease: &Held,
+) -> Result<(), Error> {
+    same_claims(ctx, &plan.inventory.claims).await?;
+    ctx.reporter.progress(&format!("running helm to bring release {} to {}", plan.release, package.version));
+    let upgrade = helm::Upgrade {
+        release: &plan.release,
+        namespace: &ctx.namespace,
+        chart: package.chart,
+        values: package.values,
+        labels: &package.labels,
+        timeout: package.timeout,
+        rollback_on_failure: package.rollback_on_failure,
+        take_ownership: false,
+    };
+    let mut heard = None;
+    let ended = tokio::select! {
+        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &ctx.stop, lease.lost()) => ended?,
+        never = tell(ctx, observer, &mut heard) => match never {},
+    };
+    let Err(failure) = ended else { return Ok(()) };
+    if lease.lost().is_cancelled() {
+        return Err(Error::LeaseLost(lease.name().to_owned()));
+    }
+    if ctx.stop.is_cancelled() {
+        return Err(Error::Stopped);
+    }
+    Err(explained(ctx, failure, &observer.seen(), heard).await)
+}
+
+/// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone.
+async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -> std::convert::Infallible {
+    loop {
+        observer.changed().await;
+        let seen = observer.seen();
+        if let Some(line) = progress::line(&seen) {
+            ctx.reporter.progress(&line);
+        }
+        let news = |pod: &&PodFacts| pod.trouble().is_some_and(|now| heard.as_ref().is_none_or(|h| h.trouble != now));
+        if let Some(pod) = excerpt::culprit(&seen).filter(news) {
+            *heard = Some(excerpt::hear(ctx, pod).await);
+        }
+    }
+}
+
+/// A failure of helm, with the pod that explains it.
+async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Error {
+    let cause = classify::worst(&failure.text);
+    let class = cause.class.unwrap_or(FailureClass::Unknown);
+    let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, failure.text) };
+    let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
+        && problem.field.is_none();
+    if !waited {
+        return problem.into();
+    }
+    let witness = match excerpt::culprit(observed) {
+        Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(excerpt::hear(ctx, pod).await),
+        _ => heard,
+    };
+    if let Some(Witness { pod, trouble, log }) = witness {
+        problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
+        problem.excerpt = log;
+        problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
+    }
+    problem.into()
+}

@@ -1,0 +1,38 @@
+//! The plan Secret, as it is mounted into the Jobs that change something.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::context::Context;
+use super::error::Error;
+use super::helm::record::Record;
+use super::io;
+use crate::core::digest::hex;
+use crate::core::plan::{Plan, key};
+
+/// Reads the plan Secret and checks that its parts belong together. What it holds of values is hidden from then on.
+pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
+    let plan: Plan = serde_json::from_slice(&io::read(&directory.join(key::PLAN)).await?)
+        .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::PLAN)))?;
+    let digest = hex(&Sha256::digest(io::read(&directory.join(key::CHART)).await?));
+    if digest != plan.chart_digest {
+        return Err(Error::Plan(format!("the chart has the digest {digest} instead of {}", plan.chart_digest)));
+    }
+    let values: Value = serde_json::from_slice(&io::read(&directory.join(key::VALUES)).await?)
+        .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::VALUES)))?;
+    ctx.secrets.hide_values(&values);
+    if plan.from.is_some() {
+        let record = read_previous(directory).await?;
+        ctx.secrets.hide_values(&Value::Object(record.values()));
+    }
+    tracing::info!("plan {}: release {} to {} {}", plan.id, plan.release, plan.chart_name, plan.version);
+    Ok(plan)
+}
+
+/// Reads helm's record of the release before the change.
+pub async fn read_previous(directory: &Path) -> Result<Record, Error> {
+    Record::decode(&io::read(&directory.join(key::PREVIOUS_RELEASE)).await?)
+        .map_err(|e| Error::Plan(format!("{} {e}", key::PREVIOUS_RELEASE)))
+}

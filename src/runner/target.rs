@@ -1,0 +1,117 @@
+//! What a step leads to, and the proof that it got there.
+
+use std::time::Duration;
+
+use super::context::Context;
+use super::error::Error;
+use super::helm::storage::Storage;
+use super::inventory;
+use super::lease::Held;
+use super::observe::Observer;
+use super::verify::{Goal, verify};
+use crate::api::{FailureClass, Installed};
+use crate::core::manifest::Manifest;
+use crate::core::plan::Plan;
+use crate::core::report::{Problem, Upgraded};
+use crate::core::verify::Expected;
+use crate::core::version;
+
+/// What shall be installed at the end.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// The plan: whose label the record carries, and whose data must be there.
+    pub plan: &'a Plan,
+    /// Name of the chart.
+    pub chart_name: &'a str,
+    /// Version of the chart.
+    pub version: &'a str,
+    /// Version that the pods must answer.
+    pub app_version: &'a str,
+    /// It is the release that the plan saved, put back, and not the one that the plan leads to.
+    pub restored: bool,
+    /// How long to wait until everything is right.
+    pub timeout: Duration,
+    /// How long everything must stay right.
+    pub soak: Duration,
+}
+
+impl<'a> Target<'a> {
+    /// Where the plan leads to.
+    #[must_use]
+    pub fn of(plan: &'a Plan, timeout: Duration, soak: Duration) -> Self {
+        Self {
+            plan,
+            chart_name: &plan.chart_name,
+            version: &plan.version,
+            app_version: &plan.app_version,
+            restored: false,
+            timeout,
+            soak,
+        }
+    }
+
+    /// Waits until what is installed is this, and right. Ends early when the runner is told to stop or loses the Lease.
+    pub async fn verified(
+        &self,
+        ctx: &Context,
+        storage: &Storage,
+        observer: Observer,
+        lease: &Held,
+    ) -> Result<Upgraded, Error> {
+        ctx.reporter.verifying();
+        tokio::select! {
+            upgraded = self.prove(ctx, storage, observer) => upgraded,
+            () = ctx.stop.cancelled() => Err(Error::Stopped),
+            () = lease.lost().cancelled() => Err(Error::LeaseLost(lease.name().to_owned())),
+        }
+    }
+
+    async fn prove(&self, ctx: &Context, storage: &Storage, observer: Observer) -> Result<Upgraded, Error> {
+        let (current, manifest) = self.installed(ctx, storage).await?;
+        let (plan, workloads) = (self.plan, manifest.workloads());
+        // Templates that look at the cluster may have rendered other objects than in the plan.
+        let observer = if observer.watches(&workloads) {
+            observer
+        } else {
+            Observer::start(ctx, self.chart_name, plan.line, &workloads)
+        };
+        let goal = Goal {
+            revision: current.revision,
+            expected: Expected::new(self.app_version, &plan.inventory.answers),
+            claims: &plan.inventory.claims,
+            timeout: self.timeout,
+            soak: self.soak,
+        };
+        let verified = verify(ctx, storage, &observer, &goal).await?;
+        // A first install has claims that no plan could know.
+        let mut names = manifest.claims();
+        names.extend(verified.claims.into_iter().map(|claim| claim.name));
+        Ok(Upgraded {
+            current,
+            verified: verified.summary,
+            claims: inventory::claims(ctx, &names).await?.into_values().collect(),
+            exposures: inventory::exposures(ctx, &manifest).await?,
+            address_changes: Vec::new(),
+        })
+    }
+
+    /// The newest revision, which must be deployed from this chart, by this plan.
+    async fn installed(&self, ctx: &Context, storage: &Storage) -> Result<(Installed, Manifest), Error> {
+        let wrong = |message: String| Problem::new(FailureClass::VerificationFailed, message);
+        let history = storage.history().await?;
+        let newest = history.first().ok_or_else(|| wrong("helm ended well, but there is no release".into()))?;
+        let stored = storage.read(newest).await?;
+        let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
+        let same = chart.name == self.chart_name && version::plain(&chart.version) == version::plain(self.version);
+        let ours = newest.plan.as_deref() == Some(&self.plan.id) && newest.restored == self.restored;
+        if !(same && ours && newest.deployed()) {
+            let message = format!(
+                "the release is at revision {} ({}) of {} {}, not deployed from {} {} by plan {}",
+                newest.number, newest.status, chart.name, chart.version, self.chart_name, self.version, self.plan.id
+            );
+            return Err(wrong(message).object(format!("Secret/{}", newest.secret)).into());
+        }
+        let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
+        Ok((installed, Manifest::parse(stored.record.manifest(), &ctx.namespace)?))
+    }
+}
