@@ -138,8 +138,8 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{Installed, PlannedAction, ProductLine};
-    use crate::core::plan::Inventory;
+    use crate::api::{Installed, ProductLine};
+    use crate::core::plan::sample;
 
     fn revision(number: i32, status: &str, plan: Option<&str>) -> Revision {
         Revision {
@@ -155,9 +155,6 @@ mod tests {
     fn plan(from: Option<(i32, &str)>) -> Plan {
         Plan {
             id: "mine".into(),
-            release: "coder".into(),
-            action: PlannedAction::Upgrade,
-            line: ProductLine::V2,
             from: from.map(|(revision, status)| Installed {
                 version: "2.30.0".into(),
                 app_version: None,
@@ -165,13 +162,7 @@ mod tests {
                 status: status.into(),
                 line: ProductLine::V2,
             }),
-            chart_name: "coder".into(),
-            version: "2.31.7".into(),
-            app_version: "2.31.7".into(),
-            chart_digest: String::new(),
-            rollback_on_failure: false,
-            workloads: vec![],
-            inventory: Inventory::default(),
+            ..sample()
         }
     }
 

@@ -20,22 +20,8 @@ pub struct ManifestError(#[from] serde_saphyr::Error);
 impl Manifest {
     /// Reads a manifest as helm stores it: YAML documents, Lists among them taken apart.
     pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
-        // Templates repeat keys more often than one would think; helm and the API server take the last one.
-        let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
-        let documents: Vec<Option<Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
-        let objects = documents.into_iter().flatten().flat_map(|document| match document {
-            Value::Object(mut list)
-                if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) =>
-            {
-                match list.remove("items") {
-                    Some(Value::Array(items)) => items,
-                    _ => Vec::new(),
-                }
-            }
-            object => vec![object],
-        });
         let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
-        Ok(Self(objects.filter(here).collect()))
+        Ok(Self(objects(text)?.into_iter().filter(here).collect()))
     }
 
     /// Names of the objects of a kind.
@@ -82,6 +68,23 @@ impl Manifest {
         }
         claims
     }
+}
+
+/// The objects of YAML documents, Lists among them taken apart.
+pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
+    // Templates repeat keys more often than one would think; helm and the API server take the last one.
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
+    let documents: Vec<Option<Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
+    let objects = documents.into_iter().flatten().flat_map(|document| match document {
+        Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) => {
+            match list.remove("items") {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }
+        }
+        object => vec![object],
+    });
+    Ok(objects.collect())
 }
 
 fn workload(object: &Value) -> Option<Workload> {

@@ -39,25 +39,8 @@ fn sorted(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{PlannedAction, ProductLine};
-    use crate::core::plan::Inventory;
-
-    fn plan() -> Plan {
-        Plan {
-            id: String::new(),
-            release: "coder".into(),
-            action: PlannedAction::Upgrade,
-            line: ProductLine::V2,
-            from: None,
-            chart_name: "coder".into(),
-            version: "2.31.7".into(),
-            app_version: "2.31.7".into(),
-            chart_digest: "abc".into(),
-            rollback_on_failure: false,
-            workloads: vec![],
-            inventory: Inventory::default(),
-        }
-    }
+    use crate::api::PlannedAction;
+    use crate::core::plan::sample as plan;
 
     #[test]
     fn whatever_decides_the_outcome_changes_the_id() {

@@ -24,6 +24,7 @@ use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, ProductLine, Target};
 use crate::core::digest::hex;
+use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Plan};
 use crate::core::report::{Planned, Problem};
@@ -85,6 +86,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
         chart_digest: hex(&Sha256::digest(&archive)),
         rollback_on_failure: spec.helm.rollback_on_failure.unwrap_or(target_line == ProductLine::V1),
         workloads: after.workloads(),
+        objects: Documents::parse(rendered.manifest(), &ctx.namespace)?.objects().map(|(name, _)| name).collect(),
         inventory,
     };
     plan.id = id::of(&ctx.namespace, &plan, &merged);

@@ -1,0 +1,228 @@
+//! A manifest as helm stores it: YAML documents, of which single ones can be changed while all others stay letter by
+//! letter as helm wrote them.
+
+use serde_json::Value;
+
+use super::manifest::{ManifestError, objects};
+use super::plan::ObjectName;
+
+/// Annotation of an object that helm shall leave in place when it uninstalls the release.
+pub const RESOURCE_POLICY: &str = "helm.sh/resource-policy";
+/// Its value.
+pub const KEEP: &str = "keep";
+
+/// The documents of a manifest.
+#[derive(Clone, Debug)]
+pub struct Documents {
+    /// Namespace of the release: where objects lie that name none.
+    namespace: String,
+    documents: Vec<Document>,
+}
+
+/// A document and what stands in it; more than one object if it is a List, none if it is only comments.
+#[derive(Clone, Debug)]
+struct Document {
+    text: String,
+    objects: Vec<Value>,
+}
+
+impl Documents {
+    /// Splits the manifest of a release in `namespace`. A line that begins with `---` always separates: helm itself cut
+    /// the templates there before it wrote the manifest.
+    pub fn parse(manifest: &str, namespace: &str) -> Result<Self, ManifestError> {
+        let mut texts = vec![String::new()];
+        for line in manifest.split_inclusive('\n') {
+            match (line.strip_prefix("---"), texts.last_mut()) {
+                (Some(rest), _) => texts.push(rest.trim_start().to_owned()),
+                (None, Some(text)) => text.push_str(line),
+                (None, None) => {}
+            }
+        }
+        let document = |text: String| Ok(Document { objects: objects(&text)?, text });
+        let texts = texts.into_iter().filter(|text| !text.trim().is_empty());
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            documents: texts.map(document).collect::<Result<_, ManifestError>>()?,
+        })
+    }
+
+    /// The manifest as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.documents.iter().map(|document| format!("---\n{}\n", document.text.trim_end())).collect()
+    }
+
+    /// The objects with their names, those of other namespaces and of the cluster included.
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectName, &Value)> {
+        let objects = self.documents.iter().flat_map(|document| &document.objects);
+        objects.filter_map(|object| Some((self.name(object)?, object)))
+    }
+
+    fn name(&self, object: &Value) -> Option<ObjectName> {
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        Some(ObjectName {
+            api_version: text(&object["apiVersion"])?,
+            kind: text(&object["kind"])?,
+            namespace: text(&object["metadata"]["namespace"]).unwrap_or_else(|| self.namespace.clone()),
+            name: text(&object["metadata"]["name"])?,
+        })
+    }
+
+    /// Adds the objects of another manifest that this one does not contain.
+    pub fn add_missing(&mut self, other: &Self) {
+        let known: Vec<ObjectName> = self.objects().map(|(name, _)| name).collect();
+        for document in &other.documents {
+            let is_new = |object: &&Value| other.name(object).is_some_and(|name| !known.iter().any(|k| k.same(&name)));
+            let new: Vec<Value> = document.objects.iter().filter(is_new).cloned().collect();
+            if new.is_empty() {
+                continue;
+            }
+            if new.len() == document.objects.len() {
+                self.documents.push(document.clone());
+            } else {
+                self.documents.extend(new.into_iter().map(Document::of));
+            }
+        }
+    }
+
+    /// Removes the objects for which this is true.
+    pub fn remove(&mut self, unwanted: impl Fn(&ObjectName, &Value) -> bool) {
+        let is_unwanted = |this: &Self, object: &Value| this.name(object).is_some_and(|name| unwanted(&name, object));
+        let mut left = Vec::new();
+        for document in &self.documents {
+            if document.objects.iter().any(|object| is_unwanted(self, object)) {
+                let rest = document.objects.iter().filter(|object| !is_unwanted(self, object));
+                left.extend(rest.cloned().map(Document::of));
+            } else {
+                left.push(document.clone());
+            }
+        }
+        self.documents = left;
+    }
+
+    /// Marks the objects for which this is true, so that helm leaves them when it uninstalls. Returns the names of all
+    /// objects that are marked now, those that the chart marked itself included.
+    pub fn keep(&mut self, wanted: impl Fn(&ObjectName, &Value) -> bool) -> Vec<ObjectName> {
+        let mut marked = Vec::new();
+        let mut documents = Vec::new();
+        for document in &self.documents {
+            let mut objects = document.objects.clone();
+            for object in &mut objects {
+                let Some(name) = self.name(object) else { continue };
+                if is_kept(object) || wanted(&name, object) {
+                    mark(object);
+                    marked.push(name);
+                }
+            }
+            if objects == document.objects {
+                documents.push(document.clone());
+            } else {
+                // helm reads the annotation of a document, not of the objects in a List.
+                documents.extend(objects.into_iter().map(Document::of));
+            }
+        }
+        self.documents = documents;
+        marked
+    }
+}
+
+impl Document {
+    /// JSON is YAML that every reader of YAML takes for the same thing.
+    fn of(object: Value) -> Self {
+        Self { text: object.to_string(), objects: vec![object] }
+    }
+}
+
+fn is_kept(object: &Value) -> bool {
+    let policy = object["metadata"]["annotations"][RESOURCE_POLICY].as_str();
+    policy.is_some_and(|policy| policy.trim().eq_ignore_ascii_case(KEEP))
+}
+
+fn mark(object: &mut Value) {
+    let metadata = &mut object["metadata"];
+    if !metadata["annotations"].is_object() {
+        metadata["annotations"] = Value::Object(serde_json::Map::new());
+    }
+    if !is_kept(object) {
+        object["metadata"]["annotations"][RESOURCE_POLICY] = KEEP.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indoc::indoc;
+
+    use super::*;
+
+    const MANIFEST: &str = indoc! {r#"
+        ---
+        # Source: coder/templates/service.yaml
+        apiVersion: v1
+        kind: Service
+        metadata: {name: coder}
+        spec: {type: LoadBalancer}
+        ---
+        # Source: coder/templates/list.yaml
+        apiVersion: v1
+        kind: List
+        items:
+          - {apiVersion: v1, kind: Secret, metadata: {name: token, annotations: null}, data: {"a": "b"}}
+          - {apiVersion: v1, kind: ConfigMap, metadata: {name: odd}, data: {yes: "on", mode: "0420"}}
+        --- # a comment
+        apiVersion: v1
+        kind: ConfigMap
+        metadata: {name: plain, namespace: other}
+        data:
+          text: |
+            two
+             -- lines
+    "#};
+
+    fn names(documents: &Documents) -> Vec<String> {
+        documents.objects().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_not_marked_stays_as_helm_wrote_it() {
+        let mut documents = Documents::parse(MANIFEST, "here").unwrap();
+        assert_eq!(names(&documents), ["Service/coder", "Secret/token", "ConfigMap/odd", "ConfigMap/plain"]);
+        let kept = documents.keep(|name, _| name.kind == "Secret");
+        assert_eq!(kept.iter().map(ToString::to_string).collect::<Vec<_>>(), ["Secret/token"]);
+        let text = documents.text();
+        assert!(text.starts_with(&MANIFEST[..MANIFEST.find("---\n# Source: coder/templates/list").unwrap()]));
+        assert!(text.contains("  text: |\n    two\n     -- lines\n"));
+        assert!(text.contains(r#""annotations":{"helm.sh/resource-policy":"keep"}"#), "{text}");
+
+        let mut again = Documents::parse(&text, "here").unwrap();
+        assert_eq!(names(&again), names(&documents), "the List was taken apart, nothing is lost");
+        assert_eq!(again.keep(|_, _| false), kept);
+        assert_eq!(again.text(), text, "nothing changes when it is done again");
+    }
+
+    #[test]
+    fn a_union_adds_only_what_is_missing() {
+        let newer = "apiVersion: v1\nkind: Service\nmetadata: {name: coder, namespace: here}\n---\n\
+                     apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\n---\n\
+                     apiVersion: v1\nkind: ConfigMap\nmetadata: {name: odd}\n";
+        let older = format!("{MANIFEST}---\napiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {{name: web}}\n");
+        let mut union = Documents::parse(newer, "here").unwrap();
+        union.add_missing(&Documents::parse(&older, "here").unwrap());
+        assert_eq!(names(&union), ["Service/coder", "Ingress/web", "ConfigMap/odd", "Secret/token", "ConfigMap/plain"]);
+        let text = union.text();
+        union.add_missing(&Documents::parse(&older, "here").unwrap());
+        assert_eq!(union.text(), text);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_its_neighbours() {
+        let mut documents = Documents::parse(MANIFEST, "here").unwrap();
+        documents.remove(|name, _| name.kind == "Secret" || name.namespace == "other");
+        assert_eq!(names(&documents), ["Service/coder", "ConfigMap/odd"]);
+    }
+
+    #[test]
+    fn a_manifest_that_is_no_yaml_is_refused() {
+        assert!(Documents::parse("a: [", "here").is_err());
+        assert_eq!(Documents::parse("# nothing\n---\n", "here").unwrap().objects().count(), 0);
+    }
+}

@@ -1,0 +1,140 @@
+//! What is left to do of the uninstall of a plan, seen from Helm's history.
+
+use super::history::{History, Revision};
+use super::plan::Plan;
+
+/// What is left to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: helm has uninstalled it.
+    Nothing,
+    /// Uninstall the newest revision, perhaps once more.
+    Uninstall,
+    /// The same, but release the lock first that an interrupted try left on it.
+    Unlock(Revision),
+    /// The release is not what the plan was made for any more; the text says how.
+    Outdated(String),
+}
+
+/// What is left to do of the uninstall of `plan`. `rolled_back` is the revision that helm itself says it rolled back to
+/// when it made the newest one, if it says that.
+#[must_use]
+pub fn left(plan: &Plan, history: &History, rolled_back: Option<i32>) -> Left {
+    let Some(newest) = history.first() else {
+        return Left::Outdated("the release is gone, with all its records".into());
+    };
+    let from = plan.from.as_ref().map(|from| from.revision);
+    let ours = newest.plan.as_deref() == Some(plan.id.as_str());
+    let started_from = from == Some(newest.number);
+    // After a failure of this plan's upgrade, helm may have rolled back to what the plan started from.
+    let restored_by_helm = from.is_some() && rolled_back == from && failed_before(plan, history);
+    let now = format!("revision {} ({})", newest.number, newest.status);
+    if !(ours || started_from || restored_by_helm) {
+        return Left::Outdated(match from {
+            Some(from) => format!("the plan starts from revision {from}, but there is {now}"),
+            None => format!("the plan is for a first install, but there is {now}"),
+        });
+    }
+    match newest.status.as_str() {
+        "uninstalled" => Left::Nothing,
+        "uninstalling" | "deployed" | "failed" => Left::Uninstall,
+        _ if newest.pending() && newest.plan.is_some() => Left::Unlock(newest.clone()),
+        _ => Left::Outdated(format!("there is {now}: another helm is at work, or was killed")),
+    }
+}
+
+/// Whether the revision before the newest is a failure of this plan.
+fn failed_before(plan: &Plan, history: &History) -> bool {
+    history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
+}
+
+/// The revisions whose objects may be in the cluster, the newest first: each that failed since the last one that was
+/// deployed may have been applied by half. helm itself would uninstall the objects of the newest alone.
+#[must_use]
+pub fn applied<'a>(plan: &Plan, history: &'a History) -> &'a History {
+    let whole = history.iter().position(|revision| {
+        let begun_from = plan.from.as_ref().is_some_and(|from| revision.number == from.revision);
+        revision.deployed() || (begun_from && revision.status != "failed")
+    });
+    // A rollback of helm's leaves what the failed upgrade made.
+    let rolled_back = whole == Some(0) && failed_before(plan, history);
+    let whole = if rolled_back { Some(1) } else { whole };
+    &history[..whole.map_or(history.len(), |index| index + 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{Installed, ProductLine};
+    use crate::core::plan::sample;
+
+    type Rows<'a> = &'a [(i32, &'a str, Option<&'a str>)];
+
+    fn history(rows: Rows<'_>) -> Vec<Revision> {
+        let revision = |(number, status, plan): &(i32, &str, Option<&str>)| Revision {
+            number: *number,
+            status: (*status).into(),
+            plan: plan.map(Into::into),
+            restored: false,
+            secret: format!("sh.helm.release.v1.coder.v{number}"),
+            created: "2026-01-01T00:00:00Z".into(),
+        };
+        rows.iter().map(revision).collect()
+    }
+
+    fn plan(from: Option<i32>) -> Plan {
+        let installed = |revision| Installed {
+            version: "2.30.0".into(),
+            app_version: None,
+            revision,
+            status: "deployed".into(),
+            line: ProductLine::V2,
+        };
+        Plan { id: "mine".into(), from: from.map(installed), ..sample() }
+    }
+
+    #[rstest]
+    #[case::as_planned(Some(1), &[(1, "deployed", None)], None, "uninstall")]
+    #[case::after_our_failure(Some(1), &[(2, "failed", Some("mine")), (1, "deployed", None)], None, "uninstall")]
+    #[case::our_upgrade_was_killed(Some(1), &[(2, "pending-upgrade", Some("mine")), (1, "deployed", None)], None, "unlock")]
+    #[case::rolled_back_by_helm(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], Some(1), "uninstall")]
+    #[case::upgraded_by_hand_after_our_failure(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine"))], None, "outdated")]
+    #[case::rolled_back_by_hand(Some(1), &[(3, "deployed", None), (2, "deployed", None)], Some(1), "outdated")]
+    #[case::interrupted(Some(1), &[(1, "uninstalling", None)], None, "uninstall")]
+    #[case::done(Some(1), &[(2, "uninstalled", Some("mine")), (1, "deployed", None)], None, "nothing")]
+    #[case::done_from_the_start(Some(1), &[(1, "uninstalled", None)], None, "nothing")]
+    #[case::by_hand_of_another(Some(1), &[(2, "uninstalled", None)], None, "outdated")]
+    #[case::locked_by_another(Some(1), &[(1, "pending-rollback", None)], None, "outdated")]
+    #[case::gone(Some(1), &[], None, "outdated")]
+    #[case::first_install_failed(None, &[(1, "failed", Some("mine"))], None, "uninstall")]
+    #[case::installed_by_hand(None, &[(1, "deployed", None)], None, "outdated")]
+    fn what_is_left_follows_from_the_history(
+        #[case] from: Option<i32>,
+        #[case] rows: Rows<'_>,
+        #[case] rolled_back: Option<i32>,
+        #[case] expected: &str,
+    ) {
+        let found = match left(&plan(from), &history(rows), rolled_back) {
+            Left::Nothing => "nothing",
+            Left::Uninstall => "uninstall",
+            Left::Unlock(_) => "unlock",
+            Left::Outdated(_) => "outdated",
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[rstest]
+    #[case::only_one(Some(1), &[(1, "deployed", None)], &[1])]
+    #[case::half_applied(Some(1), &[(3, "failed", Some("mine")), (2, "failed", None), (1, "deployed", None)], &[3, 2, 1])]
+    #[case::older_ones_are_history(Some(2), &[(3, "failed", Some("mine")), (2, "deployed", None), (1, "superseded", None)], &[3, 2])]
+    #[case::nothing_was_ever_whole(None, &[(2, "failed", Some("mine")), (1, "failed", None)], &[2, 1])]
+    #[case::rolled_back(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], &[3, 2])]
+    #[case::install_failed(Some(1), &[(2, "failed", Some("mine")), (1, "uninstalled", None)], &[2, 1])]
+    fn what_was_applied_by_half_counts(#[case] from: Option<i32>, #[case] rows: Rows<'_>, #[case] expected: &[i32]) {
+        let history = history(rows);
+        let numbers: Vec<i32> = applied(&plan(from), &history).iter().map(|revision| revision.number).collect();
+        assert_eq!(numbers, expected);
+    }
+}
