@@ -14,14 +14,17 @@ mod http;
 mod inventory;
 mod io;
 mod lease;
+mod leftovers;
 mod observe;
 mod plan;
 mod report;
 mod saved;
 mod secrets;
 mod target;
+mod uninstall;
 mod upgrade;
 mod verify;
+mod volumes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -229,7 +232,15 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
-        StepArgs::Uninstall(_) | StepArgs::Restore(_) => Err(Error::Plan("this step is not there yet".into())),
+        StepArgs::Uninstall(args) => {
+            let order = uninstall::Order {
+                plan_dir: args.plan_dir.clone(),
+                helm_timeout: args.helm_timeout,
+                keep_addresses: args.keep_addresses,
+            };
+            uninstall::run(ctx, &order).await.map(Outcome::Uninstalled)
+        }
+        StepArgs::Restore(_) => Err(Error::Plan("this step is not there yet".into())),
         StepArgs::Upgrade(args) => upgrade::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Upgraded),
         StepArgs::Install(args) => upgrade::run(ctx, &order(args, Start::Uninstalled)).await.map(Outcome::Upgraded),
     }

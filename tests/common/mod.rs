@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 pub mod samples;
+pub mod steps;
 
 use std::{fmt::Write, future::Future, path::PathBuf, time::Duration};
 

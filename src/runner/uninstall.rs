@@ -1,0 +1,197 @@
+//! The uninstall step: removes the release, but not what cannot be made again. Values, records and data stay.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::context::Context;
+use super::error::Error;
+use super::fence::fenced;
+use super::helm::storage::Storage;
+use super::helm::{HelmFailure, run as helm};
+use super::lease::Held;
+use super::leftovers;
+use super::saved::read_plan;
+use super::verify::same_claims;
+use super::volumes;
+use crate::api::{FailureClass, Installed};
+use crate::core::documents::Documents;
+use crate::core::history::Revision;
+use crate::core::keep::is_kept;
+use crate::core::plan::{ObjectName, Plan};
+use crate::core::report::{Problem, Uninstalled};
+use crate::core::uninstall::{self, Left};
+
+/// How long helm waits for the objects. Most are gone by then; what takes longer is watched by the controller, which can
+/// say why.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// The order: what is kept, and how long helm may take.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where the plan Secret is mounted.
+    pub plan_dir: PathBuf,
+    /// How long helm may wait; less than this if it is long.
+    pub helm_timeout: Duration,
+    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept.
+    pub keep_addresses: bool,
+}
+
+/// Uninstalls the release of the plan, or does what an earlier try has left to do.
+pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    let storage = Storage::new(ctx.api(), &plan.release);
+    fenced(ctx, &storage, &plan.release, async |before, lease| remove(ctx, order, &plan, &storage, before, lease).await)
+        .await
+}
+
+async fn remove(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    before: &[Revision],
+    lease: &Held,
+) -> Result<Uninstalled, Error> {
+    match uninstall::left(plan, before, rolled_back(storage, before).await?) {
+        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
+        Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
+        Left::Unlock(revision) => {
+            same_claims(ctx, &plan.inventory.claims).await?;
+            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            uninstall(ctx, order, plan, storage, before, lease).await?;
+        }
+    }
+    let (current, mut documents) = newest(ctx, storage).await?;
+    let kept = documents.keep(|_, _| false);
+    let leftovers = leftovers::find(ctx, plan, &documents).await?;
+    let going = |name: &ObjectName| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
+    Ok(Uninstalled {
+        current,
+        kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
+        leftovers,
+    })
+}
+
+/// The revision that helm says it rolled back to when it made the newest one.
+async fn rolled_back(storage: &Storage, history: &[Revision]) -> Result<Option<i32>, Error> {
+    match history.first() {
+        Some(newest) if newest.deployed() && history.len() > 1 => {
+            Ok(storage.read(newest).await?.record.rolled_back_to())
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Prepares helm's record, and runs helm.
+async fn uninstall(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    before: &[Revision],
+    lease: &Held,
+) -> Result<(), Error> {
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let applied = uninstall::applied(plan, before);
+    let documents = union(ctx, storage, applied).await?;
+    volumes::none_at_risk(ctx, &plan.inventory.claims, &documents).await?;
+    mark(ctx, order, plan, storage, applied, documents).await?;
+    ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
+    let wait = order.helm_timeout.min(WAIT);
+    let mut ended = helm(ctx, plan, wait, &[], lease).await?;
+    if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
+        // These words hide the cause. helm says it when asked to, and perhaps it succeeds now.
+        ended = helm(ctx, plan, wait, &["--debug"], lease).await?;
+    }
+    match ended {
+        Ok(()) => Ok(()),
+        Err(failure) if is_done(&failure) => {
+            tracing::info!("going on: {}", failure.text);
+            Ok(())
+        }
+        Err(failure) => Err(refused(failure)),
+    }
+}
+
+/// The objects of all these revisions; those of the newest first.
+async fn union(ctx: &Context, storage: &Storage, applied: &[Revision]) -> Result<Documents, Error> {
+    let mut union = Documents::parse("", &ctx.namespace)?;
+    for revision in applied {
+        let stored = storage.read(revision).await?;
+        union.add_missing(&Documents::parse(stored.record.manifest(), &ctx.namespace)?);
+    }
+    Ok(union)
+}
+
+/// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.
+async fn mark(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    applied: &[Revision],
+    mut documents: Documents,
+) -> Result<(), Error> {
+    let Some(newest) = applied.first() else { return Ok(()) };
+    let mut stored = storage.read(newest).await?;
+    let as_it_is = Documents::parse(stored.record.manifest(), &ctx.namespace)?.text();
+    let kept = documents.keep(|name, object| is_kept(plan, order.keep_addresses, name, object));
+    let text = documents.text();
+    if text != as_it_is {
+        stored.record.set_manifest(text);
+        storage.rewrite(&stored).await?;
+    }
+    tracing::info!("kept: {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    Ok(())
+}
+
+async fn helm(
+    ctx: &Context,
+    plan: &Plan,
+    wait: Duration,
+    more: &[&str],
+    lease: &Held,
+) -> Result<Result<(), HelmFailure>, Error> {
+    let timeout = format!("{}s", wait.as_secs().max(1));
+    let arguments =
+        ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--wait", "--timeout"];
+    let arguments = arguments.into_iter().chain([timeout.as_str()]).chain(more.iter().copied());
+    let arguments: Vec<String> = arguments.map(Into::into).collect();
+    let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, &ctx.stop, lease.lost()).await?;
+    if ended.is_err() && lease.lost().is_cancelled() {
+        return Err(Error::LeaseLost(lease.name().to_owned()));
+    }
+    if ended.is_err() && ctx.stop.is_cancelled() {
+        return Err(Error::Stopped);
+    }
+    Ok(ended)
+}
+
+/// Whether helm has deleted what it could: it has, if it only waited in vain, or had done it before.
+fn is_done(failure: &HelmFailure) -> bool {
+    ["uninstallation completed with", "is already deleted"].iter().any(|text| failure.text.contains(text))
+}
+
+fn refused(failure: HelmFailure) -> Error {
+    let problem = Error::helm(failure).into_problem();
+    let class = match problem.class {
+        FailureClass::Unknown => FailureClass::UninstallFailed,
+        known => known,
+    };
+    Problem { class, ..problem }.into()
+}
+
+/// The newest revision, which helm must have marked as uninstalled, and what it holds.
+async fn newest(ctx: &Context, storage: &Storage) -> Result<(Installed, Documents), Error> {
+    let failed = |message: String| Problem::new(FailureClass::UninstallFailed, message);
+    let history = storage.history().await?;
+    let newest = history.first().ok_or_else(|| failed("the records of the release are gone".into()))?;
+    if newest.status != "uninstalled" {
+        let message = format!("helm ended, but revision {} is {} and not uninstalled", newest.number, newest.status);
+        return Err(failed(message).object(format!("Secret/{}", newest.secret)).into());
+    }
+    let stored = storage.read(newest).await?;
+    let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
+    Ok((installed, Documents::parse(stored.record.manifest(), &ctx.namespace)?))
+}

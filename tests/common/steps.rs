@@ -1,0 +1,201 @@
+//! Steps of the runner as processes of their own, with the rights of the runner's ServiceAccount and either helm: what a
+//! Job would do, without a controller that decides.
+
+use std::{cell::Cell, os::unix::fs::symlink, path::PathBuf};
+
+use coder_upgrade_operator::core::report::{Outcome, Planned, Problem, Report, Uninstalled, Upgraded};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
+use kube::{ResourceExt, api::PostParams};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testbed::{
+    charts::{ChartRepositories, charts_dir},
+    components::Component,
+};
+use tokio::process::Command;
+
+use super::{World, program};
+
+/// The helm that administrator and runner use.
+#[derive(Clone, Copy, Debug)]
+pub enum HelmMajor {
+    Three,
+    Four,
+}
+
+pub struct Steps {
+    pub world: World,
+    repository: String,
+    helm: HelmMajor,
+    dir: TempDir,
+    count: Cell<usize>,
+}
+
+impl Steps {
+    /// A world in which Coder is installed by that helm, from a chart of the catalogue.
+    pub async fn with(
+        name: &str,
+        helm: HelmMajor,
+        repository: fn(&ChartRepositories) -> &String,
+        version: &str,
+        settings: &[&str],
+    ) -> Self {
+        let world = World::new(name).await;
+        let repository = repository(world.repositories()).clone();
+        let classic = version.starts_with("1.");
+        if !classic {
+            world.database().await;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let steps = Self { world, repository, helm, dir, count: Cell::default() };
+        steps.prepare().await;
+        let values = charts_dir().join(if classic { "coder-v1-values.yaml" } else { "coder-v2-values.yaml" });
+        let mut arguments = vec!["install", "coder", "coder", "--repo", &steps.repository, "--version", version];
+        arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        steps.helm(&arguments).await;
+        steps
+    }
+
+    /// A helm in a PATH, and a kubeconfig with the runner's token.
+    async fn prepare(&self) {
+        let component = match self.helm {
+            HelmMajor::Three => Component::Helm3,
+            HelmMajor::Four => Component::Helm,
+        };
+        std::fs::create_dir_all(self.path("bin")).unwrap();
+        std::fs::create_dir_all(self.path("plan")).unwrap();
+        let helm = tokio::task::spawn_blocking(move || program(component)).await.unwrap();
+        symlink(helm, self.path("bin/helm")).unwrap();
+        let token = self.world.kubectl(&["create", "token", "coder-upgrade-runner"]).await;
+        let config = std::fs::read_to_string(self.world.cluster.dir().join("kubeconfig")).unwrap();
+        let mut config: Value = serde_saphyr::from_str(&config).unwrap();
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        std::fs::write(self.path("kubeconfig"), config.to_string()).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// helm as the administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> String {
+        match self.helm {
+            HelmMajor::Four => self.world.helm(arguments).await,
+            HelmMajor::Three => {
+                let arguments: Vec<_> =
+                    arguments.iter().copied().chain(["--namespace", &self.world.namespace]).collect();
+                self.world.cluster.helm3(&arguments).await.expect("helm 3")
+            }
+        }
+    }
+
+    /// Plans an upgrade, and mounts the plan. The declaration is suspended, so that no controller acts on it.
+    pub async fn plan(&self, mut spec: Value) -> Planned {
+        spec["suspend"] = true.into();
+        spec["chart"] = json!({"repository": self.repository});
+        let generation = self.world.declare("coder", spec).await.metadata.generation.unwrap().to_string();
+        let planned = match self.run("plan", &["--generation", &generation]).await {
+            Outcome::Planned(planned) => planned,
+            other => panic!("no plan: {other:?}"),
+        };
+        let secret = self.world.api::<Secret>().get(&planned.plan.secret_name).await.unwrap();
+        for (key, content) in secret.data.unwrap() {
+            std::fs::write(self.path("plan").join(key), content.0).unwrap();
+        }
+        planned
+    }
+
+    /// Plans an upgrade to another version of the repository.
+    pub async fn plan_to(&self, version: &str) -> Planned {
+        self.plan(json!({"version": version})).await
+    }
+
+    /// Performs a step after the plan.
+    pub async fn step(&self, step: &str, more: &[&str]) -> Outcome {
+        let plan = self.path("plan");
+        let mut arguments = vec!["--plan-dir", plan.to_str().unwrap(), "--helm-timeout", "60s"];
+        if step != "uninstall" {
+            arguments.extend(["--soak", "1s"]);
+        }
+        arguments.extend(more);
+        self.run(step, &arguments).await
+    }
+
+    pub async fn uninstall(&self, more: &[&str]) -> Uninstalled {
+        match self.step("uninstall", more).await {
+            Outcome::Uninstalled(uninstalled) => uninstalled,
+            other => panic!("not uninstalled: {other:?}\n{}", self.world.dump().await),
+        }
+    }
+
+    pub async fn install(&self, more: &[&str]) -> Upgraded {
+        match self.step("install", more).await {
+            Outcome::Upgraded(upgraded) => upgraded,
+            other => panic!("not installed: {other:?}\n{}", self.world.dump().await),
+        }
+    }
+
+    pub async fn restore(&self, more: &[&str]) -> Upgraded {
+        match self.step("restore", more).await {
+            Outcome::Restored(restored) => restored,
+            other => panic!("not restored: {other:?}\n{}", self.world.dump().await),
+        }
+    }
+
+    /// Performs a step that must fail.
+    pub async fn fails(&self, step: &str, more: &[&str]) -> Problem {
+        match self.step(step, more).await {
+            Outcome::Failed(problem) => problem,
+            other => panic!("{step} should have failed: {other:?}"),
+        }
+    }
+
+    async fn run(&self, step: &str, more: &[&str]) -> Outcome {
+        self.count.set(self.count.get() + 1);
+        let name = format!("step-{}-{step}", self.count.get());
+        let job = json!({"metadata": {"name": name}, "spec": {"suspend": true, "template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "runner", "image": "none"}]}}}});
+        let job: Job = serde_json::from_value(job).unwrap();
+        self.world.api::<Job>().create(&PostParams::default(), &job).await.unwrap();
+        let uid = self.world.get("coder").await.uid().unwrap();
+        let work = self.path(&name);
+        std::fs::create_dir_all(&work).unwrap();
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let output = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
+            .args(["runner", step, "--upgrade", "coder", "--uid", &uid, "--job", &name])
+            .args(["--namespace", &self.world.namespace, "--work-dir", work.to_str().unwrap()])
+            .args(["--verify-timeout", "60s"])
+            .args(more)
+            .env("PATH", path)
+            .env("KUBECONFIG", self.path("kubeconfig"))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        println!("--- {name}\n{log}");
+        let job = self.world.api::<Job>().get(&name).await.unwrap();
+        let report = job.annotations().get("coderupgrade.dev/report").expect("a report");
+        serde_json::from_str::<Report>(report).unwrap().outcome.expect("an outcome")
+    }
+
+    /// An upgrade by hand, with all values.
+    pub async fn upgrade_by_hand(&self, version: &str, more: &[&str]) {
+        let arguments =
+            ["upgrade", "coder", "coder", "--repo", &self.repository, "--version", version, "--reuse-values"];
+        self.helm(&arguments.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await;
+    }
+
+    /// UID of an object.
+    pub async fn uid(&self, object: &str) -> String {
+        self.world.kubectl(&["get", object, "-o", "jsonpath={.metadata.uid}", "--ignore-not-found"]).await
+    }
+
+    /// Waits until an object is gone.
+    pub async fn gone(&self, object: &str) {
+        self.world
+            .eventually(&format!("end of {object}"), || async { self.uid(object).await.is_empty().then_some(()) })
+            .await;
+    }
+}
