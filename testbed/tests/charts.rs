@@ -70,7 +70,7 @@ async fn each_repository_offers_what_it_should() {
     let repositories = &fixture.repositories;
     contains(fixture.show(&repositories.v2, &[]), "\nversion: 2.32.0");
     contains(fixture.show(&repositories.v2, &["--devel"]), "\nversion: 2.33.0-rc.1");
-    contains(fixture.show(&repositories.v1, &[]), "\nversion: 1.17.0");
+    contains(fixture.show(&repositories.v1, &[]), "\nversion: 1.21.0");
     contains(fixture.show(&repositories.mixed, &[]), "\nversion: 2.32.0");
     contains(fixture.show(&repositories.mixed, &["--version", "1.16.2"]), "appVersion: 1.16.2");
     contains(fixture.show(&repositories.down, &[]), "503");

@@ -1,10 +1,11 @@
 //! Stands for a cloud's load balancers: gives addresses to Services of type `LoadBalancer` and to Ingresses.
 //!
 //! Nothing answers at these addresses. What matters is their life: they come a moment after the object, a re-created
-//! object gets another one, and a deleted Service lingers until its address is released, which may take long or for ever.
+//! object gets another one, and a deleted one lingers until its address is released, which may take long or for ever.
 
 mod addresses;
 mod ingress;
+mod release;
 mod service;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

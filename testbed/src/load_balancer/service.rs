@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Context, LoadBalancerError};
+use super::{Context, LoadBalancerError, release};
 use crate::supervisor::options::ReleaseDelay;
 
 /// Keeps a Service until its load balancer is released; every cloud's controller uses this name.
 const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+
+/// A class that a Service may name; what names no class is served as well.
+const CLASS: &str = "testbed.coderupgrade.dev/own";
 
 /// What a Service needs next.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +35,8 @@ enum Step {
 }
 
 pub(super) async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<Action, LoadBalancerError> {
-    let written = match next_step(&service, Timestamp::now(), context.release_delay) {
+    let delay = release::own_delay(&*service).unwrap_or(context.release_delay);
+    let written = match next_step(&service, Timestamp::now(), delay) {
         Step::Rest => return Ok(Action::await_change()),
         Step::Wait(time) => return Ok(Action::requeue(time)),
         Step::AddFinalizer => {
@@ -40,23 +44,23 @@ pub(super) async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> R
             patch_finalizers(&context, &service, finalizers.collect()).await
         }
         Step::Assign => return assign(&context, &service).await,
-        Step::Release => release(&context, &service).await,
+        Step::Release => give_up(&context, &service).await,
     };
     written.map(|()| Action::await_change()).map_err(|source| failed(&service, source))
 }
 
 fn next_step(service: &Service, now: Timestamp, delay: ReleaseDelay) -> Step {
     let spec = service.spec.as_ref();
-    let wanted =
-        spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none());
+    let wanted = spec.is_some_and(|spec| {
+        let class = spec.load_balancer_class.as_deref();
+        spec.type_.as_deref() == Some("LoadBalancer") && class.is_none_or(|class| class == CLASS)
+    });
     let held = service.finalizers().iter().any(|name| name == FINALIZER);
     match (&service.metadata.deletion_timestamp, wanted, held) {
-        (Some(deleted), _, true) => match delay {
-            ReleaseDelay::Never => Step::Rest,
-            ReleaseDelay::After(delay) => match until_release(deleted.0, now, delay) {
-                Duration::ZERO => Step::Release,
-                rest => Step::Wait(rest),
-            },
+        (Some(deleted), _, true) => match release::remaining(deleted.0, now, delay) {
+            None => Step::Rest,
+            Some(Duration::ZERO) => Step::Release,
+            Some(rest) => Step::Wait(rest),
         },
         (Some(_), _, false) | (None, false, false) => Step::Rest,
         (None, false, true) => Step::Release,
@@ -67,17 +71,6 @@ fn next_step(service: &Service, now: Timestamp, delay: ReleaseDelay) -> Step {
             if has.is_none() || asks_for.is_some_and(|ip| has != Some(ip)) { Step::Assign } else { Step::Rest }
         }
     }
-}
-
-/// How long a Service deleted at `deleted` still keeps its address.
-fn until_release(deleted: Timestamp, now: Timestamp, delay: Duration) -> Duration {
-    if delay.is_zero() {
-        return Duration::ZERO;
-    }
-    // The time of deletion is cut to whole seconds; a delay is never shorter than it should be.
-    let delay = delay + Duration::from_secs(1);
-    let passed = now.duration_since(deleted).max(SignedDuration::ZERO).unsigned_abs();
-    delay.saturating_sub(passed)
 }
 
 async fn assign(context: &Context, service: &Service) -> Result<Action, LoadBalancerError> {
@@ -96,7 +89,7 @@ async fn assign(context: &Context, service: &Service) -> Result<Action, LoadBala
     Ok(Action::await_change())
 }
 
-async fn release(context: &Context, service: &Service) -> Result<(), kube::Error> {
+async fn give_up(context: &Context, service: &Service) -> Result<(), kube::Error> {
     context.addresses().release(&service.uid().unwrap_or_default());
     if service.metadata.deletion_timestamp.is_none() {
         patch_status(context, service, json!({"status": {"loadBalancer": null}})).await?;
@@ -166,6 +159,8 @@ mod tests {
         assert_eq!(step(json!({"spec": {"type": "ClusterIP"}}), AT_ONCE), Step::Rest);
         let others = json!({"type": "LoadBalancer", "loadBalancerClass": "example.org/own"});
         assert_eq!(step(json!({"spec": others}), AT_ONCE), Step::Rest);
+        let ours = json!({"type": "LoadBalancer", "loadBalancerClass": CLASS});
+        assert_eq!(step(json!({"spec": ours}), AT_ONCE), Step::AddFinalizer);
     }
 
     #[test]

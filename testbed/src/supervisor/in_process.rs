@@ -1,4 +1,4 @@
-//! The parts of a cluster that run inside the supervisor: chart repositories, load balancer stand-in, node.
+//! The parts of a cluster that run inside the supervisor: chart repositories, stand-ins for load balancers and storage, node.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::options::ServeOptions;
 use super::parts::Parts;
 use super::state::StateError;
-use super::{NODE_NAME, SupervisorError};
+use super::{NODE_NAME, SupervisorError, resizer};
 use crate::address_range::AddressRange;
 use crate::charts::{self, ChartRepositories, ServerConfig};
 use crate::components::{self, Component};
@@ -49,6 +49,14 @@ pub(super) fn start_load_balancer(options: &ServeOptions, client: Client, parts:
     let delay = options.lb_release_delay;
     parts.add_task("load-balancer", async move |stop| {
         load_balancer::run(client, delay, stop).await;
+        Ok::<(), Infallible>(())
+    })
+}
+
+/// Starts the stand-in for a storage driver's resizer.
+pub(super) fn start_resizer(client: Client, parts: &mut Parts) -> Result<(), StateError> {
+    parts.add_task("resizer", async move |stop| {
+        resizer::run(client, stop).await;
         Ok::<(), Infallible>(())
     })
 }

@@ -11,6 +11,7 @@ mod in_process;
 pub mod options;
 mod parts;
 pub mod readiness;
+mod resizer;
 pub mod state;
 mod storage_class;
 mod volumes;
@@ -184,6 +185,7 @@ async fn start(
         parts.add_process(process)?;
     }
     in_process::start_load_balancer(options, client.clone(), parts)?;
+    in_process::start_resizer(client.clone(), parts)?;
     in_process::start_node(options, &control_plane, addresses, images, parts).await?;
     readiness::controllers_work(&client).await?;
     readiness::node_is_ready(&client, NODE_NAME).await?;

@@ -3,11 +3,29 @@
 {{- if semverCompare "<1.16.0-0" .root.Chart.Version }}{{ .service }}{{ else }}coder{{ end }}
 {{- end }}
 
-{{/* The Secret that cemanager and envproxy share: none before 1.16, renamed in 1.16.2. */}}
+{{/* The Secret that cemanager and envproxy share: none before 1.16, renamed in 1.16.2, none since 1.21. */}}
 {{- define "coder.tokenSecret" -}}
-{{- if semverCompare "<1.16.0-0" .Chart.Version }}
+{{- if or (semverCompare "<1.16.0-0" .Chart.Version) (include "coder.single" .) }}
 {{- else if semverCompare "<1.16.2-0" .Chart.Version }}local-envproxy-token
 {{- else }}built-in-envproxy-token
+{{- end }}
+{{- end }}
+
+{{/* Since 1.21 one service does it all, and nothing of nginx, dashboard, envproxy and web-ingress is left. */}}
+{{- define "coder.single" -}}
+{{- if semverCompare ">=1.21.0-0" .Chart.Version }}true{{ end }}
+{{- end }}
+
+{{/* The Deployment of the API. */}}
+{{- define "coder.api" -}}
+{{- if include "coder.single" . }}coderd{{ else }}cemanager{{ end }}
+{{- end }}
+
+{{/* The Service of the API. Since 1.21 users reach it directly; the address of an older chart's Service is kept by its name,
+which only a cluster that has it can tell. */}}
+{{- define "coder.apiService" -}}
+{{- if and (include "coder.single" .) (lookup "v1" "Service" .Release.Namespace "ingress-nginx") }}ingress-nginx
+{{- else }}{{ include "coder.api" . }}
 {{- end }}
 {{- end }}
 

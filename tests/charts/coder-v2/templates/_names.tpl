@@ -1,7 +1,11 @@
 {{/* The labels that Services and Deployments select by. They are immutable in a Deployment. */}}
 {{- define "coder.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{- $own := dict "app.kubernetes.io/name" .Chart.Name "app.kubernetes.io/instance" .Release.Name }}
+{{- $labels := mergeOverwrite $own .Values.testbed.selector }}
+{{- range $label, $value := $labels }}
+{{- if not $value }}{{ $labels = omit $labels $label }}{{ end }}
+{{- end }}
+{{- toYaml $labels }}
 {{- end }}
 
 {{/* The labels of every object. */}}
