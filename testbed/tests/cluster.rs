@@ -23,6 +23,9 @@ use tokio::time::{Instant, timeout};
 /// Long enough for a busy machine, short enough to notice a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How slowly a Service or an Ingress gives up its address.
+const RELEASE_DELAY: &str = "testbed.coderupgrade.dev/release-delay";
+
 /// A cluster that ends with this test process, in a directory that outlives it.
 async fn up(dir: &Path, options: ClusterOptions) -> Cluster {
     let owner_pid = Some(std::process::id());
@@ -118,37 +121,77 @@ async fn load_balancers_have_addresses_and_release_them_late() {
     let second = create_and_wait_for_address(&services, "web").await;
     assert_ne!(address(&first), address(&second), "a re-created Service has a new address");
 
-    ingresses_have_addresses(&client).await;
+    an_annotation_makes_a_service_linger_for_ever(&cluster, &services).await;
+    ingresses_have_addresses_and_may_linger(&client).await;
     volumes_are_removed_at_the_end(&cluster, &client).await;
 }
 
-async fn ingresses_have_addresses(client: &Client) {
+async fn an_annotation_makes_a_service_linger_for_ever(cluster: &Cluster, services: &Api<Service>) {
+    let service = services.get("web").await.unwrap();
+    cluster.kubectl(&["annotate", "service", "web", &format!("{RELEASE_DELAY}=never")]).await.unwrap();
+    services.delete("web", &DeleteParams::default()).await.unwrap();
+    let uid = service.metadata.uid.unwrap();
+    // Longer than the cluster's own delay of 2 s, which would hold otherwise.
+    let gone = timeout(Duration::from_secs(5), await_condition(services.clone(), "web", is_deleted(&uid))).await;
+    assert!(gone.is_err(), "it stays");
+    cluster.kubectl(&["annotate", "service", "web", "--overwrite", &format!("{RELEASE_DELAY}=0s")]).await.unwrap();
+    timeout(PATIENCE, await_condition(services.clone(), "web", is_deleted(&uid))).await.unwrap().unwrap();
+}
+
+async fn ingresses_have_addresses_and_may_linger(client: &Client) {
     let ingresses = Api::<Ingress>::namespaced(client.clone(), "default");
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
-    let ingress = object(json!({"metadata": {"name": "web"}, "spec": {"defaultBackend": backend}}));
-    ingresses.create(&PostParams::default(), &ingress).await.unwrap();
-    let has_address = |ingress: Option<&Ingress>| {
-        let status = ingress.and_then(|ingress| ingress.status.as_ref());
-        status.and_then(|status| status.load_balancer.as_ref()).is_some_and(|balancer| balancer.ingress.is_some())
+    let create = async |annotations: Value| -> Ingress {
+        let metadata = json!({"name": "web", "annotations": annotations});
+        let ingress = object(json!({"metadata": metadata, "spec": {"defaultBackend": backend}}));
+        ingresses.create(&PostParams::default(), &ingress).await.unwrap();
+        let has_address = |ingress: Option<&Ingress>| ingress.is_some_and(|ingress| ingress_address(ingress).is_some());
+        timeout(PATIENCE, await_condition(ingresses.clone(), "web", has_address)).await.unwrap().unwrap().unwrap()
     };
-    timeout(PATIENCE, await_condition(ingresses, "web", has_address)).await.unwrap().unwrap();
+    let delete = async |ingress: &Ingress| {
+        let (uid, started) = (ingress.metadata.uid.clone().unwrap(), Instant::now());
+        ingresses.delete("web", &DeleteParams::default()).await.unwrap();
+        timeout(PATIENCE, await_condition(ingresses.clone(), "web", is_deleted(&uid))).await.unwrap().unwrap();
+        started.elapsed()
+    };
+    let plain = create(json!({})).await;
+    assert!(delete(&plain).await < Duration::from_secs(2), "most controllers set no finalizer");
+    let slow = create(json!({RELEASE_DELAY: "2s"})).await;
+    assert_eq!(slow.metadata.finalizers, Some(vec!["ingress.k8s.aws/resources".to_owned()]));
+    assert_ne!(ingress_address(&plain), ingress_address(&slow), "a re-created Ingress has a new address");
+    assert!(delete(&slow).await >= Duration::from_secs(2));
+}
+
+fn ingress_address(ingress: &Ingress) -> Option<String> {
+    ingress.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?.first()?.ip.clone()
 }
 
 async fn volumes_are_removed_at_the_end(cluster: &Cluster, client: &Client) {
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), "default");
     let resources = json!({"requests": {"storage": "1Mi"}});
-    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": resources});
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": "expandable"});
     let claim = object(json!({"metadata": {"name": "data"}, "spec": spec}));
     claims.create(&PostParams::default(), &claim).await.unwrap();
     let bound = |claim: Option<&PersistentVolumeClaim>| {
         claim.and_then(|claim| claim.status.as_ref()).is_some_and(|status| status.phase.as_deref() == Some("Bound"))
     };
-    timeout(PATIENCE, await_condition(claims, "data", bound)).await.unwrap().unwrap();
+    timeout(PATIENCE, await_condition(claims.clone(), "data", bound)).await.unwrap().unwrap();
+    a_volume_can_be_enlarged(cluster, claims).await;
     let directory = ["get", "pv", "--output=jsonpath={.items[0].spec.hostPath.path}"];
     let directory = cluster.kubectl(&directory).await.unwrap();
     assert!(Path::new(&directory).is_dir(), "{directory}");
     cluster.down().await.unwrap();
     assert!(!Path::new(&directory).exists(), "{directory}");
+}
+
+async fn a_volume_can_be_enlarged(cluster: &Cluster, claims: Api<PersistentVolumeClaim>) {
+    let larger = json!({"spec": {"resources": {"requests": {"storage": "2Mi"}}}}).to_string();
+    cluster.kubectl(&["patch", "pvc", "data", "--type=merge", "--patch", &larger]).await.unwrap();
+    let enlarged = |claim: Option<&PersistentVolumeClaim>| {
+        let capacity = claim.and_then(|claim| claim.status.as_ref()?.capacity.as_ref()?.get("storage"));
+        capacity.is_some_and(|size| size.0 == "2Mi")
+    };
+    timeout(PATIENCE, await_condition(claims, "data", enlarged)).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub struct ChartRepositories {
     pub v1: String,
     /// Both lines in one index, as in a company's mirror.
     pub mixed: String,
-    /// Coder v2 with versions that are broken on purpose.
+    /// Versions of both lines that are broken on purpose, one break each.
     pub faults: String,
     /// Coder v2 over HTTP for those who give `user` and `password`.
     pub private_v2: String,

@@ -65,11 +65,19 @@ impl Cluster {
     /// # Errors
     /// When it cannot be built or fails, with what it said.
     pub async fn helm3<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String, ClusterError> {
+        Ok(run("helm3", self.helm3_command().await?.args(arguments), None).await?)
+    }
+
+    /// helm 3, built first if need be, ready to be given arguments; for commands that are killed in the middle.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub async fn helm3_command(&self) -> Result<Command, ClusterError> {
         let ensured = spawn_blocking(|| components::ensure(&[Component::Helm3], &|_| ())).await;
         let binaries = ensured.map_err(|error| ClusterError::Start(io::Error::other(error)))??;
-        let path = binaries.get(Component::Helm3).map(Path::to_owned);
+        let path = binaries.get(Component::Helm3);
         let path = path.ok_or_else(|| ClusterError::NoProgram { dir: self.dir.clone(), name: "helm3" })?;
-        Ok(run("helm3", self.command(&path).args(arguments), None).await?)
+        Ok(self.command(path))
     }
 
     /// kubectl, ready to be given arguments; for long-running commands.
@@ -78,7 +86,8 @@ impl Cluster {
         self.command(&self.kubectl)
     }
 
-    /// helm 4, ready to be given arguments; for long-running commands and benchmarks.
+    /// helm 4, ready to be given arguments; for long-running commands, for commands that are killed in the middle (as by
+    /// [`tokio::process::Child::kill`]) and for benchmarks.
     #[must_use]
     pub fn helm_command(&self) -> Command {
         self.command(&self.helm)

@@ -67,6 +67,15 @@ impl RecordFile {
         Ok(file)
     }
 
+    /// The record in `directory`, where a server has made one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn existing(directory: &Path) -> io::Result<Self> {
+        let file = Self { directory: directory.to_owned() };
+        fs::metadata(file.path()).map(|_| file)
+    }
+
     /// The record as it is now, with the faults of the file `faults.json` beside it.
     ///
     /// # Errors
@@ -111,11 +120,12 @@ mod tests {
     #[test]
     fn the_identity_stays_and_old_writers_are_refused() {
         let directory = tempfile::tempdir().unwrap();
+        assert!(RecordFile::existing(directory.path()).is_err());
         let file = RecordFile::open(directory.path()).unwrap();
         let first = file.read().unwrap();
         file.write(&Record { schema: 7, line: Some(Line::V2), ..first.clone() }).unwrap();
         assert!(matches!(file.write(&Record { schema: 8, ..first.clone() }), Err(WriteError::Conflict)));
-        let now = RecordFile::open(directory.path()).unwrap().read().unwrap();
+        let now = RecordFile::existing(directory.path()).unwrap().read().unwrap();
         assert_eq!((now.schema, now.deployment_id, now.revision), (7, first.deployment_id, 1));
     }
 }

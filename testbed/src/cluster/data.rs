@@ -1,0 +1,45 @@
+//! What the simulated databases of a cluster hold, read past Coder: from the volumes' directories.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Cluster, ToolError};
+use crate::sim::record::{Record, RecordFile};
+
+/// Why a database cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The claim or its volume cannot be read.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// There is no database in the volume.
+    #[error("no database in {}, the volume of claim {claim}: {source}", directory.display())]
+    File {
+        /// Name of the claim.
+        claim: String,
+        /// Directory of its volume.
+        directory: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl Cluster {
+    /// The database in the volume that the claim is bound to: its `deployment_id` tells whether it is still the same.
+    ///
+    /// # Errors
+    /// When the claim is not bound, or there is no database in its volume.
+    pub async fn database(&self, namespace: &str, claim: &str) -> Result<Record, DataError> {
+        let jsonpath = ["-o", "jsonpath={.spec.volumeName}"];
+        let volume = self.kubectl(&[&["get", "pvc", claim, "-n", namespace], &jsonpath[..]].concat()).await?;
+        let directory = self.kubectl(&["get", "pv", &volume, "-o", "jsonpath={.spec.hostPath.path}"]).await?;
+        let directory = PathBuf::from(directory);
+        let record = read(&directory);
+        record.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
+    }
+}
+
+/// `PGDATA` is the volume itself or, as `PostgreSQL` wants it, a directory in it.
+fn read(volume: &Path) -> io::Result<Record> {
+    RecordFile::existing(&volume.join("pgdata")).or_else(|_| RecordFile::existing(volume))?.read()
+}
