@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`.
+//! `/livez`, `/readyz` and `/metrics`.
 
 use std::{
     net::SocketAddr,
@@ -8,8 +8,17 @@ use std::{
     },
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use tokio::net::TcpListener;
+
+use super::metrics::Metrics;
+
+/// What `/metrics` answers in.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether the controller does its work: it stands by for the Lease, or holds it and its caches are filled. They never
 /// are while the CRD or a right is missing.
@@ -32,10 +41,11 @@ impl Readiness {
 }
 
 /// Serves until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(move || async move { readiness.answer() }));
+        .route("/readyz", get(move || async move { readiness.answer() }))
+        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
     axum::serve(TcpListener::bind(address).await?, routes).await
 }
 

@@ -8,6 +8,7 @@ mod drain;
 mod execute;
 mod health;
 mod leader;
+mod metrics;
 mod observe;
 mod reconcile;
 mod run;

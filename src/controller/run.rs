@@ -27,6 +27,7 @@ use super::{
     drain::Watches,
     health::{self, Readiness},
     leader::Leadership,
+    metrics::Metrics,
     reconcile::{after_error, reconcile},
 };
 use crate::{
@@ -56,11 +57,11 @@ pub struct ControllerArgs {
     #[arg(long, env = "POD_NAME", default_value = NAME)]
     identity: String,
 
-    /// Address on which /livez and /readyz are served
+    /// Address on which /livez, /readyz and /metrics are served
     #[arg(long, env = "LISTEN_ADDRESS", default_value = "::")]
     listen_address: IpAddr,
 
-    /// Port on which /livez and /readyz are served
+    /// Port on which /livez, /readyz and /metrics are served
     #[arg(long, env = "LISTEN_PORT", default_value_t = 8080)]
     listen_port: u16,
 
@@ -107,10 +108,11 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     let client = Client::try_from(config)?;
     let readiness = Readiness::default();
     let address = SocketAddr::new(args.listen_address, args.listen_port);
-    let serving = readiness.clone();
+    let metrics = Metrics::default();
+    let serving = (readiness.clone(), metrics.clone());
     tokio::spawn(async move {
-        if let Err(error) = health::serve(address, serving).await {
-            error!(%error, %address, "cannot serve /livez and /readyz");
+        if let Err(error) = health::serve(address, serving.0, serving.1).await {
+            error!(%error, %address, "cannot serve /livez, /readyz and /metrics");
         }
     });
 
@@ -135,7 +137,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     info!("holding the Lease");
     readiness.set(false);
     let ended = tokio::select! {
-        () = control(client, &args, &readiness) => Ok(()),
+        () = control(client, &args, &readiness, &metrics) => Ok(()),
         () = leadership.lost() => Err(Error::LeaseLost),
         () = &mut stop => Ok(()),
     };
@@ -147,8 +149,9 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
 }
 
 /// Reconciles for ever; ready once the caches are filled.
-async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness) {
+async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, metrics: &Metrics) {
     let (upgrade_store, upgrade_writer) = reflector::store();
+    metrics.observe(upgrade_store.clone());
     let (waking, woken) = mpsc::unbounded();
     let drained = waking.clone();
     let siblings = upgrade_store.clone();

@@ -3,8 +3,8 @@
 pub mod classify;
 pub mod decide;
 pub mod digest;
-pub mod drain;
 pub mod documents;
+pub mod drain;
 pub mod endpoint;
 pub mod guard;
 pub mod history;
