@@ -28,12 +28,18 @@ pub struct Planned {
 const NEVER_REPLACED: [&str; 4] =
     ["PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"];
 
+/// Whether objects of a kind are data, or hold the data of others: they are never deleted.
+#[must_use]
+pub fn holds_data(kind: &str) -> bool {
+    NEVER_REPLACED.contains(&kind)
+}
+
 /// Class of a cause, with the narrower class that its object implies: what is immutable in a volume is data.
 #[must_use]
 pub fn class_of(cause: &Cause) -> FailureClass {
     let class = cause.class.unwrap_or(FailureClass::Unknown);
     let kind = cause.object.as_deref().and_then(|object| object.split('/').next()).unwrap_or_default();
-    if class == FailureClass::Immutable && NEVER_REPLACED.contains(&kind) { FailureClass::ImmutableData } else { class }
+    if class == FailureClass::Immutable && holds_data(kind) { FailureClass::ImmutableData } else { class }
 }
 
 /// The next rung, seen from all causes of the failure, from what was done in this step already, and from what is allowed.

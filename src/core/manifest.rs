@@ -18,7 +18,7 @@ pub struct Manifest(Vec<Value>);
 pub struct ManifestError(#[from] serde_saphyr::Error);
 
 impl Manifest {
-    /// Reads a manifest as helm stores it: YAML documents, Lists among them taken apart.
+    /// Reads a manifest as helm stores it.
     pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
         let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
         Ok(Self(objects(text)?.into_iter().filter(here).collect()))
@@ -70,7 +70,7 @@ impl Manifest {
     }
 }
 
-/// The objects of YAML documents, Lists among them taken apart.
+/// All objects of a manifest as helm stores it: YAML documents, Lists among them taken apart.
 pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
     // Templates repeat keys more often than one would think; helm and the API server take the last one.
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
@@ -87,7 +87,9 @@ pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
     Ok(objects.collect())
 }
 
-fn workload(object: &Value) -> Option<Workload> {
+/// The workload that an object is, if it is one.
+#[must_use]
+pub fn workload(object: &Value) -> Option<Workload> {
     let kind = object["kind"].as_str()?.parse().ok()?;
     if !object["apiVersion"].as_str()?.starts_with("apps/") {
         return None;

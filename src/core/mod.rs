@@ -1,5 +1,6 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
+pub mod bridge;
 pub mod classify;
 pub mod decide;
 pub mod digest;
@@ -12,7 +13,9 @@ pub mod job;
 pub mod keep;
 pub mod ladder;
 pub mod manifest;
+pub mod object;
 pub mod observed;
+pub mod ownership;
 pub mod plan;
 pub mod progress;
 pub mod redact;

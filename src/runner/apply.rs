@@ -9,9 +9,11 @@ use super::excerpt::{self, Witness};
 use super::helm::{HelmFailure, upgrade as helm};
 use super::lease::Held;
 use super::observe::Observer;
+use super::repair::{self, Scene};
 use super::verify::same_claims;
-use crate::api::{FailureClass, Recovery};
-use crate::core::plan::Plan;
+use crate::api::{FailureClass, Recovery, Remedy};
+use crate::core::ladder::{self, Next, Planned};
+use crate::core::plan::{Plan, Workload};
 use crate::core::report::Problem;
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
@@ -34,9 +36,12 @@ pub struct Package<'a> {
     pub rollback_on_failure: bool,
     /// How far a refusal may be repaired.
     pub recovery: Recovery,
+    /// The workloads of the chart.
+    pub workloads: &'a [Workload],
 }
 
-/// Runs helm, with the rollout as progress.
+/// Runs helm until it has ended well. What helm is refused for is repaired as far as the package allows; what is certain
+/// to be refused is repaired before.
 pub async fn apply(
     ctx: &Context,
     plan: &Plan,
@@ -45,7 +50,39 @@ pub async fn apply(
     lease: &Held,
 ) -> Result<(), Error> {
     same_claims(ctx, &plan.inventory.claims).await?;
+    let mut scene = Scene::new(ctx, plan, package, lease);
+    let mut repairs = scene.foreseen().await?;
+    let mut done: Vec<Planned> = Vec::new();
+    loop {
+        for repair in repairs {
+            guard(ctx, lease)?;
+            scene.perform(&repair).await?;
+            done.push(repair);
+        }
+        let Err((failure, heard)) = run(ctx, plan, package, &done, observer, lease).await? else {
+            return repair::finish(ctx, &plan.id).await;
+        };
+        repairs = match ladder::next(&classify::causes(&failure.text), &done, package.recovery) {
+            Next::Repair(repairs) => repairs,
+            Next::Stop(remedy) => {
+                let problem = explained(ctx, failure, &observer.seen(), heard).await;
+                return Err(Problem { remedy, ..problem }.into());
+            }
+        };
+    }
+}
+
+/// Runs helm once, with the rollout as progress. A failure comes with the pod that was heard last.
+async fn run(
+    ctx: &Context,
+    plan: &Plan,
+    package: &Package<'_>,
+    done: &[Planned],
+    observer: &Observer,
+    lease: &Held,
+) -> Result<Result<(), (HelmFailure, Option<Witness>)>, Error> {
     ctx.reporter.progress(&format!("running helm to bring release {} to {}", plan.release, package.version));
+    let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
     let upgrade = helm::Upgrade {
         release: &plan.release,
         namespace: &ctx.namespace,
@@ -53,22 +90,26 @@ pub async fn apply(
         values: package.values,
         labels: &package.labels,
         timeout: package.timeout,
-        rollback_on_failure: package.rollback_on_failure,
-        take_ownership: false,
+        // The way back is refused for the same field, in the other direction.
+        rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
+        take_ownership: did(Remedy::Adopt),
     };
     let mut heard = None;
     let ended = tokio::select! {
         ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &ctx.stop, lease.lost()) => ended?,
         never = tell(ctx, observer, &mut heard) => match never {},
     };
-    let Err(failure) = ended else { return Ok(()) };
+    let Err(failure) = ended else { return Ok(Ok(())) };
+    guard(ctx, lease)?;
+    Ok(Err((failure, heard)))
+}
+
+/// Refuses to go on when the runner was told to stop or lost the Lease.
+fn guard(ctx: &Context, lease: &Held) -> Result<(), Error> {
     if lease.lost().is_cancelled() {
         return Err(Error::LeaseLost(lease.name().to_owned()));
     }
-    if ctx.stop.is_cancelled() {
-        return Err(Error::Stopped);
-    }
-    Err(explained(ctx, failure, &observer.seen(), heard).await)
+    if ctx.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
 }
 
 /// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone.
@@ -87,14 +128,14 @@ async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -
 }
 
 /// A failure of helm, with the pod that explains it.
-async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Error {
+async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Problem {
     let cause = classify::worst(&failure.text);
     let class = cause.class.unwrap_or(FailureClass::Unknown);
     let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, failure.text) };
     let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
         && problem.field.is_none();
     if !waited {
-        return problem.into();
+        return problem;
     }
     let witness = match excerpt::culprit(observed) {
         Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(excerpt::hear(ctx, pod).await),
@@ -105,5 +146,5 @@ async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], h
         problem.excerpt = log;
         problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
     }
-    problem.into()
+    problem
 }

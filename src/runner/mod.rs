@@ -17,6 +17,7 @@ mod lease;
 mod leftovers;
 mod observe;
 mod plan;
+mod repair;
 mod report;
 mod saved;
 mod secrets;

@@ -10,6 +10,7 @@ use super::fence::fenced;
 use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
+use super::repair;
 use super::saved::read_plan;
 use super::target::Target;
 use super::verify::same_claims;
@@ -77,8 +78,11 @@ async fn change(
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,
             recovery: order.recovery,
+            workloads: &plan.workloads,
         };
         apply(ctx, plan, &package, &observer, lease).await?;
+    } else {
+        repair::finish(ctx, &plan.id).await?;
     }
     Target::of(plan, order.verify_timeout, order.soak).verified(ctx, storage, observer, lease).await
 }

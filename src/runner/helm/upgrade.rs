@@ -20,22 +20,27 @@ pub struct Rendering<'a> {
     pub chart: &'a Path,
     /// Files of values, the later ones win.
     pub values: &'a [PathBuf],
-    /// The newest revision is pending. helm would refuse to look at an upgrade, so it is asked for an install, which
-    /// renders the same with another `.Release.IsInstall`.
-    pub locked: bool,
+    /// helm would refuse to look at an upgrade (the newest revision is pending, or names removed APIs), so it is asked for
+    /// an install, which renders the same with another `.Release.IsInstall`.
+    pub as_install: bool,
+    /// Objects that exist and are not helm's are no reason to refuse: nothing is changed here.
+    pub take_ownership: bool,
 }
 
 /// Has helm merge the values, check them against the chart's schema and render the chart, with lookups in the cluster.
 /// `--reset-values`, because helm silently uses the old values when the new ones are empty.
 pub async fn render(helm: &Helm, rendering: &Rendering<'_>) -> Result<Result<Record, HelmFailure>, Error> {
-    let Rendering { release, namespace, chart, values, locked } = rendering;
-    let mut arguments: Vec<String> = if *locked {
+    let Rendering { release, namespace, chart, values, as_install, take_ownership } = rendering;
+    let mut arguments: Vec<String> = if *as_install {
         vec!["install".into(), (*release).into()]
     } else {
         vec!["upgrade".into(), "--install".into(), "--reset-values".into(), (*release).into()]
     };
     arguments.push(chart.display().to_string());
     arguments.extend(["--namespace", namespace, "--dry-run=server", "--output", "json"].map(Into::into));
+    if *take_ownership {
+        arguments.push("--take-ownership".into());
+    }
     for file in *values {
         arguments.extend(["--values".into(), file.display().to_string()]);
     }

@@ -126,7 +126,14 @@ async fn rendered(
     locked: bool,
 ) -> Result<Record, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-    let rendering = Rendering { release, namespace: &ctx.namespace, chart: archive, values: &paths, locked };
+    let rendering = Rendering {
+        release,
+        namespace: &ctx.namespace,
+        chart: archive,
+        values: &paths,
+        as_install: locked,
+        take_ownership: false,
+    };
     render(&ctx.helm, &rendering).await?.map_err(|failure| values::explain(files, failure))
 }
 

@@ -1,0 +1,44 @@
+//! Which object is meant.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// An object by its coordinates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// API group and version, as in "apps/v1".
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, if the manifest names one.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// The coordinates of an object of a manifest; none if it has no kind or no name.
+    #[must_use]
+    pub fn of(object: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        Some(Self {
+            api_version: text(&object["apiVersion"])?,
+            kind: text(&object["kind"])?,
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"])?,
+        })
+    }
+
+    /// Whether it is what a message calls Kind/name.
+    #[must_use]
+    pub fn is(&self, named: &str) -> bool {
+        named.split_once('/').is_some_and(|(kind, name)| self.kind == kind && self.name == name)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}

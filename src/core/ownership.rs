@@ -1,0 +1,79 @@
+//! Whom an object belongs to, as Helm marks it.
+
+use std::collections::BTreeMap;
+
+/// Annotation with the name of the release that owns an object.
+const RELEASE_NAME: &str = "meta.helm.sh/release-name";
+/// Annotation with the namespace of that release.
+const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
+/// Label that Helm puts on each of its objects, with the value `Helm`.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Whom an object belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The release, with all marks that helm asks for.
+    Release,
+    /// No release; or this one, but without all of the marks.
+    Nobody,
+    /// Another release, by name and namespace.
+    Other {
+        /// Name of the release.
+        release: String,
+        /// Namespace of the release.
+        namespace: String,
+    },
+}
+
+impl Owner {
+    /// From the labels and annotations of an object, seen from a release in its namespace.
+    #[must_use]
+    pub fn of(
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+        release: &str,
+        namespace: &str,
+    ) -> Self {
+        let name = annotations.get(RELEASE_NAME);
+        let place = annotations.get(RELEASE_NAMESPACE);
+        if name.is_some_and(|name| name != release) || place.is_some_and(|place| place != namespace) {
+            return Self::Other {
+                release: name.map_or(release, String::as_str).to_owned(),
+                namespace: place.map_or(namespace, String::as_str).to_owned(),
+            };
+        }
+        let marked = labels.get(MANAGED_BY).is_some_and(|manager| manager == "Helm");
+        if marked && name.is_some() && place.is_some() { Self::Release } else { Self::Nobody }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn other(release: &str, namespace: &str) -> Owner {
+        Owner::Other { release: release.into(), namespace: namespace.into() }
+    }
+
+    #[rstest]
+    #[case::all_marks(&[(MANAGED_BY, "Helm")], &[(RELEASE_NAME, "coder"), (RELEASE_NAMESPACE, "here")], Owner::Release)]
+    #[case::no_label(&[], &[(RELEASE_NAME, "coder"), (RELEASE_NAMESPACE, "here")], Owner::Nobody)]
+    #[case::no_namespace(&[(MANAGED_BY, "Helm")], &[(RELEASE_NAME, "coder")], Owner::Nobody)]
+    #[case::by_hand(&[], &[], Owner::Nobody)]
+    #[case::other_release(&[(MANAGED_BY, "Helm")], &[(RELEASE_NAME, "x"), (RELEASE_NAMESPACE, "here")], other("x", "here"))]
+    #[case::other_namespace(&[], &[(RELEASE_NAME, "coder"), (RELEASE_NAMESPACE, "there")], other("coder", "there"))]
+    #[case::other_name_only(&[], &[(RELEASE_NAME, "x")], other("x", "here"))]
+    fn marks_tell_the_owner(
+        #[case] labels: &[(&str, &str)],
+        #[case] annotations: &[(&str, &str)],
+        #[case] expected: Owner,
+    ) {
+        assert_eq!(Owner::of(&map(labels), &map(annotations), "coder", "here"), expected);
+    }
+}

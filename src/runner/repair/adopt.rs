@@ -1,0 +1,93 @@
+//! Takes objects without an owner into the release.
+//!
+//! `helm --take-ownership` takes every object of the chart that exists, and does not ask whether another live release owns
+//! it. So all of them are looked at before helm gets that flag.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::{Api, ResourceExt};
+
+use super::Scene;
+use crate::api::{FailureClass, Remedy};
+use crate::core::ladder::holds_data;
+use crate::core::object::ObjectRef;
+use crate::core::ownership::Owner;
+use crate::core::report::Problem;
+use crate::runner::context::request;
+use crate::runner::error::Error;
+use crate::runner::helm::storage::Storage;
+
+/// Checks every object of the chart, and puts those on record that helm is to take. Refuses if one of them belongs to
+/// somebody: then nothing is touched.
+pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
+    let objects: Vec<ObjectRef> = scene.rendered().await?.iter().filter_map(ObjectRef::of).collect();
+    let mut adopted = Vec::new();
+    let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
+    for object in objects {
+        let Some(api) = scene.kinds.api(scene.ctx, &object).await? else { continue };
+        let Some(found) = metadata(&api, &object).await? else { continue };
+        match Owner::of(found.labels(), found.annotations(), &scene.plan.release, &scene.ctx.namespace) {
+            Owner::Release => {}
+            Owner::Nobody => {
+                controlled(&object, &found)?;
+                adopted.push((object, "it belonged to no Helm release".to_owned()));
+            }
+            Owner::Other { release, namespace } => {
+                let key = (namespace.clone(), release.clone());
+                if !alive.contains_key(&key) {
+                    alive.insert(key.clone(), is_alive(scene, &release, &namespace).await?);
+                }
+                if alive[&key] {
+                    let message = format!(
+                        "{object} belongs to the Helm release {release} in namespace {namespace}; nothing was changed"
+                    );
+                    return Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into());
+                }
+                adopted.push((object, format!("its owner, release {release} in namespace {namespace}, is gone")));
+            }
+        }
+    }
+    if let Some((object, why)) = adopted.iter().find(|(object, _)| holds_data(&object.kind)) {
+        let message = format!(
+            "{object} exists, and {why}; as a part of the release it would go with the release. Give it another name in \
+             the values, or take it into the release by hand"
+        );
+        return Err(Problem::new(FailureClass::DataAtRisk, message).object(object.to_string()).into());
+    }
+    for (object, why) in adopted {
+        scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
+    }
+    Ok(())
+}
+
+async fn metadata(
+    api: &Api<DynamicObject>,
+    object: &ObjectRef,
+) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
+    request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
+}
+
+/// An object that another object controls is somebody's, even if no release owns it.
+fn controlled(object: &ObjectRef, found: &PartialObjectMeta<DynamicObject>) -> Result<(), Error> {
+    let controller = found.owner_references().iter().find(|owner| owner.controller == Some(true));
+    controller.map_or(Ok(()), |owner| {
+        let message =
+            format!("{object} belongs to {}/{}, which controls it; nothing was changed", owner.kind, owner.name);
+        Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into())
+    })
+}
+
+/// Whether a release has anything installed. What cannot be looked at counts as alive.
+async fn is_alive(scene: &Scene<'_>, release: &str, namespace: &str) -> Result<bool, Error> {
+    let secrets: Api<Secret> = Api::namespaced(scene.ctx.client.clone(), namespace);
+    match Storage::new(secrets, release).history().await {
+        Ok(history) => Ok(history.first().is_some_and(|newest| newest.status != "uninstalled")),
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
+            tracing::info!("no right to look at release {release} in namespace {namespace}: it counts as alive");
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,269 @@
+//! Makes a workload anew while its pods serve on.
+//!
+//! Everything that the pods need is given to them while the workload is still there, so that a runner that is killed in
+//! the middle finds the workload again and does the same once more. The label of the bridge says which `ReplicaSets` and
+//! pods are only left for the time being.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Scene;
+use super::live::delete;
+use super::replace::Refused;
+use crate::api::label;
+use crate::core::bridge::{Bridge, Labels, labels, selects};
+use crate::core::manifest;
+use crate::core::object::ObjectRef;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+
+/// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
+pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+    let services = services(scene).await?;
+    let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
+    let sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    let owners: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
+    let mut pods = owned::<Pod>(scene, refused, &owners).await?;
+    // Those that an earlier try has freed already.
+    pods.extend(bridged::<Pod>(scene.ctx, &scene.plan.id).await?.into_iter().filter(|pod| controller(pod).is_none()));
+    let mark = mark(scene);
+    for set in &sets {
+        relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
+    }
+    for pod in &pods {
+        relabel::<Pod>(scene.ctx, &pod.name_any(), &mark).await?;
+    }
+    if bridge.release {
+        free(scene, refused, &sets).await?;
+        cross(scene, &services, &pods, &bridge).await?;
+    } else {
+        for pod in &pods {
+            relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+        }
+    }
+    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
+}
+
+/// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
+/// matches.
+pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+    let services = services(scene).await?;
+    let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
+    let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    let mut early = mark(scene);
+    if !bridge.release {
+        early.extend(bridge.labels.clone());
+    }
+    for pod in &pods {
+        relabel::<Pod>(scene.ctx, &pod.name_any(), &early).await?;
+    }
+    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await?;
+    if bridge.release {
+        cross(scene, &services, &pods, &bridge).await?;
+    }
+    Ok(())
+}
+
+/// Ends what an earlier try began with a `StatefulSet` or `DaemonSet` that it deleted: its pods get the labels by which the
+/// new one finds them. A pod that kept its name without them would stand in the new one's way for ever.
+pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+    let name = object.rsplit('/').next().unwrap_or_default();
+    let mut pods = bridged::<Pod>(scene.ctx, &scene.plan.id).await?;
+    pods.retain(|pod| controller(pod).is_none() && pod.name_any().starts_with(&format!("{name}-")));
+    if pods.is_empty() {
+        return Ok(());
+    }
+    let services = services(scene).await?;
+    let rendered = scene.rendered().await?.iter();
+    let new = rendered.clone().find(|new| ObjectRef::of(new).is_some_and(|reference| reference.is(object))).cloned();
+    let Some(new) = new else { return Ok(()) };
+    let bridge = Bridge::between(&Value::Null, &new, &services.iter().collect::<Vec<_>>());
+    cross(scene, &services, &pods, &bridge).await
+}
+
+/// Takes the pods out of the hands of a Deployment that still exists: it is paused, so that it starts no others, and its
+/// `ReplicaSets` are deleted without them.
+async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMeta<ReplicaSet>]) -> Result<(), Error> {
+    let deployments: Api<Deployment> = scene.ctx.api();
+    let name = refused.object.rsplit('/').next().unwrap_or_default();
+    let doing = format!("pause {}", refused.object);
+    let patch = Patch::Merge(json!({"metadata": {"uid": refused.uid}, "spec": {"paused": true}}));
+    let parameters = PatchParams::default();
+    request(&doing, || deployments.patch(name, &parameters, &patch)).await?;
+    let paused = |object: Option<&Deployment>| {
+        object.is_none_or(|object| {
+            let seen = object.status.as_ref().and_then(|status| status.observed_generation);
+            object.metadata.generation <= seen
+        })
+    };
+    tokio::select! {
+        seen = await_condition(deployments.clone(), name, paused) => {
+            if let Err(error) = seen {
+                return Err(Error::Plan(format!("{} could not be watched: {error}", refused.object)));
+            }
+        }
+        () = scene.ctx.stop.cancelled() => return Err(Error::Stopped),
+        () = scene.lease.lost().cancelled() => return Err(Error::LeaseLost(scene.lease.name().to_owned())),
+    }
+    let api: Api<ReplicaSet> = scene.ctx.api();
+    for set in sets {
+        let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());
+        delete(scene.ctx, scene.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
+    }
+    Ok(())
+}
+
+/// Changes labels of free pods by which Services find them. No pod can have the old and the new value at once, so a
+/// Service finds them by the label of the bridge meanwhile.
+async fn cross(
+    scene: &Scene<'_>,
+    rendered: &[Value],
+    pods: &[PartialObjectMeta<Pod>],
+    bridge: &Bridge,
+) -> Result<(), Error> {
+    let mark = mark(scene);
+    for pod in pods {
+        relabel::<Pod>(scene.ctx, &pod.name_any(), &mark).await?;
+    }
+    let services: Api<Service> = scene.ctx.api();
+    let mut crossing = Vec::new();
+    for new in rendered {
+        let Some(reference) = ObjectRef::of(new) else { continue };
+        let live = request(&format!("read {reference}"), || services.get_opt(&reference.name)).await?;
+        let Some(now) = live.and_then(|service| service.spec?.selector) else { continue };
+        let target = labels(&new["spec"]["selector"]);
+        let moves = pods.iter().any(|pod| {
+            let before = pod.labels();
+            let mut after = before.clone();
+            after.extend(bridge.labels.clone());
+            selects(&now, before) && !selects(&now, &after) && selects(&target, &after)
+        });
+        if moves || now == mark {
+            point(&services, &reference, &mark).await?;
+            crossing.push((reference, target));
+        }
+    }
+    for pod in pods {
+        relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+    }
+    for (reference, target) in crossing {
+        point(&services, &reference, &target).await?;
+    }
+    Ok(())
+}
+
+/// Gives a Service this selector, and no other.
+async fn point(services: &Api<Service>, reference: &ObjectRef, selector: &Labels) -> Result<(), Error> {
+    let doing = format!("change the selector of {reference}");
+    let find = request(&doing, || services.get(&reference.name)).await?;
+    let old = find.spec.and_then(|spec| spec.selector).unwrap_or_default();
+    let mut change: serde_json::Map<String, Value> = old.into_keys().map(|key| (key, Value::Null)).collect();
+    change.extend(selector.iter().map(|(key, value)| (key.clone(), json!(value))));
+    let patch = Patch::Merge(json!({"spec": {"selector": change}}));
+    let parameters = PatchParams::default();
+    request(&doing, || services.patch(&reference.name, &parameters, &patch)).await?;
+    Ok(())
+}
+
+/// The new workloads are ready: what was only left for the time being goes, unless a new workload has taken it over.
+pub async fn finish(ctx: &Context, plan: &str) -> Result<(), Error> {
+    for set in bridged::<ReplicaSet>(ctx, plan).await? {
+        dismiss(ctx, "ReplicaSet", &set).await?;
+    }
+    for pod in bridged::<Pod>(ctx, plan).await? {
+        dismiss(ctx, "Pod", &pod).await?;
+    }
+    Ok(())
+}
+
+async fn dismiss<K>(ctx: &Context, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
+where
+    K: Kind,
+{
+    if controller(object).is_some() || object.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let (api, name): (Api<K>, String) = (ctx.api(), object.name_any());
+    ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
+    let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
+    let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
+    match request(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
+        // Gone, or another one by now.
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 404 | 409)) => {
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// The label of the bridge.
+fn mark(scene: &Scene<'_>) -> Labels {
+    Labels::from([(label::BRIDGE.to_owned(), scene.plan.id.clone())])
+}
+
+/// The kinds that a bridge is made of.
+trait Kind:
+    Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+}
+impl Kind for ReplicaSet {}
+impl Kind for Pod {}
+
+/// The Services that the chart renders in the namespace of the release.
+async fn services(scene: &mut Scene<'_>) -> Result<Vec<Value>, Error> {
+    let here = scene.ctx.namespace.clone();
+    let rendered = scene.rendered().await?.iter();
+    let services = rendered.filter(|object| {
+        object["kind"] == "Service" && object["metadata"]["namespace"].as_str().is_none_or(|place| place == here)
+    });
+    Ok(services.cloned().collect())
+}
+
+/// What these owners (by UID) control, found by the selector of the workload.
+async fn owned<K: Kind>(
+    scene: &Scene<'_>,
+    refused: &Refused<'_>,
+    owners: &[String],
+) -> Result<Vec<PartialObjectMeta<K>>, Error> {
+    let Some(workload) = manifest::workload(&refused.live) else { return Ok(Vec::new()) };
+    let mut found = list::<K>(scene.ctx, &workload.selector).await?;
+    found.retain(|object| controller(object).is_some_and(|owner| owners.contains(owner)));
+    Ok(found)
+}
+
+async fn bridged<K: Kind>(ctx: &Context, plan: &str) -> Result<Vec<PartialObjectMeta<K>>, Error> {
+    list(ctx, &format!("{}={plan}", label::BRIDGE)).await
+}
+
+async fn list<K: Kind>(ctx: &Context, selector: &str) -> Result<Vec<PartialObjectMeta<K>>, Error> {
+    let api: Api<K> = ctx.api();
+    let parameters = ListParams::default().labels(selector);
+    let doing = format!("list {}s", K::kind(&()));
+    Ok(request(&doing, || api.list_metadata(&parameters)).await?.items)
+}
+
+/// UID of what controls an object.
+fn controller<K: Kind>(object: &PartialObjectMeta<K>) -> Option<&String> {
+    object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.uid)
+}
+
+/// Adds labels. An object that is gone by now needs none.
+async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &Labels) -> Result<(), Error> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let api: Api<K> = ctx.api();
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    let parameters = PatchParams::default();
+    match request(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await {
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}

@@ -1,0 +1,139 @@
+//! Deletes the one object that refuses the change, so that helm makes it anew.
+
+use kube::api::{DynamicObject, PropagationPolicy};
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+
+use super::Scene;
+use super::bridge;
+use super::live::delete;
+use crate::api::{FailureClass, Recovery, Remedy};
+use crate::core::ladder::{Planned, holds_data};
+use crate::core::manifest;
+use crate::core::object::ObjectRef;
+use crate::core::ownership::Owner;
+use crate::core::plan::WorkloadKind;
+use crate::core::report::Problem;
+use crate::runner::context::request;
+use crate::runner::error::Error;
+use crate::runner::verify::same_claims;
+
+/// An object that is to be replaced.
+pub struct Refused<'a> {
+    /// Kind/name.
+    pub object: &'a str,
+    /// Where it is.
+    pub api: Api<DynamicObject>,
+    /// As it is.
+    pub live: Value,
+    /// Its UID.
+    pub uid: String,
+    /// As the chart renders it.
+    pub new: Value,
+}
+
+/// Replaces an object (Kind/name) of the release.
+pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+    let kind = object.split('/').next().unwrap_or_default();
+    if holds_data(kind) {
+        let message =
+            format!("{object} refuses the change, and objects of this kind are never replaced: they are data");
+        return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
+    }
+    let here = scene.ctx.namespace.clone();
+    let rendered = scene.rendered().await?.iter().filter_map(|new| Some((ObjectRef::of(new)?, new)));
+    let found = rendered.filter(|(reference, _)| reference.is(object));
+    // Of namesakes in several namespaces, the one beside the release.
+    let found = found.min_by_key(|(reference, _)| reference.namespace.as_ref().is_some_and(|other| *other != here));
+    let Some((reference, new)) = found.map(|(reference, new)| (reference, new.clone())) else {
+        let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
+        return Err(Problem::new(FailureClass::Immutable, message).object(object).into());
+    };
+    let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(()) };
+    let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
+        // An earlier try has deleted it; helm makes it anew.
+        return Ok(());
+    };
+    belongs(scene, &reference, &live).await?;
+    same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
+    scene.record(Remedy::Replace, object, how(kind).to_owned()).await?;
+    let uid = live.uid().unwrap_or_default();
+    let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
+    let refused = Refused { object, api, live, uid, new };
+    match kind.parse() {
+        Ok(WorkloadKind::Deployment) => bridge::deployment(scene, &refused).await?,
+        Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => bridge::set(scene, &refused).await?,
+        Err(_) => {
+            let Refused { api, uid, .. } = &refused;
+            delete(scene.ctx, scene.lease, api, object, uid, PropagationPolicy::Background).await?;
+        }
+    }
+    same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
+    Ok(())
+}
+
+/// How an object is replaced, for people.
+fn how(kind: &str) -> &'static str {
+    match kind {
+        "Deployment" => "it is made anew; its pods serve on until the new ones are ready",
+        "StatefulSet" => "it is made anew; the new one takes over its pods and claims",
+        "DaemonSet" => "it is made anew; the new one takes over its pods",
+        "Service" => "it is made anew; its addresses may change",
+        _ => "it is made anew",
+    }
+}
+
+/// Only what belongs to the release is replaced: helm marked it so, or the release's stored manifest names it.
+async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
+    let stranger = |owner: String| {
+        let message = format!("{reference} refuses the change, and it belongs to {owner}: it is left alone");
+        Err(Problem::new(FailureClass::OwnedByOther, message).object(reference.to_string()).into())
+    };
+    match Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace) {
+        Owner::Release => Ok(()),
+        Owner::Other { release, namespace } => stranger(format!("the release {release} in namespace {namespace}")),
+        Owner::Nobody => {
+            for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
+                let stored = scene.storage.read(revision).await?;
+                let objects = manifest::objects(stored.record.manifest())?;
+                if objects.iter().filter_map(ObjectRef::of).any(|object| object.is(&reference.to_string())) {
+                    return Ok(());
+                }
+            }
+            stranger("no release".to_owned())
+        }
+    }
+}
+
+/// The workloads whose selector is another one than the chart's. Refused, and named, if no repair is allowed.
+pub async fn foreseen(scene: &mut Scene<'_>) -> Result<Vec<Planned>, Error> {
+    let mut foreseen = Vec::new();
+    for workload in scene.package.workloads {
+        let object = format!("{}/{}", workload.kind, workload.name);
+        let reference = ObjectRef {
+            api_version: "apps/v1".into(),
+            kind: workload.kind.to_string(),
+            namespace: None,
+            name: workload.name.clone(),
+        };
+        let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { continue };
+        let Some(live) = request(&format!("read {object}"), || api.get_opt(&workload.name)).await? else {
+            if workload.kind != WorkloadKind::Deployment {
+                bridge::resume(scene, &object).await?;
+            }
+            continue;
+        };
+        let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
+        let Some(now) = manifest::workload(&live).filter(|now| now.selector != workload.selector) else { continue };
+        if scene.package.recovery < Recovery::Repair {
+            let message = format!(
+                "the selector of {object} would change from {} to {}, and a selector cannot be changed; helm was not run",
+                now.selector, workload.selector
+            );
+            let problem = Problem::new(FailureClass::Immutable, message).object(object).field("spec.selector");
+            return Err(Problem { remedy: Some(Remedy::Replace), ..problem }.into());
+        }
+        foreseen.push(Planned { remedy: Remedy::Replace, object });
+    }
+    Ok(foreseen)
+}
