@@ -3,10 +3,13 @@
 //! Helm knows no lock and no holder: the newest revision is `pending-…` while a helm is at work, and for ever after one
 //! that was killed. The plan label tells whose revision it is.
 
-use crate::api::FailureClass;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Plan;
 use super::report::Problem;
+use crate::api::FailureClass;
 
 /// A revision of a release, as the labels of its record tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,24 @@ pub struct Revision {
     pub restored: bool,
     /// Name of the Secret that holds the record.
     pub secret: String,
-    /// When the record was made, in RFC 3339, for people.
-    pub created: String,
+    /// When helm wrote the record the last time, if that is known.
+    pub written: Option<Timestamp>,
+}
+
+/// How old a foreign lock must be to count as left behind. No helm can be told to wait longer than others do: twice the
+/// configured timeout (an upgrade and its rollback), and never less than ten minutes.
+#[must_use]
+pub fn stale_after(helm_timeout: Duration) -> Duration {
+    (helm_timeout * 2).max(Duration::from_secs(10 * 60))
+}
+
+/// By which clock a foreign lock is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The time now.
+    pub now: Timestamp,
+    /// Age from which a lock counts as left behind, from [`stale_after`].
+    pub stale_after: Duration,
 }
 
 impl Revision {
@@ -30,6 +49,22 @@ impl Revision {
     #[must_use]
     pub fn pending(&self) -> bool {
         self.status.starts_with("pending-")
+    }
+
+    /// When a lock counts as left behind; never if its age is not known.
+    fn stale_at(&self, clock: Clock) -> Option<Timestamp> {
+        self.written?.checked_add(SignedDuration::try_from(clock.stale_after).ok()?).ok()
+    }
+
+    /// It is a lock that was left behind.
+    fn stale(&self, clock: Clock) -> bool {
+        self.pending() && self.stale_at(clock).is_some_and(|at| at <= clock.now)
+    }
+
+    /// A lock that may be broken: one of this operator, whose runners all hold the release's Lease, or one that was left
+    /// behind.
+    fn breakable(&self, clock: Clock) -> bool {
+        self.pending() && (self.plan.is_some() || self.stale(clock))
     }
 
     /// It is what is installed.
@@ -48,27 +83,27 @@ pub fn base(history: &History) -> Option<&Revision> {
     history.iter().find(|revision| revision.deployed()).or_else(|| history.first())
 }
 
-/// Refuses to plan while another helm is, or may be, at work. A pending revision with a plan label was left by a runner
-/// that was killed: the upgrade step, which alone holds the release's Lease, releases it.
-pub fn check_lock(history: &History) -> Result<(), Box<Problem>> {
+/// Refuses to plan while another helm is, or may be, at work. A lock that may be broken is no reason: the upgrade step, which
+/// alone holds the release's Lease, releases it. Neither is an uninstall that was interrupted.
+pub fn check_lock(history: &History, clock: Clock) -> Result<(), Box<Problem>> {
     match history.first() {
-        Some(newest) if newest.pending() && newest.plan.is_none() => Err(Problem::new(
-            FailureClass::ReleaseLocked,
-            format!(
-                "revision {} has been {} since {} and was not begun by this operator: another helm is at work, or was killed",
-                newest.number, newest.status, newest.created
-            ),
-        )
-        .object(format!("Secret/{}", newest.secret))
-        .boxed()),
-        Some(newest) if newest.status == "uninstalling" => Err(Problem::new(
-            FailureClass::ReleaseLocked,
-            format!("revision {} is being uninstalled, or its uninstallation was interrupted", newest.number),
-        )
-        .object(format!("Secret/{}", newest.secret))
-        .boxed()),
+        Some(newest) if newest.pending() && !newest.breakable(clock) => Err(locked(newest, clock).boxed()),
         _ => Ok(()),
     }
+}
+
+/// The problem with a lock that may not be broken yet.
+fn locked(newest: &Revision, clock: Clock) -> Problem {
+    let text = |time: Option<Timestamp>| time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string());
+    let message = format!(
+        "revision {} has been {} since {} and was not begun by this operator: another helm is at work, or was killed; \
+         it counts as left behind at {}",
+        newest.number,
+        newest.status,
+        text(newest.written),
+        text(newest.stale_at(clock)),
+    );
+    Problem::new(FailureClass::ReleaseLocked, message).object(format!("Secret/{}", newest.secret))
 }
 
 /// What is left to do of a planned upgrade.
@@ -82,6 +117,8 @@ pub enum Work {
     Verify,
     /// The release is not what the plan was made for any more; the text says how.
     Outdated(String),
+    /// The uninstall of this revision was interrupted: helm can neither upgrade nor install before it is ended.
+    HalfGone(Revision),
 }
 
 /// What a step starts from.
@@ -95,15 +132,18 @@ pub enum Start {
 
 /// What is left to do of `plan`, seen from the present history.
 #[must_use]
-pub fn work(plan: &Plan, history: &History, start: Start) -> Work {
+pub fn work(plan: &Plan, history: &History, start: Start, clock: Clock) -> Work {
     let Some(newest) = history.first() else {
         return match &plan.from {
-            _ if start == Start::Uninstalled => Work::Run,
             None => Work::Run,
+            Some(_) if start == Start::Uninstalled => Work::Run,
             Some(from) => Work::Outdated(format!("the release, which was at revision {}, is gone", from.revision)),
         };
     };
     let now = format!("revision {} ({})", newest.number, newest.status);
+    if newest.status == "uninstalling" {
+        return Work::HalfGone(newest.clone());
+    }
     if newest.plan.as_deref() == Some(plan.id.as_str()) {
         return match newest.status.as_str() {
             "deployed" if !newest.restored => Work::Verify,
@@ -120,7 +160,8 @@ pub fn work(plan: &Plan, history: &History, start: Start) -> Work {
         Some(from) if from.revision != newest.number => {
             Work::Outdated(format!("the plan starts from revision {}, but there is {now}", from.revision))
         }
-        Some(_) if newest.pending() && newest.plan.is_some() => Work::Unlock(newest.clone()),
+        Some(_) if newest.breakable(clock) => Work::Unlock(newest.clone()),
+        Some(_) if newest.pending() => Work::Outdated(format!("another helm is at work: there is {now}")),
         // A lock that the plan saw may have been released by an earlier try.
         Some(from)
             if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") =>
@@ -148,8 +189,15 @@ mod tests {
             plan: plan.map(Into::into),
             restored: false,
             secret: format!("sh.helm.release.v1.coder.v{number}"),
-            created: "2026-01-01T00:00:00Z".into(),
+            written: Some("2026-01-01T00:00:00Z".parse().unwrap()),
         }
+    }
+
+    /// So long after the records were written.
+    fn after(minutes: i64) -> Clock {
+        let written: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let stale_after = stale_after(Duration::from_secs(1800));
+        Clock { now: written + SignedDuration::from_mins(minutes), stale_after }
     }
 
     fn plan(from: Option<(i32, &str)>) -> Plan {
@@ -177,6 +225,8 @@ mod tests {
     #[case::upgraded_by_hand(Some((1, "deployed")), &[(2, "deployed", None), (1, "superseded", None)], "outdated")]
     #[case::locked_by_hand(Some((1, "deployed")), &[(2, "pending-upgrade", None), (1, "deployed", None)], "outdated")]
     #[case::uninstalled_by_hand(Some((1, "deployed")), &[(1, "uninstalled", None)], "outdated")]
+    #[case::uninstall_interrupted(Some((1, "uninstalling")), &[(1, "uninstalling", None)], "half gone")]
+    #[case::locked_by_somebody(Some((2, "pending-upgrade")), &[(2, "pending-upgrade", None)], "outdated")]
     #[case::gone(Some((1, "deployed")), &[], "outdated")]
     #[case::first_install(None, &[], "run")]
     #[case::after_an_uninstall(None, &[(3, "uninstalled", None)], "run")]
@@ -189,7 +239,7 @@ mod tests {
         #[case] expected: &str,
     ) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(work(&plan(from), &history, Start::Planned)), expected);
+        assert_eq!(word(work(&plan(from), &history, Start::Planned, after(1))), expected);
     }
 
     fn word(work: Work) -> &'static str {
@@ -198,6 +248,7 @@ mod tests {
             Work::Unlock(_) => "unlock",
             Work::Verify => "verify",
             Work::Outdated(_) => "outdated",
+            Work::HalfGone(_) => "half gone",
         }
     }
 
@@ -211,23 +262,41 @@ mod tests {
     #[case::installed_by_hand(&[(3, "deployed", None)], "outdated")]
     fn after_an_uninstall_it_is_installed(#[case] history: &[(i32, &str, Option<&str>)], #[case] expected: &str) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled)), expected);
+        assert_eq!(word(work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled, after(1))), expected);
     }
 
     #[test]
     fn what_was_put_back_is_not_the_upgrade() {
         let restored = |status| Revision { restored: true, ..revision(3, status, Some("mine")) };
-        let work = |status| word(work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned));
+        let work = |status| word(work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, after(1)));
         assert_eq!((work("deployed"), work("failed"), work("pending-upgrade")), ("outdated", "run", "unlock"));
     }
 
     #[test]
+    fn a_foreign_lock_is_broken_once_it_is_stale() {
+        let history = [revision(2, "pending-upgrade", None)];
+        let plan = plan(Some((2, "pending-upgrade")));
+        let at = |minutes| word(work(&plan, &history, Start::Planned, after(minutes)));
+        assert_eq!((at(59), at(60)), ("outdated", "unlock"), "twice helm's timeout");
+        assert!(check_lock(&history, after(59)).is_err() && check_lock(&history, after(60)).is_ok());
+        let unknown = [Revision { written: None, ..history[0].clone() }];
+        assert!(check_lock(&unknown, after(600)).is_err(), "a lock of unknown age is never broken");
+        assert_eq!(stale_after(Duration::from_secs(5)), Duration::from_secs(600), "never too soon");
+    }
+
+    #[test]
     fn only_locks_of_others_hold_up_a_plan() {
-        let locked = check_lock(&[revision(4, "pending-upgrade", None)]).unwrap_err();
-        assert!(locked.message.contains("revision 4 has been pending-upgrade since 2026"), "{}", locked.message);
-        assert!(check_lock(&[revision(4, "uninstalling", None)]).is_err());
-        assert!(check_lock(&[revision(4, "pending-upgrade", Some("any"))]).is_ok());
-        assert!(check_lock(&[revision(4, "failed", None)]).is_ok() && check_lock(&[]).is_ok());
+        let locked = check_lock(&[revision(4, "pending-upgrade", None)], after(1)).unwrap_err();
+        for part in
+            ["revision 4 has been pending-upgrade since 2026-01-01T00:00:00Z", "left behind at 2026-01-01T01:00:00Z"]
+        {
+            assert!(locked.message.contains(part), "{}", locked.message);
+        }
+        let free = [("pending-upgrade", Some("any")), ("failed", None), ("uninstalling", None)];
+        for (status, plan) in free {
+            assert!(check_lock(&[revision(4, status, plan)], after(1)).is_ok(), "{status}");
+        }
+        assert!(check_lock(&[], after(1)).is_ok());
     }
 
     #[test]

@@ -54,7 +54,12 @@ pub fn next(causes: &[Cause], done: &[Planned], allowed: Recovery) -> Next {
         if treatment.retryable || (cause.class == Some(FailureClass::RolloutTimedOut) && causes.len() > 1) {
             continue;
         }
-        let Some(remedy) = treatment.remedy else { return Next::Stop(None) };
+        let remedy = match cause.class {
+            // The owner may be gone; the adoption looks at that first, and refuses if it is not.
+            Some(FailureClass::OwnedByOther) if allowed >= Recovery::Repair => Some(Remedy::Adopt),
+            _ => treatment.remedy,
+        };
+        let Some(remedy) = remedy else { return Next::Stop(None) };
         let repair = Planned { remedy, object: cause.object.clone().unwrap_or_default() };
         if remedy == Remedy::Reinstall
             || done.contains(&repair)
@@ -98,7 +103,6 @@ mod tests {
     #[case::rollout(RolloutTimedOut)]
     #[case::hook(HookFailed)]
     #[case::volume(ImmutableData)]
-    #[case::other_release(OwnedByOther)]
     fn what_no_repair_cures_touches_nothing(#[case] class: FailureClass) {
         for allowed in [Recovery::Stop, Recovery::Repair, Recovery::Reinstall] {
             assert_eq!(next(&[cause(class, "Deployment/coder")], &[], allowed), Next::Stop(None));
@@ -117,6 +121,14 @@ mod tests {
         ];
         let adopt = Planned { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
         assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt, replace("StatefulSet/a")]));
+    }
+
+    #[test]
+    fn whether_the_other_owner_is_alive_is_looked_at_before_it_is_adopted() {
+        let causes = [cause(OwnedByOther, "ServiceAccount/coder")];
+        let adopt = Planned { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt]));
+        assert_eq!(next(&causes, &[], Recovery::Stop), Next::Stop(None));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::apply::{Package, apply};
 use super::context::Context;
 use super::error::Error;
@@ -14,8 +17,8 @@ use super::repair;
 use super::saved::read_plan;
 use super::target::Target;
 use super::verify::same_claims;
-use crate::api::{FailureClass, Recovery, label};
-use crate::core::history::{self, Revision, Start, Work};
+use crate::api::{FailureClass, Recovery, Remedy, Repair, label};
+use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
 
@@ -53,18 +56,17 @@ async fn change(
     lease: &Held,
 ) -> Result<Upgraded, Error> {
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let run = match history::work(plan, before, order.start) {
+    let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
+    let run = match history::work(plan, before, order.start, clock) {
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
             false
         }
         Work::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Work::HalfGone(revision) => return Err(half_gone(&revision).into()),
         Work::Run => true,
         Work::Unlock(revision) => {
-            ctx.reporter
-                .progress(&format!("releasing the lock that an interrupted try left on revision {}", revision.number));
-            same_claims(ctx, &plan.inventory.claims).await?;
-            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            unlock(ctx, order, plan, storage, &revision).await?;
             true
         }
     };
@@ -85,4 +87,41 @@ async fn change(
         repair::finish(ctx, &plan.id).await?;
     }
     Target::of(plan, order.verify_timeout, order.soak).verified(ctx, storage, observer, lease).await
+}
+
+/// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.
+async fn unlock(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    revision: &Revision,
+) -> Result<(), Error> {
+    let secret = format!("Secret/{}", revision.secret);
+    let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
+    let (object, number, status) = (secret.clone(), revision.number, &revision.status);
+    let why = if revision.plan.is_some() {
+        format!("revision {number} is {status}: a runner was killed in the middle")
+    } else {
+        format!("revision {number} has been {status}{since}: a helm was killed in the middle")
+    };
+    if revision.plan.is_none() && order.recovery < Remedy::Unlock.needs() {
+        let problem = Problem::new(FailureClass::ReleaseLocked, why).object(object);
+        return Err(Problem { remedy: Some(Remedy::Unlock), ..problem }.into());
+    }
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let message = format!("{why}; it is marked as failed");
+    ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
+    storage.unlock(revision, "interrupted: the helm that worked on it was killed").await
+}
+
+/// helm says of such a release that it has no deployed releases. To end the uninstall is the way out of it.
+fn half_gone(revision: &Revision) -> Problem {
+    let message = format!(
+        "the uninstall of revision {} was interrupted: parts of the release are gone, and helm can neither upgrade nor \
+         install it before the uninstall is ended",
+        revision.number
+    );
+    let problem = Problem::new(FailureClass::HistoryBroken, message).object(format!("Secret/{}", revision.secret));
+    Problem { remedy: Some(Remedy::Reinstall), ..problem }
 }

@@ -60,7 +60,7 @@ impl Storage {
                     plan: labels.get(label::PLAN).cloned(),
                     restored: labels.contains_key(label::RESTORED),
                     secret: secret.metadata.name?,
-                    created: secret.metadata.creation_timestamp.map(|time| time.0.to_string()).unwrap_or_default(),
+                    written: written(&labels).or(secret.metadata.creation_timestamp.map(|time| time.0)),
                 })
             })
             .collect();
@@ -105,6 +105,12 @@ impl Storage {
         request(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
         Ok(())
     }
+}
+
+/// When helm wrote a record the last time, by its labels (in seconds since 1970).
+fn written(labels: &BTreeMap<String, String>) -> Option<Timestamp> {
+    let seconds = ["createdAt", "modifiedAt"].iter().filter_map(|label| labels.get(*label)?.parse().ok()).max()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 impl Stored {

@@ -9,6 +9,7 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -20,16 +21,18 @@ use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render};
 use super::observe::Observer;
+use super::repair::{Kinds, unowned};
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, ProductLine, Target};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
-use crate::core::manifest::Manifest;
+use crate::core::history::{self, Clock};
+use crate::core::manifest::{self, Manifest};
 use crate::core::plan::{Inventory, Plan};
 use crate::core::report::{Planned, Problem};
 use crate::core::verify::Expected;
-use crate::core::version;
+use crate::core::{classify, version};
 
 /// The order: which generation of the `CoderUpgrade` the plan is for.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +50,9 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let storage = Storage::new(ctx.api(), &spec.release);
 
     ctx.reporter.progress(&format!("reading the Helm release {}", spec.release));
-    let installed = Release::read(ctx, &storage).await?;
+    let helm_timeout = Duration::from(spec.helm.timeout);
+    let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(helm_timeout) };
+    let installed = Release::read(ctx, &storage, clock).await?;
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
@@ -126,7 +131,7 @@ async fn rendered(
     locked: bool,
 ) -> Result<Record, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-    let rendering = Rendering {
+    let mut rendering = Rendering {
         release,
         namespace: &ctx.namespace,
         chart: archive,
@@ -134,7 +139,26 @@ async fn rendered(
         as_install: locked,
         take_ownership: false,
     };
-    render(&ctx.helm, &rendering).await?.map_err(|failure| values::explain(files, failure))
+    // What the upgrade step can repair is no reason to refuse a plan. Nothing is changed by looking past it.
+    loop {
+        let failure = match render(&ctx.helm, &rendering).await? {
+            Ok(record) => {
+                if rendering.take_ownership {
+                    let objects = manifest::objects(record.manifest())?;
+                    unowned(ctx, &mut Kinds::default(), release, &objects).await?;
+                }
+                return Ok(record);
+            }
+            Err(failure) => failure,
+        };
+        match classify::worst(&failure.text).class {
+            Some(FailureClass::OwnershipMissing | FailureClass::OwnedByOther) if !rendering.take_ownership => {
+                rendering.take_ownership = true;
+            }
+            Some(FailureClass::ApiRemoved) if !rendering.as_install => rendering.as_install = true,
+            _ => return Err(values::explain(files, failure)),
+        }
+    }
 }
 
 fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {

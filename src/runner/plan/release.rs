@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::api::{Installed, PlannedAction, ProductLine};
 use crate::core::guard::{self, ChartMetadata};
-use crate::core::history::{self, Revision};
+use crate::core::history::{self, Clock, Revision};
 use crate::core::plan::Answer;
 use crate::core::report::Problem;
 use crate::runner::context::Context;
@@ -38,9 +38,9 @@ impl Found {
 
 impl Release {
     /// Reads it from Helm's storage. Refuses if another helm may be at work.
-    pub async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
+    pub async fn read(ctx: &Context, storage: &Storage, clock: Clock) -> Result<Self, Error> {
         let revisions = storage.history().await?;
-        history::check_lock(&revisions)?;
+        history::check_lock(&revisions, clock)?;
         let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
         let newest = Found::read(storage, newest).await?;
@@ -85,9 +85,10 @@ impl Release {
         base.map_or("", |base| base.stored.record.manifest())
     }
 
-    /// A runner that was killed left the newest revision pending.
+    /// helm would refuse to look at an upgrade: the newest revision was left pending, or half uninstalled.
     pub fn locked(&self) -> bool {
-        self.newest.as_ref().is_some_and(|newest| newest.revision.pending())
+        let stuck = |revision: &Revision| revision.pending() || revision.status == "uninstalling";
+        self.newest.as_ref().is_some_and(|newest| stuck(&newest.revision))
     }
 
     /// helm's record of what is installed, as stored.

@@ -8,36 +8,51 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use super::Scene;
+use super::live::Kinds;
 use crate::api::{FailureClass, Remedy};
 use crate::core::ladder::holds_data;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
 use crate::core::report::Problem;
-use crate::runner::context::request;
+use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Storage;
 
-/// Checks every object of the chart, and puts those on record that helm is to take. Refuses if one of them belongs to
-/// somebody: then nothing is touched.
+/// Puts the objects on record that helm is to take. Refuses if one of them belongs to somebody: then nothing is touched.
 pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
-    let objects: Vec<ObjectRef> = scene.rendered().await?.iter().filter_map(ObjectRef::of).collect();
-    let mut adopted = Vec::new();
+    let objects = scene.rendered().await?.to_vec();
+    for (object, why) in unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &objects).await? {
+        scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
+    }
+    Ok(())
+}
+
+/// The objects of a chart that exist and belong to nobody, and why. Refuses if one of them belongs to somebody, or is data
+/// that would go with the release.
+pub async fn unowned(
+    ctx: &Context,
+    kinds: &mut Kinds,
+    release: &str,
+    objects: &[Value],
+) -> Result<Vec<(ObjectRef, String)>, Error> {
+    let mut unowned = Vec::new();
     let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
-    for object in objects {
-        let Some(api) = scene.kinds.api(scene.ctx, &object).await? else { continue };
+    for object in objects.iter().filter_map(ObjectRef::of) {
+        let Some(api) = kinds.api(ctx, &object).await? else { continue };
         let Some(found) = metadata(&api, &object).await? else { continue };
-        match Owner::of(found.labels(), found.annotations(), &scene.plan.release, &scene.ctx.namespace) {
+        match Owner::of(found.labels(), found.annotations(), release, &ctx.namespace) {
             Owner::Release => {}
             Owner::Nobody => {
                 controlled(&object, &found)?;
-                adopted.push((object, "it belonged to no Helm release".to_owned()));
+                unowned.push((object, "it belonged to no Helm release".to_owned()));
             }
             Owner::Other { release, namespace } => {
                 let key = (namespace.clone(), release.clone());
                 if !alive.contains_key(&key) {
-                    alive.insert(key.clone(), is_alive(scene, &release, &namespace).await?);
+                    alive.insert(key.clone(), is_alive(ctx, &release, &namespace).await?);
                 }
                 if alive[&key] {
                     let message = format!(
@@ -45,21 +60,20 @@ pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
                     );
                     return Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into());
                 }
-                adopted.push((object, format!("its owner, release {release} in namespace {namespace}, is gone")));
+                unowned.push((object, format!("its owner, release {release} in namespace {namespace}, is gone")));
             }
         }
     }
-    if let Some((object, why)) = adopted.iter().find(|(object, _)| holds_data(&object.kind)) {
-        let message = format!(
-            "{object} exists, and {why}; as a part of the release it would go with the release. Give it another name in \
-             the values, or take it into the release by hand"
-        );
-        return Err(Problem::new(FailureClass::DataAtRisk, message).object(object.to_string()).into());
+    match unowned.iter().find(|(object, _)| holds_data(&object.kind)) {
+        None => Ok(unowned),
+        Some((object, why)) => {
+            let message = format!(
+                "{object} exists, and {why}; as a part of the release it would go with the release. Give it another name \
+                 in the values, or take it into the release by hand"
+            );
+            Err(Problem::new(FailureClass::DataAtRisk, message).object(object.to_string()).into())
+        }
     }
-    for (object, why) in adopted {
-        scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
-    }
-    Ok(())
 }
 
 async fn metadata(
@@ -80,8 +94,8 @@ fn controlled(object: &ObjectRef, found: &PartialObjectMeta<DynamicObject>) -> R
 }
 
 /// Whether a release has anything installed. What cannot be looked at counts as alive.
-async fn is_alive(scene: &Scene<'_>, release: &str, namespace: &str) -> Result<bool, Error> {
-    let secrets: Api<Secret> = Api::namespaced(scene.ctx.client.clone(), namespace);
+async fn is_alive(ctx: &Context, release: &str, namespace: &str) -> Result<bool, Error> {
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     match Storage::new(secrets, release).history().await {
         Ok(history) => Ok(history.first().is_some_and(|newest| newest.status != "uninstalled")),
         Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
+pub use adopt::unowned;
 pub use bridge::finish;
+pub use live::Kinds;
 
-use self::live::Kinds;
 use super::apply::Package;
 use super::context::Context;
 use super::error::Error;
