@@ -3,29 +3,35 @@
 
 mod common;
 
-use coder_upgrade_operator::api::FailureClass;
+use coder_upgrade_operator::{api::FailureClass, core::report::Uninstalled};
 use common::steps::{HelmMajor, Steps};
 use rstest::rstest;
+use serde_json::{Value, json};
+
+/// Values that make the StatefulSet refuse the upgrade, in the middle of it.
+fn larger_volume() -> Value {
+    json!({"timescale": {"resources": {"requests": {"storage": "128Mi"}}}})
+}
+
+fn names(uninstalled: &Uninstalled) -> Vec<String> {
+    uninstalled.leftovers.iter().map(|left| format!("{}/{}", left.kind, left.name)).collect()
+}
 
 #[rstest]
 #[case::helm_3(HelmMajor::Three)]
 #[case::helm_4(HelmMajor::Four)]
 #[tokio::test]
-async fn a_reinstall_keeps_data_address_and_secrets(#[case] helm: HelmMajor) {
+async fn a_reinstall_keeps_data_addresses_and_secrets(#[case] helm: HelmMajor) {
     let steps = Steps::with("reinstall-keep", helm, |r| &r.v1, "1.16.2", &[]).await;
     let claims = steps.world.claims().await;
-    let objects = ["service/ingress-nginx", "ingress/web-ingress", "secret/built-in-envproxy-token"];
-    let mut before = Vec::new();
-    for object in objects {
-        before.push(steps.uid(object).await);
-    }
-    steps.plan_to("1.17.0").await;
+    let kept = ["secret/built-in-envproxy-token", "service/ingress-nginx", "ingress/web-ingress"];
+    let before = steps.identities(&kept).await;
+    steps.plan(json!({"version": "1.17.0"})).await;
 
     let uninstalled = steps.uninstall(&[]).await;
     assert_eq!((uninstalled.current.revision, uninstalled.current.status.as_str()), (1, "uninstalled"));
     assert_eq!(uninstalled.kept, ["Secret/built-in-envproxy-token", "Service/ingress-nginx", "Ingress/web-ingress"]);
     assert!(steps.uid("deployment/cemanager").await.is_empty());
-    assert_eq!(steps.world.claims().await, claims);
     steps.gone("pod/timescale-0").await;
 
     let again = steps.uninstall(&[]).await;
@@ -33,17 +39,105 @@ async fn a_reinstall_keeps_data_address_and_secrets(#[case] helm: HelmMajor) {
 
     let installed = steps.install(&[]).await;
     assert_eq!((installed.current.version.as_str(), installed.current.revision), ("1.17.0", 2));
+    assert_eq!(steps.identities(&kept).await, before, "the same objects, with the same address and the same key");
     assert_eq!(steps.world.claims().await, claims);
-    for (object, uid) in objects.iter().zip(&before) {
-        println!("{object} {uid} {}", steps.uid(object).await);
-    }
+    steps.world.finish().await;
+}
+
+#[rstest]
+#[case::helm_3(HelmMajor::Three)]
+#[case::helm_4(HelmMajor::Four)]
+#[tokio::test]
+async fn addresses_go_if_that_is_wanted_and_slow_ones_are_named(#[case] helm: HelmMajor) {
+    let steps = Steps::with("reinstall-plain", helm, |r| &r.v1, "1.16.2", &[]).await;
+    let claims = steps.world.claims().await;
+    let address = steps.uid("service/ingress-nginx").await;
+    steps.hold("service/ingress-nginx", "example.com/slow-address").await;
+    steps.plan(json!({"version": "1.17.0"})).await;
+
+    let uninstalled = steps.uninstall(&["--keep-addresses", "false", "--helm-timeout", "3s"]).await;
+    assert_eq!(uninstalled.kept, ["Secret/built-in-envproxy-token"]);
+    let slow = uninstalled.leftovers.iter().find(|left| left.kind == "Service").expect("the slow Service");
+    assert_eq!((slow.name.as_str(), &slow.uid), ("ingress-nginx", &address));
+    assert!(slow.finalizers.contains(&"example.com/slow-address".to_owned()), "{slow:?}");
+    assert_eq!(uninstalled.current.status, "uninstalled");
+
+    steps.release("service/ingress-nginx").await;
+    steps.gone("service/ingress-nginx").await;
+    steps.gone("pod/timescale-0").await;
+    assert_eq!(names(&steps.uninstall(&["--keep-addresses", "false"]).await), [] as [String; 0]);
+    steps.install(&[]).await;
+    assert_ne!(steps.uid("service/ingress-nginx").await, address);
+    assert_eq!(steps.world.claims().await, claims);
+    steps.world.finish().await;
+}
+
+#[rstest]
+#[case::helm_3(HelmMajor::Three, false)]
+#[case::helm_4(HelmMajor::Four, false)]
+#[case::helm_3_rolled_back(HelmMajor::Three, true)]
+#[case::helm_4_rolled_back(HelmMajor::Four, true)]
+#[tokio::test]
+async fn what_a_failed_upgrade_has_left_out_or_begun_goes_as_well(#[case] helm: HelmMajor, #[case] rollback: bool) {
+    let steps = Steps::with("reinstall-half", helm, |r| &r.v1, "1.16.1", &[]).await;
+    let claims = steps.world.claims().await;
+    let token = steps.uid("secret/local-envproxy-token").await;
+    let values = larger_volume();
+    steps.plan(json!({"version": "1.16.2", "values": values, "helm": {"rollbackOnFailure": rollback}})).await;
+    let problem = steps.fails("upgrade", &["--recovery", "stop"]).await;
+    assert_eq!(problem.class, FailureClass::Immutable, "{}", problem.message);
+    println!("{}", steps.helm(&["history", "coder"]).await);
+    assert_eq!(steps.uid("secret/local-envproxy-token").await, token, "helm does not remove it after a failure");
+
+    let uninstalled = steps.uninstall(&[]).await;
+    println!("{:?}", uninstalled.kept);
+    assert!(steps.uid("secret/local-envproxy-token").await.is_empty(), "it was in the older manifest only");
+    assert!(uninstalled.kept.contains(&"Secret/built-in-envproxy-token".to_owned()), "{:?}", uninstalled.kept);
+    steps.gone("pod/timescale-0").await;
+    steps.install(&[]).await;
+    assert_eq!(steps.world.claims().await, claims);
+    steps.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_would_go_with_its_owner_stops_everything() {
+    let steps = Steps::with("reinstall-risk", HelmMajor::Four, |r| &r.v1, "1.16.1", &[]).await;
+    steps.plan(json!({"version": "1.16.2"})).await;
+    let policy = r#"{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Delete"}}}"#;
+    steps.world.kubectl(&["patch", "statefulset", "timescale", "--patch", policy]).await;
+    let risk = async || {
+        let problem = steps.fails("uninstall", &[]).await;
+        assert_eq!((problem.class, problem.changed), (FailureClass::DataAtRisk, false));
+        problem
+    };
+    risk().await;
+    let owned = ["get", "pvc", "timescale-data-timescale-0", "-o", "jsonpath={.metadata.ownerReferences}"];
+    steps.world.eventually("owner", || async { (!steps.world.kubectl(&owned).await.is_empty()).then_some(()) }).await;
+    let problem = risk().await;
+    assert!(
+        problem.message.contains("PersistentVolumeClaim/timescale-data-timescale-0 belongs to StatefulSet/timescale"),
+        "{}",
+        problem.message
+    );
+    assert_eq!(steps.world.release().await, (1, "deployed".into()));
+    steps.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_being_deleted_stops_everything() {
+    let steps = Steps::with("reinstall-lost", HelmMajor::Four, |r| &r.v1, "1.16.1", &[]).await;
+    steps.plan(json!({"version": "1.16.2"})).await;
+    steps.world.kubectl(&["delete", "pvc", "timescale-data-timescale-0", "--wait=false"]).await;
+    let problem = steps.fails("uninstall", &[]).await;
+    assert_eq!((problem.class, problem.changed), (FailureClass::DataMissing, false));
+    assert_eq!(steps.world.release().await, (1, "deployed".into()));
     steps.world.finish().await;
 }
 
 #[tokio::test]
 async fn a_release_that_somebody_else_changed_is_left_alone() {
     let steps = Steps::with("reinstall-outdated", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
-    steps.plan_to("2.31.7").await;
+    steps.plan(json!({"version": "2.31.7"})).await;
     steps.upgrade_by_hand("2.31.6", &[]).await;
     let problem = steps.fails("uninstall", &[]).await;
     assert_eq!((problem.class, problem.changed), (FailureClass::PlanOutdated, false));

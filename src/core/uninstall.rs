@@ -16,20 +16,19 @@ pub enum Left {
     Outdated(String),
 }
 
-/// What is left to do of the uninstall of `plan`. `rolled_back` is the revision that helm itself says it rolled back to
-/// when it made the newest one, if it says that.
+/// What is left to do of the uninstall of `plan`. `put_back` says that the newest revision has the chart and the values of
+/// the release that the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
 #[must_use]
-pub fn left(plan: &Plan, history: &History, rolled_back: Option<i32>) -> Left {
+pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
     let Some(newest) = history.first() else {
         return Left::Outdated("the release is gone, with all its records".into());
     };
     let from = plan.from.as_ref().map(|from| from.revision);
     let ours = newest.plan.as_deref() == Some(plan.id.as_str());
     let started_from = from == Some(newest.number);
-    // After a failure of this plan's upgrade, helm may have rolled back to what the plan started from.
-    let restored_by_helm = from.is_some() && rolled_back == from && failed_before(plan, history);
+    let rolled_back = put_back && follows_failure(plan, history);
     let now = format!("revision {} ({})", newest.number, newest.status);
-    if !(ours || started_from || restored_by_helm) {
+    if !(ours || started_from || rolled_back) {
         return Left::Outdated(match from {
             Some(from) => format!("the plan starts from revision {from}, but there is {now}"),
             None => format!("the plan is for a first install, but there is {now}"),
@@ -38,14 +37,17 @@ pub fn left(plan: &Plan, history: &History, rolled_back: Option<i32>) -> Left {
     match newest.status.as_str() {
         "uninstalled" => Left::Nothing,
         "uninstalling" | "deployed" | "failed" => Left::Uninstall,
-        _ if newest.pending() && newest.plan.is_some() => Left::Unlock(newest.clone()),
+        _ if newest.pending() && (newest.plan.is_some() || (rolled_back && plan.rollback_on_failure)) => {
+            Left::Unlock(newest.clone())
+        }
         _ => Left::Outdated(format!("there is {now}: another helm is at work, or was killed")),
     }
 }
 
-/// Whether the revision before the newest is a failure of this plan.
-fn failed_before(plan: &Plan, history: &History) -> bool {
-    history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
+/// Whether the newest revision follows directly on one that this plan's upgrade made.
+#[must_use]
+pub fn follows_failure(plan: &Plan, history: &History) -> bool {
+    plan.from.is_some() && history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
 }
 
 /// The revisions whose objects may be in the cluster, the newest first: each that failed since the last one that was
@@ -57,7 +59,7 @@ pub fn applied<'a>(plan: &Plan, history: &'a History) -> &'a History {
         revision.deployed() || (begun_from && revision.status != "failed")
     });
     // A rollback of helm's leaves what the failed upgrade made.
-    let rolled_back = whole == Some(0) && failed_before(plan, history);
+    let rolled_back = whole == Some(0) && follows_failure(plan, history);
     let whole = if rolled_back { Some(1) } else { whole };
     &history[..whole.map_or(history.len(), |index| index + 1)]
 }
@@ -96,27 +98,29 @@ mod tests {
     }
 
     #[rstest]
-    #[case::as_planned(Some(1), &[(1, "deployed", None)], None, "uninstall")]
-    #[case::after_our_failure(Some(1), &[(2, "failed", Some("mine")), (1, "deployed", None)], None, "uninstall")]
-    #[case::our_upgrade_was_killed(Some(1), &[(2, "pending-upgrade", Some("mine")), (1, "deployed", None)], None, "unlock")]
-    #[case::rolled_back_by_helm(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], Some(1), "uninstall")]
-    #[case::upgraded_by_hand_after_our_failure(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine"))], None, "outdated")]
-    #[case::rolled_back_by_hand(Some(1), &[(3, "deployed", None), (2, "deployed", None)], Some(1), "outdated")]
-    #[case::interrupted(Some(1), &[(1, "uninstalling", None)], None, "uninstall")]
-    #[case::done(Some(1), &[(2, "uninstalled", Some("mine")), (1, "deployed", None)], None, "nothing")]
-    #[case::done_from_the_start(Some(1), &[(1, "uninstalled", None)], None, "nothing")]
-    #[case::by_hand_of_another(Some(1), &[(2, "uninstalled", None)], None, "outdated")]
-    #[case::locked_by_another(Some(1), &[(1, "pending-rollback", None)], None, "outdated")]
-    #[case::gone(Some(1), &[], None, "outdated")]
-    #[case::first_install_failed(None, &[(1, "failed", Some("mine"))], None, "uninstall")]
-    #[case::installed_by_hand(None, &[(1, "deployed", None)], None, "outdated")]
+    #[case::as_planned(Some(1), &[(1, "deployed", None)], false, "uninstall")]
+    #[case::after_our_failure(Some(1), &[(2, "failed", Some("mine")), (1, "deployed", None)], false, "uninstall")]
+    #[case::our_upgrade_was_killed(Some(1), &[(2, "pending-upgrade", Some("mine")), (1, "deployed", None)], false, "unlock")]
+    #[case::rolled_back_by_helm(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], true, "uninstall")]
+    #[case::upgraded_by_hand_after_our_failure(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine"))], false, "outdated")]
+    #[case::rollback_failed(Some(1), &[(3, "failed", None), (2, "failed", Some("mine"))], true, "uninstall")]
+    #[case::same_by_hand(Some(1), &[(3, "deployed", None), (2, "deployed", None)], true, "outdated")]
+    #[case::rollback_by_hand(Some(1), &[(3, "pending-rollback", None), (2, "failed", Some("mine"))], true, "outdated")]
+    #[case::interrupted(Some(1), &[(1, "uninstalling", None)], false, "uninstall")]
+    #[case::done(Some(1), &[(2, "uninstalled", Some("mine")), (1, "deployed", None)], false, "nothing")]
+    #[case::done_from_the_start(Some(1), &[(1, "uninstalled", None)], false, "nothing")]
+    #[case::by_hand_of_another(Some(1), &[(2, "uninstalled", None)], false, "outdated")]
+    #[case::locked_by_another(Some(1), &[(1, "pending-rollback", None)], false, "outdated")]
+    #[case::gone(Some(1), &[], false, "outdated")]
+    #[case::first_install_failed(None, &[(1, "failed", Some("mine"))], false, "uninstall")]
+    #[case::installed_by_hand(None, &[(1, "deployed", None)], false, "outdated")]
     fn what_is_left_follows_from_the_history(
         #[case] from: Option<i32>,
         #[case] rows: Rows<'_>,
-        #[case] rolled_back: Option<i32>,
+        #[case] put_back: bool,
         #[case] expected: &str,
     ) {
-        let found = match left(&plan(from), &history(rows), rolled_back) {
+        let found = match left(&plan(from), &history(rows), put_back) {
             Left::Nothing => "nothing",
             Left::Uninstall => "uninstall",
             Left::Unlock(_) => "unlock",

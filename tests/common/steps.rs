@@ -40,7 +40,7 @@ impl Steps {
         version: &str,
         settings: &[&str],
     ) -> Self {
-        let world = World::new(name).await;
+        let world = World::new(&format!("{name}-{helm:?}").to_lowercase()).await;
         let repository = repository(world.repositories()).clone();
         let classic = version.starts_with("1.");
         if !classic {
@@ -106,15 +106,13 @@ impl Steps {
         planned
     }
 
-    /// Plans an upgrade to another version of the repository.
-    pub async fn plan_to(&self, version: &str) -> Planned {
-        self.plan(json!({"version": version})).await
-    }
-
     /// Performs a step after the plan.
     pub async fn step(&self, step: &str, more: &[&str]) -> Outcome {
         let plan = self.path("plan");
-        let mut arguments = vec!["--plan-dir", plan.to_str().unwrap(), "--helm-timeout", "60s"];
+        let mut arguments = vec!["--plan-dir", plan.to_str().unwrap()];
+        if !more.contains(&"--helm-timeout") {
+            arguments.extend(["--helm-timeout", "60s"]);
+        }
         if step != "uninstall" {
             arguments.extend(["--soak", "1s"]);
         }
@@ -190,6 +188,28 @@ impl Steps {
     /// UID of an object.
     pub async fn uid(&self, object: &str) -> String {
         self.world.kubectl(&["get", object, "-o", "jsonpath={.metadata.uid}", "--ignore-not-found"]).await
+    }
+
+    /// UID, addresses and data of these objects.
+    pub async fn identities(&self, objects: &[&str]) -> Vec<String> {
+        let fields = "jsonpath={.metadata.uid} {.status.loadBalancer} {.data}";
+        let mut found = Vec::new();
+        for object in objects {
+            found.push(self.world.kubectl(&["get", object, "-o", fields]).await);
+        }
+        found
+    }
+
+    /// Puts a finalizer on an object, as a slow controller would.
+    pub async fn hold(&self, object: &str, finalizer: &str) {
+        let patch = format!(r#"[{{"op": "add", "path": "/metadata/finalizers", "value": ["{finalizer}"]}}]"#);
+        self.world.kubectl(&["patch", object, "--type", "json", "--patch", &patch]).await;
+    }
+
+    /// Takes all finalizers from an object.
+    pub async fn release(&self, object: &str) {
+        let patch = r#"[{"op": "remove", "path": "/metadata/finalizers"}]"#;
+        self.world.kubectl(&["patch", object, "--type", "json", "--patch", patch]).await;
     }
 
     /// Waits until an object is gone.

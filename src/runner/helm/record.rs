@@ -88,13 +88,6 @@ impl Record {
         self.0["manifest"].as_str().unwrap_or_default()
     }
 
-    /// The revision that helm rolled back to when it made this one; none if it was made otherwise. Only helm's description
-    /// tells: the labels are those of the revision that was rolled back to.
-    #[must_use]
-    pub fn rolled_back_to(&self) -> Option<i32> {
-        self.0["info"]["description"].as_str()?.strip_prefix("Rollback to ")?.parse().ok()
-    }
-
     /// Puts another manifest into the record. helm reads it when it uninstalls the revision, and when it upgrades from it.
     pub fn set_manifest(&mut self, manifest: String) {
         self.0["manifest"] = manifest.into();
