@@ -2,8 +2,9 @@
 //!
 //! A [`Cluster`] is only a directory and what its `cluster.json` says; the processes belong to the supervisor (see
 //! [`crate::supervisor`]), which lives on when the value is dropped. Files: `up` starts one, `tools` runs kubectl and helm
-//! on it, `data` looks into its databases, `operator` loads the operator into it, `locate` finds the binaries of this workspace.
+//! on it, `data` looks into its databases, `availability` measures outages, `operator` loads the operator into it, `locate` finds the binaries of this workspace.
 
+mod availability;
 mod data;
 mod down;
 mod error;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use availability::{Availability, ServiceWatch};
 pub use data::DataError;
 pub use error::ClusterError;
 use kube::config::{KubeConfigOptions, Kubeconfig};

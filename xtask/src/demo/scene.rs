@@ -1,130 +1,167 @@
-//! What the demonstration does, command by command.
+//! What the stories share: the stage, and the commands that are shown on it.
 
 use std::time::{Duration, Instant};
 
+use coder_upgrade_operator::api::{CoderUpgradeStatus, Phase};
 use testbed::{Cluster, charts::charts_dir};
 
-use super::{Line, timeline};
+use super::timeline;
 use crate::Result;
 
 /// Namespace and name of everything in the demonstration.
-const NAME: &str = "coder";
+pub const NAME: &str = "coder";
 
-/// What one product line needs.
-struct Part {
-    before: &'static str,
-    after: &'static str,
-    values: &'static str,
-    repository: String,
-    database: bool,
+/// How long the operator may take for one part of a story.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A Coder that an administrator installs.
+pub struct Coder<'a> {
+    /// Version of the chart.
+    pub version: &'a str,
+    /// URL of the chart repository.
+    pub repository: &'a str,
+    /// File with the administrator's values, among the test charts.
+    pub values: &'a str,
+    /// Further values, as `--set` takes them.
+    pub settings: &'a [&'a str],
+    /// Whether the chart needs a database beside it.
+    pub database: bool,
 }
 
-fn part(cluster: &Cluster, line: Line) -> Result<Part> {
-    let repositories = cluster.repositories()?;
-    Ok(match line {
-        Line::V2 => Part {
-            before: "2.30.0",
-            after: "2.31.7",
-            values: "coder-v2-values.yaml",
-            repository: repositories.v2.clone(),
-            database: true,
-        },
-        Line::V1 => Part {
-            before: "1.16.1",
-            after: "1.16.2",
-            values: "coder-v1-values.yaml",
-            repository: repositories.v1.clone(),
-            database: false,
-        },
-    })
+/// The stage: a cluster, and the time since the beginning.
+pub struct Scene<'a> {
+    /// The cluster of this story.
+    pub cluster: &'a Cluster,
+    begin: Instant,
 }
 
-/// Plays all of it.
-pub async fn play(cluster: &Cluster, line: Line, begin: Instant) -> Result<()> {
-    let part = part(cluster, line)?;
-    heading(begin, &format!("An administrator has installed Coder {} with helm", part.before));
-    install(cluster, &part).await?;
-    let claims = claims(cluster).await?;
-    print(&kubectl(cluster, &["get", "deployments,statefulsets,services", "--no-headers"]).await?);
-
-    heading(begin, "The operator is loaded, with the rights of deploy/ and no others");
-    say("$ kubectl apply -k deploy/default && kubectl apply -k deploy/runner");
-    cluster.load_operator().await?;
-    cluster.allow_runner(NAME).await?;
-
-    heading(begin, &format!("The wanted version is declared: {}", part.after));
-    let manifest = manifest(&part);
-    say("$ kubectl apply -f - <<EOF");
-    print(&manifest);
-    say("EOF");
-    print(&cluster.kubectl_with_input(&["apply", "--namespace", NAME, "-f", "-"], &manifest).await?);
-
-    heading(begin, "What happens (seconds since kubectl apply)");
-    say("One Job makes a plan and changes nothing; a second runs helm from that plan, and then asks every pod.");
-    let verified = timeline::follow(cluster.client().await?, NAME, NAME, Duration::from_secs(300)).await?;
-
-    heading(begin, "What the object says");
-    say("$ kubectl get cu");
-    print(&kubectl(cluster, &["get", "cu"]).await?);
-    say("$ kubectl get cu coder -o custom-columns=…conditions…");
-    let columns = "custom-columns=CONDITION:.status.conditions[*].type,STATUS:.status.conditions[*].status,REASON:.status.conditions[*].reason";
-    print(&transposed(&kubectl(cluster, &["get", "cu", NAME, "-o", columns, "--no-headers"]).await?));
-    if !verified {
-        print(&kubectl(cluster, &["get", "cu", NAME, "-o", "jsonpath={.status.failure}"]).await?);
-        return Err("the upgrade was not verified; see the failure above".into());
+impl<'a> Scene<'a> {
+    pub fn new(cluster: &'a Cluster, begin: Instant) -> Self {
+        Self { cluster, begin }
     }
-    heading(begin, "The data: the same claims, with the same UIDs and volumes, before and after");
-    compare(&claims, &self::claims(cluster).await?)?;
-    try_next(&part);
-    Ok(())
-}
 
-async fn install(cluster: &Cluster, part: &Part) -> Result<()> {
-    let values = charts_dir().join(part.values);
-    cluster.kubectl(&["create", "namespace", NAME]).await?;
-    if part.database {
-        say("$ kubectl apply -f database.yaml");
-        let manifest = charts_dir().join("database.yaml");
-        kubectl(cluster, &["apply", "-f", &manifest.to_string_lossy()]).await?;
+    /// The next act.
+    pub fn heading(&self, text: &str) {
+        println!("\n[{:5.1} s] {text}", self.begin.elapsed().as_secs_f32());
     }
-    say(&format!(
-        "$ helm install coder coder --repo {} --version {} --values {} --wait",
-        part.repository, part.before, part.values
-    ));
-    let arguments =
-        ["install", NAME, "coder", "--namespace", NAME, "--repo", &part.repository, "--version", part.before];
-    let values = values.to_string_lossy();
-    cluster.helm(&[&arguments[..], &["--values", &values, "--wait", "--timeout", "3m"]].concat()).await?;
-    Ok(())
-}
 
-/// Short waits, as in a test: in production the defaults hold.
-fn manifest(part: &Part) -> String {
-    format!(
-        "apiVersion: coderupgrade.dev/v1alpha1\nkind: CoderUpgrade\nmetadata:\n  name: {NAME}\nspec:\n  version: {}\n  chart:\n    \
-         repository: {}\n  verify:\n    soak: 3s\n",
-        part.after, part.repository
-    )
-}
-
-async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
-    Ok(cluster.kubectl(&[arguments, &["--namespace", NAME]].concat()).await?)
-}
-
-/// Name, UID, volume and phase of each claim, a line each.
-async fn claims(cluster: &Cluster) -> Result<String> {
-    let columns = "custom-columns=CLAIM:.metadata.name,UID:.metadata.uid,VOLUME:.spec.volumeName,PHASE:.status.phase";
-    kubectl(cluster, &["get", "pvc", "-o", columns]).await
-}
-
-fn compare(before: &str, after: &str) -> Result<()> {
-    print(after);
-    if before == after {
-        return Ok(());
+    /// Installs Coder with helm into the namespace, which is made.
+    pub async fn install(&self, coder: &Coder<'_>) -> Result<()> {
+        self.heading(&format!("An administrator has installed Coder {} with helm", coder.version));
+        self.cluster.kubectl(&["create", "namespace", NAME]).await?;
+        if coder.database {
+            say("$ kubectl apply -f database.yaml");
+            let manifest = charts_dir().join("database.yaml");
+            self.kubectl(&["apply", "-f", &manifest.to_string_lossy()]).await?;
+        }
+        let settings: String = coder.settings.iter().fold(String::new(), |text, setting| text + " --set " + setting);
+        say(&format!(
+            "$ helm install coder coder --repo {} --version {} --values {}{settings} --wait",
+            coder.repository, coder.version, coder.values
+        ));
+        let values = charts_dir().join(coder.values);
+        let values = values.to_string_lossy();
+        let mut arguments = vec!["install", NAME, "coder", "--namespace", NAME, "--repo", coder.repository];
+        arguments.extend(["--version", coder.version, "--values", &values, "--wait", "--timeout", "3m"]);
+        arguments.extend(coder.settings.iter().flat_map(|setting| ["--set", setting]));
+        self.cluster.helm(&arguments).await?;
+        Ok(())
     }
-    print("before the upgrade:");
-    print(before);
-    Err("the claims are not the same as before".into())
+
+    /// Loads the operator and gives the runner its rights in the namespace.
+    pub async fn load_operator(&self) -> Result<()> {
+        self.heading("The operator is loaded, with the rights of deploy/ and no others");
+        say("$ kubectl apply -k deploy/default && kubectl apply -k deploy/runner");
+        self.cluster.load_operator().await?;
+        self.cluster.allow_runner(NAME).await?;
+        Ok(())
+    }
+
+    /// Applies a `CoderUpgrade`; `spec` is YAML without indentation. Waits are short, as in a test: in production the
+    /// defaults hold.
+    pub async fn declare(&self, spec: &str) -> Result<()> {
+        let lines = spec.lines().chain(["verify:", "  soak: 3s"]).map(|line| format!("  {line}\n"));
+        let spec: String = lines.collect();
+        let manifest = format!(
+            "apiVersion: coderupgrade.dev/v1alpha1\nkind: CoderUpgrade\nmetadata:\n  name: {NAME}\nspec:\n{spec}"
+        );
+        say("$ kubectl apply -f - <<EOF");
+        print(&manifest);
+        say("EOF");
+        print(&self.cluster.kubectl_with_input(&["apply", "--namespace", NAME, "-f", "-"], &manifest).await?);
+        Ok(())
+    }
+
+    /// Tells what happens until the upgrade is in one of these phases, and returns what its status says then. An end that
+    /// the story does not have is an error, with the failure as the object tells it.
+    pub async fn follow(&self, wanted: Phase) -> Result<CoderUpgradeStatus> {
+        let ends = [wanted, Phase::Succeeded, Phase::Failed, Phase::AwaitingApproval];
+        let status = timeline::follow(self.cluster.client().await?, NAME, NAME, PATIENCE, &ends).await?;
+        if status.phase == wanted {
+            return Ok(status);
+        }
+        let failure = status.failure.map(|failure| failure.message).unwrap_or_default();
+        Err(format!("the story should end with {wanted} and ends with {}: {failure}", status.phase).into())
+    }
+
+    /// What a person sees at the end.
+    pub async fn show_object(&self) -> Result<()> {
+        self.heading("What the object says");
+        self.show(&["get", "cu"]).await?;
+        say("$ kubectl get cu coder -o custom-columns=…conditions…");
+        let columns = "custom-columns=CONDITION:.status.conditions[*].type,STATUS:.status.conditions[*].status,REASON:.status.conditions[*].reason";
+        print(&transposed(&self.kubectl(&["get", "cu", NAME, "-o", columns, "--no-headers"]).await?));
+        Ok(())
+    }
+
+    /// Shows a command and what it prints.
+    pub async fn show(&self, arguments: &[&str]) -> Result<()> {
+        say(&format!("$ kubectl {}", arguments.join(" ")));
+        print(&self.kubectl(arguments).await?);
+        Ok(())
+    }
+
+    /// Runs kubectl in the namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        Ok(self.cluster.kubectl(&[arguments, &["--namespace", NAME]].concat()).await?)
+    }
+
+    /// Name, UID, volume and phase of each claim, a line each.
+    pub async fn claims(&self) -> Result<String> {
+        let columns =
+            "custom-columns=CLAIM:.metadata.name,UID:.metadata.uid,VOLUME:.spec.volumeName,PHASE:.status.phase";
+        self.kubectl(&["get", "pvc", "-o", columns]).await
+    }
+
+    /// Shows that the claims are what [`Self::claims`] said before.
+    pub async fn same_claims(&self, before: &str) -> Result<()> {
+        self.heading("The data: the same claims, with the same UIDs and volumes, before and after");
+        let after = self.claims().await?;
+        print(&after);
+        if before == after {
+            return Ok(());
+        }
+        print("before the upgrade:");
+        print(before);
+        Err("the claims are not the same as before".into())
+    }
+}
+
+/// A line on the stage.
+pub fn say(line: &str) {
+    println!("    {line}");
+}
+
+/// Some lines on the stage.
+pub fn print(text: &str) {
+    for line in text.lines() {
+        say(line);
+    }
+}
+
+/// An error, unless the story went as it should.
+pub fn expect(holds: bool, otherwise: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(otherwise.to_owned().into()) }
 }
 
 /// kubectl prints lists of conditions as one row of comma-separated cells; people read one condition a line.
@@ -137,31 +174,4 @@ fn transposed(row: &str) -> String {
         _ => cells.join(" ") + "\n",
     });
     lines.collect()
-}
-
-fn try_next(part: &Part) {
-    println!("\nTry next, with --keep:");
-    println!("  kubectl -n coder describe cu coder                              the events and the whole status");
-    println!("  kubectl -n coder get jobs,secrets                               the runner's Jobs and the saved plan");
-    println!(
-        "  kubectl -n coder patch cu coder --type merge -p '{{\"spec\":{{\"version\":\"{}.99\"}}}}'",
-        &part.after[..4]
-    );
-    println!(
-        "                                                                  a version that does not exist: what it says"
-    );
-}
-
-fn heading(begin: Instant, text: &str) {
-    println!("\n[{:5.1} s] {text}", begin.elapsed().as_secs_f32());
-}
-
-fn say(line: &str) {
-    println!("    {line}");
-}
-
-fn print(text: &str) {
-    for line in text.lines() {
-        say(line);
-    }
 }

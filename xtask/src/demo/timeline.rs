@@ -1,4 +1,5 @@
-//! Follows an upgrade and tells each change as it happens: the phases, the steps, the pods and their versions.
+//! Follows an upgrade and tells each change as it happens: the phases, the steps, the repairs, what is waited for, and the
+//! pods with their versions.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +20,21 @@ use kube::{
 
 use crate::Result;
 
-/// Tells what happens until the attempt has ended. Returns whether it was verified.
-pub async fn follow(client: Client, namespace: &str, name: &str, patience: Duration) -> Result<bool> {
+/// Tells what happens until the upgrade is in one of the phases `ends`. Returns its status then.
+pub async fn follow(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    patience: Duration,
+    ends: &[Phase],
+) -> Result<CoderUpgradeStatus> {
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
+    let first = upgrades.get(name).await?;
+    let mut teller = Teller::new(first.status.as_ref());
     let mut upgrades = pin!(watcher::watch_object(upgrades, name));
     // The runner's own pods are told as steps.
     let others = watcher::Config::default().labels(&format!("!{}", label::UPGRADE_UID));
     let mut pods = pin!(watcher(Api::<Pod>::namespaced(client, namespace), others).touched_objects());
-    let mut teller = Teller { begin: Instant::now(), phase: None, told: Vec::new(), pods: BTreeMap::new() };
     let watch = async {
         loop {
             tokio::select! {
@@ -34,8 +42,8 @@ pub async fn follow(client: Client, namespace: &str, name: &str, patience: Durat
                 object = upgrades.try_next() => {
                     let Some(status) = object?.flatten().and_then(|object| object.status) else { continue };
                     teller.upgrade(&status);
-                    if matches!(status.phase, Phase::Succeeded | Phase::Failed) {
-                        return Ok(status.phase == Phase::Succeeded);
+                    if teller.moved && ends.contains(&status.phase) {
+                        return Ok(status);
                     }
                 }
             }
@@ -48,22 +56,62 @@ pub async fn follow(client: Client, namespace: &str, name: &str, patience: Durat
 struct Teller {
     begin: Instant,
     phase: Option<Phase>,
+    /// The phase at the beginning, which is no news and no end.
+    before: Option<Phase>,
+    /// The phase is another one than at the beginning.
+    moved: bool,
     told: Vec<String>,
+    /// What is being waited for, with the time of the first sight.
+    waiting: BTreeMap<String, Instant>,
     pods: BTreeMap<String, &'static str>,
 }
 
 impl Teller {
+    /// Knows what the status says already, and does not tell it again.
+    fn new(status: Option<&CoderUpgradeStatus>) -> Self {
+        let status = status.filter(|status| status.observed_generation >= 0);
+        let told = status.map(lines).unwrap_or_default();
+        let before = status.map(|status| status.phase);
+        let (waiting, pods) = (BTreeMap::new(), BTreeMap::new());
+        Self { begin: Instant::now(), phase: before, before, moved: before.is_none(), told, waiting, pods }
+    }
+
     fn upgrade(&mut self, status: &CoderUpgradeStatus) {
         if status.observed_generation < 0 {
             return; // The controller has not seen it yet.
         }
-        for step in &status.steps {
-            self.once(None, &format!("Job {} does the step {}", step.job_name, step.name));
-            if step.state != StepState::Running {
-                self.once(None, &step.message);
+        self.moved |= self.before != Some(status.phase);
+        for line in lines(status) {
+            self.once(None, &line);
+        }
+        self.waiting(status);
+        // What is waited for has lines of its own.
+        if status.waiting_for.is_empty() || self.phase != Some(status.phase) {
+            self.once(Some(status.phase), &status.message);
+        }
+    }
+
+    /// Each object that is being deleted, once, and once more when it is gone.
+    fn waiting(&mut self, status: &CoderUpgradeStatus) {
+        let named = |object: &coder_upgrade_operator::api::WaitingFor| format!("{}/{}", object.kind, object.name);
+        for object in &status.waiting_for {
+            self.waiting.entry(named(object)).or_insert_with(Instant::now);
+            let held = match object.finalizers.as_slice() {
+                [] => String::new(),
+                finalizers => format!(", held by {}", finalizers.join(", ")),
+            };
+            self.once(None, &format!("Waiting until {} is gone{held}", named(object)));
+            if let Some(explanation) = &object.explanation {
+                self.once(None, &format!("{}: {explanation}", named(object)));
             }
         }
-        self.once(Some(status.phase), &status.message);
+        let present: Vec<String> = status.waiting_for.iter().map(named).collect();
+        let gone: Vec<String> = self.waiting.keys().filter(|name| !present.contains(name)).cloned().collect();
+        for name in gone {
+            if let Some(since) = self.waiting.remove(&name) {
+                self.print(None, &format!("{name} is gone, after {:.1} s", since.elapsed().as_secs_f32()));
+            }
+        }
     }
 
     fn pod(&mut self, pod: &Pod) {
@@ -92,8 +140,32 @@ impl Teller {
         let changed = phase.filter(|_| phase != self.phase);
         self.phase = phase.or(self.phase);
         let heading = changed.map(|phase| phase.to_string()).unwrap_or_default();
-        println!("    {:+6.1}  {heading:<10} {line}", self.begin.elapsed().as_secs_f32());
+        println!("    {:+6.1}  {heading:<16} {line}", self.begin.elapsed().as_secs_f32());
     }
+}
+
+/// What a status says that stays true: steps, repairs, addresses, what differs about volumes.
+fn lines(status: &CoderUpgradeStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in &status.steps {
+        if !step.job_name.is_empty() {
+            lines.push(format!("Job {} does the step {}", step.job_name, step.name));
+        }
+        if step.state != StepState::Running {
+            lines.push(step.message.clone());
+        }
+    }
+    lines
+        .extend(status.repairs.iter().map(|repair| format!("{} {}: {}", repair.remedy, repair.object, repair.message)));
+    lines.extend(status.address_changes.iter().map(|change| {
+        let addresses = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        let (before, after) = (addresses(&change.before), addresses(&change.after));
+        let hosts = change.hosts.join(", ");
+        format!("Address of {}/{}: {before} before, {after} now; point {hosts} there", change.kind, change.name)
+    }));
+    let claims = status.persistent_volume_claims.iter();
+    lines.extend(claims.filter_map(|claim| Some(format!("Claim {}: {}", claim.name, claim.note.as_ref()?))));
+    lines
 }
 
 fn state(pod: &Pod) -> &'static str {
