@@ -170,7 +170,7 @@ fn transposed(row: &str) -> String {
     let count = cells.iter().map(Vec::len).max().unwrap_or(0);
     let line = |i: usize| -> Vec<&str> { cells.iter().map(|cell| cell.get(i).copied().unwrap_or_default()).collect() };
     let lines = (0..count).map(line).map(|cells| match cells[..] {
-        [condition, status, reason] => format!("{condition:<14}{status:<14}{reason}\n"),
+        [condition, status, reason] => format!("{condition:<16}{status:<12}{reason}\n"),
         _ => cells.join(" ") + "\n",
     });
     lines.collect()
