@@ -81,7 +81,7 @@ mod tests {
             plan: plan.map(Into::into),
             restored: false,
             secret: format!("sh.helm.release.v1.coder.v{number}"),
-            created: "2026-01-01T00:00:00Z".into(),
+            written: None,
         };
         rows.iter().map(revision).collect()
     }
