@@ -6,7 +6,7 @@ mod common;
 use coder_upgrade_operator::api::{CoderUpgrade, Phase, StepState};
 use common::{World, observed, reason};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, api::DeleteParams};
+use kube::{ResourceExt, api::DeleteParams};
 use serde_json::json;
 
 /// An upgrade in the middle of helm's wait: the new pods start slowly.
@@ -80,12 +80,7 @@ async fn a_runner_that_is_evicted_lets_helm_end_and_is_followed_by_another() {
 #[tokio::test]
 async fn a_controller_that_is_restarted_in_the_middle_goes_on_where_it_was() {
     let world = upgrading("restarted").await;
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "coder-upgrade-operator");
-    let running = pods.list(&kube::api::ListParams::default()).await.unwrap().items;
-    assert!(!running.is_empty(), "the controller runs as a pod");
-    for pod in running {
-        pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
-    }
+    world.restart_controller().await;
     let object = world.ready("coder").await;
     assert_eq!(reason(&object, "Ready").unwrap().1, "Verified");
     assert_eq!(world.job_counts().await, (1, 1), "no step was done twice");

@@ -29,6 +29,9 @@ use testbed::{
 /// Longest wait for anything. Machines of two cores run several tests at once.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Namespace of the controller, as in `deploy/controller`.
+const OPERATOR_NAMESPACE: &str = "coder-upgrade-operator";
+
 pub struct World {
     pub cluster: &'static Cluster,
     pub client: Client,
@@ -71,7 +74,8 @@ impl World {
         self.kubectl(&["apply", "-f", manifest.to_str().unwrap()]).await;
     }
 
-    async fn install(&self, release: &str, repository: &str, version: &str, values: &str, settings: &[&str]) {
+    /// Installs a release as an administrator would.
+    pub async fn install(&self, release: &str, repository: &str, version: &str, values: &str, settings: &[&str]) {
         let values = charts_dir().join(values);
         let mut arguments = vec!["install", release, "coder", "--repo", repository, "--version", version];
         arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
@@ -82,6 +86,29 @@ impl World {
     pub async fn helm(&self, arguments: &[&str]) -> String {
         let arguments: Vec<_> = arguments.iter().copied().chain(["--namespace", &self.namespace]).collect();
         self.cluster.helm(&arguments).await.expect("helm")
+    }
+
+    /// Applies an object in the namespace.
+    pub async fn apply(&self, object: &Value) {
+        let arguments = ["apply", "--namespace", &self.namespace, "-f", "-"];
+        self.cluster.kubectl_with_input(&arguments, &object.to_string()).await.expect("kubectl apply");
+    }
+
+    /// Kills the controller, as a power cut would. Its Deployment starts another one.
+    pub async fn restart_controller(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let running = pods.list(&ListParams::default()).await.unwrap().items;
+        assert!(!running.is_empty(), "the controller runs as a pod");
+        for pod in running {
+            pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+        }
+    }
+
+    /// Has the controller begin its retries after a second instead of ten. Whoever runs beside this sees it restart once.
+    pub async fn impatient(&self) {
+        let arguments = ["set", "env", "deployment/coder-upgrade-operator", "RETRY_DELAY=1"];
+        let arguments: Vec<_> = arguments.into_iter().chain(["--namespace", OPERATOR_NAMESPACE]).collect();
+        self.cluster.kubectl(&arguments).await.expect("kubectl set env");
     }
 
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
