@@ -197,15 +197,16 @@ pub struct HelmSettings {
     #[schemars(length(max = 32))]
     pub timeout: Duration,
 
-    /// Let helm roll back by itself when an upgrade fails. Default: true for Coder Classic, as its guide has it; false
-    /// for Coder v2, whose database cannot go back once the new version has migrated it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback_on_failure: Option<bool>,
+    /// Let helm roll back by itself when an upgrade fails (its atomic mode). helm does so even if the new version has
+    /// migrated the database already, which the old version then refuses to work on; the operator puts the saved release
+    /// back by itself where that is safe. So leave this off unless you know why.
+    #[serde(default)]
+    pub rollback_on_failure: bool,
 }
 
 impl Default for HelmSettings {
     fn default() -> Self {
-        Self { timeout: default_helm_timeout(), rollback_on_failure: None }
+        Self { timeout: default_helm_timeout(), rollback_on_failure: false }
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
         version: version::plain(&chart.version).to_owned(),
         app_version: chart.app_version().to_owned(),
         chart_digest: hex(&Sha256::digest(&archive)),
-        rollback_on_failure: spec.helm.rollback_on_failure.unwrap_or(target_line == ProductLine::V1),
+        rollback_on_failure: spec.helm.rollback_on_failure,
         workloads: after.workloads(),
         objects: Documents::parse(rendered.manifest(), &ctx.namespace)?.objects().map(|(name, _)| name).collect(),
         inventory,
