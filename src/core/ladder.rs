@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn cause(class: FailureClass, object: &str) -> Cause {
-        Cause { class: Some(class), object: (!object.is_empty()).then(|| object.into()), field: None }
+        Cause { class: Some(class), object: (!object.is_empty()).then(|| object.into()), ..Cause::default() }
     }
 
     fn replace(object: &str) -> Planned {
