@@ -56,7 +56,7 @@ pub enum FailureClass {
     ImmutableData,
     /// Objects of the chart exist already and do not belong to any Helm release.
     OwnershipMissing,
-    /// An object of the chart belongs to another Helm release.
+    /// An object of the chart belongs to another Helm release, or to another tool.
     OwnedByOther,
     /// Another program manages a field that the chart sets (server-side apply).
     FieldConflict,
@@ -199,7 +199,7 @@ impl FailureClass {
                 "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
             ),
             Self::OwnedByOther => person(
-                "Decide which of the two releases shall own the object: uninstall the other release, or change the name of the object in the values of one of them.",
+                "Decide which of the two shall own the object that the message names: uninstall the other release, or change the name of the object in the values of one of them; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::FieldConflict => person(
                 "Take the field away from the other manager that the message names (kubectl apply --server-side --force-conflicts, or remove it from that program's configuration); then set the annotation coderupgrade.dev/requested-at to a new value.",

@@ -48,18 +48,21 @@ pub fn class_of(cause: &Cause) -> FailureClass {
 #[must_use]
 pub fn next(causes: &[Cause], done: &[Planned], allowed: Recovery) -> Next {
     let mut repairs: Vec<Planned> = Vec::new();
-    for cause in causes {
-        let treatment = class_of(cause).treatment();
-        // helm stops waiting when an object is refused; that time ran out follows from the refusal.
-        if treatment.retryable || (cause.class == Some(FailureClass::RolloutTimedOut) && causes.len() > 1) {
-            continue;
-        }
-        let remedy = match cause.class {
-            // The owner may be gone; the adoption looks at that first, and refuses if it is not.
-            Some(FailureClass::OwnedByOther) if allowed >= Recovery::Repair => Some(Remedy::Adopt),
-            _ => treatment.remedy,
-        };
-        let Some(remedy) = remedy else { return Next::Stop(None) };
+    // helm stops waiting when an object is refused; that time ran out follows from the refusal. A failed rollback refuses
+    // nothing that was wanted.
+    let refused =
+        |cause: &Cause| !matches!(cause.class, Some(FailureClass::RolloutTimedOut | FailureClass::RollbackFailed));
+    let waited_in_vain = causes.iter().any(refused);
+    let follows = |cause: &Cause| cause.class == Some(FailureClass::RolloutTimedOut) && waited_in_vain;
+    let remedy = |cause: &Cause| match cause.class {
+        // The owner may be gone; the adoption looks at that first, and refuses if it is not.
+        Some(FailureClass::OwnedByOther) if allowed >= Recovery::Repair => Some(Remedy::Adopt),
+        _ => class_of(cause).treatment().remedy,
+    };
+    let cures = causes.iter().filter(|cause| !class_of(cause).retryable() && !follows(cause));
+    let cures: Option<Vec<_>> = cures.map(|cause| Some((cause, remedy(cause)?))).collect();
+    let Some(cures) = cures else { return Next::Stop(None) };
+    for (cause, remedy) in cures {
         let repair = Planned { remedy, object: cause.object.clone().unwrap_or_default() };
         if remedy == Remedy::Reinstall
             || done.contains(&repair)
@@ -140,6 +143,25 @@ mod tests {
             next(&causes, &[replace("StatefulSet/b")], Recovery::Repair),
             Next::Repair(vec![replace("StatefulSet/a")])
         );
+    }
+
+    #[test]
+    fn what_no_repair_cures_is_seen_wherever_it_stands() {
+        let done = [replace("StatefulSet/a")];
+        for class in [QuotaExceeded, RolloutTimedOut, Unknown] {
+            let incurable = match class {
+                Unknown => Cause::default(),
+                class => cause(class, "Service/coder"),
+            };
+            for other in [cause(RollbackFailed, ""), cause(HistoryBroken, "")] {
+                let expected = class == RolloutTimedOut && other.class == Some(HistoryBroken);
+                let expected = Next::Stop(expected.then_some(Remedy::Reinstall));
+                assert_eq!(next(&[other.clone(), incurable.clone()], &done, Recovery::Reinstall), expected, "{class}");
+                assert_eq!(next(&[incurable.clone(), other], &done, Recovery::Reinstall), expected, "{class}");
+            }
+        }
+        let refused_again = [cause(Immutable, "StatefulSet/a"), cause(QuotaExceeded, "Pod/b")];
+        assert_eq!(next(&refused_again, &done, Recovery::Reinstall), Next::Stop(None));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The table of what the texts mean, and the only place that knows them.
+#![allow(clippy::enum_glob_use)] // a table of most of them
 
 use super::peel;
 use crate::api::FailureClass::{self, *};

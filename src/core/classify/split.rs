@@ -68,18 +68,18 @@ fn joined(text: &str) -> Vec<&str> {
 
 fn lines(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
-    let mut list = false;
+    let mut items_are_parts = false;
     for line in text.lines().filter(|line| !noise(line)) {
         let (words, own) = match line.trim_start().strip_prefix("* ") {
-            Some(item) => (item, list),
+            Some(item) => (item, items_are_parts),
             None => (line, begins(line)),
         };
         let counted = words.strip_suffix(" occurred:").and_then(|words| words.rsplit_once("error"));
         if let Some((before, _)) = counted {
             // "2 errors occurred:" alone is only a heading; after other words, its items belong to them.
             let before = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
-            list = before.is_empty();
-            if !list {
+            items_are_parts = before.is_empty();
+            if !items_are_parts {
                 parts.push(before.to_owned());
             }
             continue;
