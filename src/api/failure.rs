@@ -192,7 +192,7 @@ impl FailureClass {
                 "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
             ),
             Self::ImmutableData => person(
-                "Set the size, the storage class or the access mode in the values back to what the PersistentVolumeClaim has. To move the data to another volume, back it up and restore it by hand.",
+                "Set the size, the storage class or the access mode in the values back to what the PersistentVolumeClaim has, then apply the CoderUpgrade again. To move the data to another volume, back it up and restore it by hand.",
             ),
             Self::OwnershipMissing => cured(
                 Remedy::Adopt,

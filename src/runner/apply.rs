@@ -131,7 +131,8 @@ async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -
 async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Problem {
     let cause = classify::worst(&failure.text);
     let class = cause.class.unwrap_or(FailureClass::Unknown);
-    let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, failure.text) };
+    let message = classify::shortened(&failure.text);
+    let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, message) };
     let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
         && problem.field.is_none();
     if !waited {

@@ -122,7 +122,8 @@ impl Error {
             Self::Problem(problem) => *problem,
             Self::Helm(failure) => {
                 let cause = classify::worst(&failure.text);
-                let problem = Problem::new(cause.class.unwrap_or(FailureClass::Unknown), failure.text);
+                let problem =
+                    Problem::new(cause.class.unwrap_or(FailureClass::Unknown), classify::shortened(&failure.text));
                 Problem { object: cause.object, field: cause.field, ..problem }
             }
             Self::Api { source, .. } => Problem::new(api_class(&source), message),

@@ -7,6 +7,7 @@ mod bin;
 mod build;
 mod cluster;
 mod demo;
+mod failures;
 mod generate;
 mod progress;
 mod reference;

@@ -6,6 +6,8 @@ use coder_upgrade_operator::api::{ConditionType, FailureClass, Phase, Reason, St
 use serde_json::Value;
 use strum::{EnumMessage, IntoEnumIterator};
 
+use crate::failures;
+
 /// Where the reference is kept, from the root of the repository.
 pub const PATH: &str = "docs/reference.md";
 
@@ -32,7 +34,7 @@ pub fn markdown() -> String {
          tools understand them; the others are facts about the current attempt, Unknown until they are known.",
     );
     words::<Reason>(&mut text, "Reasons", "`status.conditions[].reason`, beside the classes of failures.");
-    failures(&mut text);
+    failure_classes(&mut text);
     text
 }
 
@@ -61,6 +63,7 @@ fn annotations(text: &mut String) {
     text.push_str(
         "\n## Annotations\n\n| annotation | set by | meaning |\n| --- | --- | --- |\n\
          | `coderupgrade.dev/requested-at` | a person or a pipeline, any new value | look for the newest version again, or start over after a failure |\n\
+         | `coderupgrade.dev/approve` | a person, the value in `status.approval.value` | let the step begin that waits for an approval; see [failures.md](failures.md#approving-one-step) |\n\
          | `coderupgrade.dev/report` | the runner, on its own Job | progress and outcome as JSON, without values |\n",
     );
 }
@@ -72,17 +75,20 @@ fn words<E: IntoEnumIterator + EnumMessage + Display>(text: &mut String, title: 
     }
 }
 
-fn failures(text: &mut String) {
+fn failure_classes(text: &mut String) {
     text.push_str(
-        "\n## Failures\n\n`status.failure.class`, also the reason of Ready and Stalled.\n\n\
+        "\n## Failures\n\n`status.failure.class`, also the reason of Ready and Stalled. [failures.md](failures.md) has the texts of helm that \
+         lead to each, and what the operator does about it.\n\n\
          | class | meaning | tried again by itself | what to do |\n| --- | --- | --- | --- |\n",
     );
     for class in FailureClass::iter() {
         let again = if class.retryable() { "yes" } else { "no" };
-        let _ = writeln!(text, "| `{class}` | {} | {again} | {} |", meaning(&class), class.next_step());
+        let link = format!("[{class}](failures.md#{})", failures::anchor(class));
+        let _ = writeln!(text, "| {link} | {} | {again} | {} |", meaning(&class), class.next_step());
     }
 }
 
-fn meaning(word: &impl EnumMessage) -> String {
+/// What the documentation of a word says, on one line.
+pub fn meaning(word: &impl EnumMessage) -> String {
     word.get_documentation().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }

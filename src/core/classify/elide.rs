@@ -7,8 +7,9 @@ const MARKER: &str = "Invalid value: ";
 /// Longest value in bytes that is kept, for example a selector or a port.
 const KEPT: usize = 80;
 
-/// The text with each long value replaced by its brackets or quotes and an ellipsis.
-pub fn elide(text: &str) -> String {
+/// The text, with an ellipsis in place of what the API server repeats of objects: it is long, and holds values. For people.
+#[must_use]
+pub fn shortened(text: &str) -> String {
     let mut short = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(MARKER) {

@@ -11,6 +11,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+pub use elide::shortened;
 pub use rules::examples;
 
 use crate::api::FailureClass;
@@ -62,7 +63,7 @@ pub fn worst(text: &str) -> Cause {
 /// Every cause that a text names, in its order; at least one. A part that no rule knows is a cause without a class.
 #[must_use]
 pub fn causes(text: &str) -> Vec<Cause> {
-    let text = elide::elide(text);
+    let text = shortened(text);
     let mut causes = Vec::new();
     match peel::twice(&text) {
         Some(twice) => {
