@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what an upgrade through the operator costs.
 //!
 //! - `rollout`: the same upgrade through the operator and with bare helm;
+//! - `recovery`: what a recovery costs, beside the guide done by hand;
 //! - `audit`: requests, from the API server's audit log;
 //! - `process`: memory and time of the controller, from the kernel;
 //! - `report`: medians and the table.
 
 mod audit;
 mod process;
+mod recovery;
 mod report;
 mod rollout;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use audit::AuditLog;
 use process::Controller;
+use recovery::Recovery;
 use report::{Line, Report, median};
 use rollout::{Bench, Scenario, Trial};
 use testbed::{Cluster, ClusterOptions};
@@ -35,6 +38,9 @@ pub struct Args {
     /// Pairs of rollouts that take 60 s.
     #[arg(long, default_value = "3")]
     slow_rounds: usize,
+    /// Repairs of a refused Deployment, and pairs of reinstalls: one through the operator, one by hand.
+    #[arg(long, default_value = "3")]
+    recoveries: usize,
     /// How many idle objects the controller holds when its memory is measured.
     #[arg(long, default_value = "1000")]
     objects: usize,
@@ -79,6 +85,8 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
     let instant = pairs(&bench, &INSTANT, args.rounds).await?;
     let slow = pairs(&bench, &SLOW, args.slow_rounds).await?;
 
+    let recoveries = recoveries(cluster, &audit, args.recoveries).await?;
+
     eprintln!("watching the idle controller for {} s", IDLE.as_secs());
     let quiet = audit.controller_requests()?;
     tokio::time::sleep(IDLE).await;
@@ -101,6 +109,7 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
         requests.helm.push(audit.helm_requests(helm.started, helm.started + helm.took)?);
     }
     let (runner, helm) = (median(&requests.runner), median(&requests.helm));
+    recoveries.report(&mut report);
     report.add(Line::new("apply to first Job, median", format!("{:.0} ms", median(&to_job)), "≤ 40 ms"));
     report.add(Line::new("requests of the controller for one upgrade", median(&requests.controller), "≤ 20"));
     report.add(Line::new(
@@ -114,6 +123,52 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
     report.add(Line::new(format!("memory (RSS) of the controller, {} objects", args.objects), full, "≤ 20 MiB"));
     report.add(Line::new("binary, stripped", process::size(binary)?, "≤ 15 MiB"));
     Ok(report)
+}
+
+/// Durations of recoveries, in seconds.
+#[derive(Default)]
+struct Recoveries {
+    to_repair: Vec<f64>,
+    repair_outage: Vec<f64>,
+    operator: Vec<f64>,
+    by_hand: Vec<f64>,
+}
+
+impl Recoveries {
+    fn report(&self, report: &mut Report) {
+        if self.operator.is_empty() {
+            return;
+        }
+        let to_repair = format!("{:.2} s", median(&self.to_repair));
+        report.add(Line::new("helm's failure to the first repairing change, median", to_repair, "≤ 2 s"));
+        let longest = self.repair_outage.iter().copied().fold(0.0, f64::max);
+        report.add(Line::new("outage of a replaced Deployment, the longest", format!("{longest:.2} s"), "0 s"));
+        let (operator, by_hand) = (median(&self.operator), median(&self.by_hand));
+        let measured = format!("{operator:.2} s against {by_hand:.2} s: {:+.2} s", operator - by_hand);
+        report.add(Line::new(
+            "outage of a reinstall of Coder Classic: operator against by hand, medians",
+            measured,
+            "≤ 5 s more",
+        ));
+    }
+}
+
+/// Recoveries, the reinstalls in turns.
+async fn recoveries(cluster: &Cluster, audit: &AuditLog, rounds: usize) -> Result<Recoveries> {
+    let mut seen = Recoveries::default();
+    for round in 1..=rounds {
+        let repaired = Recovery::new(cluster, format!("repaired-{round}"));
+        seen.repair_outage.push(repaired.immutable().await?.as_secs_f64());
+        seen.to_repair.push(audit.failure_to_repair(&repaired.namespace)?.as_secs_f64());
+        seen.operator.push(Recovery::new(cluster, format!("reinstalled-{round}")).reinstall().await?.as_secs_f64());
+        seen.by_hand.push(Recovery::new(cluster, format!("by-hand-{round}")).by_hand().await?.as_secs_f64());
+        eprintln!(
+            "recovery {round} of {rounds}: operator {:.2} s, by hand {:.2} s",
+            seen.operator[round - 1],
+            seen.by_hand[round - 1]
+        );
+    }
+    Ok(seen)
 }
 
 /// Requests of each measured upgrade.

@@ -82,6 +82,21 @@ impl AuditLog {
         Ok(first("jobs")?.duration_since(first("coderupgrades")?).try_into()?)
     }
 
+    /// From helm's last word about a release, the record of its failure, to the first change that the runner makes to repair
+    /// what was refused, in a namespace in which a Deployment was replaced.
+    pub fn failure_to_repair(&self, namespace: &str) -> Result<Duration> {
+        let runner = format!("system:serviceaccount:{namespace}:coder-upgrade-runner");
+        let events = self.events(|event| event.user.username == runner)?;
+        let helm = |event: &&Event| event.user_agent.starts_with("Helm/");
+        let repairs = events.iter().filter(|event| !helm(event) && event.repairs());
+        let repair = repairs.map(|event| event.request_received_timestamp).min();
+        let repair = repair.ok_or_else(|| format!("no repair in {namespace} in the audit log"))?;
+        let records = events.iter().filter(|event| helm(event) && event.object_ref.resource == "secrets");
+        let records = records.map(|event| event.request_received_timestamp).filter(|time| *time < repair);
+        let failure = records.max().ok_or_else(|| format!("no record of helm in {namespace} in the audit log"))?;
+        Ok(repair.duration_since(failure).try_into()?)
+    }
+
     fn count(&self, wanted: impl Fn(&Event) -> bool) -> Result<f64> {
         let events = self.events(wanted)?;
         Ok(number(events.iter().map(|event| event.id.as_str()).collect::<BTreeSet<_>>().len()))
@@ -100,6 +115,14 @@ impl AuditLog {
             }
         }
         Ok(events)
+    }
+}
+
+impl Event {
+    /// Whether it changes a workload or what belongs to one.
+    fn repairs(&self) -> bool {
+        let resource = ["deployments", "replicasets", "pods"].contains(&self.object_ref.resource.as_str());
+        resource && ["patch", "delete"].contains(&self.verb.as_str())
     }
 }
 

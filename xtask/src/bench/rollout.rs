@@ -17,7 +17,7 @@ use super::process::Controller;
 use crate::Result;
 
 /// Longest wait for one upgrade.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is upgraded from where to where.
 pub struct Scenario {
