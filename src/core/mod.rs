@@ -21,6 +21,7 @@ pub mod progress;
 pub mod redact;
 pub mod report;
 pub mod request;
+pub mod restore;
 pub mod retry;
 pub mod summary;
 pub mod uninstall;

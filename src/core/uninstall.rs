@@ -16,31 +16,52 @@ pub enum Left {
     Outdated(String),
 }
 
-/// What is left to do of the uninstall of `plan`. `put_back` says that the newest revision has the chart and the values of
-/// the release that the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
+/// What is left to do of the uninstall of `plan`; for `put_back` see [`place`].
 #[must_use]
 pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
-    let Some(newest) = history.first() else {
-        return Left::Outdated("the release is gone, with all its records".into());
-    };
+    match place(plan, history, put_back) {
+        Place::Gone => Left::Outdated("the release is gone, with all its records".into()),
+        Place::Foreign(how) => Left::Outdated(how),
+        Place::Locked(revision) => Left::Unlock(revision.clone()),
+        Place::Known(revision) if revision.status == "uninstalled" => Left::Nothing,
+        Place::Known(_) => Left::Uninstall,
+    }
+}
+
+/// Where a release stands, seen from a plan whose change was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// There are no records of it.
+    Gone,
+    /// Its newest revision is what the plan started from, or what came of the plan.
+    Known(&'a Revision),
+    /// The same, with a lock that an interrupted try of an upgrade left.
+    Locked(&'a Revision),
+    /// It is something else; the text says what.
+    Foreign(String),
+}
+
+/// Where the release stands. `put_back` says that the newest revision has the chart and the values of the release that
+/// the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
+#[must_use]
+pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a> {
+    let Some(newest) = history.first() else { return Place::Gone };
     let from = plan.from.as_ref().map(|from| from.revision);
     let ours = newest.plan.as_deref() == Some(plan.id.as_str());
-    let started_from = from == Some(newest.number);
     let rolled_back = put_back && follows_failure(plan, history);
     let now = format!("revision {} ({})", newest.number, newest.status);
-    if !(ours || started_from || rolled_back) {
-        return Left::Outdated(match from {
+    if !(ours || from == Some(newest.number) || rolled_back) {
+        return Place::Foreign(match from {
             Some(from) => format!("the plan starts from revision {from}, but there is {now}"),
             None => format!("the plan is for a first install, but there is {now}"),
         });
     }
-    match newest.status.as_str() {
-        "uninstalled" => Left::Nothing,
-        "uninstalling" | "deployed" | "failed" => Left::Uninstall,
-        _ if newest.pending() && (newest.plan.is_some() || (rolled_back && plan.rollback_on_failure)) => {
-            Left::Unlock(newest.clone())
-        }
-        _ => Left::Outdated(format!("there is {now}: another helm is at work, or was killed")),
+    if !newest.pending() {
+        Place::Known(newest)
+    } else if newest.plan.is_some() || (rolled_back && plan.rollback_on_failure) {
+        Place::Locked(newest)
+    } else {
+        Place::Foreign(format!("there is {now}: another helm is at work, or was killed"))
     }
 }
 

@@ -19,6 +19,7 @@ mod observe;
 mod plan;
 mod repair;
 mod report;
+mod restore;
 mod saved;
 mod secrets;
 mod target;
@@ -241,9 +242,9 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             };
             uninstall::run(ctx, &order).await.map(Outcome::Uninstalled)
         }
-        StepArgs::Restore(_) => Err(Error::Plan("this step is not there yet".into())),
         StepArgs::Upgrade(args) => upgrade::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Upgraded),
         StepArgs::Install(args) => upgrade::run(ctx, &order(args, Start::Uninstalled)).await.map(Outcome::Upgraded),
+        StepArgs::Restore(args) => restore::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Restored),
     }
 }
 
@@ -255,6 +256,7 @@ fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
         verify_timeout: args.common.verify_timeout,
         soak: args.soak,
         recovery: args.recovery,
+        new_version_started: args.new_version_started,
     }
 }
 

@@ -8,9 +8,12 @@ use sha2::{Digest, Sha256};
 use super::context::Context;
 use super::error::Error;
 use super::helm::record::Record;
+use super::helm::storage::Storage;
 use super::io;
 use crate::core::digest::hex;
+use crate::core::history::History;
 use crate::core::plan::{Plan, key};
+use crate::core::uninstall::follows_failure;
 
 /// Reads the plan Secret and checks that its parts belong together. What it holds of values is hidden from then on.
 pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
@@ -35,4 +38,11 @@ pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
 pub async fn read_previous(directory: &Path) -> Result<Record, Error> {
     Record::decode(&io::read(&directory.join(key::PREVIOUS_RELEASE)).await?)
         .map_err(|e| Error::Plan(format!("{} {e}", key::PREVIOUS_RELEASE)))
+}
+
+/// Whether the newest revision is the saved release once more, after a failure of this plan: same chart, same values.
+pub async fn is_put_back(plan: &Plan, storage: &Storage, history: &History, saved: &Record) -> Result<bool, Error> {
+    let Some(newest) = history.first().filter(|_| follows_failure(plan, history)) else { return Ok(false) };
+    let now = storage.read(newest).await?.record;
+    Ok(now.same_chart(saved) && now.values() == saved.values())
 }

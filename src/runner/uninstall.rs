@@ -10,7 +10,7 @@ use super::helm::storage::Storage;
 use super::helm::{HelmFailure, run as helm};
 use super::lease::Held;
 use super::leftovers;
-use super::saved::{read_plan, read_previous};
+use super::saved::{is_put_back, read_plan, read_previous};
 use super::verify::same_claims;
 use super::volumes;
 use crate::api::{FailureClass, Installed};
@@ -52,7 +52,12 @@ async fn remove(
     before: &[Revision],
     lease: &Held,
 ) -> Result<Uninstalled, Error> {
-    match uninstall::left(plan, before, put_back(order, plan, storage, before).await?) {
+    let saved = if plan.from.is_some() { Some(read_previous(&order.plan_dir).await?) } else { None };
+    let put_back = match &saved {
+        Some(saved) => is_put_back(plan, storage, before, saved).await?,
+        None => false,
+    };
+    match uninstall::left(plan, before, put_back) {
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
         Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
@@ -71,14 +76,6 @@ async fn remove(
         kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
         leftovers,
     })
-}
-
-/// Whether the newest revision is the saved release once more, after a failure of this plan.
-async fn put_back(order: &Order, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<bool, Error> {
-    let Some(newest) = history.first().filter(|_| uninstall::follows_failure(plan, history)) else { return Ok(false) };
-    let saved = read_previous(&order.plan_dir).await?;
-    let now = storage.read(newest).await?.record;
-    Ok(now.same_chart(&saved) && now.values() == saved.values())
 }
 
 /// Prepares helm's record, and runs helm.

@@ -37,6 +37,8 @@ pub struct Order {
     pub soak: Duration,
     /// How far a refusal may be repaired.
     pub recovery: Recovery,
+    /// A pod of the new version may have started in an earlier step.
+    pub new_version_started: bool,
 }
 
 /// Makes the upgrade, or what is left of it, and verifies it.

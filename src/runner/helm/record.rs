@@ -88,6 +88,23 @@ impl Record {
         self.0["manifest"].as_str().unwrap_or_default()
     }
 
+    /// A part of the chart: metadata (Chart.yaml), values (the defaults). Null if the record has no such part.
+    #[must_use]
+    pub fn chart_part(&self, part: &str) -> &Value {
+        &self.0["chart"][part]
+    }
+
+    /// The hooks as helm rendered them, as one manifest.
+    #[must_use]
+    pub fn hooks(&self) -> String {
+        let hooks = self.0["hooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        hooks
+            .iter()
+            .filter_map(|hook| hook["manifest"].as_str())
+            .map(|text| format!("---\n{}\n", text.trim_end()))
+            .collect()
+    }
+
     /// Puts another manifest into the record. helm reads it when it uninstalls the revision, and when it upgrades from it.
     pub fn set_manifest(&mut self, manifest: String) {
         self.0["manifest"] = manifest.into();

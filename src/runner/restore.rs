@@ -1,0 +1,134 @@
+//! The restore step: puts the release back that the plan saved, exactly as helm had rendered it then.
+//!
+//! The old chart is not fetched and not rendered again: the saved record holds the manifest, and a chart that consists of
+//! nothing else lets helm do the rest (compare, apply, wait, remember).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::apply::{Package, apply};
+use super::context::Context;
+use super::error::Error;
+use super::fence::fenced;
+use super::helm::record::Record;
+use super::helm::storage::Storage;
+use super::io;
+use super::lease::Held;
+use super::observe::Observer;
+use super::saved::{is_put_back, read_plan, read_previous};
+use super::target::Target;
+use super::upgrade::Order;
+use super::verify::same_claims;
+use crate::api::{FailureClass, label};
+use crate::core::guard::ChartMetadata;
+use crate::core::history::Revision;
+use crate::core::manifest::Manifest;
+use crate::core::plan::Plan;
+use crate::core::report::{Problem, Upgraded};
+use crate::core::restore::{self, Left};
+
+/// The saved release, unpacked.
+struct Saved {
+    record: Record,
+    metadata: ChartMetadata,
+    /// Directory of the chart that was made of it.
+    chart: PathBuf,
+    /// File with its values.
+    values: PathBuf,
+}
+
+/// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
+pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    let Some(from) = &plan.from else {
+        let message = "the plan is for a first install: there is nothing to put back";
+        return Err(Problem::new(FailureClass::PlanOutdated, message).into());
+    };
+    if order.new_version_started {
+        let message = format!(
+            "a pod of {} may have started and migrated the database: {} is not put back over it",
+            plan.app_version, from.version
+        );
+        return Err(Problem::new(FailureClass::Downgrade, message).into());
+    }
+    let record = read_previous(&order.plan_dir).await?;
+    let saved = unpack(record, &ctx.work_dir.join("restore")).await?;
+    let storage = Storage::new(ctx.api(), &plan.release);
+    fenced(ctx, &storage, &plan.release, async |before, lease| {
+        put_back(ctx, order, &plan, &saved, &storage, before, lease).await
+    })
+    .await
+}
+
+async fn put_back(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    saved: &Saved,
+    storage: &Storage,
+    before: &[Revision],
+    lease: &Held,
+) -> Result<Upgraded, Error> {
+    let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
+    let observer = Observer::start(ctx, &saved.metadata.name, plan.line, &workloads);
+    let run = match restore::left(plan, before, is_put_back(plan, storage, before, &saved.record).await?) {
+        Left::Verify => false,
+        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Left::Run => true,
+        Left::Unlock(revision) => {
+            same_claims(ctx, &plan.inventory.claims).await?;
+            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            true
+        }
+    };
+    if run {
+        let package = Package {
+            version: &saved.metadata.version,
+            chart: &saved.chart,
+            values: &saved.values,
+            labels: vec![(label::PLAN, plan.id.clone()), (label::RESTORED, "true".into())],
+            timeout: order.helm_timeout,
+            rollback_on_failure: false,
+            recovery: order.recovery,
+        };
+        apply(ctx, plan, &package, &observer, lease).await?;
+    }
+    let target = Target {
+        plan,
+        chart_name: &saved.metadata.name,
+        version: &saved.metadata.version,
+        app_version: saved.metadata.app_version(),
+        restored: true,
+        timeout: order.verify_timeout,
+        soak: order.soak,
+    };
+    target.verified(ctx, storage, observer, lease).await
+}
+
+/// Writes the saved release as a chart into `directory`, with its values beside it.
+async fn unpack(record: Record, directory: &Path) -> Result<Saved, Error> {
+    let unusable = |error| Error::Plan(format!("the saved release {error}"));
+    let metadata = record.chart().map_err(unusable)?;
+    let chart = directory.join("chart");
+    io::create_dir(&chart.join("templates")).await?;
+    // Dependencies would have to lie beside it; what they rendered is in the manifest.
+    let mut about = record.chart_part("metadata").clone();
+    if let Value::Object(about) = &mut about {
+        about.remove("dependencies");
+    }
+    io::write_private(&chart.join("Chart.yaml"), about.to_string().as_bytes()).await?;
+    let defaults = record.chart_part("values");
+    if defaults.is_object() {
+        io::write_private(&chart.join("values.yaml"), defaults.to_string().as_bytes()).await?;
+    }
+    // As a file and not as a template: what looks like a template in a manifest is meant literally.
+    for (name, content) in [("manifest", record.manifest().to_owned()), ("hooks", record.hooks())] {
+        io::write_private(&chart.join(format!("{name}.yaml")), content.as_bytes()).await?;
+        let template = format!("{{{{ .Files.Get \"{name}.yaml\" }}}}\n");
+        io::write_private(&chart.join(format!("templates/{name}.yaml")), template.as_bytes()).await?;
+    }
+    let values = directory.join("values.json");
+    io::write_private(&values, Value::Object(record.values()).to_string().as_bytes()).await?;
+    Ok(Saved { record, metadata, chart, values })
+}
