@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::manifest::{ManifestError, objects};
-use super::plan::ObjectName;
+use super::object::ObjectRef;
 
 /// Annotation of an object that helm shall leave in place when it uninstalls the release.
 pub const RESOURCE_POLICY: &str = "helm.sh/resource-policy";
@@ -53,24 +53,20 @@ impl Documents {
     }
 
     /// The objects with their names, those of other namespaces and of the cluster included.
-    pub fn objects(&self) -> impl Iterator<Item = (ObjectName, &Value)> {
+    pub fn objects(&self) -> impl Iterator<Item = (ObjectRef, &Value)> {
         let objects = self.documents.iter().flat_map(|document| &document.objects);
         objects.filter_map(|object| Some((self.name(object)?, object)))
     }
 
-    fn name(&self, object: &Value) -> Option<ObjectName> {
-        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
-        Some(ObjectName {
-            api_version: text(&object["apiVersion"])?,
-            kind: text(&object["kind"])?,
-            namespace: text(&object["metadata"]["namespace"]).unwrap_or_else(|| self.namespace.clone()),
-            name: text(&object["metadata"]["name"])?,
-        })
+    /// The coordinates of an object, with its namespace; that of the release if it names none.
+    fn name(&self, object: &Value) -> Option<ObjectRef> {
+        let reference = ObjectRef::of(object)?;
+        Some(ObjectRef { namespace: Some(reference.namespace.unwrap_or_else(|| self.namespace.clone())), ..reference })
     }
 
     /// Adds the objects of another manifest that this one does not contain.
     pub fn add_missing(&mut self, other: &Self) {
-        let known: Vec<ObjectName> = self.objects().map(|(name, _)| name).collect();
+        let known: Vec<ObjectRef> = self.objects().map(|(name, _)| name).collect();
         for document in &other.documents {
             let is_new = |object: &&Value| other.name(object).is_some_and(|name| !known.iter().any(|k| k.same(&name)));
             let new: Vec<Value> = document.objects.iter().filter(is_new).cloned().collect();
@@ -86,7 +82,7 @@ impl Documents {
     }
 
     /// Removes the objects for which this is true.
-    pub fn remove(&mut self, unwanted: impl Fn(&ObjectName, &Value) -> bool) {
+    pub fn remove(&mut self, unwanted: impl Fn(&ObjectRef, &Value) -> bool) {
         let is_unwanted = |this: &Self, object: &Value| this.name(object).is_some_and(|name| unwanted(&name, object));
         let mut left = Vec::new();
         for document in &self.documents {
@@ -102,7 +98,7 @@ impl Documents {
 
     /// Marks the objects for which this is true, so that helm leaves them when it uninstalls. Returns the names of all
     /// objects that are marked now, those that the chart marked itself included.
-    pub fn keep(&mut self, wanted: impl Fn(&ObjectName, &Value) -> bool) -> Vec<ObjectName> {
+    pub fn keep(&mut self, wanted: impl Fn(&ObjectRef, &Value) -> bool) -> Vec<ObjectRef> {
         let mut marked = Vec::new();
         let mut documents = Vec::new();
         for document in &self.documents {

@@ -2,17 +2,16 @@
 
 use serde_json::Value;
 
-use super::plan::{ObjectName, Plan};
-
-/// Kinds that hold data, or the data of others: never deleted with the release, whatever the new chart has.
-const ALWAYS: [&str; 4] = ["PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"];
+use super::ladder::holds_data;
+use super::object::ObjectRef;
+use super::plan::Plan;
 
 /// Whether helm shall leave this object of the installed release in place until the plan's install takes it back.
 ///
-/// Apart from data only what the new chart has, too, is kept: nobody would ever remove the rest.
+/// Data always is. Otherwise only what the new chart has, too, is kept: nobody would ever remove the rest.
 #[must_use]
-pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectName, object: &Value) -> bool {
-    if ALWAYS.contains(&name.kind.as_str()) {
+pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef, object: &Value) -> bool {
+    if holds_data(&name.kind) {
         return true;
     }
     let has_address = match name.kind.as_str() {
@@ -27,7 +26,7 @@ pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectName, object: &Value) 
     has_address && addresses && stays(plan, name)
 }
 
-fn stays(plan: &Plan, name: &ObjectName) -> bool {
+fn stays(plan: &Plan, name: &ObjectRef) -> bool {
     plan.objects.iter().any(|object| object.same(name))
 }
 
@@ -39,8 +38,13 @@ mod tests {
     use super::*;
     use crate::core::plan::sample;
 
-    fn name(api_version: &str, kind: &str, name: &str) -> ObjectName {
-        ObjectName { api_version: api_version.into(), kind: kind.into(), namespace: "ns".into(), name: name.into() }
+    fn name(api_version: &str, kind: &str, name: &str) -> ObjectRef {
+        ObjectRef {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace: Some("ns".into()),
+            name: name.into(),
+        }
     }
 
     #[rstest]

@@ -2,16 +2,19 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// An object by its coordinates.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
     /// API group and version, as in "apps/v1".
     pub api_version: String,
     /// Kind.
     pub kind: String,
     /// Namespace, if the manifest names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
@@ -28,6 +31,25 @@ impl ObjectRef {
             namespace: text(&object["metadata"]["namespace"]),
             name: text(&object["metadata"]["name"])?,
         })
+    }
+
+    /// Whether both are one object, with the namespace in both or in neither. Its API version may be another, and it may
+    /// have left the group `extensions`, where Ingresses and Deployments once began.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.group(), other.group());
+        (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
+            && (mine == theirs || mine == "extensions" || theirs == "extensions")
+    }
+
+    /// Whether it lies in that namespace.
+    #[must_use]
+    pub fn is_in(&self, namespace: &str) -> bool {
+        self.namespace.as_deref() == Some(namespace)
+    }
+
+    fn group(&self) -> &str {
+        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
 
     /// Whether it is what a message calls Kind/name.

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::object::ObjectRef;
 use crate::api::{ClaimStatus, Exposure, Installed, PlannedAction, ProductLine};
 
 /// Keys of the plan Secret.
@@ -49,42 +50,9 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     /// All objects of the rendered chart: what a reinstall would make again.
     #[serde(default)]
-    pub objects: Vec<ObjectName>,
+    pub objects: Vec<ObjectRef>,
     /// The state that must survive.
     pub inventory: Inventory,
-}
-
-/// Which object it is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectName {
-    /// API group and version.
-    pub api_version: String,
-    /// Kind.
-    pub kind: String,
-    /// Namespace; that of the release for an object of the cluster.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl ObjectName {
-    /// Whether both name one object. Its API version may be another, and it may have left the group `extensions`, where
-    /// Ingresses and Deployments once began.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        let group =
-            |name: &Self| name.api_version.rsplit_once('/').map(|(group, _)| group.to_owned()).unwrap_or_default();
-        let (mine, theirs) = (group(self), group(other));
-        (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
-            && (mine == theirs || mine == "extensions" || theirs == "extensions")
-    }
-}
-
-impl std::fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.kind, self.name)
-    }
 }
 
 /// A Deployment, `StatefulSet` or `DaemonSet` of the chart, in the namespace of the release.

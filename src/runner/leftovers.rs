@@ -23,7 +23,7 @@ use crate::core::plan::Plan;
 /// Only what can be slow, or keeps the install from succeeding, is looked for: addresses, workloads and their volumes.
 pub async fn find(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<WaitingFor>, Error> {
     let mut found = Vec::new();
-    for (name, _) in documents.objects().filter(|(name, _)| name.namespace == ctx.namespace) {
+    for (name, _) in documents.objects().filter(|(name, _)| name.is_in(&ctx.namespace)) {
         let (kind, name) = (name.kind.as_str(), name.name.as_str());
         let metadata = match kind {
             "Service" => read::<Service>(ctx, kind, name).await?,

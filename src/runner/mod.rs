@@ -4,6 +4,7 @@
 //! annotation `coderupgrade.dev/report` of its own Job; a step that ends without one is begun again by the controller.
 
 mod apply;
+mod basis;
 mod coder;
 mod context;
 mod error;

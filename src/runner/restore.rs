@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::apply::{Package, apply};
+use super::basis::Basis;
 use super::context::Context;
 use super::error::Error;
 use super::fence::fenced;
@@ -21,6 +22,7 @@ use super::target::Target;
 use super::upgrade::Order;
 use super::verify::same_claims;
 use crate::api::{FailureClass, label};
+use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::history::Revision;
 use crate::core::manifest::Manifest;
@@ -91,8 +93,16 @@ async fn put_back(
             timeout: order.helm_timeout,
             rollback_on_failure: false,
             recovery: order.recovery,
+            workloads: &workloads,
         };
-        apply(ctx, plan, &package, &observer, lease).await?;
+        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+        let basis = Basis::extend(ctx, plan, storage, &storage.history().await?, &documents).await?;
+        if let Err(error) = apply(ctx, plan, &package, &observer, lease).await {
+            if let Some(basis) = basis {
+                basis.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+            }
+            return Err(error);
+        }
     }
     let target = Target {
         plan,

@@ -17,7 +17,8 @@ use crate::api::{FailureClass, Installed};
 use crate::core::documents::Documents;
 use crate::core::history::Revision;
 use crate::core::keep::is_kept;
-use crate::core::plan::{ObjectName, Plan};
+use crate::core::object::ObjectRef;
+use crate::core::plan::Plan;
 use crate::core::report::{Problem, Uninstalled};
 use crate::core::uninstall::{self, Left};
 
@@ -70,7 +71,7 @@ async fn remove(
     let (current, mut documents) = newest(ctx, storage).await?;
     let kept = documents.keep(|_, _| false);
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
-    let going = |name: &ObjectName| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
+    let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
     Ok(Uninstalled {
         current,
         kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
@@ -89,7 +90,7 @@ async fn uninstall(
 ) -> Result<(), Error> {
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
-    let documents = union(ctx, storage, applied).await?;
+    let documents = storage.union(applied, &ctx.namespace).await?;
     volumes::none_at_risk(ctx, &plan.inventory.claims, &documents).await?;
     mark(ctx, order, plan, storage, applied, documents).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
@@ -107,16 +108,6 @@ async fn uninstall(
         }
         Err(failure) => Err(refused(failure)),
     }
-}
-
-/// The objects of all these revisions; those of the newest first.
-async fn union(ctx: &Context, storage: &Storage, applied: &[Revision]) -> Result<Documents, Error> {
-    let mut union = Documents::parse("", &ctx.namespace)?;
-    for revision in applied {
-        let stored = storage.read(revision).await?;
-        union.add_missing(&Documents::parse(stored.record.manifest(), &ctx.namespace)?);
-    }
-    Ok(union)
 }
 
 /// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.

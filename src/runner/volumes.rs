@@ -27,9 +27,7 @@ pub async fn none_at_risk(ctx: &Context, claims: &[ClaimStatus], documents: &Doc
         }
     }
     let sets: Api<StatefulSet> = ctx.api();
-    for (set, _) in
-        documents.objects().filter(|(name, _)| name.kind == "StatefulSet" && name.namespace == ctx.namespace)
-    {
+    for (set, _) in documents.objects().filter(|(name, _)| name.kind == "StatefulSet" && name.is_in(&ctx.namespace)) {
         let spec = request(&format!("read {set}"), || sets.get_opt(&set.name)).await?.and_then(|set| set.spec);
         let policy = spec.and_then(|spec| spec.persistent_volume_claim_retention_policy?.when_deleted);
         if policy.as_deref() == Some("Delete") {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::record::{Record, RecordError};
 use crate::api::label;
+use crate::core::documents::Documents;
 use crate::core::history::Revision;
 use crate::runner::context::request;
 use crate::runner::error::Error;
@@ -31,6 +32,8 @@ pub struct Stored {
     pub record: Record,
     /// What the Secret holds, exactly.
     pub raw: Vec<u8>,
+    /// When helm began with this revision: whatever it made for it is not older.
+    pub created: Option<Timestamp>,
     /// Version of the Secret that was read.
     resource_version: Option<String>,
     /// Name of the Secret.
@@ -76,7 +79,24 @@ impl Storage {
         let ByteString(raw) =
             secret.data.and_then(|mut data| data.remove(RECORD_KEY)).ok_or_else(|| broken(RecordError::Missing))?;
         let record = Record::decode(&raw).map_err(broken)?;
-        Ok(Stored { record, raw, resource_version: secret.metadata.resource_version, secret: revision.secret.clone() })
+        let created = secret.metadata.creation_timestamp.map(|time| time.0);
+        Ok(Stored {
+            record,
+            raw,
+            created,
+            resource_version: secret.metadata.resource_version,
+            secret: revision.secret.clone(),
+        })
+    }
+
+    /// The objects of all these revisions; what several contain is taken from the first of them.
+    pub async fn union(&self, revisions: &[Revision], namespace: &str) -> Result<Documents, Error> {
+        let mut union = Documents::parse("", namespace)?;
+        for revision in revisions {
+            let stored = self.read(revision).await?;
+            union.add_missing(&Documents::parse(stored.record.manifest(), namespace)?);
+        }
+        Ok(union)
     }
 
     /// Releases the lock that a killed helm left: marks its revision as failed, both in the record and in the label that
