@@ -105,7 +105,8 @@ pub enum FailureClass {
     RolloutTimedOut,
     /// The upgrade went through, yet what runs is not what was wanted.
     VerificationFailed,
-    /// A `PersistentVolumeClaim` is gone, is being deleted, or is another one than before.
+    /// A `PersistentVolumeClaim` is gone, is being deleted, or is another one than before; or Coder works on another
+    /// database.
     DataMissing,
     /// A `PersistentVolumeClaim` would be deleted together with an object of the release.
     DataAtRisk,
@@ -262,7 +263,7 @@ impl FailureClass {
                 "Look at the pods that the message names, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::DataMissing => person(
-                "Stop and look at the PersistentVolumeClaim before anything else: restore its volume from a backup if it is really gone.",
+                "Stop and look at the data before anything else. If a PersistentVolumeClaim is really gone, restore its volume from a backup; if Coder works on another database, correct the values that say where its database is.",
             ),
             Self::DataAtRisk => person(
                 "Set persistentVolumeClaimRetentionPolicy.whenDeleted of the StatefulSet to Retain, or remove the owner from the claim; then set the annotation coderupgrade.dev/requested-at to a new value.",

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_removed_leaves_its_neighbours() {
         let mut documents = Documents::parse(MANIFEST, "here").unwrap();
-        documents.remove(|name, _| name.kind == "Secret" || name.namespace == "other");
+        documents.remove(|name, _| name.kind == "Secret" || name.is_in("other"));
         assert_eq!(names(&documents), ["Service/coder", "ConfigMap/odd"]);
     }
 

@@ -7,6 +7,7 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use super::plan::Workload;
+use super::volumes::Shape;
 
 /// The objects of a manifest that lie in the namespace of the release.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +30,8 @@ impl Manifest {
         self.of_kind(kind).filter_map(|object| object["metadata"]["name"].as_str())
     }
 
-    fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    /// The objects of a kind.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter(move |object| object["kind"] == kind)
     }
 
@@ -57,16 +59,40 @@ impl Manifest {
                 volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into),
             );
         }
+        claims.extend(self.claim_templates().into_iter().map(|(claim, _)| claim));
+        claims
+    }
+
+    /// The claims that `StatefulSets` make from templates (template-set-ordinal), each with what its template asks for.
+    #[must_use]
+    pub fn claim_templates(&self) -> Vec<(String, Shape)> {
+        let mut claims = Vec::new();
         for set in self.of_kind("StatefulSet") {
             let (spec, name) = (&set["spec"], set["metadata"]["name"].as_str().unwrap_or_default());
             let first = spec["ordinals"]["start"].as_i64().unwrap_or(0);
             let templates = spec["volumeClaimTemplates"].as_array().map(Vec::as_slice).unwrap_or_default();
-            for template in templates.iter().filter_map(|t| t["metadata"]["name"].as_str()) {
+            for template in templates {
+                let Some(template_name) = template["metadata"]["name"].as_str() else { continue };
                 let ordinals = first..first + spec["replicas"].as_i64().unwrap_or(1);
-                claims.extend(ordinals.map(|ordinal| format!("{template}-{name}-{ordinal}")));
+                let claim = |ordinal| (format!("{template_name}-{name}-{ordinal}"), shape(&template["spec"]));
+                claims.extend(ordinals.map(claim));
             }
         }
         claims
+    }
+}
+
+fn shape(claim: &Value) -> Shape {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let modes = claim["accessModes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Shape {
+        size: text(&claim["resources"]["requests"]["storage"]),
+        class: text(&claim["storageClassName"]),
+        modes: modes.iter().filter_map(text).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
+pub mod addresses;
 pub mod bridge;
 pub mod classify;
 pub mod decide;
@@ -18,6 +19,7 @@ pub mod observed;
 pub mod ownership;
 pub mod plan;
 pub mod progress;
+pub mod quantity;
 pub mod redact;
 pub mod report;
 pub mod request;
@@ -28,4 +30,5 @@ pub mod uninstall;
 pub mod values;
 pub mod verify;
 pub mod version;
+pub mod volumes;
 pub mod workload;

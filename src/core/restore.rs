@@ -72,7 +72,7 @@ mod tests {
             plan: by.map(Into::into),
             restored,
             secret: "sh.helm.release.v1.coder.v2".into(),
-            created: String::new(),
+            written: None,
         };
         let found = match left(&plan, &[newest], false) {
             Left::Verify => "verify",

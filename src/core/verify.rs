@@ -69,10 +69,20 @@ pub struct Finding {
     pub pod: Option<String>,
 }
 
-/// Everything about the workloads that is not as wanted; nothing if all is well.
+impl Finding {
+    /// Whether no patience cures it: a pod that works on another database will not come back to the right one.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.class == FailureClass::DataMissing
+    }
+}
+
+/// Everything about the workloads that is not as wanted, the worst first; nothing if all is well.
 #[must_use]
 pub fn judge(expected: &Expected, observed: &[Observed]) -> Vec<Finding> {
-    observed.iter().flat_map(|observed| workload(expected, observed)).collect()
+    let mut findings: Vec<Finding> = observed.iter().flat_map(|observed| workload(expected, observed)).collect();
+    findings.sort_by_key(|finding| !finding.is_final());
+    findings
 }
 
 fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
@@ -121,7 +131,7 @@ fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked) -> Option<F
             (None, _) => return None,
             (Some(_), None) => "was not asked yet".into(),
             (Some(_), Some(Err(why))) => why.clone(),
-            (Some(question), Some(Ok(answer))) => wrong_answer(expected, *question, answer, pod)?,
+            (Some(question), Some(Ok(answer))) => return wrong_answer(expected, *question, answer, pod),
         }
     };
     Some(Finding {
@@ -139,27 +149,32 @@ fn wrong_image<'a>(workload: &'a WorkloadFacts, pod: &'a PodFacts) -> Option<(&'
     })
 }
 
-fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &PodFacts) -> Option<String> {
+fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &PodFacts) -> Option<Finding> {
+    let finding =
+        |class, message| Finding { class, object: format!("Pod/{}", pod.name), message, pod: Some(pod.name.clone()) };
+    if question == Question::BuildInfo
+        && !expected.deployments.is_empty()
+        && let Some(id) = answer.deployment_id.as_ref().filter(|id| !expected.deployments.contains(id))
+    {
+        let before = expected.deployments.join(", ");
+        let message = format!("answers deployment {id} instead of {before}: it works on another database");
+        return Some(finding(FailureClass::DataMissing, message));
+    }
     if question.tells_version() && answer.version != expected.version {
         let images: Vec<&str> = pod.images.iter().map(|(_, image)| image.as_str()).collect();
-        return Some(format!(
+        let message = format!(
             "answers version {} instead of {} (image {}; if the values pin an image, name the path in spec.dropValues)",
             answer.version,
             expected.version,
             images.join(", ")
-        ));
+        );
+        return Some(finding(FailureClass::VerificationFailed, message));
     }
-    if question != Question::BuildInfo || expected.deployments.is_empty() {
-        return None;
-    }
-    match &answer.deployment_id {
-        Some(id) if expected.deployments.contains(id) => None,
-        Some(id) => Some(format!(
-            "answers deployment {id} instead of {}: it works on another database",
-            expected.deployments.join(", ")
-        )),
-        None => Some("does not say which deployment it is, as it did before".into()),
-    }
+    let silent = question == Question::BuildInfo && !expected.deployments.is_empty() && answer.deployment_id.is_none();
+    silent.then(|| {
+        let message = "does not say which deployment it is, as it did before".to_owned();
+        finding(FailureClass::VerificationFailed, message)
+    })
 }
 
 /// Phase in which `kubectl` shows a claim that is being deleted. It holds on only until its pod ends.

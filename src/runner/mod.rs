@@ -9,6 +9,7 @@ mod coder;
 mod context;
 mod error;
 mod excerpt;
+mod exposed;
 mod fence;
 mod helm;
 mod http;

@@ -112,6 +112,7 @@ async fn put_back(
         restored: true,
         timeout: order.verify_timeout,
         soak: order.soak,
+        recovery: order.recovery,
     };
     target.verified(ctx, storage, observer, lease).await
 }

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
 use super::context::Context;
 use super::error::Error;
 use super::helm::storage::Storage;
-use super::inventory;
 use super::lease::Held;
 use super::observe::Observer;
 use super::verify::{Goal, verify};
-use crate::api::{FailureClass, Installed};
+use super::{exposed, inventory, volumes};
+use crate::api::{ClaimStatus, FailureClass, Installed, Recovery};
+use crate::core::addresses::{self, Hosts};
 use crate::core::manifest::Manifest;
 use crate::core::plan::Plan;
 use crate::core::report::{Problem, Upgraded};
@@ -33,12 +37,14 @@ pub struct Target<'a> {
     pub timeout: Duration,
     /// How long everything must stay right.
     pub soak: Duration,
+    /// Whether volumes that are too small may be enlarged.
+    pub recovery: Recovery,
 }
 
 impl<'a> Target<'a> {
     /// Where the plan leads to.
     #[must_use]
-    pub fn of(plan: &'a Plan, timeout: Duration, soak: Duration) -> Self {
+    pub fn of(plan: &'a Plan, timeout: Duration, soak: Duration, recovery: Recovery) -> Self {
         Self {
             plan,
             chart_name: &plan.chart_name,
@@ -47,6 +53,7 @@ impl<'a> Target<'a> {
             restored: false,
             timeout,
             soak,
+            recovery,
         }
     }
 
@@ -67,7 +74,8 @@ impl<'a> Target<'a> {
     }
 
     async fn prove(&self, ctx: &Context, storage: &Storage, observer: Observer) -> Result<Upgraded, Error> {
-        let (current, manifest) = self.installed(ctx, storage).await?;
+        let begun = Instant::now();
+        let (current, values, manifest) = self.installed(ctx, storage).await?;
         let (plan, workloads) = (self.plan, manifest.workloads());
         // Templates that look at the cluster may have rendered other objects than in the plan.
         let observer = if observer.watches(&workloads) {
@@ -86,17 +94,25 @@ impl<'a> Target<'a> {
         // A first install has claims that no plan could know.
         let mut names = manifest.claims();
         names.extend(verified.claims.into_iter().map(|claim| claim.name));
+        let mut claims: Vec<ClaimStatus> = inventory::claims(ctx, &names).await?.into_values().collect();
+        volumes::reconcile(ctx, &manifest, &mut claims, self.recovery).await?;
+        let before = &plan.inventory.exposures;
+        let exposures = exposed::settled(ctx, before, &manifest, self.timeout.saturating_sub(begun.elapsed())).await?;
         Ok(Upgraded {
             current,
             verified: verified.summary,
-            claims: inventory::claims(ctx, &names).await?.into_values().collect(),
-            exposures: inventory::exposures(ctx, &manifest).await?,
-            address_changes: Vec::new(),
+            claims,
+            address_changes: addresses::changes(before, &exposures, &Hosts::new(&values, &manifest)),
+            exposures,
         })
     }
 
     /// The newest revision, which must be deployed from this chart, by this plan.
-    async fn installed(&self, ctx: &Context, storage: &Storage) -> Result<(Installed, Manifest), Error> {
+    async fn installed(
+        &self,
+        ctx: &Context,
+        storage: &Storage,
+    ) -> Result<(Installed, Map<String, Value>, Manifest), Error> {
         let wrong = |message: String| Problem::new(FailureClass::VerificationFailed, message);
         let history = storage.history().await?;
         let newest = history.first().ok_or_else(|| wrong("helm ended well, but there is no release".into()))?;
@@ -112,6 +128,7 @@ impl<'a> Target<'a> {
             return Err(wrong(message).object(format!("Secret/{}", newest.secret)).into());
         }
         let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
-        Ok((installed, Manifest::parse(stored.record.manifest(), &ctx.namespace)?))
+        let manifest = Manifest::parse(stored.record.manifest(), &ctx.namespace)?;
+        Ok((installed, stored.record.values(), manifest))
     }
 }

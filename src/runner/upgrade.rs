@@ -17,6 +17,7 @@ use super::repair;
 use super::saved::read_plan;
 use super::target::Target;
 use super::verify::same_claims;
+use super::volumes;
 use crate::api::{FailureClass, Recovery, Remedy, Repair, label};
 use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
@@ -73,6 +74,7 @@ async fn change(
         }
     };
     if run {
+        volumes::spare(ctx, plan, storage, before).await?;
         let package = Package {
             version: &plan.version,
             chart: &order.plan_dir.join(key::CHART),
@@ -88,7 +90,7 @@ async fn change(
     } else {
         repair::finish(ctx, &plan.id).await?;
     }
-    Target::of(plan, order.verify_timeout, order.soak).verified(ctx, storage, observer, lease).await
+    Target::of(plan, order.verify_timeout, order.soak, order.recovery).verified(ctx, storage, observer, lease).await
 }
 
 /// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.

@@ -41,7 +41,7 @@ pub struct Verified {
 
 /// Waits until everything is right, and for the soak after that.
 ///
-/// A container that is started again in the soak ends it at once. Anything else that goes wrong begins the soak anew, as
+/// A container that is started again in the soak ends it at once, and so does a pod that works on another database. Anything else that goes wrong begins the soak anew, as
 /// long as there is time: a node that is drained meanwhile is no failed upgrade.
 pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal: &Goal<'_>) -> Result<Verified, Error> {
     observer.ready().await;
@@ -74,8 +74,9 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                 if let Some(finding) = right.take().and_then(|right| right.restarted(&restarts(&seen))) {
                     return Err(failed(ctx, finding, &seen).await);
                 }
-                if begun.elapsed() > goal.timeout {
-                    let message = observer.trouble().map_or(finding.message, |why| format!("cannot be watched: {why}"));
+                if finding.is_final() || begun.elapsed() > goal.timeout {
+                    let trouble = observer.trouble().filter(|_| !finding.is_final());
+                    let message = trouble.map_or(finding.message, |why| format!("cannot be watched: {why}"));
                     let finding = Finding { message, ..finding };
                     return Err(failed(ctx, finding, &seen).await);
                 }
