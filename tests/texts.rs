@@ -97,7 +97,7 @@ fn sorted(mut all: Vec<Told>) -> Vec<Told> {
 }
 
 fn documents<'a>(objects: impl IntoIterator<Item = &'a str>) -> String {
-    objects.into_iter().map(|object| format!("---\n{object}\n")).collect::<String>()
+    objects.into_iter().collect::<Vec<_>>().join("\n---\n")
 }
 
 fn deployment(name: &str, label: &str, pod: &str) -> String {
