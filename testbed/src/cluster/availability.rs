@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(metadata: Value, ready: &str) -> Pod {
+    fn pod(metadata: &Value, ready: &str) -> Pod {
         let container = json!({"name": "coder", "ports": [{"containerPort": 8080}]});
         let status = json!({"podIP": "127.5.0.10", "conditions": [{"type": "Ready", "status": ready}]});
         let pod = json!({"metadata": metadata, "spec": {"containers": [container]}, "status": status});
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn pods_behind_a_service_are_ready_and_stay() {
-        assert!(is_endpoint(&pod(json!({}), "True")));
-        assert!(!is_endpoint(&pod(json!({}), "False")));
-        assert!(!is_endpoint(&pod(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), "True")));
-        assert_eq!(url(&pod(json!({}), "True")).as_deref(), Some("http://127.5.0.10:8080/healthz"));
+        assert!(is_endpoint(&pod(&json!({}), "True")));
+        assert!(!is_endpoint(&pod(&json!({}), "False")));
+        assert!(!is_endpoint(&pod(&json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), "True")));
+        assert_eq!(url(&pod(&json!({}), "True")).as_deref(), Some("http://127.5.0.10:8080/healthz"));
     }
 }

@@ -20,10 +20,10 @@ pub async fn play(scene: &Scene<'_>) -> Result<()> {
     scene.heading(
         "The wanted version is declared: 2.31.11. Its selector has one more label, which no Deployment accepts",
     );
+    let watch = scene.cluster.watch_service(NAME, "coder").await?;
     scene.declare(&format!("version: 2.31.11\nchart:\n  repository: {repository}")).await?;
     scene.heading("What happens (seconds since kubectl apply); the Service's pods are asked all the time");
-    let watch = scene.cluster.watch_service(NAME, "coder").await?;
-    let followed = scene.follow(Phase::Succeeded).await;
+    let followed = scene.follow(Phase::Succeeded, None).await;
     let seen = watch.end().await;
     let status = followed?;
 

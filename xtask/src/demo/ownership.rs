@@ -11,11 +11,14 @@ const MADE_BY_HAND: [&[&str]; 3] = [
     &["create", "role", "coder", "--verb=get,list,create,delete", "--resource=pods"],
     &["create", "rolebinding", "coder", "--role=coder", "--serviceaccount=coder:coder"],
 ];
-/// Their UIDs.
-const UIDS: [&str; 3] = [
+/// Their UIDs, and the Helm release that they belong to.
+const UIDS: [&str; 6] = [
     "get",
-    "serviceaccount/coder,role/coder,rolebinding/coder",
-    "-o=custom-columns=KIND:.kind,UID:.metadata.uid,HELM:.metadata.annotations.meta\\.helm\\.sh/release-name",
+    "serviceaccount/coder",
+    "role/coder",
+    "rolebinding/coder",
+    "-o",
+    r"custom-columns=KIND:.kind,UID:.metadata.uid,RELEASE:.metadata.annotations.meta\.helm\.sh/release-name",
 ];
 
 /// Plays the story.
@@ -34,7 +37,7 @@ pub async fn play(scene: &Scene<'_>) -> Result<()> {
     scene.heading("The wanted version is declared: 1.16.1. Its chart has a ServiceAccount of that name");
     scene.declare(&format!("version: 1.16.1\nchart:\n  repository: {repository}")).await?;
     scene.heading("What happens (seconds since kubectl apply)");
-    let status = scene.follow(Phase::Succeeded).await?;
+    let status = scene.follow(Phase::Succeeded, None).await?;
 
     scene.heading("The objects are the same ones and belong to the release now");
     scene.show(&UIDS).await?;

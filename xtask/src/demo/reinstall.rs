@@ -10,6 +10,10 @@ const CLAIM: &str = "timescale-data-timescale-0";
 /// What the load balancers of the cluster are slow at.
 const SLOW: [(&str, &str); 2] = [("service/ingress-nginx", "8s"), ("ingress/web-ingress", "4s")];
 
+/// Shows what gives Coder its addresses.
+const ADDRESSES: [&str; 5] = ["get", "service/ingress-nginx", "ingress/web-ingress", "-o", ADDRESS_COLUMNS];
+const ADDRESS_COLUMNS: &str =
+    "custom-columns=KIND:.kind,NAME:.metadata.name,UID:.metadata.uid,ADDRESS:.status.loadBalancer.ingress[0].ip";
 /// What is declared: failures are to be reported only, and the new volume is to be larger, which no `StatefulSet` accepts.
 const SPEC: &str = "\
 version: 1.16.2
@@ -33,7 +37,7 @@ pub async fn play(scene: &Scene<'_>) -> Result<()> {
     let claims = scene.claims().await?;
     let deployment = scene.cluster.database(NAME, CLAIM).await?.deployment_id;
     say(&format!("The database on claim {CLAIM} is that of deployment {deployment}."));
-    scene.show(&["get", "service/ingress-nginx,ingress/web-ingress"]).await?;
+    scene.show(&ADDRESSES).await?;
     scene.load_operator().await?;
 
     scene.heading(
@@ -41,7 +45,7 @@ pub async fn play(scene: &Scene<'_>) -> Result<()> {
     );
     scene.declare(&format!("{SPEC}chart:\n  repository: {repository}")).await?;
     scene.heading("What happens (seconds since kubectl apply)");
-    let status = scene.follow(Phase::AwaitingApproval).await?;
+    let status = scene.follow(Phase::AwaitingApproval, None).await?;
     scene.heading("The operator says what could be done, and waits for a person");
     let plan = offered(&status)?;
 
@@ -49,10 +53,10 @@ pub async fn play(scene: &Scene<'_>) -> Result<()> {
     let approval = format!("coderupgrade.dev/approve={plan}/{}", Approvable::Reinstall);
     scene.show(&["annotate", "cu", NAME, &approval]).await?;
     scene.heading("What happens (seconds since the approval)");
-    let status = scene.follow(Phase::Succeeded).await?;
+    let status = scene.follow(Phase::Succeeded, Some(&status)).await?;
 
     scene.heading("The addresses: others than before, as keepAddresses is false");
-    scene.show(&["get", "service/ingress-nginx,ingress/web-ingress"]).await?;
+    scene.show(&ADDRESSES).await?;
     scene.show_object().await?;
     scene.same_claims(&claims).await?;
     let now = scene.cluster.database(NAME, CLAIM).await?.deployment_id;

@@ -93,10 +93,10 @@ impl<'a> Scene<'a> {
     }
 
     /// Tells what happens until the upgrade is in one of these phases, and returns what its status says then. An end that
-    /// the story does not have is an error, with the failure as the object tells it.
-    pub async fn follow(&self, wanted: Phase) -> Result<CoderUpgradeStatus> {
+    /// the story does not have is an error, with the failure as the object tells it. `known` was told before.
+    pub async fn follow(&self, wanted: Phase, known: Option<&CoderUpgradeStatus>) -> Result<CoderUpgradeStatus> {
         let ends = [wanted, Phase::Succeeded, Phase::Failed, Phase::AwaitingApproval];
-        let status = timeline::follow(self.cluster.client().await?, NAME, NAME, PATIENCE, &ends).await?;
+        let status = timeline::follow(self.cluster.client().await?, NAME, NAME, PATIENCE, known, &ends).await?;
         if status.phase == wanted {
             return Ok(status);
         }

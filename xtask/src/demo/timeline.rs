@@ -20,17 +20,18 @@ use kube::{
 
 use crate::Result;
 
-/// Tells what happens until the upgrade is in one of the phases `ends`. Returns its status then.
+/// Tells what happens until the upgrade is in one of the phases `ends`. Returns its status then. What the status `known` says
+/// is no news, and its phase no end.
 pub async fn follow(
     client: Client,
     namespace: &str,
     name: &str,
     patience: Duration,
+    known: Option<&CoderUpgradeStatus>,
     ends: &[Phase],
 ) -> Result<CoderUpgradeStatus> {
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
-    let first = upgrades.get(name).await?;
-    let mut teller = Teller::new(first.status.as_ref());
+    let mut teller = Teller::new(known);
     let mut upgrades = pin!(watcher::watch_object(upgrades, name));
     // The runner's own pods are told as steps.
     let others = watcher::Config::default().labels(&format!("!{}", label::UPGRADE_UID));
@@ -56,9 +57,7 @@ pub async fn follow(
 struct Teller {
     begin: Instant,
     phase: Option<Phase>,
-    /// The phase at the beginning, which is no news and no end.
-    before: Option<Phase>,
-    /// The phase is another one than at the beginning.
+    /// The phase is another one than it was known to be.
     moved: bool,
     told: Vec<String>,
     /// What is being waited for, with the time of the first sight.
@@ -67,20 +66,17 @@ struct Teller {
 }
 
 impl Teller {
-    /// Knows what the status says already, and does not tell it again.
-    fn new(status: Option<&CoderUpgradeStatus>) -> Self {
-        let status = status.filter(|status| status.observed_generation >= 0);
-        let told = status.map(lines).unwrap_or_default();
-        let before = status.map(|status| status.phase);
+    fn new(known: Option<&CoderUpgradeStatus>) -> Self {
+        let (phase, told) = (known.map(|status| status.phase), known.map(lines).unwrap_or_default());
         let (waiting, pods) = (BTreeMap::new(), BTreeMap::new());
-        Self { begin: Instant::now(), phase: before, before, moved: before.is_none(), told, waiting, pods }
+        Self { begin: Instant::now(), phase, moved: phase.is_none(), told, waiting, pods }
     }
 
     fn upgrade(&mut self, status: &CoderUpgradeStatus) {
         if status.observed_generation < 0 {
             return; // The controller has not seen it yet.
         }
-        self.moved |= self.before != Some(status.phase);
+        self.moved |= self.phase != Some(status.phase);
         for line in lines(status) {
             self.once(None, &line);
         }
@@ -155,8 +151,9 @@ fn lines(status: &CoderUpgradeStatus) -> Vec<String> {
             lines.push(step.message.clone());
         }
     }
-    lines
-        .extend(status.repairs.iter().map(|repair| format!("{} {}: {}", repair.remedy, repair.object, repair.message)));
+    lines.extend(
+        status.repairs.iter().map(|repair| format!("{} of {}: {}", repair.remedy, repair.object, repair.message)),
+    );
     lines.extend(status.address_changes.iter().map(|change| {
         let addresses = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
         let (before, after) = (addresses(&change.before), addresses(&change.after));

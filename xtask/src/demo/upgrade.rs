@@ -23,7 +23,7 @@ pub async fn play(scene: &Scene<'_>, line: Line) -> Result<()> {
     scene.declare(&format!("version: {after}\nchart:\n  repository: {repository}")).await?;
     scene.heading("What happens (seconds since kubectl apply)");
     say("One Job makes a plan and changes nothing; a second runs helm from that plan, and then asks every pod.");
-    scene.follow(Phase::Succeeded).await?;
+    scene.follow(Phase::Succeeded, None).await?;
 
     scene.show_object().await?;
     scene.same_claims(&claims).await?;
