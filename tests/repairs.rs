@@ -6,12 +6,15 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Remedy, StepName};
 use common::World;
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -201,8 +204,17 @@ async fn with_account(name: &str, annotations: impl Fn(&World) -> Value) -> Worl
     }))
     .unwrap();
     world.api().create(&PostParams::default(), &account).await.unwrap();
+    // With other rules than the chart's: their manager is not helm, which server-side apply calls a conflict.
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    let metadata = json!({"name": "coder", "annotations": annotations});
+    let role: Role = serde_json::from_value(json!({"metadata": metadata, "rules": rules})).unwrap();
+    world.api().create(&PostParams::default(), &role).await.unwrap();
     world.declare("coder", json!({"version": "1.16.1", "chart": {"repository": world.repositories().v1}})).await;
     world
+}
+
+fn adopted() -> Vec<(Remedy, String)> {
+    ["ServiceAccount/coder", "Role/coder"].map(|object| (Remedy::Adopt, object.to_owned())).into()
 }
 
 fn owner(release: &str, namespace: &str) -> Value {
@@ -214,11 +226,12 @@ async fn an_object_that_belongs_to_nobody_is_adopted() {
     let world = with_account("adopted", |_| json!({})).await;
     let before = world.api::<ServiceAccount>().get("coder").await.unwrap().uid();
     let object = world.ready("coder").await;
-    assert_eq!(repairs(&object), one(Remedy::Adopt, "ServiceAccount/coder"));
+    assert_eq!(repairs(&object), adopted());
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
     let now = world.api::<ServiceAccount>().get("coder").await.unwrap();
     assert_eq!(now.uid(), before);
     assert_eq!(now.annotations()["meta.helm.sh/release-name"], "coder");
+    assert!(world.api::<Role>().get("coder").await.unwrap().rules.unwrap().len() > 1, "it is the chart's now");
     world.finish().await;
 }
 
@@ -226,7 +239,7 @@ async fn an_object_that_belongs_to_nobody_is_adopted() {
 async fn an_object_of_a_release_that_is_gone_is_adopted() {
     let world = with_account("orphaned", |world| owner("former", &world.namespace)).await;
     let object = world.ready("coder").await;
-    assert_eq!(repairs(&object), one(Remedy::Adopt, "ServiceAccount/coder"));
+    assert_eq!(repairs(&object), adopted());
     world.finish().await;
 }
 
@@ -258,5 +271,127 @@ async fn an_object_of_another_live_release_is_left_to_it() {
     let now = world.api::<ServiceAccount>().get("coder").await.unwrap();
     assert_eq!(now.resource_version(), before.resource_version(), "nothing was touched");
     assert_eq!(world.release().await, (1, "deployed".into()));
+    world.finish().await;
+}
+
+/// Somebody upgrades by hand, and helm is killed in the middle: it leaves its lock.
+async fn with_killed_helm(name: &str) -> World {
+    let world = World::with_v2(name, "2.30.0", &[]).await;
+    let mut helm = world.cluster.helm_command();
+    helm.args([
+        "upgrade",
+        "coder",
+        "coder",
+        "--repo",
+        &world.repositories().v2,
+        "--version",
+        "2.31.6",
+        "--reuse-values",
+    ]);
+    helm.args(["--namespace", &world.namespace, "--wait", "--timeout", "5m"]);
+    helm.args(["--set", "coder.podAnnotations.testbed\\.coderupgrade\\.dev/start-delay=120s"]);
+    let mut helm = helm.spawn().unwrap();
+    let pending = world.eventually("lock", || async {
+        let (number, status) = world.release().await;
+        (number == 2 && status == "pending-upgrade").then_some(())
+    });
+    pending.await;
+    helm.kill().await.unwrap();
+    world
+}
+
+/// Makes the record of revision 2 look as old as that.
+async fn age(world: &World, by: jiff::SignedDuration) {
+    let then = (jiff::Timestamp::now() - by).as_second().to_string();
+    let labels = json!({"createdAt": then, "modifiedAt": then});
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    let name = "sh.helm.release.v1.coder.v2";
+    world.api::<Secret>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lock_of_somebody_else_is_broken_only_when_it_is_old() {
+    let world = with_killed_helm("locked").await;
+    world.upgrade_to("2.31.7").await;
+    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
+    let failure = world.until("coder", "refused", failed).await.status.unwrap().failure.unwrap();
+    assert_eq!((failure.class, failure.retryable), (FailureClass::ReleaseLocked, true));
+    assert!(failure.message.contains("it counts as left behind at 20"), "{}", failure.message);
+    assert_eq!(world.release().await, (2, "pending-upgrade".into()));
+
+    age(&world, jiff::SignedDuration::from_hours(2)).await;
+    world.kubectl(&["annotate", "cu", "coder", "coderupgrade.dev/requested-at=now"]).await;
+    let object = world.ready("coder").await;
+    assert_eq!(repairs(&object), one(Remedy::Unlock, "Secret/sh.helm.release.v1.coder.v2"));
+    assert_eq!(world.release().await, (3, "deployed".into()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_leave_to_repair_an_old_lock_is_left_alone() {
+    let world = with_killed_helm("locked-stop").await;
+    age(&world, jiff::SignedDuration::from_hours(2)).await;
+    let spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "recovery": "Stop"});
+    world.declare("coder", spec).await;
+    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
+    let object = world.until("coder", "refused", failed).await;
+    assert_eq!(object.status.as_ref().unwrap().failure.as_ref().unwrap().class, FailureClass::ReleaseLocked);
+    assert!(repairs(&object).is_empty());
+    assert_eq!(world.release().await, (2, "pending-upgrade".into()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn removed_apis_in_helms_record_are_rewritten() {
+    let world = World::with_v1("old-apis", "1.16.1").await;
+    let ingress = world.api::<Ingress>().get("web-ingress").await.unwrap().uid();
+    let name = "sh.helm.release.v1.coder.v1";
+    edit_manifest(&world, name, |manifest| {
+        let old = manifest.replace("networking.k8s.io/v1\nkind: Ingress", "extensions/v1beta1\nkind: Ingress");
+        let old = old.replace("rbac.authorization.k8s.io/v1\n", "rbac.authorization.k8s.io/v1beta1\n");
+        assert!(old.contains("extensions/v1beta1") && old.contains("rbac.authorization.k8s.io/v1beta1"), "{old}");
+        old + "---\napiVersion: policy/v1beta1\nkind: PodSecurityPolicy\nmetadata:\n  name: coder\n"
+    })
+    .await;
+    world.declare("coder", json!({"version": "1.16.2", "chart": {"repository": world.repositories().v1}})).await;
+    let object = world.ready("coder").await;
+    let repairs = repairs(&object);
+    assert!(repairs.iter().all(|(remedy, _)| *remedy == Remedy::RewriteApis), "{repairs:?}");
+    for object in ["Ingress/web-ingress", "RoleBinding/coder", "PodSecurityPolicy/coder"] {
+        assert!(repairs.iter().any(|(_, found)| found == object), "{object} in {repairs:?}");
+    }
+    assert_eq!(world.api::<Ingress>().get("web-ingress").await.unwrap().uid(), ingress, "nothing was made anew");
+    assert_eq!(world.release().await, (2, "deployed".into()));
+    let rewritten = world.helm(&["get", "manifest", "coder", "--revision", "1"]).await;
+    assert!(!rewritten.contains("v1beta1") && rewritten.contains("kind: StatefulSet"), "{rewritten}");
+    world.finish().await;
+}
+
+/// Edits the manifest in a record of helm.
+async fn edit_manifest(world: &World, name: &str, edit: impl Fn(&str) -> String) {
+    let secrets = world.api::<Secret>();
+    let mut secret = secrets.get(name).await.unwrap();
+    let stored = secret.data.as_mut().unwrap().get_mut("release").unwrap();
+    let packed = STANDARD.decode(&stored.0).unwrap();
+    let mut release: Value = serde_json::from_reader(GzDecoder::new(packed.as_slice())).unwrap();
+    release["manifest"] = edit(release["manifest"].as_str().unwrap()).into();
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    serde_json::to_writer(&mut packer, &release).unwrap();
+    stored.0 = STANDARD.encode(packer.finish().unwrap()).into_bytes();
+    secrets.replace(name, &PostParams::default(), &secret).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_uninstall_that_was_interrupted_is_no_work_for_helm() {
+    let world = World::with_v2("half-gone", "2.30.0", &[]).await;
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"status": "uninstalling"}}}));
+    let name = "sh.helm.release.v1.coder.v1";
+    world.api::<Secret>().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    world.upgrade_to("2.31.7").await;
+    let offered = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.approval.is_some());
+    let status = world.until("coder", "waiting for approval", offered).await.status.unwrap();
+    assert_eq!(status.failure.unwrap().class, FailureClass::HistoryBroken);
+    assert!(status.approval.unwrap().value.ends_with("/reinstall"));
+    assert_eq!(world.jobs().await.len(), 2, "nothing was uninstalled");
     world.finish().await;
 }

@@ -26,6 +26,17 @@ struct Document {
     objects: Vec<Value>,
 }
 
+/// What becomes of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It stays as it is.
+    None,
+    /// It becomes this one.
+    To(Value),
+    /// It is taken out of the manifest.
+    Remove,
+}
+
 impl Documents {
     /// Splits the manifest of a release in `namespace`. A line that begins with `---` always separates: helm itself cut
     /// the templates there before it wrote the manifest.
@@ -79,6 +90,27 @@ impl Documents {
                 self.documents.extend(new.into_iter().map(Document::of));
             }
         }
+    }
+
+    /// Changes single objects.
+    pub fn change(&mut self, change: impl Fn(&ObjectRef, &Value) -> Change) {
+        let mut documents = Vec::new();
+        for document in &self.documents {
+            let named = |object| self.name(object).map_or(Change::None, |name| change(&name, object));
+            let changes: Vec<Change> = document.objects.iter().map(named).collect();
+            if changes.iter().all(|change| *change == Change::None) {
+                documents.push(document.clone());
+                continue;
+            }
+            for (object, change) in document.objects.iter().zip(changes) {
+                match change {
+                    Change::None => documents.push(Document::of(object.clone())),
+                    Change::To(other) => documents.push(Document::of(other)),
+                    Change::Remove => {}
+                }
+            }
+        }
+        self.documents = documents;
     }
 
     /// Removes the objects for which this is true.
@@ -176,6 +208,26 @@ mod tests {
 
     fn names(documents: &Documents) -> Vec<String> {
         documents.objects().map(|(name, _)| name.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_helm_wrote_it() {
+        let mut documents = Documents::parse(MANIFEST, "here").unwrap();
+        documents.change(|_, _| Change::None);
+        let untouched = documents.text();
+        documents.change(|name, object| match name.to_string().as_str() {
+            "Secret/token" => Change::Remove,
+            "Service/coder" => {
+                Change::To(serde_json::json!({"apiVersion": "v2", "yes": "on", "no": "1e3", "n": object["spec"]}))
+            }
+            _ => Change::None,
+        });
+        let text = documents.text();
+        assert!(text.starts_with("---\n{\"apiVersion\":\"v2\",\"n\":"), "{text}");
+        assert!(text.contains(r#""no":"1e3","yes":"on""#), "strings stay strings: {text}");
+        assert!(!text.contains("token"));
+        let rest = "--- # a comment".trim_start_matches("---").trim();
+        assert!(untouched[untouched.find(rest).unwrap()..] == text[text.find(rest).unwrap()..]);
     }
 
     #[test]

@@ -121,6 +121,12 @@ pub enum Work {
     HalfGone(Revision),
 }
 
+/// Whether the newest revision follows directly on one that this plan's upgrade made.
+#[must_use]
+pub fn follows_failure(plan: &Plan, history: &History) -> bool {
+    plan.from.is_some() && history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
+}
+
 /// What a step starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -130,9 +136,10 @@ pub enum Start {
     Uninstalled,
 }
 
-/// What is left to do of `plan`, seen from the present history.
+/// What is left to do of `plan`, seen from the present history. `put_back` says that the newest revision has the chart and
+/// the values of the release that the plan saved: after a failure of this plan's upgrade it may have been rolled back.
 #[must_use]
-pub fn work(plan: &Plan, history: &History, start: Start, clock: Clock) -> Work {
+pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, clock: Clock) -> Work {
     let Some(newest) = history.first() else {
         return match &plan.from {
             None => Work::Run,
@@ -152,6 +159,13 @@ pub fn work(plan: &Plan, history: &History, start: Start, clock: Clock) -> Work 
             _ if newest.pending() => Work::Unlock(newest.clone()),
             _ => Work::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
         };
+    }
+    if put_back && follows_failure(plan, history) {
+        match newest.status.as_str() {
+            "deployed" | "failed" => return Work::Run,
+            "pending-rollback" => return Work::Unlock(newest.clone()),
+            _ => {}
+        }
     }
     match &plan.from {
         _ if start == Start::Uninstalled && newest.status == "uninstalled" => Work::Run,
@@ -239,10 +253,10 @@ mod tests {
         #[case] expected: &str,
     ) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(work(&plan(from), &history, Start::Planned, after(1))), expected);
+        assert_eq!(word(&work(&plan(from), &history, Start::Planned, false, after(1))), expected);
     }
 
-    fn word(work: Work) -> &'static str {
+    fn word(work: &Work) -> &'static str {
         match work {
             Work::Run => "run",
             Work::Unlock(_) => "unlock",
@@ -262,13 +276,25 @@ mod tests {
     #[case::installed_by_hand(&[(3, "deployed", None)], "outdated")]
     fn after_an_uninstall_it_is_installed(#[case] history: &[(i32, &str, Option<&str>)], #[case] expected: &str) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled, after(1))), expected);
+        assert_eq!(word(&work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled, false, after(1))), expected);
+    }
+
+    #[rstest]
+    #[case::rolled_back("deployed", true, "run")]
+    #[case::rollback_failed("failed", true, "run")]
+    #[case::rollback_killed("pending-rollback", true, "unlock")]
+    #[case::upgraded_by_hand("deployed", false, "outdated")]
+    fn after_a_rollback_it_goes_on(#[case] status: &str, #[case] put_back: bool, #[case] expected: &str) {
+        let history = [revision(3, status, None), revision(2, "failed", Some("mine")), revision(1, "superseded", None)];
+        let plan = plan(Some((1, "deployed")));
+        assert_eq!(word(&work(&plan, &history, Start::Planned, put_back, after(1))), expected);
     }
 
     #[test]
     fn what_was_put_back_is_not_the_upgrade() {
         let restored = |status| Revision { restored: true, ..revision(3, status, Some("mine")) };
-        let work = |status| word(work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, after(1)));
+        let work =
+            |status| word(&work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, false, after(1)));
         assert_eq!((work("deployed"), work("failed"), work("pending-upgrade")), ("outdated", "run", "unlock"));
     }
 
@@ -276,7 +302,7 @@ mod tests {
     fn a_foreign_lock_is_broken_once_it_is_stale() {
         let history = [revision(2, "pending-upgrade", None)];
         let plan = plan(Some((2, "pending-upgrade")));
-        let at = |minutes| word(work(&plan, &history, Start::Planned, after(minutes)));
+        let at = |minutes| word(&work(&plan, &history, Start::Planned, false, after(minutes)));
         assert_eq!((at(59), at(60)), ("outdated", "unlock"), "twice helm's timeout");
         assert!(check_lock(&history, after(59)).is_err() && check_lock(&history, after(60)).is_ok());
         let unknown = [Revision { written: None, ..history[0].clone() }];

@@ -1,6 +1,7 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
 pub mod addresses;
+pub mod apis;
 pub mod bridge;
 pub mod classify;
 pub mod decide;
@@ -25,6 +26,7 @@ pub mod report;
 pub mod request;
 pub mod restore;
 pub mod retry;
+pub mod started;
 pub mod summary;
 pub mod uninstall;
 pub mod values;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 /// Annotation with the name of the release that owns an object.
 const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 /// Annotation with the namespace of that release.
@@ -47,6 +49,22 @@ impl Owner {
     }
 }
 
+/// The object with the marks of a release, as helm puts them on each of its objects.
+#[must_use]
+pub fn marked(object: &Value, release: &str, namespace: &str) -> Value {
+    let mut object = object.clone();
+    let metadata = &mut object["metadata"];
+    for part in ["labels", "annotations"] {
+        if !metadata[part].is_object() {
+            metadata[part] = json!({});
+        }
+    }
+    metadata["labels"][MANAGED_BY] = "Helm".into();
+    metadata["annotations"][RELEASE_NAME] = release.into();
+    metadata["annotations"][RELEASE_NAMESPACE] = namespace.into();
+    object
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -75,5 +93,14 @@ mod tests {
         #[case] expected: Owner,
     ) {
         assert_eq!(Owner::of(&map(labels), &map(annotations), "coder", "here"), expected);
+    }
+
+    #[test]
+    fn what_is_marked_belongs_to_the_release() {
+        let object =
+            marked(&json!({"metadata": {"name": "a", "labels": {"own": "1"}, "annotations": null}}), "coder", "ns");
+        let part = |name: &str| serde_json::from_value(object["metadata"][name].clone()).unwrap();
+        assert_eq!(Owner::of(&part("labels"), &part("annotations"), "coder", "ns"), Owner::Release);
+        assert_eq!((&object["metadata"]["name"], &object["metadata"]["labels"]["own"]), (&json!("a"), &json!("1")));
     }
 }

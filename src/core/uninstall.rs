@@ -1,6 +1,6 @@
 //! What is left to do of the uninstall of a plan, seen from Helm's history.
 
-use super::history::{History, Revision};
+use super::history::{History, Revision, follows_failure};
 use super::plan::Plan;
 
 /// What is left to do.
@@ -63,12 +63,6 @@ pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a>
     } else {
         Place::Foreign(format!("there is {now}: another helm is at work, or was killed"))
     }
-}
-
-/// Whether the newest revision follows directly on one that this plan's upgrade made.
-#[must_use]
-pub fn follows_failure(plan: &Plan, history: &History) -> bool {
-    plan.from.is_some() && history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
 }
 
 /// The revisions whose objects may be in the cluster, the newest first: each that failed since the last one that was

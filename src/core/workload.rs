@@ -42,6 +42,8 @@ pub struct PodFacts {
     pub unschedulable: Option<String>,
     /// Containers as (name, image).
     pub images: Vec<(String, String)>,
+    /// Images of init containers.
+    pub init_images: Vec<String>,
     /// Init containers and containers, as the kubelet sees them.
     pub containers: Vec<ContainerFacts>,
 }
@@ -53,6 +55,8 @@ pub struct ContainerFacts {
     pub name: String,
     /// The container is ready (or, for an init container, has ended well).
     pub ready: bool,
+    /// It runs, or has run: something in it may have been done.
+    pub started: bool,
     /// How often it was started again.
     pub restarts: i32,
     /// Why it is not running: reason and message.
@@ -161,6 +165,7 @@ impl From<&Pod> for PodFacts {
                 .find(|c| c.type_ == "PodScheduled" && c.status == "False")
                 .map(|c| c.message.clone().unwrap_or_default()),
             images: spec.containers.into_iter().map(|c| (c.name, c.image.unwrap_or_default())).collect(),
+            init_images: spec.init_containers.into_iter().flatten().filter_map(|container| container.image).collect(),
             containers: status
                 .init_container_statuses
                 .unwrap_or_default()
@@ -175,10 +180,12 @@ impl From<&Pod> for PodFacts {
 impl From<&ContainerStatus> for ContainerFacts {
     fn from(status: &ContainerStatus) -> Self {
         let state = status.state.clone().unwrap_or_default();
+        let running = state.running.is_some();
         let ended = state.terminated.or_else(|| status.last_state.clone().unwrap_or_default().terminated);
         Self {
             name: status.name.clone(),
             ready: status.ready,
+            started: running || ended.is_some() || status.restart_count > 0,
             restarts: status.restart_count,
             waiting: state.waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default())),
             last_exit: ended.map(|t| t.exit_code),

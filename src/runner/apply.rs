@@ -1,5 +1,6 @@
 //! Brings a package into the cluster: runs helm until it has ended well, or nothing more can be done in this step.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::ladder::{self, Next, Planned};
 use crate::core::plan::{Plan, Workload};
 use crate::core::report::Problem;
+use crate::core::started::new_version_started;
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
 use crate::core::{classify, progress};
@@ -38,6 +40,9 @@ pub struct Package<'a> {
     pub recovery: Recovery,
     /// The workloads of the chart.
     pub workloads: &'a [Workload],
+    /// Images of the old version: a pod with another one may migrate the database. None if that does not matter, because
+    /// this is the old version.
+    pub old_images: Option<BTreeSet<String>>,
 }
 
 /// Runs helm until it has ended well. What helm is refused for is repaired as far as the package allows; what is certain
@@ -50,6 +55,8 @@ pub async fn apply(
     lease: &Held,
 ) -> Result<(), Error> {
     same_claims(ctx, &plan.inventory.claims).await?;
+    observer.ready().await;
+    note_started(ctx, package, observer);
     let mut scene = Scene::new(ctx, plan, package, lease);
     let mut repairs = scene.foreseen().await?;
     let mut done: Vec<Planned> = Vec::new();
@@ -90,15 +97,16 @@ async fn run(
         values: package.values,
         labels: &package.labels,
         timeout: package.timeout,
-        // The way back is refused for the same field, in the other direction.
+        // The way back would be refused for what was replaced, in the other direction.
         rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
         take_ownership: did(Remedy::Adopt),
     };
     let mut heard = None;
     let ended = tokio::select! {
         ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &ctx.stop, lease.lost()) => ended?,
-        never = tell(ctx, observer, &mut heard) => match never {},
+        never = tell(ctx, package, observer, &mut heard) => match never {},
     };
+    note_started(ctx, package, observer);
     let Err(failure) = ended else { return Ok(Ok(())) };
     guard(ctx, lease)?;
     Ok(Err((failure, heard)))
@@ -112,10 +120,23 @@ fn guard(ctx: &Context, lease: &Held) -> Result<(), Error> {
     if ctx.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
 }
 
+/// Puts on record once a pod of the new version may have begun its work.
+fn note_started(ctx: &Context, package: &Package<'_>, observer: &Observer) {
+    if package.old_images.as_ref().is_some_and(|old| new_version_started(&observer.seen(), old)) {
+        ctx.reporter.started();
+    }
+}
+
 /// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone.
-async fn tell(ctx: &Context, observer: &Observer, heard: &mut Option<Witness>) -> std::convert::Infallible {
+async fn tell(
+    ctx: &Context,
+    package: &Package<'_>,
+    observer: &Observer,
+    heard: &mut Option<Witness>,
+) -> std::convert::Infallible {
     loop {
         observer.changed().await;
+        note_started(ctx, package, observer);
         let seen = observer.seen();
         if let Some(line) = progress::line(&seen) {
             ctx.reporter.progress(&line);

@@ -98,6 +98,7 @@ mod tests {
             restarts: 0,
             waiting: waiting.then(|| ("PodInitializing".into(), String::new())),
             last_exit,
+            ..ContainerFacts::default()
         };
         let pod = PodFacts {
             containers: vec![container("migrations", false, true, Some(1)), container("coder", false, true, None)],

@@ -94,6 +94,7 @@ async fn put_back(
             rollback_on_failure: false,
             recovery: order.recovery,
             workloads: &workloads,
+            old_images: None,
         };
         let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
         let basis = Basis::extend(ctx, plan, storage, &storage.history().await?, &documents).await?;

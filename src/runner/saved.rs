@@ -11,9 +11,8 @@ use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::io;
 use crate::core::digest::hex;
-use crate::core::history::History;
+use crate::core::history::{History, follows_failure};
 use crate::core::plan::{Plan, key};
-use crate::core::uninstall::follows_failure;
 
 /// Reads the plan Secret and checks that its parts belong together. What it holds of values is hidden from then on.
 pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {

@@ -1,5 +1,6 @@
 //! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,18 +11,21 @@ use super::apply::{Package, apply};
 use super::context::Context;
 use super::error::Error;
 use super::fence::fenced;
+use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
 use super::repair;
-use super::saved::read_plan;
+use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::verify::same_claims;
 use super::volumes;
 use crate::api::{FailureClass, Recovery, Remedy, Repair, label};
+use crate::core::documents::Documents;
 use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
+use crate::core::started;
 
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
@@ -45,6 +49,9 @@ pub struct Order {
 /// Makes the upgrade, or what is left of it, and verifies it.
 pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
+    if order.new_version_started {
+        ctx.reporter.started();
+    }
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| change(ctx, order, &plan, &storage, before, lease).await)
         .await
@@ -60,7 +67,12 @@ async fn change(
 ) -> Result<Upgraded, Error> {
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
-    let run = match history::work(plan, before, order.start, clock) {
+    let saved = if plan.from.is_some() { Some(read_previous(&order.plan_dir).await?) } else { None };
+    let put_back = match &saved {
+        Some(saved) => is_put_back(plan, storage, before, saved).await?,
+        None => false,
+    };
+    let run = match history::work(plan, before, order.start, put_back, clock) {
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
             false
@@ -69,7 +81,7 @@ async fn change(
         Work::HalfGone(revision) => return Err(half_gone(&revision).into()),
         Work::Run => true,
         Work::Unlock(revision) => {
-            unlock(ctx, order, plan, storage, &revision).await?;
+            unlock(ctx, order, plan, storage, &revision, put_back).await?;
             true
         }
     };
@@ -85,12 +97,19 @@ async fn change(
             rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,
             recovery: order.recovery,
             workloads: &plan.workloads,
+            old_images: Some(old_images(ctx, saved.as_ref())?),
         };
         apply(ctx, plan, &package, &observer, lease).await?;
     } else {
+        ctx.reporter.started();
         repair::finish(ctx, &plan.id).await?;
     }
     Target::of(plan, order.verify_timeout, order.soak, order.recovery).verified(ctx, storage, observer, lease).await
+}
+
+/// The images of the release that the plan saved; none if there was nothing.
+fn old_images(ctx: &Context, saved: Option<&Record>) -> Result<BTreeSet<String>, Error> {
+    saved.map_or(Ok(BTreeSet::new()), |saved| Ok(started::images(&Documents::parse(saved.manifest(), &ctx.namespace)?)))
 }
 
 /// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.
@@ -100,16 +119,18 @@ async fn unlock(
     plan: &Plan,
     storage: &Storage,
     revision: &Revision,
+    put_back: bool,
 ) -> Result<(), Error> {
     let secret = format!("Secret/{}", revision.secret);
     let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
     let (object, number, status) = (secret.clone(), revision.number, &revision.status);
-    let why = if revision.plan.is_some() {
+    let ours = revision.plan.is_some() || put_back;
+    let why = if ours {
         format!("revision {number} is {status}: a runner was killed in the middle")
     } else {
         format!("revision {number} has been {status}{since}: a helm was killed in the middle")
     };
-    if revision.plan.is_none() && order.recovery < Remedy::Unlock.needs() {
+    if !ours && order.recovery < Remedy::Unlock.needs() {
         let problem = Problem::new(FailureClass::ReleaseLocked, why).object(object);
         return Err(Problem { remedy: Some(Remedy::Unlock), ..problem }.into());
     }

@@ -110,6 +110,13 @@ impl Record {
         self.0["manifest"] = manifest.into();
     }
 
+    /// Whether helm changes the objects of the release by server-side apply, in which two managers of a field are a
+    /// conflict. helm 3 knows no such thing and writes nothing here.
+    #[must_use]
+    pub fn server_side(&self) -> bool {
+        self.0["apply_method"] == "ssa"
+    }
+
     /// The release in short.
     pub fn installed(&self) -> Result<Installed, RecordError> {
         let chart = self.chart()?;

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::Record;
 use super::{Helm, HelmFailure, Major, run};
+use crate::api::FailureClass;
+use crate::core::classify;
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
 
@@ -29,7 +31,7 @@ pub struct Rendering<'a> {
 
 /// Has helm merge the values, check them against the chart's schema and render the chart, with lookups in the cluster.
 /// `--reset-values`, because helm silently uses the old values when the new ones are empty.
-pub async fn render(helm: &Helm, rendering: &Rendering<'_>) -> Result<Result<Record, HelmFailure>, Error> {
+async fn render(helm: &Helm, rendering: &Rendering<'_>) -> Result<Result<Record, HelmFailure>, Error> {
     let Rendering { release, namespace, chart, values, as_install, take_ownership } = rendering;
     let mut arguments: Vec<String> = if *as_install {
         vec!["install".into(), (*release).into()]
@@ -51,6 +53,25 @@ pub async fn render(helm: &Helm, rendering: &Rendering<'_>) -> Result<Result<Rec
             Ok(Ok(Record::from(release)))
         }
         Err(failure) => Ok(Err(failure)),
+    }
+}
+
+/// Renders past what a repair can cure: objects without an owner, and removed APIs in helm's records. Nothing is changed by
+/// looking past them. Also tells whether there are objects that helm does not own.
+pub async fn render_past(helm: &Helm, rendering: Rendering<'_>) -> Result<Result<(Record, bool), HelmFailure>, Error> {
+    let mut rendering = rendering;
+    loop {
+        let failure = match render(helm, &rendering).await? {
+            Ok(record) => return Ok(Ok((record, rendering.take_ownership))),
+            Err(failure) => failure,
+        };
+        match classify::worst(&failure.text).class {
+            Some(FailureClass::OwnershipMissing | FailureClass::OwnedByOther) if !rendering.take_ownership => {
+                rendering.take_ownership = true;
+            }
+            Some(FailureClass::ApiRemoved) if !rendering.as_install => rendering.as_install = true,
+            _ => return Ok(Err(failure)),
+        }
     }
 }
 

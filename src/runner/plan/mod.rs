@@ -19,20 +19,20 @@ use super::context::{Context, request};
 use super::error::Error;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
-use super::helm::upgrade::{Rendering, render};
+use super::helm::upgrade::{Rendering, render_past};
 use super::observe::Observer;
 use super::repair::{Kinds, unowned};
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
-use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, ProductLine, Target};
+use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, Target};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
 use crate::core::history::{self, Clock};
-use crate::core::manifest::{self, Manifest};
+use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Plan};
 use crate::core::report::{Planned, Problem};
 use crate::core::verify::Expected;
-use crate::core::{classify, version};
+use crate::core::version;
 
 /// The order: which generation of the `CoderUpgrade` the plan is for.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ async fn rendered(
     locked: bool,
 ) -> Result<Record, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-    let mut rendering = Rendering {
+    let rendering = Rendering {
         release,
         namespace: &ctx.namespace,
         chart: archive,
@@ -139,26 +139,14 @@ async fn rendered(
         as_install: locked,
         take_ownership: false,
     };
-    // What the upgrade step can repair is no reason to refuse a plan. Nothing is changed by looking past it.
-    loop {
-        let failure = match render(&ctx.helm, &rendering).await? {
-            Ok(record) => {
-                if rendering.take_ownership {
-                    let objects = manifest::objects(record.manifest())?;
-                    unowned(ctx, &mut Kinds::default(), release, &objects).await?;
-                }
-                return Ok(record);
-            }
-            Err(failure) => failure,
-        };
-        match classify::worst(&failure.text).class {
-            Some(FailureClass::OwnershipMissing | FailureClass::OwnedByOther) if !rendering.take_ownership => {
-                rendering.take_ownership = true;
-            }
-            Some(FailureClass::ApiRemoved) if !rendering.as_install => rendering.as_install = true,
-            _ => return Err(values::explain(files, failure)),
-        }
+    // What the upgrade step can repair is no reason to refuse a plan.
+    let rendered = render_past(&ctx.helm, rendering).await?;
+    let (record, strangers) = rendered.map_err(|failure| values::explain(files, failure))?;
+    if strangers {
+        let documents = Documents::parse(record.manifest(), &ctx.namespace)?;
+        unowned(ctx, &mut Kinds::default(), release, &documents).await?;
     }
+    Ok(record)
 }
 
 fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {

@@ -6,28 +6,64 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::Scene;
 use super::live::Kinds;
 use crate::api::{FailureClass, Remedy};
+use crate::core::documents::Documents;
 use crate::core::ladder::holds_data;
 use crate::core::object::ObjectRef;
-use crate::core::ownership::Owner;
+use crate::core::ownership::{Owner, marked};
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::helm::Major;
 use crate::runner::helm::storage::Storage;
 
-/// Puts the objects on record that helm is to take. Refuses if one of them belongs to somebody: then nothing is touched.
+/// helm's name as a manager of fields.
+const MANAGER: &str = "helm";
+
+/// Puts the objects on record that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
+/// nothing is touched.
 pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
-    let objects = scene.rendered().await?.to_vec();
-    for (object, why) in unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &objects).await? {
+    let rendered = scene.rendered().await?.clone();
+    let unowned = unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &rendered).await?;
+    let conflicts = server_side(scene).await?;
+    for (object, why) in unowned {
         scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
+        let wanted = rendered.objects().find(|(name, _)| *name == object);
+        if let Some((_, wanted)) = wanted.filter(|_| conflicts) {
+            take_fields(scene, &object, wanted).await?;
+        }
     }
     Ok(())
+}
+
+/// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.
+async fn server_side(scene: &Scene<'_>) -> Result<bool, Error> {
+    match scene.storage.history().await?.first() {
+        Some(newest) => Ok(scene.storage.read(newest).await?.record.server_side()),
+        None => Ok(scene.ctx.helm.major() == Major::Four),
+    }
+}
+
+/// Takes the fields that the chart sets from whoever made the object, in helm's name: helm itself would be refused, as they
+/// have another manager. Fields that the chart does not set stay as they are.
+async fn take_fields(scene: &mut Scene<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
+    let Some(api) = scene.kinds.api(scene.ctx, object).await? else { return Ok(()) };
+    let patch = Patch::Apply(marked(wanted, &scene.plan.release, &scene.ctx.namespace));
+    let parameters = PatchParams::apply(MANAGER).force();
+    match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
+        // Some field cannot be changed: helm will say which, and that is a repair of its own.
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 422) => {
+            tracing::info!("{object} refuses the change: {source}");
+            Ok(())
+        }
+        other => other.map(|_| ()),
+    }
 }
 
 /// The objects of a chart that exist and belong to nobody, and why. Refuses if one of them belongs to somebody, or is data
@@ -36,11 +72,11 @@ pub async fn unowned(
     ctx: &Context,
     kinds: &mut Kinds,
     release: &str,
-    objects: &[Value],
+    rendered: &Documents,
 ) -> Result<Vec<(ObjectRef, String)>, Error> {
     let mut unowned = Vec::new();
     let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
-    for object in objects.iter().filter_map(ObjectRef::of) {
+    for (object, _) in rendered.objects() {
         let Some(api) = kinds.api(ctx, &object).await? else { continue };
         let Some(found) = metadata(&api, &object).await? else { continue };
         match Owner::of(found.labels(), found.annotations(), release, &ctx.namespace) {

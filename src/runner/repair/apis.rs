@@ -1,10 +1,66 @@
-//! Writes the successors of removed APIs into the manifests that helm compares with.
+//! Writes the successors of removed APIs into the manifests that helm compares with. The originals are in the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
+use crate::api::{FailureClass, Remedy};
+use crate::core::apis::{successor, translate};
+use crate::core::documents::{Change, Documents};
+use crate::core::object::ObjectRef;
+use crate::core::report::Problem;
 use crate::runner::error::Error;
 
-/// Rewrites the newest record, and the newest that is deployed.
+/// Rewrites the newest record, and the newest that is deployed: helm reads both.
 pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
-    let _ = &scene.storage;
+    let history = scene.storage.history().await?;
+    let deployed = history.iter().find(|revision| revision.deployed());
+    let read: BTreeMap<i32, _> = history.first().into_iter().chain(deployed).map(|r| (r.number, r)).collect();
+    let mut recorded = BTreeSet::new();
+    for (number, revision) in read {
+        let mut stored = scene.storage.read(revision).await?;
+        let mut documents = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
+        let mut removed: Vec<(ObjectRef, Option<&str>)> = Vec::new();
+        let names: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
+        for name in names {
+            if scene.kinds.api(scene.ctx, &name).await?.is_none() {
+                let now = served_successor(scene, &name).await?;
+                removed.push((name, now));
+            }
+        }
+        if removed.is_empty() {
+            continue;
+        }
+        for (name, now) in &removed {
+            let becomes = match now {
+                Some(now) => format!("it is rewritten as {now}"),
+                None => "it is left out, as no such object can exist here".to_owned(),
+            };
+            let message = format!(
+                "helm's record of revision {number} names {}, which this cluster does not serve; {becomes}",
+                name.api_version
+            );
+            scene.record(Remedy::RewriteApis, &name.to_string(), message).await?;
+            recorded.insert(name.to_string());
+        }
+        documents.change(|name, object| match removed.iter().find(|(removed, _)| removed == name) {
+            None => Change::None,
+            Some((_, Some(now))) => Change::To(translate(object, now)),
+            Some((_, None)) => Change::Remove,
+        });
+        stored.record.set_manifest(documents.text());
+        scene.storage.rewrite(&stored).await?;
+    }
+    if recorded.is_empty() {
+        let message =
+            "helm finds removed APIs in its records of the release, but this cluster serves all that they name";
+        return Err(Problem::new(FailureClass::ApiRemoved, message).into());
+    }
     Ok(())
+}
+
+/// The successor of an object's API, if there is one and the cluster serves it.
+async fn served_successor(scene: &mut Scene<'_>, name: &ObjectRef) -> Result<Option<&'static str>, Error> {
+    let Some(now) = successor(&name.api_version, &name.kind) else { return Ok(None) };
+    let moved = ObjectRef { api_version: now.to_owned(), ..name.clone() };
+    Ok(scene.kinds.api(scene.ctx, &moved).await?.map(|_| now))
 }

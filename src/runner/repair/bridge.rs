@@ -20,7 +20,6 @@ use super::replace::Refused;
 use crate::api::label;
 use crate::core::bridge::{Bridge, Labels, labels, selects};
 use crate::core::manifest;
-use crate::core::object::ObjectRef;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -81,9 +80,8 @@ pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
         return Ok(());
     }
     let services = services(scene).await?;
-    let rendered = scene.rendered().await?.iter();
-    let new = rendered.clone().find(|new| ObjectRef::of(new).is_some_and(|reference| reference.is(object))).cloned();
-    let Some(new) = new else { return Ok(()) };
+    let new = scene.rendered().await?.objects().find(|(reference, _)| reference.is(object));
+    let Some(new) = new.map(|(_, new)| new.clone()) else { return Ok(()) };
     let bridge = Bridge::between(&Value::Null, &new, &services.iter().collect::<Vec<_>>());
     cross(scene, &services, &pods, &bridge).await
 }
@@ -135,8 +133,8 @@ async fn cross(
     let services: Api<Service> = scene.ctx.api();
     let mut crossing = Vec::new();
     for new in rendered {
-        let Some(reference) = ObjectRef::of(new) else { continue };
-        let live = request(&format!("read {reference}"), || services.get_opt(&reference.name)).await?;
+        let Some(name) = new["metadata"]["name"].as_str() else { continue };
+        let live = request(&format!("read Service/{name}"), || services.get_opt(name)).await?;
         let Some(now) = live.and_then(|service| service.spec?.selector) else { continue };
         let target = labels(&new["spec"]["selector"]);
         let moves = pods.iter().any(|pod| {
@@ -146,29 +144,29 @@ async fn cross(
             selects(&now, before) && !selects(&now, &after) && selects(&target, &after)
         });
         if moves || now == mark {
-            point(&services, &reference, &mark).await?;
-            crossing.push((reference, target));
+            point(&services, name, &mark).await?;
+            crossing.push((name, target));
         }
     }
     for pod in pods {
         relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
     }
-    for (reference, target) in crossing {
-        point(&services, &reference, &target).await?;
+    for (name, target) in crossing {
+        point(&services, name, &target).await?;
     }
     Ok(())
 }
 
 /// Gives a Service this selector, and no other.
-async fn point(services: &Api<Service>, reference: &ObjectRef, selector: &Labels) -> Result<(), Error> {
-    let doing = format!("change the selector of {reference}");
-    let find = request(&doing, || services.get(&reference.name)).await?;
+async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result<(), Error> {
+    let doing = format!("change the selector of Service/{name}");
+    let find = request(&doing, || services.get(name)).await?;
     let old = find.spec.and_then(|spec| spec.selector).unwrap_or_default();
     let mut change: serde_json::Map<String, Value> = old.into_keys().map(|key| (key, Value::Null)).collect();
     change.extend(selector.iter().map(|(key, value)| (key.clone(), json!(value))));
     let patch = Patch::Merge(json!({"spec": {"selector": change}}));
     let parameters = PatchParams::default();
-    request(&doing, || services.patch(&reference.name, &parameters, &patch)).await?;
+    request(&doing, || services.patch(name, &parameters, &patch)).await?;
     Ok(())
 }
 
@@ -219,11 +217,8 @@ impl Kind for Pod {}
 /// The Services that the chart renders in the namespace of the release.
 async fn services(scene: &mut Scene<'_>) -> Result<Vec<Value>, Error> {
     let here = scene.ctx.namespace.clone();
-    let rendered = scene.rendered().await?.iter();
-    let services = rendered.filter(|object| {
-        object["kind"] == "Service" && object["metadata"]["namespace"].as_str().is_none_or(|place| place == here)
-    });
-    Ok(services.cloned().collect())
+    let services = scene.rendered().await?.objects().filter(|(name, _)| name.kind == "Service" && name.is_in(&here));
+    Ok(services.map(|(_, service)| service.clone()).collect())
 }
 
 /// What these owners (by UID) control, found by the selector of the workload.

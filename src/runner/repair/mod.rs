@@ -8,7 +8,6 @@ mod replace;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
 
 pub use adopt::unowned;
 pub use bridge::finish;
@@ -18,11 +17,11 @@ use super::apply::Package;
 use super::context::Context;
 use super::error::Error;
 use super::helm::storage::Storage;
-use super::helm::upgrade::{Rendering, render};
+use super::helm::upgrade::{Rendering, render_past};
 use super::lease::Held;
 use crate::api::{Remedy, Repair};
+use crate::core::documents::Documents;
 use crate::core::ladder::Planned;
-use crate::core::manifest;
 use crate::core::plan::Plan;
 
 /// What repairs work with.
@@ -33,7 +32,7 @@ pub struct Scene<'a> {
     storage: Storage,
     lease: &'a Held,
     kinds: Kinds,
-    rendered: Option<Vec<Value>>,
+    rendered: Option<Documents>,
 }
 
 impl<'a> Scene<'a> {
@@ -64,21 +63,22 @@ impl<'a> Scene<'a> {
         replace::foreseen(self).await
     }
 
-    /// The objects that the chart renders now. Ownership is no reason to refuse: nothing is changed.
-    async fn rendered(&mut self) -> Result<&[Value], Error> {
-        if self.rendered.is_none() {
-            let rendering = Rendering {
-                release: &self.plan.release,
-                namespace: &self.ctx.namespace,
-                chart: self.package.chart,
-                values: &[self.package.values.to_owned()],
-                as_install: false,
-                take_ownership: true,
-            };
-            let record = render(&self.ctx.helm, &rendering).await?.map_err(Error::helm)?;
-            self.rendered = Some(manifest::objects(record.manifest())?);
+    /// What the chart renders now. Ownership is no reason to refuse: nothing is changed.
+    async fn rendered(&mut self) -> Result<&Documents, Error> {
+        if let Some(ref rendered) = self.rendered {
+            return Ok(rendered);
         }
-        Ok(self.rendered.as_deref().unwrap_or_default())
+        let rendering = Rendering {
+            release: &self.plan.release,
+            namespace: &self.ctx.namespace,
+            chart: self.package.chart,
+            values: &[self.package.values.to_owned()],
+            as_install: false,
+            take_ownership: true,
+        };
+        let (record, _) = render_past(&self.ctx.helm, rendering).await?.map_err(Error::helm)?;
+        let rendered = Documents::parse(record.manifest(), &self.ctx.namespace)?;
+        Ok(self.rendered.insert(rendered))
     }
 
     /// Puts a repair on record; only then may it be done.

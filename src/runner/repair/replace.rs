@@ -8,6 +8,7 @@ use super::Scene;
 use super::bridge;
 use super::live::delete;
 use crate::api::{FailureClass, Recovery, Remedy};
+use crate::core::documents::Documents;
 use crate::core::ladder::{Planned, holds_data};
 use crate::core::manifest;
 use crate::core::object::ObjectRef;
@@ -41,10 +42,9 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
         return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
     }
     let here = scene.ctx.namespace.clone();
-    let rendered = scene.rendered().await?.iter().filter_map(|new| Some((ObjectRef::of(new)?, new)));
-    let found = rendered.filter(|(reference, _)| reference.is(object));
+    let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.is(object));
     // Of namesakes in several namespaces, the one beside the release.
-    let found = found.min_by_key(|(reference, _)| reference.namespace.as_ref().is_some_and(|other| *other != here));
+    let found = rendered.min_by_key(|(reference, _)| !reference.is_in(&here));
     let Some((reference, new)) = found.map(|(reference, new)| (reference, new.clone())) else {
         let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
         return Err(Problem::new(FailureClass::Immutable, message).object(object).into());
@@ -95,8 +95,8 @@ async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject)
         Owner::Nobody => {
             for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
                 let stored = scene.storage.read(revision).await?;
-                let objects = manifest::objects(stored.record.manifest())?;
-                if objects.iter().filter_map(ObjectRef::of).any(|object| object.is(&reference.to_string())) {
+                let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
+                if objects.objects().any(|(object, _)| object.same(reference)) {
                     return Ok(());
                 }
             }
@@ -113,7 +113,7 @@ pub async fn foreseen(scene: &mut Scene<'_>) -> Result<Vec<Planned>, Error> {
         let reference = ObjectRef {
             api_version: "apps/v1".into(),
             kind: workload.kind.to_string(),
-            namespace: None,
+            namespace: Some(scene.ctx.namespace.clone()),
             name: workload.name.clone(),
         };
         let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { continue };
