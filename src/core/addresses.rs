@@ -14,7 +14,9 @@ pub fn changes(before: &[Exposure], after: &[Exposure], hosts: &Hosts) -> Vec<Ad
         let new = successor(old, before, after);
         let now = new.map(|new| new.addresses.clone()).unwrap_or_default();
         let mut sorted = [old.addresses.clone(), now.clone()];
-        sorted.iter_mut().for_each(|addresses| addresses.sort());
+        for addresses in &mut sorted {
+            addresses.sort();
+        }
         let name = new.map_or(&old.name, |new| &new.name).clone();
         (sorted[0] != sorted[1]).then(|| AddressChange {
             hosts: hosts.of(&old.kind, &name),

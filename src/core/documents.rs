@@ -60,7 +60,11 @@ impl Documents {
     /// The manifest as text.
     #[must_use]
     pub fn text(&self) -> String {
-        self.documents.iter().map(|document| format!("---\n{}\n", document.text.trim_end())).collect()
+        self.documents
+            .iter()
+            .map(|document| format!("---\n{}\n", document.text.trim_end()))
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     /// The objects with their names, those of other namespaces and of the cluster included.

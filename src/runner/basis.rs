@@ -76,9 +76,9 @@ async fn strangers(
     saved: &Documents,
 ) -> Result<Vec<ObjectRef>, Error> {
     let saved: Vec<ObjectRef> = saved.objects().map(|(name, _)| name).collect();
-    let ours = applied.iter().filter(|revision| revision.plan.as_deref() == Some(&plan.id) && !revision.restored);
+    let mut ours = applied.iter().filter(|revision| revision.plan.as_deref() == Some(&plan.id) && !revision.restored);
     let mut begun = None;
-    if let Some(first) = ours.last() {
+    if let Some(first) = ours.next_back() {
         begun = storage.read(first).await?.created;
     }
     let mut kinds = Kinds::default();

@@ -102,7 +102,8 @@ impl Record {
             .iter()
             .filter_map(|hook| hook["manifest"].as_str())
             .map(|text| format!("---\n{}\n", text.trim_end()))
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     /// Puts another manifest into the record. helm reads it when it uninstalls the revision, and when it upgrades from it.
