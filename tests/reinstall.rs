@@ -183,11 +183,12 @@ async fn an_install_that_fails_five_times_is_tried_until_it_works() {
 #[tokio::test]
 async fn a_new_chart_that_cannot_be_installed_gives_way_to_the_old_one(
     #[case] name: &str,
-    #[case] [old, new]: [&str; 2],
+    #[case] versions: [&str; 2],
     #[case] values: &str,
     #[case] job: Value,
     #[case] class: &str,
 ) {
+    let [old, new] = versions;
     let world = World::new(name).await;
     let repository = world.repositories().faults.clone();
     world.database().await;
