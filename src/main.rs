@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Runner(args) => runner::run(args).await,
+        Command::Runner(args) => Box::pin(runner::run(args)).await,
         Command::Crd => match serde_saphyr::to_string(&api::crd()) {
             Ok(yaml) => {
                 print!("{yaml}");

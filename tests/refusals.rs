@@ -181,14 +181,14 @@ async fn a_new_version_that_crashes_is_stalled_with_the_log_that_explains_it() {
 }
 
 #[tokio::test]
-async fn coder_classic_is_rolled_back_by_helm_and_says_why() {
+async fn helm_rolls_back_if_it_is_told_to_and_the_reason_is_kept() {
     let world = World::with_v1("rolled-back", "1.16.1").await;
     let claims = world.claims().await;
     // Whatever a person sets as a value is hidden, so the log says it in other words than the value.
     let crash = json!([{"name": "WHAT", "value": "key"}, {"name": "CODER_SIM_CRASH", "value": "the $(WHAT) file cannot be read"}]);
     let mut spec = from(&world.repositories().v1, "1.16.2");
     spec["values"] = json!({"cemanager": {"env": crash}});
-    spec["helm"] = json!({"timeout": "20s"});
+    spec["helm"] = json!({"timeout": "20s", "rollbackOnFailure": true});
     world.declare("coder", spec).await;
     let status = world.stalled("coder").await.status.unwrap();
     let failure = status.failure.unwrap();
