@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 const HELM_3: &str = "coder-upgrade-operator:v0.1.0-helm3";
 
 /// A spec for a version of the repository with breaks.
-fn broken(world: &World, version: &str, more: Value) -> Value {
+fn broken(world: &World, version: &str, more: &Value) -> Value {
     let mut spec = json!({"version": version, "chart": {"repository": world.repositories().faults}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     spec
@@ -98,7 +98,7 @@ async fn selector(name: &str, version: &str, more: Value) {
     let world = World::with_v2(name, "2.30.0", &[]).await;
     let before = world.api::<Deployment>().get("coder").await.unwrap().uid();
     let patrol = Patrol::begin(&world, "coder");
-    world.declare("coder", broken(&world, version, more)).await;
+    world.declare("coder", broken(&world, version, &more)).await;
     let object = world.ready("coder").await;
     patrol.end().await;
     assert_eq!(repairs(&object), one(Remedy::Replace, "Deployment/coder"));
@@ -139,7 +139,7 @@ async fn a_selector_whose_label_changes_costs_no_moment() {
 #[tokio::test]
 async fn without_leave_to_repair_nothing_is_touched() {
     let world = World::with_v2("selector-stop", "2.30.0", &[]).await;
-    world.declare("coder", broken(&world, "2.31.11", json!({"recovery": "Stop"}))).await;
+    world.declare("coder", broken(&world, "2.31.11", &json!({"recovery": "Stop"}))).await;
     let object =
         world.until("coder", "refused", |o| o.status.as_ref().is_some_and(|status| status.failure.is_some())).await;
     let failure = object.status.as_ref().unwrap().failure.clone().unwrap();
@@ -153,7 +153,7 @@ async fn without_leave_to_repair_nothing_is_touched() {
 async fn a_binding_to_another_role_is_replaced_alone() {
     let world = World::with_v2("role-ref", "2.30.0", &[]).await;
     let service = world.api::<Service>().get("coder").await.unwrap().uid();
-    world.declare("coder", broken(&world, "2.31.14", json!({}))).await;
+    world.declare("coder", broken(&world, "2.31.14", &json!({}))).await;
     let object = world.ready("coder").await;
     assert_eq!(repairs(&object), one(Remedy::Replace, "RoleBinding/coder"));
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
@@ -372,8 +372,8 @@ async fn edit_manifest(world: &World, name: &str, edit: impl Fn(&str) -> String)
     let secrets = world.api::<Secret>();
     let mut secret = secrets.get(name).await.unwrap();
     let stored = secret.data.as_mut().unwrap().get_mut("release").unwrap();
-    let packed = STANDARD.decode(&stored.0).unwrap();
-    let mut release: Value = serde_json::from_reader(GzDecoder::new(packed.as_slice())).unwrap();
+    let unpacked = STANDARD.decode(&stored.0).unwrap();
+    let mut release: Value = serde_json::from_reader(GzDecoder::new(unpacked.as_slice())).unwrap();
     release["manifest"] = edit(release["manifest"].as_str().unwrap()).into();
     let mut packer = GzEncoder::new(Vec::new(), Compression::best());
     serde_json::to_writer(&mut packer, &release).unwrap();

@@ -40,6 +40,15 @@ impl Bridge {
     }
 }
 
+/// Whether the name of a `ReplicaSet` or pod is one that Kubernetes makes for a workload: its own name, and then a part for
+/// each controller in between.
+#[must_use]
+pub fn is_made_by(name: &str, workload: &str) -> bool {
+    let parent = |name: &str| name.rsplit_once('-').map(|(parent, _)| parent.to_owned());
+    let set = parent(name);
+    set.as_deref() == Some(workload) || set.and_then(|set| parent(&set)).as_deref() == Some(workload)
+}
+
 /// Whether a Service with this selector has pods with these labels. One without a selector has none of its own.
 #[must_use]
 pub fn selects(selector: &Labels, labels: &Labels) -> bool {
@@ -110,6 +119,17 @@ mod tests {
         old["spec"]["selector"]["matchExpressions"] = json!([{"key": "b", "operator": "Exists"}]);
         let new = workload(&json!({"a": "1", "b": "2"}), &json!({}));
         assert_eq!(Bridge::between(&old, &new, &[]), Bridge { labels: labels(&json!({"b": "2"})), release: true });
+    }
+
+    #[rstest]
+    #[case::set("coder-6b7f", true)]
+    #[case::pod("coder-6b7f-x2x", true)]
+    #[case::pod_of_a_stateful_set("coder-0", true)]
+    #[case::other_workload("coder-provisioner-6b7f-x2x", false)]
+    #[case::itself("coder", false)]
+    fn names_tell_the_workload(#[case] name: &str, #[case] expected: bool) {
+        assert_eq!(is_made_by(name, "coder"), expected);
+        assert!(!is_made_by(name, "other"));
     }
 
     #[test]

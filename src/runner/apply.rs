@@ -67,7 +67,7 @@ pub async fn apply(
             done.push(repair);
         }
         let Err((failure, heard)) = run(ctx, plan, package, &done, observer, lease).await? else {
-            return repair::finish(ctx, &plan.id).await;
+            return repair::finish(ctx, package.workloads).await;
         };
         repairs = match ladder::next(&classify::causes(&failure.text), &done, package.recovery) {
             Next::Repair(repairs) => repairs,

@@ -102,7 +102,7 @@ async fn change(
         apply(ctx, plan, &package, &observer, lease).await?;
     } else {
         ctx.reporter.started();
-        repair::finish(ctx, &plan.id).await?;
+        repair::finish(ctx, &plan.workloads).await?;
     }
     Target::of(plan, order.verify_timeout, order.soak, order.recovery).verified(ctx, storage, observer, lease).await
 }

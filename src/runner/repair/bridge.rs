@@ -18,8 +18,9 @@ use super::Scene;
 use super::live::delete;
 use super::replace::Refused;
 use crate::api::label;
-use crate::core::bridge::{Bridge, Labels, labels, selects};
+use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::core::manifest;
+use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -27,11 +28,12 @@ use crate::runner::error::Error;
 pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
-    let sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    let mut sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    // Those of an earlier attempt whose new pods never became ready, and pods that an earlier try has freed.
+    sets.extend(bridged::<ReplicaSet>(scene.ctx, &[refused.name()]).await?);
     let owners: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
     let mut pods = owned::<Pod>(scene, refused, &owners).await?;
-    // Those that an earlier try has freed already.
-    pods.extend(bridged::<Pod>(scene.ctx, &scene.plan.id).await?.into_iter().filter(|pod| controller(pod).is_none()));
+    pods.extend(bridged::<Pod>(scene.ctx, &[refused.name()]).await?);
     let mark = mark(scene);
     for set in &sets {
         relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
@@ -74,8 +76,7 @@ pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Err
 /// new one finds them. A pod that kept its name without them would stand in the new one's way for ever.
 pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
     let name = object.rsplit('/').next().unwrap_or_default();
-    let mut pods = bridged::<Pod>(scene.ctx, &scene.plan.id).await?;
-    pods.retain(|pod| controller(pod).is_none() && pod.name_any().starts_with(&format!("{name}-")));
+    let pods = bridged::<Pod>(scene.ctx, &[name]).await?;
     if pods.is_empty() {
         return Ok(());
     }
@@ -90,7 +91,7 @@ pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
 /// `ReplicaSets` are deleted without them.
 async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMeta<ReplicaSet>]) -> Result<(), Error> {
     let deployments: Api<Deployment> = scene.ctx.api();
-    let name = refused.object.rsplit('/').next().unwrap_or_default();
+    let name = refused.name();
     let doing = format!("pause {}", refused.object);
     let patch = Patch::Merge(json!({"metadata": {"uid": refused.uid}, "spec": {"paused": true}}));
     let parameters = PatchParams::default();
@@ -170,12 +171,14 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
     Ok(())
 }
 
-/// The new workloads are ready: what was only left for the time being goes, unless a new workload has taken it over.
-pub async fn finish(ctx: &Context, plan: &str) -> Result<(), Error> {
-    for set in bridged::<ReplicaSet>(ctx, plan).await? {
+/// The new workloads are ready: what was only left for the time being goes, unless a new workload has taken it over. That
+/// of earlier attempts, which did not get so far, goes as well.
+pub async fn finish(ctx: &Context, workloads: &[Workload]) -> Result<(), Error> {
+    let names: Vec<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
+    for set in bridged::<ReplicaSet>(ctx, &names).await? {
         dismiss(ctx, "ReplicaSet", &set).await?;
     }
-    for pod in bridged::<Pod>(ctx, plan).await? {
+    for pod in bridged::<Pod>(ctx, &names).await? {
         dismiss(ctx, "Pod", &pod).await?;
     }
     Ok(())
@@ -185,7 +188,7 @@ async fn dismiss<K>(ctx: &Context, kind: &str, object: &PartialObjectMeta<K>) ->
 where
     K: Kind,
 {
-    if controller(object).is_some() || object.metadata.deletion_timestamp.is_some() {
+    if object.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let (api, name): (Api<K>, String) = (ctx.api(), object.name_any());
@@ -233,8 +236,13 @@ async fn owned<K: Kind>(
     Ok(found)
 }
 
-async fn bridged<K: Kind>(ctx: &Context, plan: &str) -> Result<Vec<PartialObjectMeta<K>>, Error> {
-    list(ctx, &format!("{}={plan}", label::BRIDGE)).await
+/// What is only left for the time being of these workloads: it has the label of the bridge, and nothing controls it.
+async fn bridged<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<Vec<PartialObjectMeta<K>>, Error> {
+    let mut found = list::<K>(ctx, label::BRIDGE).await?;
+    found.retain(|object| {
+        controller(object).is_none() && workloads.iter().any(|workload| is_made_by(&object.name_any(), workload))
+    });
+    Ok(found)
 }
 
 async fn list<K: Kind>(ctx: &Context, selector: &str) -> Result<Vec<PartialObjectMeta<K>>, Error> {

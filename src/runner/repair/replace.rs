@@ -33,6 +33,13 @@ pub struct Refused<'a> {
     pub new: Value,
 }
 
+impl Refused<'_> {
+    /// Name of the object.
+    pub fn name(&self) -> &str {
+        self.object.rsplit('/').next().unwrap_or_default()
+    }
+}
+
 /// Replaces an object (Kind/name) of the release.
 pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
     let kind = object.split('/').next().unwrap_or_default();
