@@ -39,6 +39,7 @@ async fn a_reinstall_keeps_data_addresses_and_secrets(#[case] helm: HelmMajor) {
 
     let installed = steps.install(&[]).await;
     assert_eq!((installed.current.version.as_str(), installed.current.revision), ("1.17.0", 2));
+    assert_eq!(installed.address_changes, []);
     assert_eq!(steps.identities(&kept).await, before, "the same objects, with the same address and the same key");
     assert_eq!(steps.world.claims().await, claims);
     steps.world.finish().await;
@@ -66,8 +67,11 @@ async fn addresses_go_if_that_is_wanted_and_slow_ones_are_named(#[case] helm: He
     steps.gone("service/ingress-nginx").await;
     steps.gone("pod/timescale-0").await;
     assert_eq!(names(&steps.uninstall(&["--keep-addresses", "false"]).await), [] as [String; 0]);
-    steps.install(&[]).await;
+    let installed = steps.install(&[]).await;
     assert_ne!(steps.uid("service/ingress-nginx").await, address);
+    let change = installed.address_changes.iter().find(|change| change.kind == "Service").expect("another address");
+    assert_eq!((change.before.len(), change.after.len(), change.name.as_str()), (1, 1, "ingress-nginx"));
+    assert_eq!(change.hosts, ["*.dev.example.com", "coder.example.com"]);
     assert_eq!(steps.world.claims().await, claims);
     steps.world.finish().await;
 }
@@ -94,8 +98,10 @@ async fn what_a_failed_upgrade_has_left_out_or_begun_goes_as_well(#[case] helm: 
     assert!(steps.uid("secret/local-envproxy-token").await.is_empty(), "it was in the older manifest only");
     assert!(uninstalled.kept.contains(&"Secret/built-in-envproxy-token".to_owned()), "{:?}", uninstalled.kept);
     steps.gone("pod/timescale-0").await;
-    steps.install(&[]).await;
+    let installed = steps.install(&["--recovery", "stop"]).await;
     assert_eq!(steps.world.claims().await, claims);
+    let note = installed.claims[0].note.clone().unwrap_or_default();
+    assert!(note.contains("the chart asks for 128Mi and the claim has 64Mi"), "{note}");
     steps.world.finish().await;
 }
 
@@ -142,5 +148,37 @@ async fn a_release_that_somebody_else_changed_is_left_alone() {
     let problem = steps.fails("uninstall", &[]).await;
     assert_eq!((problem.class, problem.changed), (FailureClass::PlanOutdated, false));
     assert_eq!(steps.world.release().await, (2, "deployed".into()));
+    steps.world.finish().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_the_new_chart_leaves_out_stays() {
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "extra"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}
+    });
+    for helm in [HelmMajor::Three, HelmMajor::Four] {
+        let steps = Steps::with("dropped-claim", helm, |r| &r.v2, "2.30.0", &[]).await;
+        steps.plan(json!({"version": "2.31.6", "values": {"extraTemplates": [claim]}})).await;
+        steps.upgrade().await;
+        let uid = steps.uid("pvc/extra").await;
+        assert!(!uid.is_empty());
+        steps.plan(json!({"version": "2.31.7", "dropValues": ["extraTemplates"]})).await;
+        steps.upgrade().await;
+        assert_eq!(steps.uid("pvc/extra").await, uid, "{helm:?} deletes what the chart leaves out, but no claim");
+        steps.world.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_coder_on_another_database_is_found_at_once() {
+    let steps = Steps::with("other-database", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    let url = json!({"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:x@database:5432/other"});
+    steps.plan(json!({"version": "2.31.7", "values": {"coder": {"env": [url]}}})).await;
+    let begun = std::time::Instant::now();
+    let problem = steps.fails("upgrade", &[]).await;
+    assert_eq!(problem.class, FailureClass::DataMissing, "{}", problem.message);
+    assert!(problem.message.contains("works on another database"), "{}", problem.message);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
     steps.world.finish().await;
 }

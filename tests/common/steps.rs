@@ -127,6 +127,13 @@ impl Steps {
         }
     }
 
+    pub async fn upgrade(&self) -> Upgraded {
+        match self.step("upgrade", &[]).await {
+            Outcome::Upgraded(upgraded) => upgraded,
+            other => panic!("not upgraded: {other:?}\n{}", self.world.dump().await),
+        }
+    }
+
     pub async fn install(&self, more: &[&str]) -> Upgraded {
         match self.step("install", more).await {
             Outcome::Upgraded(upgraded) => upgraded,
