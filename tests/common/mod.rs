@@ -68,6 +68,17 @@ impl World {
         self.cluster.repositories().expect("a cluster with repositories")
     }
 
+    /// A second database, empty and of another name.
+    pub async fn another_database(&self, name: &str) {
+        let manifest = std::fs::read_to_string(charts_dir().join("database.yaml")).unwrap();
+        let (_, without_secret) = manifest.split_once("\n---\n").unwrap();
+        let other = without_secret.replace("database", name);
+        let arguments = ["apply", "--namespace", &self.namespace, "-f", "-"];
+        self.cluster.kubectl_with_input(&arguments, &other).await.expect("kubectl");
+        let ready = format!("statefulset/{name}");
+        self.kubectl(&["rollout", "status", &ready, "--timeout=60s"]).await;
+    }
+
     /// The database that the v2 chart asks for.
     pub async fn database(&self) {
         let manifest = charts_dir().join("database.yaml");

@@ -59,19 +59,28 @@ impl Steps {
 
     /// A helm in a PATH, and a kubeconfig with the runner's token.
     async fn prepare(&self) {
-        let component = match self.helm {
-            HelmMajor::Three => Component::Helm3,
-            HelmMajor::Four => Component::Helm,
-        };
-        std::fs::create_dir_all(self.path("bin")).unwrap();
         std::fs::create_dir_all(self.path("plan")).unwrap();
-        let helm = tokio::task::spawn_blocking(move || program(component)).await.unwrap();
-        symlink(helm, self.path("bin/helm")).unwrap();
+        self.run_with(self.helm).await;
         let token = self.world.kubectl(&["create", "token", "coder-upgrade-runner"]).await;
         let config = std::fs::read_to_string(self.world.cluster.dir().join("kubeconfig")).unwrap();
         let mut config: Value = serde_saphyr::from_str(&config).unwrap();
         config["users"][0]["user"] = json!({"token": token.trim()});
         std::fs::write(self.path("kubeconfig"), config.to_string()).unwrap();
+    }
+
+    /// From now on the runner has that helm; the administrator keeps theirs.
+    pub async fn run_with(&self, helm: HelmMajor) {
+        let component = match helm {
+            HelmMajor::Three => Component::Helm3,
+            HelmMajor::Four => Component::Helm,
+        };
+        let helm = tokio::task::spawn_blocking(move || program(component)).await.unwrap();
+        let directory = self.path("bin");
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory).unwrap();
+        }
+        std::fs::create_dir(&directory).unwrap();
+        symlink(helm, directory.join("helm")).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
