@@ -24,7 +24,7 @@ use crate::core::uninstall::{self, Left};
 
 /// How long helm waits for the objects. Most are gone by then; what takes longer is watched by the controller, which can
 /// say why.
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(5);
 
 /// The order: what is kept, and how long helm may take.
 #[derive(Clone, Debug)]
