@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use coder_upgrade_operator::api::{CoderUpgrade, Exposure, FailureClass, Phase, Remedy, StepName};
+use coder_upgrade_operator::api::{CoderUpgrade, Exposure, FailureClass, Phase, Remedy, StepName, WaitingFor};
 use common::{World, is, reason};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::ResourceExt;
@@ -143,27 +143,19 @@ async fn with_the_address_kept(name: &str, helm: Helm) {
 }
 
 async fn with_another_address(name: &str, helm: Helm) {
-    let slow = [("service/ingress-nginx", "8s"), ("ingress/web-ingress", "4s")];
+    let slow = [("service/ingress-nginx", "12s"), ("ingress/web-ingress", "7s")];
     let (world, before) = refused(name, helm, false, &slow).await;
     let known = addresses(&world.get("coder").await.status.unwrap().addresses);
     approve(&world).await;
-    let finalizers = BTreeMap::from([
-        (SERVICE, "service.kubernetes.io/load-balancer-cleanup"),
-        (INGRESS, "ingress.k8s.aws/resources"),
-    ]);
-    for (name, finalizer) in finalizers {
-        let waits = |object: &CoderUpgrade| {
+    let finalizer = "service.kubernetes.io/load-balancer-cleanup";
+    world
+        .until("coder", "waiting for the Service, by name", |object| {
             let status = object.status.as_ref().unwrap();
-            status.phase == Phase::Draining
-                && status.waiting_for.iter().any(|waiting| waiting.name == name && waiting.finalizers == [finalizer])
-        };
-        // The Ingress is faster: it may be gone when the Service was seen first.
-        if name == SERVICE {
-            let object = world.until("coder", "waiting for the Service", waits).await;
-            let message = object.status.unwrap().message;
-            assert!(message.contains(SERVICE) && message.contains(finalizer), "{message}");
-        }
-    }
+            let named = |waiting: &WaitingFor| waiting.name == SERVICE && waiting.finalizers == [finalizer];
+            let told = status.message.contains(SERVICE) && status.message.contains(finalizer);
+            status.phase == Phase::Draining && status.waiting_for.iter().any(named) && told
+        })
+        .await;
     let object = reinstalled(&world, &before).await;
     let status = object.status.clone().unwrap();
     let service: Service = world.api().get(SERVICE).await.unwrap();

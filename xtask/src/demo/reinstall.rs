@@ -8,7 +8,7 @@ use crate::Result;
 /// The claim of the chart's database.
 const CLAIM: &str = "timescale-data-timescale-0";
 /// What the load balancers of the cluster are slow at.
-const SLOW: [(&str, &str); 2] = [("service/ingress-nginx", "8s"), ("ingress/web-ingress", "4s")];
+const SLOW: [(&str, &str); 2] = [("service/ingress-nginx", "12s"), ("ingress/web-ingress", "7s")];
 
 /// Shows what gives Coder its addresses.
 const ADDRESSES: [&str; 5] = ["get", "service/ingress-nginx", "ingress/web-ingress", "-o", ADDRESS_COLUMNS];
