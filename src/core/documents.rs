@@ -119,17 +119,7 @@ impl Documents {
 
     /// Removes the objects for which this is true.
     pub fn remove(&mut self, unwanted: impl Fn(&ObjectRef, &Value) -> bool) {
-        let is_unwanted = |this: &Self, object: &Value| this.name(object).is_some_and(|name| unwanted(&name, object));
-        let mut left = Vec::new();
-        for document in &self.documents {
-            if document.objects.iter().any(|object| is_unwanted(self, object)) {
-                let rest = document.objects.iter().filter(|object| !is_unwanted(self, object));
-                left.extend(rest.cloned().map(Document::of));
-            } else {
-                left.push(document.clone());
-            }
-        }
-        self.documents = left;
+        self.change(|name, object| if unwanted(name, object) { Change::Remove } else { Change::None });
     }
 
     /// Marks the objects for which this is true, so that helm leaves them when it uninstalls. Returns the names of all

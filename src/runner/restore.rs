@@ -3,7 +3,7 @@
 //! The old chart is not fetched and not rendered again: the saved record holds the manifest, and a chart that consists of
 //! nothing else lets helm do the rest (compare, apply, wait, remember).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use super::helm::storage::Storage;
 use super::io;
 use super::lease::Held;
 use super::observe::Observer;
+use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::upgrade::Order;
@@ -55,7 +56,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
         return Err(Problem::new(FailureClass::Downgrade, message).into());
     }
     let record = read_previous(&order.plan_dir).await?;
-    let saved = unpack(record, &ctx.work_dir.join("restore")).await?;
+    let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| {
         put_back(ctx, order, &plan, &saved, &storage, before, lease).await
@@ -118,8 +119,12 @@ async fn put_back(
     target.verified(ctx, storage, observer, lease).await
 }
 
-/// Writes the saved release as a chart into `directory`, with its values beside it.
-async fn unpack(record: Record, directory: &Path) -> Result<Saved, Error> {
+/// Writes the saved release as a chart into the work directory, with its values beside it.
+async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
+    let directory = ctx.work_dir.join("restore");
+    let mut manifest = Documents::parse(record.manifest(), &ctx.namespace)?;
+    serve(ctx, &mut manifest).await?;
+    record.set_manifest(manifest.text());
     let unusable = |error| Error::Plan(format!("the saved release {error}"));
     let metadata = record.chart().map_err(unusable)?;
     let chart = directory.join("chart");

@@ -10,6 +10,7 @@ use super::helm::storage::Storage;
 use super::helm::{HelmFailure, run as helm};
 use super::lease::Held;
 use super::leftovers;
+use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::verify::same_claims;
 use super::volumes;
@@ -123,6 +124,8 @@ async fn mark(
     let mut stored = storage.read(newest).await?;
     let as_it_is = Documents::parse(stored.record.manifest(), &ctx.namespace)?.text();
     let kept = documents.keep(|name, object| is_kept(plan, order.keep_addresses, name, object));
+    // helm cannot uninstall what it finds no API for.
+    serve(ctx, &mut documents).await?;
     let text = documents.text();
     if text != as_it_is {
         stored.record.set_manifest(text);

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Scene;
+use super::{Kinds, Scene};
 use crate::api::{FailureClass, Remedy};
 use crate::core::apis::{successor, translate};
 use crate::core::documents::{Change, Documents};
 use crate::core::object::ObjectRef;
 use crate::core::report::Problem;
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 
 /// Rewrites the newest record, and the newest that is deployed: helm reads both.
@@ -23,7 +24,7 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
         let names: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
         for name in names {
             if scene.kinds.api(scene.ctx, &name).await?.is_none() {
-                let now = served_successor(scene, &name).await?;
+                let now = served_successor(scene.ctx, &mut scene.kinds, &name).await?;
                 removed.push((name, now));
             }
         }
@@ -58,9 +59,29 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives the objects of removed APIs the ones that replaced them, and leaves out what cannot exist in this cluster.
+pub async fn serve(ctx: &Context, documents: &mut Documents) -> Result<(), Error> {
+    let mut kinds = Kinds::default();
+    let mut removed: Vec<(ObjectRef, Option<&str>)> = Vec::new();
+    let names: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
+    for name in names {
+        if kinds.api(ctx, &name).await?.is_none() {
+            let now = served_successor(ctx, &mut kinds, &name).await?;
+            tracing::info!("{name} of {} becomes {}", name.api_version, now.unwrap_or("nothing"));
+            removed.push((name, now));
+        }
+    }
+    documents.change(|name, object| match removed.iter().find(|(removed, _)| removed == name) {
+        None => Change::None,
+        Some((_, Some(now))) => Change::To(translate(object, now)),
+        Some((_, None)) => Change::Remove,
+    });
+    Ok(())
+}
+
 /// The successor of an object's API, if there is one and the cluster serves it.
-async fn served_successor(scene: &mut Scene<'_>, name: &ObjectRef) -> Result<Option<&'static str>, Error> {
+async fn served_successor(ctx: &Context, kinds: &mut Kinds, name: &ObjectRef) -> Result<Option<&'static str>, Error> {
     let Some(now) = successor(&name.api_version, &name.kind) else { return Ok(None) };
     let moved = ObjectRef { api_version: now.to_owned(), ..name.clone() };
-    Ok(scene.kinds.api(scene.ctx, &moved).await?.map(|_| now))
+    Ok(kinds.api(ctx, &moved).await?.map(|_| now))
 }

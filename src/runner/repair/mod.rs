@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use adopt::unowned;
+pub use apis::serve;
 pub use bridge::finish;
 pub use live::Kinds;
 
