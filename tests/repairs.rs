@@ -105,13 +105,19 @@ async fn selector(name: &str, version: &str, more: Value) {
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
     assert_eq!(world.release().await, (2, "deployed".into()), "what is sure to be refused is not tried");
     assert_ne!(world.api::<Deployment>().get("coder").await.unwrap().uid(), before);
-    let world = &world;
+    one_pod_is_left(&world).await;
+    world.finish().await;
+}
+
+/// Waits until the old pods are gone, and the `ReplicaSets` that nobody owns.
+async fn one_pod_is_left(world: &World) {
+    let part = ListParams::default().labels("app.kubernetes.io/part-of=coder");
     world
         .eventually("end of the old pods", || async {
-            let pods = world.api::<Pod>().list(&ListParams::default().labels("app.kubernetes.io/part-of=coder")).await;
+            let pods = world.api::<Pod>().list(&part).await.unwrap();
             let sets = world.api::<ReplicaSet>().list(&ListParams::default()).await.unwrap();
             let free = sets.iter().filter(|set| set.owner_references().is_empty()).count();
-            (pods.unwrap().items.len() == 1 && free == 0).then_some(())
+            (pods.items.len() == 1 && free == 0).then_some(())
         })
         .await;
 }
@@ -134,6 +140,23 @@ async fn a_selector_that_loses_a_label_costs_no_moment() {
 #[tokio::test]
 async fn a_selector_whose_label_changes_costs_no_moment() {
     selector("selector-changed", "2.31.13", json!({})).await;
+}
+
+#[tokio::test]
+async fn while_the_new_pods_crash_the_old_ones_serve_until_another_attempt_succeeds() {
+    let world = World::with_v2("selector-crash", "2.30.0", &[]).await;
+    let patrol = Patrol::begin(&world, "coder");
+    let crash = json!({"env": [{"name": "CODER_SIM_CRASH", "value": "broken"}]});
+    let crashing = json!({"values": {"testbed": crash}, "helm": {"timeout": "15s"}});
+    world.declare("coder", broken(&world, "2.31.11", &crashing)).await;
+    let object = world.stalled("coder").await;
+    assert_eq!(object.status.as_ref().unwrap().failure.as_ref().unwrap().class, FailureClass::RolloutTimedOut);
+    assert_eq!(repairs(&object), one(Remedy::Replace, "Deployment/coder"));
+    world.declare("coder", broken(&world, "2.31.11", &json!({}))).await;
+    world.ready("coder").await;
+    patrol.end().await;
+    one_pod_is_left(&world).await;
+    world.finish().await;
 }
 
 #[tokio::test]
