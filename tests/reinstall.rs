@@ -7,7 +7,10 @@ mod common;
 use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeStatus, Phase, StepName};
 use common::{World, is, reason};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -41,7 +44,7 @@ async fn refused(name: &str, spec: Value) -> World {
 
 /// A release that an administrator began to uninstall by hand, as the guide has it, until the terminal was closed.
 async fn half_uninstalled(world: World) -> World {
-    let service = world.api::<Service>().list(&Default::default()).await.unwrap().items.remove(0).name_any();
+    let service = world.api::<Service>().list(&ListParams::default()).await.unwrap().items.remove(0).name_any();
     let hold = |finalizers: &str| format!(r#"{{"metadata":{{"finalizers":{finalizers}}}}}"#);
     world.kubectl(&["patch", "service", &service, "--type=merge", "-p", &hold(r#"["example.org/hold"]"#)]).await;
     let mut command = world.cluster.helm_command();

@@ -181,22 +181,22 @@ async fn with_another_address(name: &str, helm: Helm) {
 
 #[tokio::test]
 async fn the_address_is_kept() {
-    with_the_address_kept("address-kept", Helm::Four).await;
+    Box::pin(with_the_address_kept("address-kept", Helm::Four)).await;
 }
 
 #[tokio::test]
 async fn the_address_is_kept_with_helm_3() {
-    with_the_address_kept("address-kept-3", Helm::Three).await;
+    Box::pin(with_the_address_kept("address-kept-3", Helm::Three)).await;
 }
 
 #[tokio::test]
 async fn slow_objects_are_waited_for_and_changed_addresses_reported() {
-    with_another_address("address-changed", Helm::Four).await;
+    Box::pin(with_another_address("address-changed", Helm::Four)).await;
 }
 
 #[tokio::test]
 async fn slow_objects_are_waited_for_and_changed_addresses_reported_with_helm_3() {
-    with_another_address("address-changed-3", Helm::Three).await;
+    Box::pin(with_another_address("address-changed-3", Helm::Three)).await;
 }
 
 #[tokio::test]
