@@ -66,7 +66,7 @@ impl Story {
 }
 
 /// A further object of the release.
-fn extra(object: Value) -> Value {
+fn extra(object: &Value) -> Value {
     json!({"values": {"extraTemplates": [object]}})
 }
 
@@ -83,7 +83,7 @@ async fn a_quota() {
         })
         .await;
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one-too-many"}});
-    let (_, failure) = story.fails("2.31.7", extra(object), FailureClass::QuotaExceeded).await;
+    let (_, failure) = story.fails("2.31.7", extra(&object), FailureClass::QuotaExceeded).await;
     assert!(failure.message.contains("exceeded quota: few"), "{failure:?}");
     story.runs(3, "coder-2.31.6").await;
     story.end().await;
@@ -100,7 +100,7 @@ async fn a_missing_right() {
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "coder"},
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "coder"}}},
     });
-    let (_, failure) = story.fails("2.31.7", extra(object), FailureClass::Forbidden).await;
+    let (_, failure) = story.fails("2.31.7", extra(&object), FailureClass::Forbidden).await;
     assert!(failure.message.contains("poddisruptionbudgets"), "{failure:?}");
     story.runs(3, "coder-2.31.6").await;
     story.end().await;
