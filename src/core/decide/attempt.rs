@@ -55,7 +55,9 @@ fn gate(draft: &mut Draft) {
         return;
     }
     let status = &mut draft.status;
-    status.retries = 0;
+    if step == StepName::Upgrade {
+        status.retries = 0;
+    }
     status.approval = None;
     status.failure = None;
     let tries = status.steps.iter().filter(|done| done.name == step).map(|done| done.try_number).max();

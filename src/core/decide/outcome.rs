@@ -66,7 +66,6 @@ pub(super) fn uninstalled(draft: &mut Draft, uninstalled: Uninstalled) {
     end_step(draft, StepState::Succeeded, &format!("Uninstalled; {kept}."));
     draft.status.current = Some(uninstalled.current);
     draft.status.waiting_for = uninstalled.leftovers;
-    draft.status.retries = 0;
     attempt::begin_step(draft, StepName::Drain, 1);
 }
 
@@ -218,7 +217,8 @@ fn again_later(draft: &mut Draft, failure: Failure) {
 /// What nobody is to blame for is done again at once; the rest waits longer each time.
 fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     match class {
-        FailureClass::Interrupted | FailureClass::PlanOutdated if draft.status.retries <= 1 => {
+        FailureClass::Interrupted if draft.status.retries <= 1 => std::time::Duration::ZERO,
+        FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.incomplete => {
             std::time::Duration::ZERO
         }
         _ => retry::delay(draft.observed.retry_delay, draft.status.retries),

@@ -252,6 +252,20 @@ fn an_uninstall_that_touched_nothing_can_be_given_up() {
 }
 
 #[test]
+fn a_reinstall_that_leads_to_another_waits_longer_each_time() {
+    let mut world = installing();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        world.report(problem(FailureClass::PlanOutdated, false));
+        waits.push(decide(&world.observed).wake.unwrap().as_secs());
+        world.wait(1000).report(planned(PlannedAction::Upgrade, "2.31.7"));
+        world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "uninstalled"));
+        world.report(uninstalled(Vec::new())).left(Vec::new());
+    }
+    assert_eq!(waits, [10, 20, 40]);
+}
+
+#[test]
 fn after_an_object_was_removed_it_never_gives_up_either() {
     let mut world = upgrading();
     let time = world.observed.time();
