@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Remedy, StepName};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, StepName};
 use common::World;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -356,8 +356,7 @@ async fn without_leave_to_repair_an_old_lock_is_left_alone() {
     age(&world, jiff::SignedDuration::from_hours(2)).await;
     let spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "recovery": "Stop"});
     world.declare("coder", spec).await;
-    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
-    let object = world.until("coder", "refused", failed).await;
+    let object = world.phase("coder", Phase::AwaitingApproval).await;
     assert_eq!(object.status.as_ref().unwrap().failure.as_ref().unwrap().class, FailureClass::ReleaseLocked);
     assert!(repairs(&object).is_empty());
     assert_eq!(world.release().await, (2, "pending-upgrade".into()));

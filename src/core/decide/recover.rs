@@ -34,15 +34,13 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
     match step {
         _ if data => Way::Stop,
         StepName::Plan | StepName::Drain => retry(draft, problem, Way::Stop),
-        StepName::Upgrade => {
-            let beyond = match problem.remedy {
-                Some(remedy) => Way::Remedy(remedy),
-                None if restorable(draft, problem) => Way::Restore,
-                None if draft.status.incomplete && !stands(class) => Way::Again,
-                None => Way::Stop,
-            };
-            retry(draft, problem, beyond)
-        }
+        StepName::Upgrade => match problem.remedy {
+            // Nobody is waited for while an object that was to be replaced may be missing.
+            Some(remedy) if remedy.needs() <= allowed(draft) || !draft.status.incomplete => Way::Remedy(remedy),
+            _ if restorable(draft, problem) => retry(draft, problem, Way::Restore),
+            _ if draft.status.incomplete && !stands(class) => Way::Again,
+            _ => retry(draft, problem, Way::Stop),
+        },
         StepName::Uninstall if !draft.status.incomplete => retry(draft, problem, Way::Stop),
         StepName::Install if !class.retryable() && restorable(draft, problem) => Way::Restore,
         StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,

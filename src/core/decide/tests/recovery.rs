@@ -140,6 +140,21 @@ fn suspended_nothing_approved_is_begun() {
 }
 
 #[test]
+fn nobody_is_waited_for_while_a_replaced_object_may_be_missing() {
+    let mut world = upgrading();
+    let time = world.observed.time();
+    let repair =
+        Repair { remedy: Remedy::Replace, object: "StatefulSet/timescale".into(), message: "immutable".into(), time };
+    world.running_job().unwrap().report.repairs = vec![repair];
+    world.settle().report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
+    assert_eq!(world.status().phase, Phase::Restoring);
+    world.running_job().unwrap().report.started = true;
+    world.settle().report(failed(FailureClass::ApiUnavailable, None, "failed"));
+    assert_eq!(world.status().phase, Phase::Pending);
+    assert!(world.observed.held());
+}
+
+#[test]
 fn half_applied_and_never_started_the_saved_release_is_put_back() {
     let mut world = upgrading();
     world.report(failed(FailureClass::QuotaExceeded, None, "failed"));
