@@ -184,6 +184,57 @@ async fn a_release_that_somebody_else_changed_is_left_alone() {
     steps.world.finish().await;
 }
 
+#[rstest]
+#[case::install("install")]
+#[case::restore("restore")]
+#[tokio::test]
+async fn helm_does_not_install_over_what_is_still_being_deleted(#[case] step: &str) {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "slow"}, "data": {"a": "b"}});
+    let steps = Steps::with(&format!("{step}-over"), HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    steps.plan(json!({"version": "2.31.6", "values": {"extraTemplates": [map]}})).await;
+    steps.upgrade().await;
+    steps.hold("configmap/slow", "example.com/audit").await;
+    let old = steps.uid("configmap/slow").await;
+    steps.plan(json!({"version": "2.31.7"})).await;
+    let uninstalled = steps.uninstall(&[]).await;
+    assert!(!names(&uninstalled).contains(&"ConfigMap/slow".to_owned()), "the controller cannot look at such a kind");
+
+    let problem = steps.fails(step, &[]).await;
+    assert_eq!((problem.class, problem.changed), (FailureClass::StillDeleting, false), "{}", problem.message);
+    assert_eq!(problem.object.as_deref(), Some("ConfigMap/slow"));
+    assert!(problem.message.contains("held by example.com/audit"), "{}", problem.message);
+    assert_eq!(steps.world.release().await.1, "uninstalled", "helm was not run");
+
+    steps.release("configmap/slow").await;
+    steps.gone("configmap/slow").await;
+    match step {
+        "install" => steps.install(&[]).await,
+        _ => steps.restore(&[]).await,
+    };
+    let new = steps.uid("configmap/slow").await;
+    assert!(!new.is_empty() && new != old, "made anew: {new}");
+    steps.world.finish().await;
+}
+
+#[rstest]
+#[case::helm_3(HelmMajor::Three)]
+#[case::helm_4(HelmMajor::Four)]
+#[tokio::test]
+async fn what_a_person_did_after_an_upgrade_is_not_taken_for_the_upgrade(#[case] helm: HelmMajor) {
+    let steps = Steps::with("handed-on", helm, |r| &r.v2, "2.30.0", &[]).await;
+    steps.plan(json!({"version": "2.31.7"})).await;
+    steps.upgrade().await;
+    steps.upgrade_by_hand("2.31.7", &["--set", "coder.podAnnotations.by=hand"]).await;
+    let labels = steps.world.kubectl(&["get", "secret", "sh.helm.release.v1.coder.v3", "--show-labels"]).await;
+    assert!(labels.contains("coderupgrade.dev/plan="), "helm hands labels on: {labels}");
+    for step in ["upgrade", "uninstall", "restore"] {
+        let problem = steps.fails(step, &[]).await;
+        assert_eq!((problem.class, problem.changed), (FailureClass::PlanOutdated, false), "{}", problem.message);
+    }
+    assert_eq!(steps.world.release().await, (3, "deployed".into()));
+    steps.world.finish().await;
+}
+
 #[tokio::test]
 async fn a_claim_that_the_new_chart_leaves_out_stays() {
     let claim = json!({

@@ -277,6 +277,34 @@ async fn an_object_whose_owner_cannot_be_looked_at_is_left_alone() {
     world.finish().await;
 }
 
+#[rstest::rstest]
+#[case::of_another_tool("tool", json!({"labels": {"app.kubernetes.io/managed-by": "terraform"}}), "managed by terraform")]
+#[case::of_a_controller("controlled", json!({"ownerReferences": [
+    {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": true}
+]}), "belongs to ConfigMap/kube-root-ca.crt")]
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone(#[case] name: &str, #[case] mut metadata: Value, #[case] why: &str) {
+    let world = World::with_v1(name, "1.15.2").await;
+    metadata["name"] = "coder".into();
+    if metadata["ownerReferences"].is_array() {
+        let uid = ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.metadata.uid}"];
+        metadata["ownerReferences"][0]["uid"] = world.kubectl(&uid).await.into();
+        // The release that it once belonged to is gone; its controller is not.
+        metadata["annotations"] = owner("former", &world.namespace);
+    }
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+    let before = world.api().create(&PostParams::default(), &account).await.unwrap();
+    world.declare("coder", json!({"version": "1.16.1", "chart": {"repository": world.repositories().v1}})).await;
+    let object = world.stalled("coder").await;
+    let failure = object.status.as_ref().unwrap().failure.clone().unwrap();
+    assert_eq!((failure.class, failure.object.as_deref()), (FailureClass::OwnedByOther, Some("ServiceAccount/coder")));
+    assert!(failure.message.contains(why), "{}", failure.message);
+    assert!(repairs(&object).is_empty());
+    let now = world.api::<ServiceAccount>().get("coder").await.unwrap();
+    assert_eq!(now.resource_version(), before.resource_version(), "nothing was touched");
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn an_object_of_another_live_release_is_left_to_it() {
     let world = World::with_v1("foreign", "1.15.2").await;

@@ -46,9 +46,13 @@ async fn the_saved_release_comes_back_after_a_failed_upgrade(#[case] helm: HelmM
     assert_eq!(steps.uid("pvc/extra").await, claim, "no claim is ever deleted");
     assert_eq!(steps.world.values().await, values);
     let labels = steps.world.kubectl(&["get", "secret", "sh.helm.release.v1.coder.v3", "--show-labels"]).await;
-    assert!(labels.contains("coderupgrade.dev/restored=true"), "{labels}");
+    assert!(labels.contains("coderupgrade.dev/restored=3"), "{labels}");
 
     assert_eq!(steps.restore(&[]).await.current.revision, 3, "an earlier try has done it");
+
+    steps.plan(json!({"version": "2.31.7"})).await;
+    let upgraded = steps.upgrade().await;
+    assert_eq!((upgraded.current.version.as_str(), upgraded.current.revision), ("2.31.7", 4), "no restore any more");
     steps.world.finish().await;
 }
 

@@ -29,7 +29,10 @@ pub mod label {
     pub const ATTEMPT: &str = "coderupgrade.dev/attempt";
     /// Id of the plan; also a label of the Helm release record that the plan's upgrade made.
     pub const PLAN: &str = "coderupgrade.dev/plan";
-    /// Label of a Helm release record that put the saved release back instead of making the upgrade.
+    /// Label of a Helm release record: its own number. helm hands the labels of a revision on to the next one, whoever
+    /// makes that; this one tells which revision they were meant for.
+    pub const REVISION: &str = "coderupgrade.dev/revision";
+    /// Label of a Helm release record that put the saved release back instead of making the upgrade: its own number, too.
     pub const RESTORED: &str = "coderupgrade.dev/restored";
     /// Label of `ReplicaSets` and pods that serve on while a Deployment is made anew: id of the plan that did it.
     pub const BRIDGE: &str = "coderupgrade.dev/bridge";

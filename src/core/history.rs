@@ -83,6 +83,12 @@ pub fn base(history: &History) -> Option<&Revision> {
     history.iter().find(|revision| revision.deployed()).or_else(|| history.first())
 }
 
+/// Number of the revision that helm makes next.
+#[must_use]
+pub fn next_number(history: &History) -> i32 {
+    history.first().map_or(1, |newest| newest.number.saturating_add(1))
+}
+
 /// Refuses to plan while another helm is, or may be, at work. A lock that may be broken is no reason: the upgrade step, which
 /// alone holds the release's Lease, releases it. Neither is an uninstall that was interrupted.
 pub fn check_lock(history: &History, clock: Clock) -> Result<(), Box<Problem>> {

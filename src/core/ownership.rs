@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 /// Annotation with the namespace of that release.
 const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
-/// Label that Helm puts on each of its objects, with the value `Helm`.
+/// Label that names the tool that manages an object.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// What Helm writes there.
+const HELM: &str = "Helm";
 
 /// Whom an object belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +27,13 @@ pub enum Owner {
         /// Namespace of the release.
         namespace: String,
     },
+    /// Another tool, by the name that it writes into the label for that.
+    Tool(String),
 }
 
 impl Owner {
-    /// From the labels and annotations of an object, seen from a release in its namespace.
+    /// From the labels and annotations of an object, seen from a release in its namespace. Helm always writes its own name
+    /// into the label, so another name there was written by somebody who took the object over.
     #[must_use]
     pub fn of(
         labels: &BTreeMap<String, String>,
@@ -36,6 +41,10 @@ impl Owner {
         release: &str,
         namespace: &str,
     ) -> Self {
+        let manager = labels.get(MANAGED_BY).map(String::as_str).unwrap_or_default();
+        if !manager.is_empty() && !manager.eq_ignore_ascii_case(HELM) {
+            return Self::Tool(manager.to_owned());
+        }
         let name = annotations.get(RELEASE_NAME);
         let place = annotations.get(RELEASE_NAMESPACE);
         if name.is_some_and(|name| name != release) || place.is_some_and(|place| place != namespace) {
@@ -44,8 +53,7 @@ impl Owner {
                 namespace: place.map_or(namespace, String::as_str).to_owned(),
             };
         }
-        let marked = labels.get(MANAGED_BY).is_some_and(|manager| manager == "Helm");
-        if marked && name.is_some() && place.is_some() { Self::Release } else { Self::Nobody }
+        if manager == HELM && name.is_some() && place.is_some() { Self::Release } else { Self::Nobody }
     }
 }
 
@@ -59,7 +67,7 @@ pub fn marked(object: &Value, release: &str, namespace: &str) -> Value {
             metadata[part] = json!({});
         }
     }
-    metadata["labels"][MANAGED_BY] = "Helm".into();
+    metadata["labels"][MANAGED_BY] = HELM.into();
     metadata["annotations"][RELEASE_NAME] = release.into();
     metadata["annotations"][RELEASE_NAMESPACE] = namespace.into();
     object
@@ -87,6 +95,10 @@ mod tests {
     #[case::other_release(&[(MANAGED_BY, "Helm")], &[(RELEASE_NAME, "x"), (RELEASE_NAMESPACE, "here")], other("x", "here"))]
     #[case::other_namespace(&[], &[(RELEASE_NAME, "coder"), (RELEASE_NAMESPACE, "there")], other("coder", "there"))]
     #[case::other_name_only(&[], &[(RELEASE_NAME, "x")], other("x", "here"))]
+    #[case::other_tool(&[(MANAGED_BY, "terraform")], &[], Owner::Tool("terraform".into()))]
+    #[case::taken_by_a_tool(&[(MANAGED_BY, "kustomize")], &[(RELEASE_NAME, "coder"), (RELEASE_NAMESPACE, "here")], Owner::Tool("kustomize".into()))]
+    #[case::written_otherwise(&[(MANAGED_BY, "helm")], &[], Owner::Nobody)]
+    #[case::no_tool(&[(MANAGED_BY, "")], &[], Owner::Nobody)]
     fn marks_tell_the_owner(
         #[case] labels: &[(&str, &str)],
         #[case] annotations: &[(&str, &str)],

@@ -7,19 +7,22 @@ use std::time::Duration;
 use super::context::Context;
 use super::error::Error;
 use super::excerpt::{self, Witness};
+use super::helm::storage::{self, Storage};
 use super::helm::{HelmFailure, upgrade as helm};
 use super::lease::Held;
+use super::leftovers;
 use super::observe::Observer;
 use super::repair::{self, Scene};
 use super::verify::same_claims;
 use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::ladder::{self, Next, Planned};
+use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
 use crate::core::report::Problem;
 use crate::core::started::new_version_started;
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
-use crate::core::{classify, progress};
+use crate::core::{classify, history, progress};
 
 /// What is brought into the cluster.
 #[derive(Clone, Debug)]
@@ -30,8 +33,11 @@ pub struct Package<'a> {
     pub chart: &'a Path,
     /// All values, in one file.
     pub values: &'a Path,
-    /// Labels that the record shall have.
-    pub labels: Vec<(&'static str, String)>,
+    /// It is the release that the plan saved, put back: the record says so.
+    pub restores: bool,
+    /// The objects of the chart, if the release was uninstalled before: what is still going away must be gone first. helm
+    /// would apply the chart to such an object and say that all is well, and then the object would go.
+    pub made_anew: Vec<ObjectRef>,
     /// How long helm waits for the objects.
     pub timeout: Duration,
     /// Whether helm rolls back by itself after a failure.
@@ -55,6 +61,7 @@ pub async fn apply(
     lease: &Held,
 ) -> Result<(), Error> {
     same_claims(ctx, &plan.inventory.claims).await?;
+    leftovers::none_going(ctx, &package.made_anew).await?;
     observer.ready().await;
     note_started(ctx, package, observer);
     let mut scene = Scene::new(ctx, plan, package, lease);
@@ -90,12 +97,14 @@ async fn run(
 ) -> Result<Result<(), (HelmFailure, Option<Witness>)>, Error> {
     ctx.reporter.progress(&format!("running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
+    let storage = Storage::new(ctx.api(), &plan.release);
+    let labels = storage::labels(&plan.id, history::next_number(&storage.history().await?), package.restores);
     let upgrade = helm::Upgrade {
         release: &plan.release,
         namespace: &ctx.namespace,
         chart: package.chart,
         values: package.values,
-        labels: &package.labels,
+        labels: &labels,
         timeout: package.timeout,
         // The way back would be refused for what was replaced, in the other direction.
         rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),

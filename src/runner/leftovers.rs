@@ -13,10 +13,13 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Context, request};
 use super::error::Error;
-use crate::api::WaitingFor;
+use super::repair::Kinds;
+use crate::api::{FailureClass, WaitingFor};
 use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
+use crate::core::report::Problem;
 
 /// The objects of the release that are being deleted, and the pods that still hold a volume of it.
 ///
@@ -38,6 +41,26 @@ pub async fn find(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<V
     }
     found.extend(holders(ctx, plan, documents).await?);
     Ok(found)
+}
+
+/// Refuses if one of these objects is still being deleted. The kinds that are slow by nature are waited for by the
+/// controller; this looks at all others, and at what somebody deleted meanwhile.
+pub async fn none_going(ctx: &Context, objects: &[ObjectRef]) -> Result<(), Error> {
+    let mut kinds = Kinds::default();
+    for object in objects {
+        let Some(api) = kinds.api(ctx, object).await? else { continue };
+        let found = request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await?;
+        let Some(metadata) = found.map(|found| found.metadata) else { continue };
+        if let Some(Time(since)) = &metadata.deletion_timestamp {
+            let held = match metadata.finalizers.unwrap_or_default().as_slice() {
+                [] => "it has no finalizers and is about to go".to_owned(),
+                finalizers => format!("held by {}", finalizers.join(", ")),
+            };
+            let message = format!("{object} is still being deleted, since {since}, {held}; helm was not run");
+            return Err(Problem::new(FailureClass::StillDeleting, message).object(object.to_string()).into());
+        }
+    }
+    Ok(())
 }
 
 async fn read<K>(ctx: &Context, kind: &str, name: &str) -> Result<Option<ObjectMeta>, Error>

@@ -22,7 +22,7 @@ use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::upgrade::Order;
 use super::verify::same_claims;
-use crate::api::{FailureClass, label};
+use crate::api::FailureClass;
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::history::Revision;
@@ -86,18 +86,19 @@ async fn put_back(
         }
     };
     if run {
+        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
         let package = Package {
             version: &saved.metadata.version,
             chart: &saved.chart,
             values: &saved.values,
-            labels: vec![(label::PLAN, plan.id.clone()), (label::RESTORED, "true".into())],
+            restores: true,
+            made_anew: documents.objects().map(|(name, _)| name).collect(),
             timeout: order.helm_timeout,
             rollback_on_failure: false,
             recovery: order.recovery,
             workloads: &workloads,
             old_images: None,
         };
-        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
         let basis = Basis::extend(ctx, plan, storage, &storage.history().await?, &documents).await?;
         if let Err(error) = apply(ctx, plan, &package, &observer, lease).await {
             if let Some(basis) = basis {

@@ -20,7 +20,7 @@ use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::verify::same_claims;
 use super::volumes;
-use crate::api::{FailureClass, Recovery, Remedy, Repair, label};
+use crate::api::{FailureClass, Recovery, Remedy, Repair};
 use crate::core::documents::Documents;
 use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
@@ -91,7 +91,8 @@ async fn change(
             version: &plan.version,
             chart: &order.plan_dir.join(key::CHART),
             values: &order.plan_dir.join(key::VALUES),
-            labels: vec![(label::PLAN, plan.id.clone())],
+            restores: false,
+            made_anew: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,

@@ -57,11 +57,13 @@ impl Storage {
             .into_iter()
             .filter_map(|secret| {
                 let labels = secret.metadata.labels.unwrap_or_default();
+                let number = labels.get("version")?.parse().ok()?;
+                let (plan, restored) = origin(&labels, number);
                 Some(Revision {
-                    number: labels.get("version")?.parse().ok()?,
+                    number,
                     status: labels.get("status")?.clone(),
-                    plan: labels.get(label::PLAN).cloned(),
-                    restored: labels.contains_key(label::RESTORED),
+                    plan,
+                    restored,
                     secret: secret.metadata.name?,
                     written: written(&labels).or(secret.metadata.creation_timestamp.map(|time| time.0)),
                 })
@@ -127,6 +129,23 @@ impl Storage {
     }
 }
 
+/// Labels for the revision that helm makes next: of this plan, and whether it puts the saved release back.
+#[must_use]
+pub fn labels(plan: &str, number: i32, restores: bool) -> Vec<(&'static str, String)> {
+    let number = number.to_string();
+    let restored = restores.then(|| (label::RESTORED, number.clone()));
+    [(label::PLAN, plan.to_owned()), (label::REVISION, number)].into_iter().chain(restored).collect()
+}
+
+/// The plan that made a revision, and whether it put the saved release back. Labels that were meant for an earlier
+/// revision do not count: helm hands them on to what anybody does to the release afterwards.
+fn origin(labels: &BTreeMap<String, String>, number: i32) -> (Option<String>, bool) {
+    let meant = |label: &str| labels.get(label).is_some_and(|meant| *meant == number.to_string());
+    let plan = labels.get(label::PLAN).filter(|_| meant(label::REVISION)).cloned();
+    let restored = plan.is_some() && meant(label::RESTORED);
+    (plan, restored)
+}
+
 /// When helm wrote a record the last time, by its labels (in seconds since 1970).
 fn written(labels: &BTreeMap<String, String>) -> Option<Timestamp> {
     let seconds = ["createdAt", "modifiedAt"].iter().filter_map(|label| labels.get(*label)?.parse().ok()).max()?;
@@ -138,5 +157,26 @@ impl Stored {
     #[must_use]
     pub fn broken(&self, source: RecordError) -> Error {
         Error::Record { secret: self.secret.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written_labels(plan: &str, number: i32, restores: bool) -> BTreeMap<String, String> {
+        labels(plan, number, restores).into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn labels_count_only_in_the_revision_that_they_were_meant_for() {
+        let upgraded = written_labels("p", 4, false);
+        assert_eq!(origin(&upgraded, 4), (Some("p".into()), false));
+        assert_eq!(origin(&upgraded, 5), (None, false), "a person upgraded afterwards, and helm kept the labels");
+        let mut restored = written_labels("p", 5, true);
+        assert_eq!(origin(&restored, 5), (Some("p".into()), true));
+        restored.extend(written_labels("q", 6, false));
+        assert_eq!(origin(&restored, 6), (Some("q".into()), false), "the upgrade after a restore is no restore");
+        assert_eq!(origin(&BTreeMap::new(), 1), (None, false));
     }
 }

@@ -79,11 +79,18 @@ pub async fn unowned(
     for (object, _) in rendered.objects() {
         let Some(api) = kinds.api(ctx, &object).await? else { continue };
         let Some(found) = metadata(&api, &object).await? else { continue };
-        match Owner::of(found.labels(), found.annotations(), release, &ctx.namespace) {
+        let owner = Owner::of(found.labels(), found.annotations(), release, &ctx.namespace);
+        if owner != Owner::Release {
+            controlled(&object, &found)?;
+        }
+        match owner {
             Owner::Release => {}
-            Owner::Nobody => {
-                controlled(&object, &found)?;
-                unowned.push((object, "it belonged to no Helm release".to_owned()));
+            Owner::Nobody => unowned.push((object, "it belonged to no Helm release".to_owned())),
+            Owner::Tool(tool) => {
+                let message = format!(
+                    "{object} is managed by {tool}, as its label app.kubernetes.io/managed-by says; nothing was changed"
+                );
+                return Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into());
             }
             Owner::Other { release, namespace } => {
                 let key = (namespace.clone(), release.clone());

@@ -99,7 +99,7 @@ async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject)
     match Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace) {
         Owner::Release => Ok(()),
         Owner::Other { release, namespace } => stranger(format!("the release {release} in namespace {namespace}")),
-        Owner::Nobody => {
+        owner @ (Owner::Nobody | Owner::Tool(_)) => {
             for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
                 let stored = scene.storage.read(revision).await?;
                 let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
@@ -107,7 +107,10 @@ async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject)
                     return Ok(());
                 }
             }
-            stranger("no release".to_owned())
+            stranger(match owner {
+                Owner::Tool(tool) => tool,
+                _ => "no release".to_owned(),
+            })
         }
     }
 }
