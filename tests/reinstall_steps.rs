@@ -236,6 +236,29 @@ async fn what_a_person_did_after_an_upgrade_is_not_taken_for_the_upgrade(#[case]
 }
 
 #[tokio::test]
+async fn what_another_release_has_taken_is_not_uninstalled() {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}, "data": {"a": "b"}});
+    let steps = Steps::with("taken-over", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    steps.plan(json!({"version": "2.31.6", "values": {"extraTemplates": [map]}})).await;
+    steps.upgrade().await;
+    let uid = steps.uid("configmap/shared").await;
+    let taken = ["annotate", "--overwrite", "configmap", "shared", "meta.helm.sh/release-name=other"];
+    steps.world.kubectl(&taken).await;
+    steps.plan(json!({"version": "2.31.7"})).await;
+    let problem = steps.fails("uninstall", &[]).await;
+    assert_eq!((problem.class, problem.changed), (FailureClass::OwnedByOther, false), "{}", problem.message);
+    assert_eq!(problem.object.as_deref(), Some("ConfigMap/shared"));
+    assert_eq!(steps.world.release().await, (2, "deployed".into()));
+
+    steps.plan(json!({"version": "2.31.7", "dropValues": ["extraTemplates"]})).await;
+    steps.uninstall(&[]).await;
+    assert_eq!(steps.uid("configmap/shared").await, uid);
+    steps.install(&[]).await;
+    assert_eq!(steps.uid("configmap/shared").await, uid);
+    steps.world.finish().await;
+}
+
+#[tokio::test]
 async fn a_claim_that_the_new_chart_leaves_out_stays() {
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "extra"},

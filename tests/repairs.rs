@@ -278,7 +278,7 @@ async fn an_object_whose_owner_cannot_be_looked_at_is_left_alone() {
 }
 
 #[rstest::rstest]
-#[case::of_another_tool("tool", json!({"labels": {"app.kubernetes.io/managed-by": "terraform"}}), "managed by terraform")]
+#[case::of_another_tool("tool", json!({"labels": {"app.kubernetes.io/managed-by": "terraform"}}), "belongs to terraform")]
 #[case::of_a_controller("controlled", json!({"ownerReferences": [
     {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": true}
 ]}), "belongs to ConfigMap/kube-root-ca.crt")]

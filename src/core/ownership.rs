@@ -1,6 +1,7 @@
 //! Whom an object belongs to, as Helm marks it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -54,6 +55,17 @@ impl Owner {
             };
         }
         if manager == HELM && name.is_some() && place.is_some() { Self::Release } else { Self::Nobody }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release => f.write_str("this release"),
+            Self::Nobody => f.write_str("no Helm release"),
+            Self::Other { release, namespace } => write!(f, "the Helm release {release} in namespace {namespace}"),
+            Self::Tool(tool) => write!(f, "{tool}, as its label {MANAGED_BY} says"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::documents::Documents;
 use super::verify::Observed;
+use super::workload::PodFacts;
 
 /// The images that the pods of a manifest run, those of init containers included.
 #[must_use]
@@ -26,10 +27,14 @@ pub fn images(documents: &Documents) -> BTreeSet<String> {
 #[must_use]
 pub fn new_version_started(observed: &[Observed], old_images: &BTreeSet<String>) -> bool {
     let mut pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
-    pods.any(|pod| {
-        let mut images = pod.images.iter().map(|(_, image)| image).chain(&pod.init_images);
-        images.any(|image| !old_images.contains(image)) && pod.containers.iter().any(|container| container.started)
-    })
+    pods.any(|pod| is_started(pod, old_images))
+}
+
+/// The same for one pod.
+#[must_use]
+pub fn is_started(pod: &PodFacts, old_images: &BTreeSet<String>) -> bool {
+    let mut images = pod.images.iter().map(|(_, image)| image).chain(&pod.init_images);
+    images.any(|image| !old_images.contains(image)) && pod.containers.iter().any(|container| container.started)
 }
 
 #[cfg(test)]
@@ -38,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::core::verify::Asked;
-    use crate::core::workload::{ContainerFacts, PodFacts};
+    use crate::core::workload::ContainerFacts;
 
     #[rstest]
     #[case::old(&["coder:1"], true, false)]

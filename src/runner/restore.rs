@@ -5,11 +5,14 @@
 
 use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::Value;
 
 use super::apply::{Package, apply};
 use super::basis::Basis;
-use super::context::Context;
+use super::context::{Context, request};
 use super::error::Error;
 use super::fence::fenced;
 use super::helm::record::Record;
@@ -27,9 +30,11 @@ use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::history::Revision;
 use crate::core::manifest::Manifest;
-use crate::core::plan::Plan;
+use crate::core::plan::{Plan, Workload};
 use crate::core::report::{Problem, Upgraded};
 use crate::core::restore::{self, Left};
+use crate::core::started;
+use crate::core::workload::PodFacts;
 
 /// The saved release, unpacked.
 struct Saved {
@@ -48,17 +53,24 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
         let message = "the plan is for a first install: there is nothing to put back";
         return Err(Problem::new(FailureClass::PlanOutdated, message).into());
     };
-    if order.new_version_started {
+    let too_late = || {
         let message = format!(
             "a pod of {} may have started and migrated the database: {} is not put back over it",
             plan.app_version, from.version
         );
-        return Err(Problem::new(FailureClass::Downgrade, message).into());
+        Error::from(Problem::new(FailureClass::Downgrade, message))
+    };
+    if order.new_version_started {
+        return Err(too_late());
     }
     let record = read_previous(&order.plan_dir).await?;
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| {
+        if new_version_runs(ctx, &plan, &saved).await? {
+            ctx.reporter.started();
+            return Err(too_late());
+        }
         put_back(ctx, order, &plan, &saved, &storage, before, lease).await
     })
     .await
@@ -118,6 +130,20 @@ async fn put_back(
         recovery: order.recovery,
     };
     target.verified(ctx, storage, observer, lease).await
+}
+
+/// Whether a pod of the new version has started since the step that failed looked: perhaps its image was pulled at last.
+async fn new_version_runs(ctx: &Context, plan: &Plan, saved: &Saved) -> Result<bool, Error> {
+    let old_images = started::images(&Documents::parse(saved.record.manifest(), &ctx.namespace)?);
+    let pods: Api<Pod> = ctx.api();
+    for Workload { kind, name, selector } in &plan.workloads {
+        let ours = ListParams::default().labels(selector);
+        let found = request(&format!("list the pods of {kind}/{name}"), || pods.list(&ours)).await?;
+        if found.items.iter().map(PodFacts::from).any(|pod| started::is_started(&pod, &old_images)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes the saved release as a chart into the work directory, with its values beside it.

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::context::Context;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::context::{Context, request};
 use super::error::Error;
 use super::fence::fenced;
 use super::helm::storage::Storage;
 use super::helm::{HelmFailure, run as helm};
 use super::lease::Held;
 use super::leftovers;
-use super::repair::serve;
+use super::repair::{Kinds, serve};
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::verify::same_claims;
 use super::volumes;
@@ -19,6 +22,7 @@ use crate::core::documents::Documents;
 use crate::core::history::Revision;
 use crate::core::keep::is_kept;
 use crate::core::object::ObjectRef;
+use crate::core::ownership::Owner;
 use crate::core::plan::Plan;
 use crate::core::report::{Problem, Uninstalled};
 use crate::core::uninstall::{self, Left};
@@ -93,7 +97,10 @@ async fn uninstall(
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
     volumes::none_at_risk(ctx, &plan.inventory.claims, &documents).await?;
-    mark(ctx, order, plan, storage, applied, documents).await?;
+    let strangers = strangers(ctx, plan, &documents).await?;
+    let kept =
+        |name: &ObjectRef, object: &_| strangers.contains(name) || is_kept(plan, order.keep_addresses, name, object);
+    mark(ctx, storage, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
     let wait = order.helm_timeout.min(WAIT);
     let mut ended = helm(ctx, plan, wait, &[], lease).await?;
@@ -111,19 +118,40 @@ async fn uninstall(
     }
 }
 
+/// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
+/// the new chart has one of them, too, as it could not be installed then.
+async fn strangers(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
+    let mut kinds = Kinds::default();
+    let mut strangers = Vec::new();
+    for (name, _) in documents.objects() {
+        let Some(api) = kinds.api(ctx, &name).await? else { continue };
+        let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else { continue };
+        let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
+        if matches!(owner, Owner::Release | Owner::Nobody) {
+            continue;
+        }
+        if plan.objects.iter().any(|object| object.same(&name)) {
+            let message = format!("{name} belongs to {owner}, and the new chart has it, too; nothing was touched");
+            return Err(Problem::new(FailureClass::OwnedByOther, message).object(name.to_string()).into());
+        }
+        tracing::info!("{name} belongs to {owner}: it stays");
+        strangers.push(name);
+    }
+    Ok(strangers)
+}
+
 /// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.
 async fn mark(
     ctx: &Context,
-    order: &Order,
-    plan: &Plan,
     storage: &Storage,
     applied: &[Revision],
     mut documents: Documents,
+    kept: impl Fn(&ObjectRef, &Value) -> bool,
 ) -> Result<(), Error> {
     let Some(newest) = applied.first() else { return Ok(()) };
     let mut stored = storage.read(newest).await?;
     let as_it_is = Documents::parse(stored.record.manifest(), &ctx.namespace)?.text();
-    let kept = documents.keep(|name, object| is_kept(plan, order.keep_addresses, name, object));
+    let kept = documents.keep(kept);
     // helm cannot uninstall what it finds no API for.
     serve(ctx, &mut documents).await?;
     let text = documents.text();

@@ -25,7 +25,7 @@ pub(super) fn advance(draft: &mut Draft) {
         begin(draft);
     } else if due(draft) {
         again(draft);
-    } else if planned(draft) && !held_back(draft) {
+    } else if planned(draft) && (draft.status.incomplete || !held_back(draft)) {
         begin_step(draft, StepName::Upgrade, 1);
     } else if draft.status.approval.is_some() {
         gate(draft);
@@ -39,10 +39,11 @@ fn draining(status: &CoderUpgradeStatus) -> bool {
     status.steps.last().is_some_and(|step| step.name == StepName::Drain && step.state == StepState::Running)
 }
 
-/// Whether the saved plan was installed and started, and fails for a cause that only another spec can cure.
+/// Whether only another spec can cure what fails: the saved plan was installed and started, or there is no plan any more.
 fn stuck(status: &CoderUpgradeStatus) -> bool {
-    let installed = status.steps.last().is_some_and(|step| step.name == StepName::Install);
-    installed && status.new_version_started && status.failure.as_ref().is_some_and(|failure| !failure.class.retryable())
+    let last = status.steps.last().map(|step| step.name);
+    let spent = last == Some(StepName::Plan) || (last == Some(StepName::Install) && status.new_version_started);
+    spent && status.failure.as_ref().is_some_and(|failure| !failure.class.retryable())
 }
 
 /// Begins the remedy that waits for a person, if it may begin.
@@ -51,7 +52,7 @@ fn gate(draft: &mut Draft) {
         draft.status.phase = Phase::AwaitingApproval; // It may have been suspended meanwhile.
         return;
     };
-    if held_back(draft) {
+    if !draft.status.incomplete && held_back(draft) {
         return;
     }
     let status = &mut draft.status;
@@ -60,8 +61,13 @@ fn gate(draft: &mut Draft) {
     }
     status.approval = None;
     status.failure = None;
-    let tries = status.steps.iter().filter(|done| done.name == step).map(|done| done.try_number).max();
-    begin_step(draft, step, tries.unwrap_or_default().saturating_add(1));
+    let tries = tries(status, step);
+    begin_step(draft, step, tries.saturating_add(1));
+}
+
+/// How often a step was tried in this attempt.
+fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
+    status.steps.iter().filter(|done| done.name == step).map(|done| done.try_number).max().unwrap_or_default()
 }
 
 /// Whether what is asked for is not what the attempt was begun for.
@@ -109,7 +115,9 @@ fn again(draft: &mut Draft) {
     if last.name == StepName::Plan || void {
         begin(draft);
     } else if draft.status.incomplete || !held_back(draft) {
-        begin_step(draft, last.name, last.try_number.saturating_add(1));
+        let step = recover::onward(&draft.status, last.name);
+        let tries = tries(&draft.status, step).max(last.try_number);
+        begin_step(draft, step, tries.saturating_add(1));
     }
 }
 

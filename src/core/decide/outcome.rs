@@ -135,6 +135,13 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     match way {
         Way::Again => again_later(draft, failure),
         Way::Stop => {
+            // What the upgrade failed for is what a person has to cure, not that it was too late to go back.
+            let failure = match draft.status.failure.take() {
+                Some(first) if step.name == StepName::Restore && class == FailureClass::Downgrade => {
+                    Failure { retryable: false, retry_at: None, ..first }
+                }
+                _ => failure,
+            };
             let message = line(&failure);
             draft.status.failure = Some(failure);
             conclude(draft, Phase::Failed, message);

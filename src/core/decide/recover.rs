@@ -27,24 +27,34 @@ pub(super) enum Way {
     Stop,
 }
 
-/// The way on after `step` failed. Once something was removed, only lost data ends the attempt before Coder is back.
+/// The way on after `step` failed. Once something was removed, only lost data ends the attempt before Coder is back: what
+/// was in danger is still there, and a new plan may succeed where the one before did not.
 pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
-    let class = problem.class;
-    let data = matches!(class, FailureClass::DataMissing | FailureClass::DataAtRisk);
+    let (class, incomplete) = (problem.class, draft.status.incomplete);
     match step {
-        _ if data => Way::Stop,
+        _ if class == FailureClass::DataMissing => Way::Stop,
+        _ if class == FailureClass::DataAtRisk && !incomplete => Way::Stop,
+        StepName::Plan if incomplete => Way::Again,
         StepName::Plan | StepName::Drain => retry(draft, problem, Way::Stop),
         StepName::Upgrade => match problem.remedy {
             // Nobody is waited for while an object that was to be replaced may be missing.
-            Some(remedy) if remedy.needs() <= allowed(draft) || !draft.status.incomplete => Way::Remedy(remedy),
+            Some(remedy) if remedy.needs() <= allowed(draft) || !incomplete => Way::Remedy(remedy),
             _ if restorable(draft, problem) => retry(draft, problem, Way::Restore),
-            _ if draft.status.incomplete && !stands(class) => Way::Again,
+            _ if incomplete && !stands(class) => Way::Again,
             _ => retry(draft, problem, Way::Stop),
         },
-        StepName::Uninstall if !draft.status.incomplete => retry(draft, problem, Way::Stop),
+        StepName::Uninstall if !incomplete => retry(draft, problem, Way::Stop),
+        // The new version has started meanwhile, and stays; see `onward`.
+        StepName::Restore if draft.status.new_version_started && !incomplete => Way::Stop,
         StepName::Install if !class.retryable() && restorable(draft, problem) => Way::Restore,
         StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,
     }
+}
+
+/// The step that a failed one is followed by when it is tried again. Once the new version may have started, nothing is put
+/// back any more: it is installed.
+pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName {
+    if failed == StepName::Restore && status.new_version_started { StepName::Install } else { failed }
 }
 
 /// Again, if time can cure it and it was not tried too often; only tries that changed helm's records count.

@@ -4,6 +4,7 @@
 //! it. So all of them are looked at before helm gets that flag.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
@@ -83,25 +84,17 @@ pub async fn unowned(
         if owner != Owner::Release {
             controlled(&object, &found)?;
         }
-        match owner {
+        match &owner {
             Owner::Release => {}
             Owner::Nobody => unowned.push((object, "it belonged to no Helm release".to_owned())),
-            Owner::Tool(tool) => {
-                let message = format!(
-                    "{object} is managed by {tool}, as its label app.kubernetes.io/managed-by says; nothing was changed"
-                );
-                return Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into());
-            }
+            Owner::Tool(_) => return Err(belongs(&object, &owner)),
             Owner::Other { release, namespace } => {
                 let key = (namespace.clone(), release.clone());
                 if !alive.contains_key(&key) {
-                    alive.insert(key.clone(), is_alive(ctx, &release, &namespace).await?);
+                    alive.insert(key.clone(), is_alive(ctx, release, namespace).await?);
                 }
                 if alive[&key] {
-                    let message = format!(
-                        "{object} belongs to the Helm release {release} in namespace {namespace}; nothing was changed"
-                    );
-                    return Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into());
+                    return Err(belongs(&object, &owner));
                 }
                 unowned.push((object, format!("its owner, release {release} in namespace {namespace}, is gone")));
             }
@@ -129,11 +122,13 @@ async fn metadata(
 /// An object that another object controls is somebody's, even if no release owns it.
 fn controlled(object: &ObjectRef, found: &PartialObjectMeta<DynamicObject>) -> Result<(), Error> {
     let controller = found.owner_references().iter().find(|owner| owner.controller == Some(true));
-    controller.map_or(Ok(()), |owner| {
-        let message =
-            format!("{object} belongs to {}/{}, which controls it; nothing was changed", owner.kind, owner.name);
-        Err(Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into())
-    })
+    controller
+        .map_or(Ok(()), |owner| Err(belongs(object, &format_args!("{}/{}, which controls it", owner.kind, owner.name))))
+}
+
+fn belongs(object: &ObjectRef, owner: &dyn Display) -> Error {
+    let message = format!("{object} belongs to {owner}; nothing was changed");
+    Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into()
 }
 
 /// Whether a release has anything installed. What cannot be looked at counts as alive.

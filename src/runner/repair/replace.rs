@@ -92,27 +92,24 @@ fn how(kind: &str) -> &'static str {
 
 /// Only what belongs to the release is replaced: helm marked it so, or the release's stored manifest names it.
 async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
-    let stranger = |owner: String| {
-        let message = format!("{reference} refuses the change, and it belongs to {owner}: it is left alone");
-        Err(Problem::new(FailureClass::OwnedByOther, message).object(reference.to_string()).into())
-    };
-    match Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace) {
-        Owner::Release => Ok(()),
-        Owner::Other { release, namespace } => stranger(format!("the release {release} in namespace {namespace}")),
-        owner @ (Owner::Nobody | Owner::Tool(_)) => {
-            for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
-                let stored = scene.storage.read(revision).await?;
-                let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
-                if objects.objects().any(|(object, _)| object.same(reference)) {
-                    return Ok(());
-                }
-            }
-            stranger(match owner {
-                Owner::Tool(tool) => tool,
-                _ => "no release".to_owned(),
-            })
+    let owner = Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace);
+    if owner == Owner::Release || (!matches!(owner, Owner::Other { .. }) && recorded(scene, reference).await?) {
+        return Ok(());
+    }
+    let message = format!("{reference} refuses the change, and it belongs to {owner}: it is left alone");
+    Err(Problem::new(FailureClass::OwnedByOther, message).object(reference.to_string()).into())
+}
+
+/// Whether a stored manifest of the release names the object.
+async fn recorded(scene: &Scene<'_>, reference: &ObjectRef) -> Result<bool, Error> {
+    for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
+        let stored = scene.storage.read(revision).await?;
+        let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
+        if objects.objects().any(|(object, _)| object.same(reference)) {
+            return Ok(true);
         }
     }
+    Ok(false)
 }
 
 /// The workloads whose selector is another one than the chart's. Refused, and named, if no repair is allowed.

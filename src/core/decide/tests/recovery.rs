@@ -300,3 +300,76 @@ fn after_an_object_was_removed_it_never_gives_up_either() {
     world.report(upgraded("2.31.7"));
     assert_eq!(world.status().attempt, 2, "and only then the new spec is planned");
 }
+
+/// The install gives way to the saved release; meanwhile a pod of the new version starts.
+fn too_late_to_restore(world: &mut World) {
+    assert_eq!(world.status().phase, Phase::Restoring);
+    world.running_job().unwrap().report.started = true;
+    world.settle().report(problem(FailureClass::Downgrade, false));
+}
+
+#[test]
+fn a_new_version_that_starts_before_the_restore_is_installed_after_all() {
+    let mut world = installing();
+    world.report(failed(FailureClass::RolloutTimedOut, None, "failed"));
+    too_late_to_restore(&mut world);
+    world.wait(1000);
+    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Installing, true));
+    let job = world.created.last().unwrap();
+    assert_eq!((job.step, job.new_version_started), (StepName::Install, true));
+    world.report(upgraded("2.31.7"));
+    assert_eq!(world.ready(), pair("True", "Verified"));
+}
+
+#[test]
+fn a_new_version_that_starts_before_the_restore_of_a_failed_upgrade_stays() {
+    let mut world = upgrading();
+    world.report(failed(FailureClass::RolloutTimedOut, None, "failed"));
+    too_late_to_restore(&mut world);
+    assert_eq!(world.ready(), pair("False", "RolloutTimedOut"));
+    world.wait(100_000);
+    assert_eq!((world.status().phase, world.created.len()), (Phase::Failed, 3), "a person is needed");
+}
+
+#[test]
+fn data_in_danger_does_not_end_what_has_begun() {
+    let mut world = installing();
+    world.report(failed(FailureClass::DataAtRisk, None, "uninstalled"));
+    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Restoring, true));
+    for _ in 0..5 {
+        world.report(problem(FailureClass::DataAtRisk, false)).wait(1000);
+        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Restoring, true));
+    }
+}
+
+#[test]
+fn after_the_uninstall_a_plan_that_fails_is_made_again() {
+    let mut world = installing();
+    world.report(problem(FailureClass::PlanOutdated, false)).wait(1000);
+    for _ in 0..5 {
+        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Planning, true));
+        world.report(problem(FailureClass::RenderFailed, false)).wait(1000);
+    }
+    world.report(problem(FailureClass::RenderFailed, false));
+    world.edit(|spec| {
+        spec.version = Some("2.32.0".into());
+        spec.suspend = true;
+    });
+    world.settle();
+    assert_eq!(world.status().phase, Phase::Planning, "another spec is tried at once");
+    world.report(planned(PlannedAction::Upgrade, "2.32.0"));
+    assert_eq!(world.status().phase, Phase::Upgrading, "a started change is finished, suspended or not");
+}
+
+#[test]
+fn what_was_removed_comes_back_before_a_reinstall_is_asked_for() {
+    let mut world = upgrading();
+    let time = world.observed.time();
+    let repair =
+        Repair { remedy: Remedy::Replace, object: "StatefulSet/timescale".into(), message: String::new(), time };
+    world.running_job().unwrap().report.repairs = vec![repair];
+    world.settle().report(failed(FailureClass::Immutable, Some(Remedy::Reinstall), "failed"));
+    assert_eq!(world.status().phase, Phase::Restoring);
+    world.report(restored());
+    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+}
