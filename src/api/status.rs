@@ -79,8 +79,8 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
 
-    /// A pod of the new version may have started in this attempt and may have migrated the database: from then on the
-    /// operator does not put the old version back.
+    /// A pod of a new version may have started since Coder was verified the last time, and may have migrated the database:
+    /// from then on the operator does not put the old version back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_version_started: bool,
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::error::Error;
 use super::excerpt::{self, Witness};
+use super::fence::still_held;
 use super::helm::storage::{self, Storage};
 use super::helm::{HelmFailure, upgrade as helm};
 use super::lease::Held;
@@ -69,7 +70,7 @@ pub async fn apply(
     let mut done: Vec<Planned> = Vec::new();
     loop {
         for repair in repairs {
-            guard(ctx, lease)?;
+            still_held(ctx, lease)?;
             scene.perform(&repair).await?;
             done.push(repair);
         }
@@ -117,16 +118,8 @@ async fn run(
     };
     note_started(ctx, package, observer);
     let Err(failure) = ended else { return Ok(Ok(())) };
-    guard(ctx, lease)?;
+    still_held(ctx, lease)?;
     Ok(Err((failure, heard)))
-}
-
-/// Refuses to go on when the runner was told to stop or lost the Lease.
-fn guard(ctx: &Context, lease: &Held) -> Result<(), Error> {
-    if lease.lost().is_cancelled() {
-        return Err(Error::LeaseLost(lease.name().to_owned()));
-    }
-    if ctx.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
 }
 
 /// Puts on record once a pod of the new version may have begun its work.

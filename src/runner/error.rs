@@ -98,6 +98,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the API server answered with this HTTP status.
+    pub fn has_code(&self, code: u16) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == code))
+    }
+
     /// For `map_err` after a request to the API server.
     pub fn api(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Api { doing: doing.into(), source: Box::new(source) }

@@ -49,3 +49,24 @@ async fn with_aftermath(storage: &Storage, before: &[Revision], error: Error) ->
     };
     Problem { changed, current, ..problem }.into()
 }
+
+/// Does the work, unless the runner is told to stop or loses the Lease meanwhile.
+pub async fn while_held<T>(
+    ctx: &Context,
+    lease: &Held,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done,
+        () = ctx.stop.cancelled() => Err(Error::Stopped),
+        () = lease.lost().cancelled() => Err(Error::LeaseLost(lease.name().to_owned())),
+    }
+}
+
+/// Refuses to go on when the runner was told to stop or lost the Lease.
+pub fn still_held(ctx: &Context, lease: &Held) -> Result<(), Error> {
+    if lease.lost().is_cancelled() {
+        return Err(Error::LeaseLost(lease.name().to_owned()));
+    }
+    if ctx.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+}

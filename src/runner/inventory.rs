@@ -49,7 +49,7 @@ async fn reclaim_policy(ctx: &Context, volume: &str) -> Result<Option<String>, E
     let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
     match request(&format!("read PersistentVolume/{volume}"), || volumes.get_opt(volume)).await {
         Ok(volume) => Ok(volume.and_then(|volume| volume.spec?.persistent_volume_reclaim_policy)),
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
+        Err(error) if error.has_code(403) => {
             tracing::debug!("no right to read PersistentVolume/{volume}: its reclaim policy stays unknown");
             Ok(None)
         }

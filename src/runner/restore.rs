@@ -49,28 +49,16 @@ struct Saved {
 /// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
 pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
-    let Some(from) = &plan.from else {
+    let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
         let message = "the plan is for a first install: there is nothing to put back";
         return Err(Problem::new(FailureClass::PlanOutdated, message).into());
     };
-    let too_late = || {
-        let message = format!(
-            "a pod of {} may have started and migrated the database: {} is not put back over it",
-            plan.app_version, from.version
-        );
-        Error::from(Problem::new(FailureClass::Downgrade, message))
-    };
     if order.new_version_started {
-        return Err(too_late());
+        return Err(too_late(&plan).into());
     }
-    let record = read_previous(&order.plan_dir).await?;
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| {
-        if new_version_runs(ctx, &plan, &saved).await? {
-            ctx.reporter.started();
-            return Err(too_late());
-        }
         put_back(ctx, order, &plan, &saved, &storage, before, lease).await
     })
     .await
@@ -87,7 +75,7 @@ async fn put_back(
 ) -> Result<Upgraded, Error> {
     let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
     let observer = Observer::start(ctx, &saved.metadata.name, plan.line, &workloads);
-    let run = match restore::left(plan, before, is_put_back(plan, storage, before, &saved.record).await?) {
+    let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
         Left::Verify => false,
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Run => true,
@@ -98,6 +86,10 @@ async fn put_back(
         }
     };
     if run {
+        if new_version_runs(ctx, plan, saved).await? {
+            ctx.reporter.started();
+            return Err(too_late(plan).into());
+        }
         let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
         let package = Package {
             version: &saved.metadata.version,
@@ -130,6 +122,14 @@ async fn put_back(
         recovery: order.recovery,
     };
     target.verified(ctx, storage, observer, lease).await
+}
+
+fn too_late(plan: &Plan) -> Problem {
+    let message = format!(
+        "a pod of {} may have started and migrated the database: the saved release is not put back over it",
+        plan.app_version
+    );
+    Problem::new(FailureClass::Downgrade, message)
 }
 
 /// Whether a pod of the new version has started since the step that failed looked: perhaps its image was pulled at last.

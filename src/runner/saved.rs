@@ -25,23 +25,31 @@ pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
     let values: Value = serde_json::from_slice(&io::read(&directory.join(key::VALUES)).await?)
         .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::VALUES)))?;
     ctx.secrets.hide_values(&values);
-    if plan.from.is_some() {
-        let record = read_previous(directory).await?;
+    if let Some(record) = read_previous(&plan, directory).await? {
         ctx.secrets.hide_values(&Value::Object(record.values()));
     }
     tracing::info!("plan {}: release {} to {} {}", plan.id, plan.release, plan.chart_name, plan.version);
     Ok(plan)
 }
 
-/// Reads helm's record of the release before the change.
-pub async fn read_previous(directory: &Path) -> Result<Record, Error> {
-    Record::decode(&io::read(&directory.join(key::PREVIOUS_RELEASE)).await?)
-        .map_err(|e| Error::Plan(format!("{} {e}", key::PREVIOUS_RELEASE)))
+/// Reads helm's record of the release before the change; none if the plan is for a first install.
+pub async fn read_previous(plan: &Plan, directory: &Path) -> Result<Option<Record>, Error> {
+    if plan.from.is_none() {
+        return Ok(None);
+    }
+    let record = Record::decode(&io::read(&directory.join(key::PREVIOUS_RELEASE)).await?);
+    record.map(Some).map_err(|e| Error::Plan(format!("{} {e}", key::PREVIOUS_RELEASE)))
 }
 
 /// Whether the newest revision is the saved release once more, after a failure of this plan: same chart, same values.
-pub async fn is_put_back(plan: &Plan, storage: &Storage, history: &History, saved: &Record) -> Result<bool, Error> {
-    let Some(newest) = history.first().filter(|_| follows_failure(plan, history)) else { return Ok(false) };
+pub async fn is_put_back(
+    plan: &Plan,
+    storage: &Storage,
+    history: &History,
+    saved: Option<&Record>,
+) -> Result<bool, Error> {
+    let newest = history.first().filter(|_| follows_failure(plan, history));
+    let (Some(newest), Some(saved)) = (newest, saved) else { return Ok(false) };
     let now = storage.read(newest).await?.record;
     Ok(now.same_chart(saved) && now.values() == saved.values())
 }

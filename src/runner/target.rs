@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::Error;
+use super::fence::while_held;
 use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
@@ -66,11 +67,7 @@ impl<'a> Target<'a> {
         lease: &Held,
     ) -> Result<Upgraded, Error> {
         ctx.reporter.verifying();
-        tokio::select! {
-            upgraded = self.prove(ctx, storage, observer) => upgraded,
-            () = ctx.stop.cancelled() => Err(Error::Stopped),
-            () = lease.lost().cancelled() => Err(Error::LeaseLost(lease.name().to_owned())),
-        }
+        while_held(ctx, lease, self.prove(ctx, storage, observer)).await
     }
 
     async fn prove(&self, ctx: &Context, storage: &Storage, observer: Observer) -> Result<Upgraded, Error> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::context::{Context, request};
 use super::error::Error;
-use super::fence::fenced;
+use super::fence::{fenced, still_held};
 use super::helm::storage::Storage;
 use super::helm::{HelmFailure, run as helm};
 use super::lease::Held;
@@ -58,11 +58,8 @@ async fn remove(
     before: &[Revision],
     lease: &Held,
 ) -> Result<Uninstalled, Error> {
-    let saved = if plan.from.is_some() { Some(read_previous(&order.plan_dir).await?) } else { None };
-    let put_back = match &saved {
-        Some(saved) => is_put_back(plan, storage, before, saved).await?,
-        None => false,
-    };
+    let saved = read_previous(plan, &order.plan_dir).await?;
+    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
     match uninstall::left(plan, before, put_back) {
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
@@ -176,11 +173,8 @@ async fn helm(
     let arguments = arguments.into_iter().chain([timeout.as_str()]).chain(more.iter().copied());
     let arguments: Vec<String> = arguments.map(Into::into).collect();
     let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, &ctx.stop, lease.lost()).await?;
-    if ended.is_err() && lease.lost().is_cancelled() {
-        return Err(Error::LeaseLost(lease.name().to_owned()));
-    }
-    if ended.is_err() && ctx.stop.is_cancelled() {
-        return Err(Error::Stopped);
+    if ended.is_err() {
+        still_held(ctx, lease)?;
     }
     Ok(ended)
 }

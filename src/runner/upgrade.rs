@@ -67,11 +67,8 @@ async fn change(
 ) -> Result<Upgraded, Error> {
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
-    let saved = if plan.from.is_some() { Some(read_previous(&order.plan_dir).await?) } else { None };
-    let put_back = match &saved {
-        Some(saved) => is_put_back(plan, storage, before, saved).await?,
-        None => false,
-    };
+    let saved = read_previous(plan, &order.plan_dir).await?;
+    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
     let run = match history::work(plan, before, order.start, put_back, clock) {
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");

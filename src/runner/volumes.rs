@@ -124,7 +124,7 @@ pub async fn reconcile(
         {
             notes.push(format!("its volume has {capacity} and is growing to {size}"));
         }
-        status.note = (!notes.is_empty()).then(|| notes.join("; "));
+        status.note = (!notes.is_empty()).then(|| ctx.secrets.clean(&notes.join("; ")));
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ async fn growth(ctx: &Context, class: Option<&str>) -> Result<Growth, Error> {
         Ok(Some(found)) if found.allow_volume_expansion == Some(true) => Ok(Growth::Allowed),
         Ok(Some(_)) => Ok(Growth::Refused),
         Ok(None) => Ok(Growth::Unknown),
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
+        Err(error) if error.has_code(403) => {
             tracing::debug!("no right to read StorageClass/{class}: whether its volumes can grow stays unknown");
             Ok(Growth::Unknown)
         }

@@ -100,7 +100,6 @@ fn begin(draft: &mut Draft) {
     status.repairs.clear();
     status.approval = None;
     status.approved = None;
-    status.new_version_started = false;
     status.waiting_for.clear();
     begin_step(draft, StepName::Plan, 1);
 }

@@ -39,6 +39,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     status.message.clone_from(&message);
     if nothing {
         status.incomplete = false;
+        status.new_version_started = false;
         status.retries = 0;
         status.phase = Phase::Succeeded;
         draft.event(Reason::UpToDate.into(), "Plan", message);
@@ -94,6 +95,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.addresses = upgraded.exposures;
     status.retries = 0;
     status.incomplete = false;
+    status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
     if !draft.status.address_changes.is_empty() {
         let message = summary::address_changes(&draft.status.address_changes);

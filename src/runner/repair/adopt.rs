@@ -59,8 +59,8 @@ async fn take_fields(scene: &mut Scene<'_>, object: &ObjectRef, wanted: &Value) 
     let parameters = PatchParams::apply(MANAGER).force();
     match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
         // Some field cannot be changed: helm will say which, and that is a repair of its own.
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 422) => {
-            tracing::info!("{object} refuses the change: {source}");
+        Err(error) if error.has_code(422) => {
+            tracing::info!("{object} refuses the change: {error}");
             Ok(())
         }
         other => other.map(|_| ()),
@@ -136,7 +136,7 @@ async fn is_alive(ctx: &Context, release: &str, namespace: &str) -> Result<bool,
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     match Storage::new(secrets, release).history().await {
         Ok(history) => Ok(history.first().is_some_and(|newest| newest.status != "uninstalled")),
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 403) => {
+        Err(error) if error.has_code(403) => {
             tracing::info!("no right to look at release {release} in namespace {namespace}: it counts as alive");
             Ok(true)
         }

@@ -20,14 +20,7 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
     for (number, revision) in read {
         let mut stored = scene.storage.read(revision).await?;
         let mut documents = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
-        let mut removed: Vec<(ObjectRef, Option<&str>)> = Vec::new();
-        let names: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
-        for name in names {
-            if scene.kinds.api(scene.ctx, &name).await?.is_none() {
-                let now = served_successor(scene.ctx, &mut scene.kinds, &name).await?;
-                removed.push((name, now));
-            }
-        }
+        let removed = removed(scene.ctx, &mut scene.kinds, &documents).await?;
         if removed.is_empty() {
             continue;
         }
@@ -43,11 +36,7 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
             scene.record(Remedy::RewriteApis, &name.to_string(), message).await?;
             recorded.insert(name.to_string());
         }
-        documents.change(|name, object| match removed.iter().find(|(removed, _)| removed == name) {
-            None => Change::None,
-            Some((_, Some(now))) => Change::To(translate(object, now)),
-            Some((_, None)) => Change::Remove,
-        });
+        succeed(&mut documents, &removed);
         stored.record.set_manifest(documents.text());
         scene.storage.rewrite(&stored).await?;
     }
@@ -61,22 +50,34 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
 
 /// Gives the objects of removed APIs the ones that replaced them, and leaves out what cannot exist in this cluster.
 pub async fn serve(ctx: &Context, documents: &mut Documents) -> Result<(), Error> {
-    let mut kinds = Kinds::default();
-    let mut removed: Vec<(ObjectRef, Option<&str>)> = Vec::new();
-    let names: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
-    for name in names {
+    let removed = removed(ctx, &mut Kinds::default(), documents).await?;
+    for (name, now) in &removed {
+        tracing::info!("{name} of {} becomes {}", name.api_version, now.unwrap_or("nothing"));
+    }
+    succeed(documents, &removed);
+    Ok(())
+}
+
+/// An object whose API this cluster does not serve, and the API that replaced it, if there is one.
+type Removed = (ObjectRef, Option<&'static str>);
+
+async fn removed(ctx: &Context, kinds: &mut Kinds, documents: &Documents) -> Result<Vec<Removed>, Error> {
+    let mut removed = Vec::new();
+    for (name, _) in documents.objects() {
         if kinds.api(ctx, &name).await?.is_none() {
-            let now = served_successor(ctx, &mut kinds, &name).await?;
-            tracing::info!("{name} of {} becomes {}", name.api_version, now.unwrap_or("nothing"));
+            let now = served_successor(ctx, kinds, &name).await?;
             removed.push((name, now));
         }
     }
+    Ok(removed)
+}
+
+fn succeed(documents: &mut Documents, removed: &[Removed]) {
     documents.change(|name, object| match removed.iter().find(|(removed, _)| removed == name) {
         None => Change::None,
         Some((_, Some(now))) => Change::To(translate(object, now)),
         Some((_, None)) => Change::Remove,
     });
-    Ok(())
 }
 
 /// The successor of an object's API, if there is one and the cluster serves it.

@@ -23,6 +23,7 @@ use crate::core::manifest;
 use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::fence::while_held;
 
 /// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
 pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
@@ -102,15 +103,11 @@ async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMet
             object.metadata.generation <= seen
         })
     };
-    tokio::select! {
-        seen = await_condition(deployments.clone(), name, paused) => {
-            if let Err(error) = seen {
-                return Err(Error::Plan(format!("{} could not be watched: {error}", refused.object)));
-            }
-        }
-        () = scene.ctx.stop.cancelled() => return Err(Error::Stopped),
-        () = scene.lease.lost().cancelled() => return Err(Error::LeaseLost(scene.lease.name().to_owned())),
-    }
+    let seen = async {
+        let seen = await_condition(deployments.clone(), name, paused).await;
+        seen.map_err(|error| Error::Plan(format!("{} could not be watched: {error}", refused.object)))
+    };
+    while_held(scene.ctx, scene.lease, seen).await?;
     let api: Api<ReplicaSet> = scene.ctx.api();
     for set in sets {
         let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());
@@ -197,9 +194,7 @@ where
     let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
     match request(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
         // Gone, or another one by now.
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 404 | 409)) => {
-            Ok(())
-        }
+        Err(error) if error.has_code(404) || error.has_code(409) => Ok(()),
         other => other.map(|_| ()),
     }
 }
@@ -266,7 +261,7 @@ async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &Labels) -> Result<
     let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
     let parameters = PatchParams::default();
     match request(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await {
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => Ok(()),
+        Err(error) if error.has_code(404) => Ok(()),
         other => other.map(|_| ()),
     }
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::core::object::ObjectRef;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::fence::while_held;
 use crate::runner::lease::Held;
 
 /// Finds the API of each kind, asking the server once per kind.
@@ -77,14 +78,10 @@ where
     };
     match request(&format!("delete {object}"), || api.delete(name, &parameters)).await {
         Ok(_) => {}
-        Err(Error::Api { source, .. }) if has_code(&source, 404) => return Ok(()),
+        Err(error) if error.has_code(404) => return Ok(()),
         Err(error) => return Err(error),
     }
-    tokio::select! {
-        gone = gone(ctx, api, object, uid) => gone,
-        () = ctx.stop.cancelled() => Err(Error::Stopped),
-        () = lease.lost().cancelled() => Err(Error::LeaseLost(lease.name().to_owned())),
-    }
+    while_held(ctx, lease, gone(ctx, api, object, uid)).await
 }
 
 /// Watches until no object of that name has that UID. A watch that breaks begins again by itself.

@@ -373,3 +373,18 @@ fn what_was_removed_comes_back_before_a_reinstall_is_asked_for() {
     world.report(restored());
     assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
 }
+
+#[test]
+fn that_a_new_version_has_started_is_remembered_until_coder_is_verified() {
+    let mut world = upgrading();
+    world.running_job().unwrap().report.started = true;
+    world.settle().report(failed(FailureClass::RolloutTimedOut, None, "failed"));
+    world.edit(|spec| spec.version = Some("2.32.0".into()));
+    world.settle().report(planned(PlannedAction::Upgrade, "2.32.0"));
+    assert!(world.created.last().unwrap().new_version_started);
+    world.report(failed(FailureClass::QuotaExceeded, None, "failed"));
+    assert_eq!(world.status().phase, Phase::Failed, "the first attempt may have migrated: nothing is put back");
+    world.edit(|spec| spec.version = Some("2.33.0".into()));
+    world.settle().report(planned(PlannedAction::Upgrade, "2.33.0")).report(upgraded("2.33.0"));
+    assert!(!world.status().new_version_started);
+}
