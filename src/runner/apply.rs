@@ -71,7 +71,7 @@ pub async fn apply(
     loop {
         for repair in repairs {
             still_held(ctx, lease)?;
-            scene.perform(&repair).await?;
+            Box::pin(scene.perform(&repair)).await?;
             done.push(repair);
         }
         let Err((failure, heard)) = run(ctx, plan, package, &done, observer, lease).await? else {

@@ -133,17 +133,17 @@ impl Storage {
 #[must_use]
 pub fn labels(plan: &str, number: i32, restores: bool) -> Vec<(&'static str, String)> {
     let number = number.to_string();
-    let restored = restores.then(|| (label::RESTORED, number.clone()));
-    [(label::PLAN, plan.to_owned()), (label::REVISION, number)].into_iter().chain(restored).collect()
+    let also = restores.then(|| (label::RESTORED, number.clone()));
+    [(label::PLAN, plan.to_owned()), (label::REVISION, number)].into_iter().chain(also).collect()
 }
 
 /// The plan that made a revision, and whether it put the saved release back. Labels that were meant for an earlier
 /// revision do not count: helm hands them on to what anybody does to the release afterwards.
 fn origin(labels: &BTreeMap<String, String>, number: i32) -> (Option<String>, bool) {
-    let meant = |label: &str| labels.get(label).is_some_and(|meant| *meant == number.to_string());
-    let plan = labels.get(label::PLAN).filter(|_| meant(label::REVISION)).cloned();
-    let restored = plan.is_some() && meant(label::RESTORED);
-    (plan, restored)
+    let here = |label: &str| labels.get(label).is_some_and(|meant| *meant == number.to_string());
+    let plan = labels.get(label::PLAN).filter(|_| here(label::REVISION)).cloned();
+    let restores = plan.is_some() && here(label::RESTORED);
+    (plan, restores)
 }
 
 /// When helm wrote a record the last time, by its labels (in seconds since 1970).

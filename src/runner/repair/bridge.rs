@@ -107,7 +107,7 @@ async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMet
         let seen = await_condition(deployments.clone(), name, paused).await;
         seen.map_err(|error| Error::Plan(format!("{} could not be watched: {error}", refused.object)))
     };
-    while_held(scene.ctx, scene.lease, seen).await?;
+    while_held(scene.ctx, scene.lease, Box::pin(seen)).await?;
     let api: Api<ReplicaSet> = scene.ctx.api();
     for set in sets {
         let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());

@@ -68,8 +68,8 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
     let refused = Refused { object, api, live, uid, new };
     match kind.parse() {
-        Ok(WorkloadKind::Deployment) => bridge::deployment(scene, &refused).await?,
-        Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => bridge::set(scene, &refused).await?,
+        Ok(WorkloadKind::Deployment) => Box::pin(bridge::deployment(scene, &refused)).await?,
+        Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(scene, &refused)).await?,
         Err(_) => {
             let Refused { api, uid, .. } = &refused;
             delete(scene.ctx, scene.lease, api, object, uid, PropagationPolicy::Background).await?;
