@@ -21,7 +21,7 @@ use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
 use super::observe::Observer;
-use super::repair::{Kinds, unowned};
+use super::repair::{Kinds, begun, unowned};
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, Target};
@@ -94,6 +94,10 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
         objects: Documents::parse(rendered.manifest(), &ctx.namespace)?.objects().map(|(name, _)| name).collect(),
         inventory,
     };
+    // A runner was killed between the old selector and one that is not wanted any more: the pods need their owner back.
+    if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
+        plan.action = PlannedAction::Upgrade;
+    }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;

@@ -8,14 +8,15 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::live::delete;
+use super::live::{delete, wait_gone};
 use super::replace::Refused;
 use crate::api::label;
 use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
@@ -24,6 +25,9 @@ use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::fence::while_held;
+
+/// Longest value of a label, in characters.
+const LABEL_LENGTH: usize = 63;
 
 /// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
 pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
@@ -35,7 +39,7 @@ pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<
     let owners: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
     let mut pods = owned::<Pod>(scene, refused, &owners).await?;
     pods.extend(bridged::<Pod>(scene.ctx, &[refused.name()]).await?);
-    let mark = mark(scene);
+    let mark = mark(refused.name());
     for set in &sets {
         relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
     }
@@ -44,7 +48,7 @@ pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<
     }
     if bridge.release {
         free(scene, refused, &sets).await?;
-        cross(scene, &services, &pods, &bridge).await?;
+        cross(scene, &services, &pods, &bridge, &mark).await?;
     } else {
         for pod in &pods {
             relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
@@ -59,7 +63,8 @@ pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Err
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
-    let mut early = mark(scene);
+    let mark = mark(refused.name());
+    let mut early = mark.clone();
     if !bridge.release {
         early.extend(bridge.labels.clone());
     }
@@ -68,24 +73,53 @@ pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Err
     }
     delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await?;
     if bridge.release {
-        cross(scene, &services, &pods, &bridge).await?;
+        cross(scene, &services, &pods, &bridge, &mark).await?;
     }
     Ok(())
 }
 
-/// Ends what an earlier try began with a `StatefulSet` or `DaemonSet` that it deleted: its pods get the labels by which the
-/// new one finds them. A pod that kept its name without them would stand in the new one's way for ever.
+/// Ends what an earlier try began with a workload that it deleted: its pods get the labels by which the chart that is
+/// wanted now finds them. A pod of a `StatefulSet` that kept its name without them would stand in the new one's way for
+/// ever, and those of a Deployment would be lost to the Service.
 pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
-    let name = object.rsplit('/').next().unwrap_or_default();
-    let pods = bridged::<Pod>(scene.ctx, &[name]).await?;
-    if pods.is_empty() {
+    if bridged::<Pod>(scene.ctx, &[name_of(object)]).await?.is_empty() {
         return Ok(());
     }
+    join(scene, object).await
+}
+
+/// Gives a workload its pods back that an earlier try had begun to replace for a selector that is not wanted any more. One
+/// that is being deleted already is waited for: what helm writes into it would go with it.
+pub async fn give_back(
+    scene: &mut Scene<'_>,
+    api: &Api<DynamicObject>,
+    object: &str,
+    live: &DynamicObject,
+) -> Result<(), Error> {
+    let uid = live.uid().unwrap_or_default();
+    if live.metadata.deletion_timestamp.is_some() {
+        wait_gone(scene.ctx, scene.lease, api, object, &uid).await?;
+        return resume(scene, object).await;
+    }
+    if !live.annotations().contains_key(label::BRIDGE) {
+        return Ok(());
+    }
+    join(scene, object).await?;
+    let annotations = json!({label::BRIDGE: Value::Null});
+    let patch = json!({"metadata": {"uid": uid, "annotations": annotations}, "spec": {"paused": Value::Null}});
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+    request(&format!("resume {object}"), || api.patch(name_of(object), &parameters, &patch)).await?;
+    Ok(())
+}
+
+/// Brings free pods, and the Services that find them, to the labels of the chart that is wanted now.
+async fn join(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+    let pods = bridged::<Pod>(scene.ctx, &[name_of(object)]).await?;
     let services = services(scene).await?;
     let new = scene.rendered().await?.objects().find(|(reference, _)| reference.is(object));
     let Some(new) = new.map(|(_, new)| new.clone()) else { return Ok(()) };
     let bridge = Bridge::between(&Value::Null, &new, &services.iter().collect::<Vec<_>>());
-    cross(scene, &services, &pods, &bridge).await
+    cross(scene, &services, &pods, &bridge, &mark(name_of(object))).await
 }
 
 /// Takes the pods out of the hands of a Deployment that still exists: it is paused, so that it starts no others, and its
@@ -94,7 +128,9 @@ async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMet
     let deployments: Api<Deployment> = scene.ctx.api();
     let name = refused.name();
     let doing = format!("pause {}", refused.object);
-    let patch = Patch::Merge(json!({"metadata": {"uid": refused.uid}, "spec": {"paused": true}}));
+    // Marked as paused by this program, so that a later step knows that it may go on.
+    let metadata = json!({"uid": refused.uid, "annotations": mark(name)});
+    let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"paused": true}}));
     let parameters = PatchParams::default();
     request(&doing, || deployments.patch(name, &parameters, &patch)).await?;
     let paused = |object: Option<&Deployment>| {
@@ -123,10 +159,10 @@ async fn cross(
     rendered: &[Value],
     pods: &[PartialObjectMeta<Pod>],
     bridge: &Bridge,
+    mark: &Labels,
 ) -> Result<(), Error> {
-    let mark = mark(scene);
     for pod in pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &mark).await?;
+        relabel::<Pod>(scene.ctx, &pod.name_any(), mark).await?;
     }
     let services: Api<Service> = scene.ctx.api();
     let mut crossing = Vec::new();
@@ -141,8 +177,8 @@ async fn cross(
             after.extend(bridge.labels.clone());
             selects(&now, before) && !selects(&now, &after) && selects(&target, &after)
         });
-        if moves || now == mark {
-            point(&services, name, &mark).await?;
+        if moves || now == *mark {
+            point(&services, name, mark).await?;
             crossing.push((name, target));
         }
     }
@@ -168,15 +204,32 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
     Ok(())
 }
 
-/// The new workloads are ready: what was only left for the time being goes, unless a new workload has taken it over. That
-/// of earlier attempts, which did not get so far, goes as well.
+/// The new workloads are ready: what was only left for the time being goes, that of earlier attempts which did not get so
+/// far as well. What a workload has taken over stays, without the label of the bridge.
 pub async fn finish(ctx: &Context, workloads: &[Workload]) -> Result<(), Error> {
-    let names: Vec<&str> = workloads.iter().map(|workload| workload.name.as_str()).collect();
-    for set in bridged::<ReplicaSet>(ctx, &names).await? {
-        dismiss(ctx, "ReplicaSet", &set).await?;
-    }
-    for pod in bridged::<Pod>(ctx, &names).await? {
-        dismiss(ctx, "Pod", &pod).await?;
+    let names = names(workloads);
+    clear::<ReplicaSet>(ctx, &names).await?;
+    clear::<Pod>(ctx, &names).await
+}
+
+/// Whether a bridge was begun for these workloads, or their namesakes, and not ended.
+pub async fn begun(ctx: &Context, workloads: &[Workload]) -> Result<bool, Error> {
+    let names = names(workloads);
+    Ok(!marked::<ReplicaSet>(ctx, &names).await?.is_empty() || !marked::<Pod>(ctx, &names).await?.is_empty())
+}
+
+fn names(workloads: &[Workload]) -> Vec<&str> {
+    workloads.iter().map(|workload| workload.name.as_str()).collect()
+}
+
+async fn clear<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<(), Error> {
+    for object in marked::<K>(ctx, workloads).await? {
+        if controller(&object).is_none() {
+            dismiss(ctx, &K::kind(&()), &object).await?;
+        } else {
+            let none = json!({label::BRIDGE: Value::Null});
+            relabel::<K>(ctx, &object.name_any(), &none).await?;
+        }
     }
     Ok(())
 }
@@ -199,9 +252,15 @@ where
     }
 }
 
-/// The label of the bridge.
-fn mark(scene: &Scene<'_>) -> Labels {
-    Labels::from([(label::BRIDGE.to_owned(), scene.plan.id.clone())])
+/// The label of the bridge. It is the same in each attempt: a Service that an earlier one left pointing at it keeps its
+/// pods.
+fn mark(workload: &str) -> Labels {
+    let value: String = workload.chars().take(LABEL_LENGTH).collect();
+    Labels::from([(label::BRIDGE.to_owned(), value.trim_end_matches(['-', '.']).to_owned())])
+}
+
+fn name_of(object: &str) -> &str {
+    object.rsplit('/').next().unwrap_or_default()
 }
 
 /// The kinds that a bridge is made of.
@@ -233,10 +292,15 @@ async fn owned<K: Kind>(
 
 /// What is only left for the time being of these workloads: it has the label of the bridge, and nothing controls it.
 async fn bridged<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<Vec<PartialObjectMeta<K>>, Error> {
+    let mut found = marked::<K>(ctx, workloads).await?;
+    found.retain(|object| controller(object).is_none());
+    Ok(found)
+}
+
+/// What has the label of the bridge of these workloads.
+async fn marked<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<Vec<PartialObjectMeta<K>>, Error> {
     let mut found = list::<K>(ctx, label::BRIDGE).await?;
-    found.retain(|object| {
-        controller(object).is_none() && workloads.iter().any(|workload| is_made_by(&object.name_any(), workload))
-    });
+    found.retain(|object| workloads.iter().any(|workload| is_made_by(&object.name_any(), workload)));
     Ok(found)
 }
 
@@ -252,11 +316,8 @@ fn controller<K: Kind>(object: &PartialObjectMeta<K>) -> Option<&String> {
     object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.uid)
 }
 
-/// Adds labels. An object that is gone by now needs none.
-async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &Labels) -> Result<(), Error> {
-    if labels.is_empty() {
-        return Ok(());
-    }
+/// Changes labels (null takes one away). An object that is gone by now needs none.
+async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &impl Serialize) -> Result<(), Error> {
     let api: Api<K> = ctx.api();
     let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
     let parameters = PatchParams::default();

@@ -81,6 +81,14 @@ where
         Err(error) if error.has_code(404) => return Ok(()),
         Err(error) => return Err(error),
     }
+    wait_gone(ctx, lease, api, object, uid).await
+}
+
+/// Waits until exactly the object with this UID is gone, as [`delete`] does.
+pub async fn wait_gone<K>(ctx: &Context, lease: &Held, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     while_held(ctx, lease, gone(ctx, api, object, uid)).await
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use adopt::unowned;
 pub use apis::serve;
-pub use bridge::finish;
+pub use bridge::{begun, finish};
 pub use live::Kinds;
 
 use super::apply::Package;

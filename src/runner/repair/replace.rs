@@ -125,13 +125,14 @@ pub async fn foreseen(scene: &mut Scene<'_>) -> Result<Vec<Planned>, Error> {
         };
         let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { continue };
         let Some(live) = request(&format!("read {object}"), || api.get_opt(&workload.name)).await? else {
-            if workload.kind != WorkloadKind::Deployment {
-                bridge::resume(scene, &object).await?;
-            }
+            bridge::resume(scene, &object).await?;
             continue;
         };
-        let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
-        let Some(now) = manifest::workload(&live).filter(|now| now.selector != workload.selector) else { continue };
+        let json = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
+        let Some(now) = manifest::workload(&json).filter(|now| now.selector != workload.selector) else {
+            bridge::give_back(scene, &api, &object, &live).await?;
+            continue;
+        };
         if scene.package.recovery < Recovery::Repair {
             let message = format!(
                 "the selector of {object} would change from {} to {}, and a selector cannot be changed; helm was not run",
