@@ -61,7 +61,10 @@ impl Scene {
         let annotations = json!({"testbed.coderupgrade.dev/start-delay": "5s"});
         let values = json!({"coder": {"podAnnotations": annotations}});
         let repository = &world.repositories().faults;
-        world.declare("coder", json!({"version": version, "chart": {"repository": repository}, "values": values})).await;
+        // Without a retry, an interrupted step waits for a person.
+        let retry = json!({"limit": if back { 0 } else { 3 }});
+        let spec = json!({"version": version, "chart": {"repository": repository}, "values": values, "retry": retry});
+        world.declare("coder", spec).await;
         let replaces = |object: &coder_upgrade_operator::api::CoderUpgrade| {
             let repairs = object.status.iter().flat_map(|status| &status.repairs);
             repairs.into_iter().any(|repair| repair.remedy == Remedy::Replace && repair.object == "Deployment/coder")
@@ -121,7 +124,10 @@ impl Scene {
         let spec = now.spec.unwrap();
         assert_ne!(spec.paused, Some(true));
         let service = world.api::<Service>().get("coder").await.unwrap().spec.unwrap().selector;
-        assert_eq!(service, spec.selector.match_labels, "the Service finds the pods of the Deployment, by the same labels");
+        assert_eq!(
+            service, spec.selector.match_labels,
+            "the Service finds the pods of the Deployment, by the same labels"
+        );
         world.finish().await;
     }
 }
@@ -160,9 +166,10 @@ async fn a_killed_replacement_is_ended_without_a_moment_of_outage(#[case] versio
 #[tokio::test]
 async fn a_killed_replacement_that_is_not_wanted_any_more_is_undone(#[case] moment: Moment) {
     let scene = Scene::at(CHANGED, moment, true).await;
+    scene.kill().await;
+    scene.world.stalled("coder").await;
     let repository = &scene.world.repositories().v2;
     scene.world.declare("coder", json!({"version": "2.30.0", "chart": {"repository": repository}})).await;
-    scene.kill().await;
     scene.let_go().await;
     scene.ends_right("2.30.0").await;
 }

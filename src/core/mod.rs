@@ -15,6 +15,7 @@ pub mod job;
 pub mod keep;
 pub mod ladder;
 pub mod manifest;
+pub mod merge;
 pub mod object;
 pub mod observed;
 pub mod ownership;

@@ -1,7 +1,7 @@
-//! What helm compares the saved release with when it puts it back.
+//! What helm compares with after an upgrade that failed.
 //!
 //! helm looks at the last revision that was deployed as a whole and takes everything else for the work of others. After a
-//! failed upgrade that leaves fields and objects of the new chart in place. So for the time of the way back the manifest
+//! failed upgrade that leaves fields and objects of the failed one in place. So for the time of the next try the manifest
 //! of that revision also holds what was applied by half.
 
 use jiff::Timestamp;
@@ -11,50 +11,89 @@ use super::context::{Context, request};
 use super::error::Error;
 use super::helm::storage::Storage;
 use super::repair::Kinds;
-use crate::core::documents::Documents;
+use crate::core::documents::{Change, Documents};
 use crate::core::history::Revision;
 use crate::core::ladder::holds_data;
+use crate::core::merge::add_fields;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
 use crate::core::plan::Plan;
 use crate::core::uninstall;
 
+/// Does the work, which runs helm, while the record that helm looks at also holds what was applied by half. `wanted` are
+/// the objects that the release shall have afterwards.
+pub async fn extended<T>(
+    ctx: &Context,
+    plan: &Plan,
+    storage: &Storage,
+    wanted: &[ObjectRef],
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let basis = Basis::extend(ctx, plan, storage, wanted).await?;
+    let done = work.await;
+    if let Some(basis) = basis {
+        basis.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+    }
+    done
+}
+
+/// Whether the last try was one of this operator and failed, so that the next one needs an extended basis.
+pub async fn failed_before(storage: &Storage) -> Result<bool, Error> {
+    let history = storage.history().await?;
+    Ok(history.first().is_some_and(|newest| newest.status == "failed" && newest.plan.is_some()))
+}
+
 /// The changed record, and how it was.
-pub struct Basis {
+struct Basis {
     revision: Revision,
     manifest: String,
+    extended: String,
 }
 
 impl Basis {
     /// Writes what was applied into the manifest that helm will look at. None if that is not needed: after an uninstall, or
     /// if nothing was applied by half.
-    pub async fn extend(
+    async fn extend(
         ctx: &Context,
         plan: &Plan,
         storage: &Storage,
-        history: &[Revision],
-        saved: &Documents,
+        wanted: &[ObjectRef],
     ) -> Result<Option<Self>, Error> {
-        let Some(revision) = compared(history) else { return Ok(None) };
-        let applied = uninstall::applied(plan, history);
+        let history = storage.history().await?;
+        let Some(revision) = compared(&history) else { return Ok(None) };
+        let applied = uninstall::applied(plan, &history);
         let mut all = storage.union(applied, &ctx.namespace).await?;
-        let strangers = strangers(ctx, plan, storage, applied, &all, saved).await?;
+        for older in applied.iter().skip(1) {
+            let older = Documents::parse(storage.read(older).await?.record.manifest(), &ctx.namespace)?;
+            all.change(|name, object| {
+                let mut merged = object.clone();
+                for (_, other) in older.objects().filter(|(other, _)| other.same(name)) {
+                    add_fields(&mut merged, other);
+                }
+                if merged == *object { Change::None } else { Change::To(merged) }
+            });
+        }
+        let strangers = strangers(ctx, plan, storage, applied, &all, wanted).await?;
         all.remove(|name, _| strangers.iter().any(|stranger| stranger.same(name)));
-        let mut stored = storage.read(revision).await?;
-        let as_it_is = Documents::parse(stored.record.manifest(), &ctx.namespace)?.text();
-        let text = all.text();
-        if text == as_it_is {
+        let stored = storage.read(revision).await?;
+        let manifest = stored.record.manifest().to_owned();
+        let extended = all.text();
+        if extended == Documents::parse(&manifest, &ctx.namespace)?.text() {
             return Ok(None);
         }
-        stored.record.set_manifest(text);
-        storage.rewrite(&stored).await?;
-        Ok(Some(Self { revision: revision.clone(), manifest: as_it_is }))
+        storage.lend(&stored, extended.clone()).await?;
+        Ok(Some(Self { revision: revision.clone(), manifest, extended }))
     }
 
-    /// Writes the manifest back as it was: helm has failed, and the revision is still what is deployed.
-    pub async fn put_back(self, storage: &Storage) -> Result<(), Error> {
+    /// Writes the manifest back as it was. helm itself has written the record meanwhile if it ended well; a repair may have
+    /// written another manifest, which stays.
+    async fn put_back(self, storage: &Storage) -> Result<(), Error> {
         let mut stored = storage.read(&self.revision).await?;
-        stored.record.set_manifest(self.manifest);
+        if stored.record.manifest() == self.extended {
+            stored.record.set_manifest(self.manifest);
+        } else if !stored.lent {
+            return Ok(());
+        }
         storage.rewrite(&stored).await
     }
 }
@@ -65,25 +104,27 @@ fn compared(history: &[Revision]) -> Option<&Revision> {
     history.iter().find(|revision| revision.deployed()).or(Some(newest))
 }
 
-/// What the saved release does not contain and must not be deleted with the rest: what holds data, what was there before
-/// this plan's first change, and what does not belong to the release.
+/// What is not wanted and must not be deleted with the rest: what holds data, what was there before the first change of
+/// this plan or of those that failed before it, and what does not belong to the release.
 async fn strangers(
     ctx: &Context,
     plan: &Plan,
     storage: &Storage,
     applied: &[Revision],
     all: &Documents,
-    saved: &Documents,
+    wanted: &[ObjectRef],
 ) -> Result<Vec<ObjectRef>, Error> {
-    let saved: Vec<ObjectRef> = saved.objects().map(|(name, _)| name).collect();
-    let mut ours = applied.iter().filter(|revision| revision.plan.as_deref() == Some(&plan.id) && !revision.restored);
+    let ours = |revision: &&Revision| {
+        let failed = revision.plan.is_some() && revision.status == "failed";
+        !revision.restored && (failed || revision.plan.as_deref() == Some(&plan.id))
+    };
     let mut begun = None;
-    if let Some(first) = ours.next_back() {
+    if let Some(first) = applied.iter().rfind(ours) {
         begun = storage.read(first).await?.created;
     }
     let mut kinds = Kinds::default();
     let mut strangers = Vec::new();
-    for (name, _) in all.objects().filter(|(name, _)| !saved.iter().any(|known| known.same(name))) {
+    for (name, _) in all.objects().filter(|(name, _)| !wanted.iter().any(|known| known.same(name))) {
         if holds_data(&name.kind) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
             strangers.push(name);
         }

@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use serde_json::Value;
 
 use super::apply::{Package, apply};
-use super::basis::Basis;
+use super::basis::extended;
 use super::context::{Context, request};
 use super::error::Error;
 use super::fence::fenced;
@@ -30,6 +30,7 @@ use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::history::Revision;
 use crate::core::manifest::Manifest;
+use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
 use crate::core::report::{Problem, Upgraded};
 use crate::core::restore::{self, Left};
@@ -103,13 +104,8 @@ async fn put_back(
             workloads: &workloads,
             old_images: None,
         };
-        let basis = Basis::extend(ctx, plan, storage, &storage.history().await?, &documents).await?;
-        if let Err(error) = apply(ctx, plan, &package, &observer, lease).await {
-            if let Some(basis) = basis {
-                basis.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
-            }
-            return Err(error);
-        }
+        let wanted: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
+        extended(ctx, plan, storage, &wanted, apply(ctx, plan, &package, &observer, lease)).await?;
     }
     let target = Target {
         plan,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::apply::{Package, apply};
+use super::basis::{extended, failed_before};
 use super::context::Context;
 use super::error::Error;
 use super::fence::fenced;
@@ -97,7 +98,13 @@ async fn change(
             workloads: &plan.workloads,
             old_images: Some(old_images(ctx, saved.as_ref())?),
         };
-        apply(ctx, plan, &package, &observer, lease).await?;
+        let applied = apply(ctx, plan, &package, &observer, lease);
+        // helm's own way back would put the extended record into the cluster.
+        if !package.rollback_on_failure && failed_before(storage).await? {
+            extended(ctx, plan, storage, &plan.objects, applied).await?;
+        } else {
+            applied.await?;
+        }
     } else {
         ctx.reporter.started();
         repair::finish(ctx, &plan.workloads).await?;

@@ -17,6 +17,8 @@ use crate::runner::error::Error;
 
 /// Key of the record in its Secret.
 const RECORD_KEY: &str = "release";
+/// Key beside it, while the record holds another manifest for a time: one that has the manifest as it was.
+const ORIGINAL_KEY: &str = "coderupgrade.dev.original";
 
 /// The records of one release.
 #[derive(Clone)]
@@ -30,10 +32,12 @@ pub struct Storage {
 pub struct Stored {
     /// The record.
     pub record: Record,
-    /// What the Secret holds, exactly.
+    /// The record as stored.
     pub raw: Vec<u8>,
     /// When helm began with this revision: whatever it made for it is not older.
     pub created: Option<Timestamp>,
+    /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`Storage::lend`].
+    pub lent: bool,
     /// Version of the Secret that was read.
     resource_version: Option<String>,
     /// Name of the Secret.
@@ -78,14 +82,20 @@ impl Storage {
         let secret =
             request(&format!("read Secret/{}", revision.secret), || self.secrets.get(&revision.secret)).await?;
         let broken = |source| Error::Record { secret: revision.secret.clone(), source };
-        let ByteString(raw) =
-            secret.data.and_then(|mut data| data.remove(RECORD_KEY)).ok_or_else(|| broken(RecordError::Missing))?;
-        let record = Record::decode(&raw).map_err(broken)?;
+        let mut data = secret.data.unwrap_or_default();
+        let ByteString(mut raw) = data.remove(RECORD_KEY).ok_or_else(|| broken(RecordError::Missing))?;
+        let mut record = Record::decode(&raw).map_err(broken)?;
+        let original = data.remove(ORIGINAL_KEY);
+        if let Some(ByteString(original)) = &original {
+            record.set_manifest(Record::decode(original).map_err(broken)?.manifest().to_owned());
+            raw = record.encode().map_err(broken)?;
+        }
         let created = secret.metadata.creation_timestamp.map(|time| time.0);
         Ok(Stored {
             record,
             raw,
             created,
+            lent: original.is_some(),
             resource_version: secret.metadata.resource_version,
             secret: revision.secret.clone(),
         })
@@ -112,15 +122,30 @@ impl Storage {
     /// Writes a record back that was edited after it was read, with the label of its status. Refused by the API server
     /// (class `PlanOutdated`) if the Secret changed since it was read.
     pub async fn rewrite(&self, stored: &Stored) -> Result<(), Error> {
-        let Stored { record, secret, resource_version, .. } = stored;
+        self.write(stored, &stored.record, None).await
+    }
+
+    /// Lets helm find another manifest in the record, until [`Self::rewrite`] or until helm itself writes the record. For
+    /// [`Self::read`] the record stays as it was, so a runner that is killed meanwhile leaves nothing to be mistaken.
+    pub async fn lend(&self, stored: &Stored, manifest: String) -> Result<(), Error> {
+        let original = Record::from(json!({"manifest": stored.record.manifest()}));
+        let original = original.encode().map_err(|source| stored.broken(source))?;
+        let mut record = stored.record.clone();
+        record.set_manifest(manifest);
+        self.write(stored, &record, Some(original)).await
+    }
+
+    async fn write(&self, stored: &Stored, record: &Record, original: Option<Vec<u8>>) -> Result<(), Error> {
+        let Stored { secret, resource_version, .. } = stored;
         let broken = |source| stored.broken(source);
         let labels = json!({
             "status": record.status().map_err(broken)?,
             "modifiedAt": Timestamp::now().as_second().to_string(),
         });
+        let encoded = record.encode().map_err(broken)?;
         let patch = json!({
             "metadata": {"resourceVersion": resource_version, "labels": labels},
-            "data": BTreeMap::from([(RECORD_KEY, ByteString(record.encode().map_err(broken)?))]),
+            "data": {RECORD_KEY: ByteString(encoded), ORIGINAL_KEY: original.map(ByteString)},
         });
         let doing = format!("write revision {} in Secret/{secret}", record.revision().map_err(broken)?);
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
