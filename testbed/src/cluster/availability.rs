@@ -95,11 +95,26 @@ impl Target {
         seen
     }
 
-    /// Whether a pod behind the Service answers now. A Service that does not exist has none.
+    /// Whether a pod behind the Service answers now. Pods that were listed by a selector of the past say nothing: if it has
+    /// changed meanwhile, those of the new one are asked.
     async fn answers(&self) -> bool {
-        let Ok(pods) = self.pods().await.inspect_err(|error| tracing::warn!(%error, "asking for pods")) else {
-            return true; // The API server's outage is none of the Service.
-        };
+        // The API server's outage is none of the Service.
+        self.asked().await.inspect_err(|error| tracing::warn!(%error, "asking for pods")).unwrap_or(true)
+    }
+
+    async fn asked(&self) -> Result<bool, kube::Error> {
+        let mut selector = self.selector().await?;
+        // A Service that does not exist has no pods.
+        while let Some(labels) = selector {
+            if self.answered(&self.pods(&labels).await?).await {
+                return Ok(true);
+            }
+            selector = self.selector().await?.filter(|now| *now != labels);
+        }
+        Ok(false)
+    }
+
+    async fn answered(&self, pods: &[Pod]) -> bool {
         for pod in pods.iter().filter(|pod| is_endpoint(pod)) {
             let Some(url) = url(pod) else { continue };
             let answer = self.http.get(url).send().await;
@@ -110,13 +125,17 @@ impl Target {
         false
     }
 
-    async fn pods(&self) -> Result<Vec<Pod>, kube::Error> {
+    /// The labels that the Service selects pods by; none if it does not exist.
+    async fn selector(&self) -> Result<Option<String>, kube::Error> {
         let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
-        let Some(service) = services.get_opt(&self.service).await? else { return Ok(Vec::new()) };
+        let Some(service) = services.get_opt(&self.service).await? else { return Ok(None) };
         let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
-        let labels = selector.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",");
+        Ok(Some(selector.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")))
+    }
+
+    async fn pods(&self, labels: &str) -> Result<Vec<Pod>, kube::Error> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
-        Ok(pods.list(&ListParams::default().labels(&labels)).await?.items)
+        Ok(pods.list(&ListParams::default().labels(labels)).await?.items)
     }
 }
 
