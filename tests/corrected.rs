@@ -68,7 +68,7 @@ async fn a_runner_killed_in_the_corrected_upgrade_leaves_nothing_either() {
             "helm": {"timeout": timeout}, "recovery": "Stop", "job": {"image": "coder-upgrade-operator:v0.1.0-helm3"},
         })
     };
-    world.declare("coder", spec(wrong(), "5s")).await;
+    world.declare("coder", spec(wrong(), "10s")).await;
     world.stalled("coder").await;
     assert_eq!(traces(&world).await, ALL);
     let slow = json!({"coder": {"podAnnotations": {"testbed.coderupgrade.dev/start-delay": "8s"}}});
