@@ -34,6 +34,7 @@ pub mod label {
     pub const REVISION: &str = "coderupgrade.dev/revision";
     /// Label of a Helm release record that put the saved release back instead of making the upgrade: its own number, too.
     pub const RESTORED: &str = "coderupgrade.dev/restored";
-    /// Label of `ReplicaSets` and pods that serve on while a Deployment is made anew: id of the plan that did it.
+    /// Label of `ReplicaSets` and pods that serve on while a workload is made anew: name of the workload. As an annotation of a
+    /// Deployment: it is paused for that.
     pub const BRIDGE: &str = "coderupgrade.dev/bridge";
 }
