@@ -153,7 +153,7 @@ async fn a_killed_replacement_is_ended_without_a_moment_of_outage(#[case] versio
     let scene = Scene::at(version, moment, false).await;
     scene.kill().await;
     scene.let_go().await;
-    scene.ends_right(version).await;
+    Box::pin(scene.ends_right(version)).await;
 }
 
 /// The operator itself would end what it has begun. Whoever takes the declaration away by force and declares the old version
@@ -172,5 +172,5 @@ async fn a_killed_replacement_that_is_not_wanted_any_more_is_undone(#[case] mome
     world.gone("coder").await;
     world.declare("coder", json!({"version": "2.30.0", "chart": {"repository": world.repositories().v2}})).await;
     scene.let_go().await;
-    scene.ends_right("2.30.0").await;
+    Box::pin(scene.ends_right("2.30.0")).await;
 }

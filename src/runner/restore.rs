@@ -105,7 +105,7 @@ async fn put_back(
             old_images: None,
         };
         let wanted: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
-        extended(ctx, plan, storage, &wanted, apply(ctx, plan, &package, &observer, lease)).await?;
+        extended(ctx, plan, storage, &wanted, Box::pin(apply(ctx, plan, &package, &observer, lease))).await?;
     }
     let target = Target {
         plan,

@@ -98,7 +98,7 @@ async fn change(
             workloads: &plan.workloads,
             old_images: Some(old_images(ctx, saved.as_ref())?),
         };
-        let applied = apply(ctx, plan, &package, &observer, lease);
+        let applied = Box::pin(apply(ctx, plan, &package, &observer, lease));
         // helm's own way back would put the extended record into the cluster.
         if !package.rollback_on_failure && failed_before(storage).await? {
             extended(ctx, plan, storage, &plan.objects, applied).await?;
