@@ -57,7 +57,7 @@ async fn values_that_are_not_to_be_kept_are_gone() {
     assert!(values.is_null() || values == json!({}), "{values}");
     // Without the URL of its database Coder starts on an empty one. helm is content; the verification is not.
     let failure = status.failure.unwrap();
-    assert_eq!(failure.class, FailureClass::VerificationFailed);
+    assert_eq!(failure.class, FailureClass::DataMissing);
     assert!(failure.message.contains("deployment"), "{}", failure.message);
     world.finish().await;
 }
