@@ -5,7 +5,7 @@
 mod common;
 
 use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeStatus, Phase, StepName, StepState};
-use common::{World, is, reason};
+use common::{CLASSIC_CLAIM, World, is, reason};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
     ResourceExt,
@@ -13,9 +13,6 @@ use kube::{
 };
 use rstest::rstest;
 use serde_json::{Value, json};
-
-/// The claim of the database of Coder Classic.
-const CLAIM: &str = "timescale-data-timescale-0";
 
 fn status(object: &CoderUpgrade) -> CoderUpgradeStatus {
     object.status.clone().unwrap_or_default()
@@ -62,20 +59,10 @@ async fn half_uninstalled(world: World) -> World {
     world
 }
 
-async fn approve(world: &World, step: &str) {
-    let plan = status(&world.get("coder").await).plan.unwrap().id;
-    let annotation = format!("coderupgrade.dev/approve={plan}/{step}");
-    world.kubectl(&["annotate", "--overwrite", "coderupgrade", "coder", &annotation]).await;
-}
-
-async fn deployment_id(world: &World) -> String {
-    world.cluster.database(&world.namespace, CLAIM).await.unwrap().deployment_id
-}
-
 #[tokio::test]
 async fn an_uninstall_by_hand_that_was_interrupted_is_finished_once_a_person_approves() {
     let world = half_uninstalled(World::with_v1("half", "1.16.1").await).await;
-    let (claims, data) = (world.claims().await, deployment_id(&world).await);
+    let (claims, data) = (world.claims().await, world.deployment_id().await);
     world.declare("coder", json!({"version": "1.16.2", "chart": {"repository": world.repositories().v1}})).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
     let waiting = status(&object);
@@ -92,14 +79,14 @@ async fn an_uninstall_by_hand_that_was_interrupted_is_finished_once_a_person_app
         .await;
     assert_eq!(status(&world.get("coder").await).phase, Phase::AwaitingApproval);
 
-    approve(&world, "reinstall").await;
+    world.approve("reinstall").await;
     let object = world.ready("coder").await;
     assert_eq!(
         steps(&object),
         [StepName::Plan, StepName::Upgrade, StepName::Uninstall, StepName::Drain, StepName::Install]
     );
     assert!(is(&object, "DataKept", "True"));
-    assert_eq!((world.claims().await, deployment_id(&world).await), (claims, data));
+    assert_eq!((world.claims().await, world.deployment_id().await), (claims, data));
     assert_eq!(world.values().await["ingress"]["host"], "coder.example.com", "the values came through");
     assert_eq!(world.release().await.1, "deployed");
     world.finish().await;
@@ -125,10 +112,10 @@ async fn whoever_is_killed_in_a_reinstall_the_end_is_the_same(
     #[case] victim: Victim,
 ) {
     let world = refused(name, json!({"keepAddresses": false})).await;
-    let (claims, data) = (world.claims().await, deployment_id(&world).await);
+    let (claims, data) = (world.claims().await, world.deployment_id().await);
     let slow = "testbed.coderupgrade.dev/release-delay=12s";
     world.kubectl(&["annotate", "service", "ingress-nginx", slow]).await;
-    approve(&world, "reinstall").await;
+    world.approve("reinstall").await;
     world.phase("coder", phase).await;
     match victim {
         Victim::Controller => world.restart_controller().await,
@@ -140,7 +127,7 @@ async fn whoever_is_killed_in_a_reinstall_the_end_is_the_same(
     }
     let object = world.ready("coder").await;
     assert_eq!(status(&object).current.unwrap().version, "1.16.2");
-    assert_eq!((world.claims().await, deployment_id(&world).await), (claims, data));
+    assert_eq!((world.claims().await, world.deployment_id().await), (claims, data));
     assert_eq!(world.release().await.1, "deployed");
     assert!(!status(&object).incomplete && status(&object).waiting_for.is_empty());
     world.finish().await;
@@ -215,14 +202,14 @@ async fn an_install_that_is_refused_while_its_pods_start_goes_on_with_the_new_ve
     let repository = world.repositories().faults.clone();
     world.install("coder", &repository, "1.16.1", "coder-v1-values.yaml", &[]).await;
     let world = half_uninstalled(world).await;
-    let (claims, data) = (world.claims().await, deployment_id(&world).await);
+    let (claims, data) = (world.claims().await, world.deployment_id().await);
     let spec = json!({"version": "1.16.2", "chart": {"repository": repository}, "recovery": "Reinstall"});
     world.declare("coder", spec).await;
     let object = world.ready("coder").await;
     let failed = status(&object).steps.into_iter().find(|step| step.name == StepName::Install).unwrap();
     assert_eq!(failed.state, StepState::Failed, "the chart refuses every first install");
     assert_eq!(status(&object).current.unwrap().version, "1.16.2");
-    assert_eq!((world.claims().await, deployment_id(&world).await), (claims, data));
+    assert_eq!((world.claims().await, world.deployment_id().await), (claims, data));
     world.finish().await;
 }
 
@@ -230,13 +217,16 @@ async fn an_install_that_is_refused_while_its_pods_start_goes_on_with_the_new_ve
 async fn a_claim_that_is_deleted_during_the_drain_stops_everything() {
     let world = refused("claim-lost", json!({"keepAddresses": false})).await;
     world.kubectl(&["annotate", "service", "ingress-nginx", "testbed.coderupgrade.dev/release-delay=never"]).await;
-    approve(&world, "reinstall").await;
+    world.approve("reinstall").await;
     world.phase("coder", Phase::Draining).await;
-    world.kubectl(&["delete", "pvc", CLAIM, "--wait=false"]).await;
+    world.kubectl(&["delete", "pvc", CLASSIC_CLAIM, "--wait=false"]).await;
     let object = world.stalled("coder").await;
     assert_eq!(reason(&object, "DataKept").unwrap(), ("False".into(), "DataMissing".into()));
     let failure = status(&object).failure.unwrap();
-    assert!(failure.message.contains(CLAIM) && failure.message.contains("nothing was installed"), "{failure:?}");
+    assert!(
+        failure.message.contains(CLASSIC_CLAIM) && failure.message.contains("nothing was installed"),
+        "{failure:?}"
+    );
     assert_eq!(world.release().await.1, "uninstalled");
     world
         .kubectl(&["annotate", "--overwrite", "service", "ingress-nginx", "testbed.coderupgrade.dev/release-delay=0s"])

@@ -13,7 +13,6 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
 
-const CLAIM: &str = "timescale-data-timescale-0";
 const SERVICE: &str = "ingress-nginx";
 const INGRESS: &str = "web-ingress";
 /// Annotation of the test bed: how slowly an address is released.
@@ -43,7 +42,7 @@ async fn refused(name: &str, helm: Helm, keep_addresses: bool, slow: &[(&str, &s
     }
     let before = Before {
         claims: world.claims().await,
-        deployment_id: deployment_id(&world).await,
+        deployment_id: world.deployment_id().await,
         key: key(&world).await,
         service: world.api().get(SERVICE).await.unwrap(),
     };
@@ -82,12 +81,6 @@ async fn install(world: &World, helm: Helm) {
     };
 }
 
-/// Approves the reinstall, and tells when.
-async fn approve(world: &World) {
-    let plan = world.get("coder").await.status.unwrap().plan.unwrap().id;
-    world.kubectl(&["annotate", "cu", "coder", &format!("coderupgrade.dev/approve={plan}/reinstall")]).await;
-}
-
 /// Waits until Coder is verified, and sees that the data is the same.
 async fn reinstalled(world: &World, before: &Before) -> CoderUpgrade {
     let object = world.ready("coder").await;
@@ -101,16 +94,12 @@ async fn reinstalled(world: &World, before: &Before) -> CoderUpgrade {
     assert_eq!(status.current.as_ref().unwrap().version, "1.16.2");
     assert_eq!(world.release().await.1, "deployed");
     assert_eq!(world.claims().await, before.claims, "the same claims on the same volumes");
-    assert_eq!(deployment_id(world).await, before.deployment_id, "the same data");
+    assert_eq!(world.deployment_id().await, before.deployment_id, "the same data");
     let note = status.persistent_volume_claims[0].note.as_deref().unwrap_or_default();
     assert!(note.contains("128Mi"), "the volume keeps its size, and that is said: {note:?}");
     let after = key(world).await;
     assert_eq!((after.uid(), after.data), (before.key.uid(), before.key.data.clone()), "the satellite's key");
     object
-}
-
-async fn deployment_id(world: &World) -> String {
-    world.cluster.database(&world.namespace, CLAIM).await.unwrap().deployment_id
 }
 
 async fn key(world: &World) -> Secret {
@@ -125,7 +114,7 @@ async fn with_the_address_kept(name: &str, helm: Helm) {
     let (world, before) = refused(name, helm, true, &[]).await;
     let known = addresses(&world.get("coder").await.status.unwrap().addresses);
     assert_eq!(known.len(), 2, "{known:?}");
-    approve(&world).await;
+    world.approve("reinstall").await;
     let object = reinstalled(&world, &before).await;
     let status = object.status.clone().unwrap();
     let service: Service = world.api().get(SERVICE).await.unwrap();
@@ -146,7 +135,7 @@ async fn with_another_address(name: &str, helm: Helm) {
     let slow = [("service/ingress-nginx", "12s"), ("ingress/web-ingress", "7s")];
     let (world, before) = refused(name, helm, false, &slow).await;
     let known = addresses(&world.get("coder").await.status.unwrap().addresses);
-    approve(&world).await;
+    world.approve("reinstall").await;
     let finalizer = "service.kubernetes.io/load-balancer-cleanup";
     world
         .until("coder", "waiting for the Service, by name", |object| {
@@ -202,7 +191,7 @@ async fn slow_objects_are_waited_for_and_changed_addresses_reported_with_helm_3(
 #[tokio::test]
 async fn a_finalizer_that_never_goes_is_explained_and_never_removed() {
     let (world, before) = refused("never", Helm::Four, false, &[("service/ingress-nginx", "never")]).await;
-    approve(&world).await;
+    world.approve("reinstall").await;
     let object = world
         .until("coder", "explaining the finalizer", |object| {
             let status = object.status.as_ref().unwrap();

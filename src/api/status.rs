@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressChange, Approval, FailureClass, PlannedAction, Recovery, Remedy, Repair, Step, StepName, WaitingFor,
+    AddressChange, Approval, FailureClass, PlannedAction, Recovery, Remedy, Repair, Step, StepName, StepState,
+    WaitingFor,
 };
 
 /// Where the upgrade stands.
@@ -108,6 +109,20 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl CoderUpgradeStatus {
+    /// The step that is being done.
+    #[must_use]
+    pub fn running_step(&self) -> Option<&Step> {
+        self.steps.last().filter(|step| step.state == StepState::Running)
+    }
+
+    /// Whether an uninstalled release is waited for until it is gone.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.running_step().is_some_and(|step| step.name == StepName::Drain)
+    }
 }
 
 fn unobserved() -> i64 {

@@ -25,8 +25,8 @@ use tracing::warn;
 
 use super::context::{Context, Error, bounded};
 use crate::{
-    api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, StepName, StepState, WaitingFor},
-    core::{observed::Left, verify},
+    api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor},
+    core::observed::Left,
 };
 
 /// Kind of the claims, which are watched, too: one that goes must stop everything.
@@ -65,10 +65,7 @@ impl Watches {
 
 /// What is left, if the release is being drained.
 pub async fn look(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<Left>, Error> {
-    let draining = |status: &&CoderUpgradeStatus| {
-        status.steps.last().is_some_and(|step| step.name == StepName::Drain && step.state == StepState::Running)
-    };
-    let status = upgrade.status.as_ref().filter(draining);
+    let status = upgrade.status.as_ref().filter(|status| status.draining());
     // Before the reads, so that nothing that happens in between is missed.
     context.drains.keep(context, upgrade, status);
     let Some(status) = status else { return Ok(None) };
@@ -103,15 +100,7 @@ async fn present(context: &Context, upgrade: &CoderUpgrade, claim: &ClaimStatus)
     let claims: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
     let found = bounded(format!("read {CLAIM}/{}", claim.name), claims.get_opt(&claim.name)).await?;
-    Ok(found.map(|found| ClaimStatus {
-        uid: found.uid().unwrap_or_default(),
-        phase: match found.metadata.deletion_timestamp {
-            Some(_) => Some(verify::TERMINATING.into()),
-            None => found.status.and_then(|status| status.phase),
-        },
-        volume: found.spec.and_then(|spec| spec.volume_name),
-        ..claim.clone()
-    }))
+    Ok(found.as_ref().map(ClaimStatus::from))
 }
 
 /// Wakes the object whenever one that it waits for changes.

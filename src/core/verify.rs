@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
 use super::endpoint::Question;
 use super::plan::Answer;
 use super::workload::{PodFacts, WorkloadFacts};
@@ -178,7 +180,25 @@ fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &
 }
 
 /// Phase in which `kubectl` shows a claim that is being deleted. It holds on only until its pod ends.
-pub const TERMINATING: &str = "Terminating";
+const TERMINATING: &str = "Terminating";
+
+impl From<&PersistentVolumeClaim> for ClaimStatus {
+    /// The claim as it is; what its volume and the chart tell of it is not in it.
+    fn from(claim: &PersistentVolumeClaim) -> Self {
+        let ending = claim.metadata.deletion_timestamp.is_some();
+        let status = claim.status.as_ref();
+        let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
+        Self {
+            name: claim.metadata.name.clone().unwrap_or_default(),
+            uid: claim.metadata.uid.clone().unwrap_or_default(),
+            volume: claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()),
+            phase: if ending { Some(TERMINATING.into()) } else { status.and_then(|status| status.phase.clone()) },
+            reclaim_policy: None,
+            capacity: capacity.map(|quantity| quantity.0.clone()),
+            note: None,
+        }
+    }
+}
 
 /// The claims that are not what they were: each must have the UID and the volume that it had, and must not be on its way
 /// out.

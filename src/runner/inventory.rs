@@ -13,7 +13,7 @@ use super::observe::Observer;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::manifest::Manifest;
 use crate::core::plan::Answer;
-use crate::core::verify::{self, Observed};
+use crate::core::verify::Observed;
 
 /// The claims of these names that exist.
 pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
@@ -25,23 +25,12 @@ async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> 
     let claims: Api<PersistentVolumeClaim> = ctx.api();
     let doing = format!("read PersistentVolumeClaim/{name}");
     let Some(claim) = request(&doing, || claims.get_opt(name)).await? else { return Ok(None) };
-    let ending = claim.metadata.deletion_timestamp.is_some();
-    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
-    let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").cloned());
-    let capacity = capacity.map(|quantity| quantity.0);
-    let reclaim_policy = match &volume {
+    let claim = ClaimStatus::from(&claim);
+    let reclaim_policy = match &claim.volume {
         Some(volume) => reclaim_policy(ctx, volume).await?,
         None => None,
     };
-    Ok(Some(ClaimStatus {
-        name: name.to_owned(),
-        uid: claim.uid().unwrap_or_default(),
-        volume,
-        phase: if ending { Some(verify::TERMINATING.into()) } else { claim.status.and_then(|status| status.phase) },
-        reclaim_policy,
-        capacity,
-        note: None,
-    }))
+    Ok(Some(ClaimStatus { reclaim_policy, ..claim }))
 }
 
 /// Volumes belong to the cluster: a runner may have no right to read them, and can do without.

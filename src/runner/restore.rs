@@ -87,25 +87,25 @@ async fn put_back(
         }
     };
     if run {
-        if new_version_runs(ctx, plan, saved).await? {
+        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+        if new_version_runs(ctx, plan, &documents).await? {
             ctx.reporter.started();
             return Err(too_late(plan).into());
         }
-        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+        let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
         let package = Package {
             version: &saved.metadata.version,
             chart: &saved.chart,
             values: &saved.values,
             restores: true,
-            made_anew: documents.objects().map(|(name, _)| name).collect(),
+            made_anew: objects.clone(),
             timeout: order.helm_timeout,
             rollback_on_failure: false,
             recovery: order.recovery,
             workloads: &workloads,
             old_images: None,
         };
-        let wanted: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
-        extended(ctx, plan, storage, &wanted, Box::pin(apply(ctx, plan, &package, &observer, lease))).await?;
+        extended(ctx, plan, storage, &objects, Box::pin(apply(ctx, plan, &package, &observer, lease))).await?;
     }
     let target = Target {
         plan,
@@ -129,8 +129,8 @@ fn too_late(plan: &Plan) -> Problem {
 }
 
 /// Whether a pod of the new version has started since the step that failed looked: perhaps its image was pulled at last.
-async fn new_version_runs(ctx: &Context, plan: &Plan, saved: &Saved) -> Result<bool, Error> {
-    let old_images = started::images(&Documents::parse(saved.record.manifest(), &ctx.namespace)?);
+async fn new_version_runs(ctx: &Context, plan: &Plan, saved: &Documents) -> Result<bool, Error> {
+    let old_images = started::images(saved);
     let pods: Api<Pod> = ctx.api();
     for Workload { kind, name, selector } in &plan.workloads {
         let ours = ListParams::default().labels(selector);

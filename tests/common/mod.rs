@@ -29,6 +29,9 @@ use testbed::{
 /// Longest wait for anything. Machines of two cores run several tests at once.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// The claim of the database of Coder Classic.
+pub const CLASSIC_CLAIM: &str = "timescale-data-timescale-0";
+
 /// Namespace of the controller, as in `deploy/controller`.
 const OPERATOR_NAMESPACE: &str = "coder-upgrade-operator";
 
@@ -97,6 +100,18 @@ impl World {
     pub async fn helm(&self, arguments: &[&str]) -> String {
         let arguments: Vec<_> = arguments.iter().copied().chain(["--namespace", &self.namespace]).collect();
         self.cluster.helm(&arguments).await.expect("helm")
+    }
+
+    /// Approves a step of the present plan, as a person would.
+    pub async fn approve(&self, step: &str) {
+        let plan = self.get("coder").await.status.unwrap().plan.unwrap().id;
+        let annotation = format!("coderupgrade.dev/approve={plan}/{step}");
+        self.kubectl(&["annotate", "--overwrite", "coderupgrade", "coder", &annotation]).await;
+    }
+
+    /// Which database Coder Classic works on, read past it.
+    pub async fn deployment_id(&self) -> String {
+        self.cluster.database(&self.namespace, CLASSIC_CLAIM).await.unwrap().deployment_id
     }
 
     /// Applies an object in the namespace.

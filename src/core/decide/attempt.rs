@@ -16,7 +16,7 @@ const STEPS_KEPT: usize = 12;
 pub(super) fn advance(draft: &mut Draft) {
     follow::running_step(draft);
     recover::hear(draft);
-    if draft.changing() || draining(&draft.status) {
+    if draft.changing() || draft.status.draining() {
         return; // A changed spec takes effect after the running step, never in its middle.
     }
     if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
@@ -30,13 +30,9 @@ pub(super) fn advance(draft: &mut Draft) {
     } else if draft.status.approval.is_some() {
         gate(draft);
     }
-    if !draft.changing() && !draining(&draft.status) {
+    if !draft.changing() && !draft.status.draining() {
         draft.status.observed_generation = draft.observed.generation();
     }
-}
-
-fn draining(status: &CoderUpgradeStatus) -> bool {
-    status.steps.last().is_some_and(|step| step.name == StepName::Drain && step.state == StepState::Running)
 }
 
 /// Whether only another spec can cure what fails: the saved plan was installed and started, or there is no plan any more.
@@ -207,8 +203,7 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
 
 /// The Job of the running step, if it is to be created.
 pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
-    let running = |step: &&Step| step.state == StepState::Running && step.name != StepName::Drain;
-    let step = draft.status.steps.last().filter(running)?;
+    let step = draft.status.running_step().filter(|step| step.name != StepName::Drain)?;
     if job_of_last_step(draft).is_some() {
         return None;
     }

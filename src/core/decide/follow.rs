@@ -2,7 +2,7 @@
 
 use super::{Draft, Event, drain, outcome};
 use crate::{
-    api::{FailureClass, Phase, Reason, Remedy, StepName, StepState},
+    api::{FailureClass, Phase, Reason, Remedy, StepName},
     core::{
         job::JobState,
         report::{Outcome, Problem, Report},
@@ -14,7 +14,7 @@ use crate::{
 /// The outcome counts as soon as the runner has written it, which it does as its last deed: to wait for Kubernetes to
 /// call the Job complete would only cost seconds.
 pub(super) fn running_step(draft: &mut Draft) {
-    let Some(step) = draft.status.steps.last().filter(|step| step.state == StepState::Running) else { return };
+    let Some(step) = draft.status.running_step() else { return };
     if step.name == StepName::Drain {
         return drain::advance(draft);
     }
@@ -70,16 +70,8 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
 }
 
 fn foreign(job: &str) -> Problem {
-    Problem {
-        class: FailureClass::Unknown,
-        object: Some(format!("Job/{job}")),
-        field: Some("metadata.ownerReferences".into()),
-        message: format!(
-            "Job {job} exists but does not belong to this CoderUpgrade, so nothing it says is trusted. Delete that Job."
-        ),
-        excerpt: None,
-        changed: false,
-        remedy: None,
-        current: None,
-    }
+    let message = format!(
+        "Job {job} exists but does not belong to this CoderUpgrade, so nothing it says is trusted. Delete that Job."
+    );
+    Problem::new(FailureClass::Unknown, message).object(format!("Job/{job}")).field("metadata.ownerReferences")
 }

@@ -108,7 +108,7 @@ impl Draft<'_> {
 
     /// Whether a Job that may change the release shall run or runs.
     fn changing(&self) -> bool {
-        self.status.steps.last().is_some_and(|step| step.name.changes() && step.state == StepState::Running)
+        self.status.running_step().is_some_and(|step| step.name.changes())
     }
 
     fn warn(&mut self, reason: &'static str, action: &'static str, message: String) {

@@ -144,9 +144,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
                 }
                 _ => failure,
             };
-            let message = line(&failure);
-            draft.status.failure = Some(failure);
-            conclude(draft, Phase::Failed, message);
+            give_up(draft, failure);
         }
         Way::Remedy(_) => recover::wait(draft, failure),
         Way::Restore => {
@@ -181,10 +179,15 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     if again {
         again_later(draft, failure);
     } else {
-        let message = line(&failure);
-        draft.status.failure = Some(failure);
-        conclude(draft, Phase::Failed, message);
+        give_up(draft, failure);
     }
+}
+
+/// A person is needed.
+fn give_up(draft: &mut Draft, failure: Failure) {
+    let message = line(&failure);
+    draft.status.failure = Some(failure);
+    conclude(draft, Phase::Failed, message);
 }
 
 /// Whether the plan cannot be carried out any more, so that the next try must plan again.

@@ -93,7 +93,7 @@ impl World {
     }
 
     fn running_job(&mut self) -> Option<&mut JobFacts> {
-        let name = self.status().steps.last().filter(|step| step.state == StepState::Running)?.job_name.clone();
+        let name = self.status().running_step()?.job_name.clone();
         self.observed.jobs.iter_mut().find(|job| job.name == name)
     }
 
