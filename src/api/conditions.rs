@@ -15,6 +15,8 @@ pub enum ConditionType {
     Stalled,
     /// There is a plan for the wanted version.
     Planned,
+    /// What spec.backup asks for was backed up for this plan.
+    BackedUp,
     /// helm brought the release to the planned version.
     Upgraded,
     /// Every `PersistentVolumeClaim` has the UID and the volume that it had before.
@@ -58,6 +60,22 @@ pub enum Reason {
     Restored,
     /// A step waits for a person's approval; status.approval says which.
     AwaitingApproval,
+    /// Another `CoderUpgrade` must be Ready first.
+    AwaitingDependency,
+    /// The time window is closed.
+    AwaitingWindow,
+    /// The backup is being made.
+    BackingUp,
+    /// The backup was made.
+    BackupDone,
+    /// A backup was there that is recent enough.
+    BackupRecent,
+    /// `spec.backup` asks for none.
+    BackupNotAsked,
+    /// A version on the path was reached and verified; the next one is planned.
+    HopDone,
+    /// What was verified has been changed by somebody else; status.changedOutside says what.
+    ChangedOutside,
     /// The annotation coderupgrade.dev/approve names another plan or step than the one that waits.
     ApprovalIgnored,
     /// The addresses are the same as before.

@@ -49,6 +49,16 @@ pub enum FailureClass {
     Downgrade,
     /// The plan, or helm's record of the release, does not fit into a Secret.
     TooLarge,
+    /// A field of the spec cannot be used as it is.
+    SpecInvalid,
+    /// A check refuses the plan; status.checks names it and what to do.
+    CheckRefused,
+    /// Another program manages the release.
+    ManagedElsewhere,
+    /// The backup that spec.backup asks for failed, or cannot be made.
+    BackupFailed,
+    /// Workspace builds did not end in time.
+    BuildsRunning,
 
     /// A field that cannot be changed would change: the object must be made anew.
     Immutable,
@@ -103,6 +113,12 @@ pub enum FailureClass {
     HookFailed,
     /// helm's objects did not become ready in time.
     RolloutTimedOut,
+    /// The database has a schema that this version of Coder does not know: a newer version has migrated it.
+    SchemaTooNew,
+    /// The database is that of the other product line.
+    WrongDatabase,
+    /// A liveness probe killed Coder in the middle of a migration.
+    MigrationKilled,
     /// The upgrade went through, yet what runs is not what was wanted.
     VerificationFailed,
     /// A `PersistentVolumeClaim` is gone, is being deleted, or is another one than before; or Coder works on another
@@ -187,6 +203,21 @@ impl FailureClass {
             Self::TooLarge => person(
                 "Use a smaller chart or fewer values: chart, values and the saved release must fit into one Secret of 1 MiB.",
             ),
+            Self::SpecInvalid => {
+                person("Correct the field that status.failure.field names, then apply the CoderUpgrade again.")
+            }
+            Self::CheckRefused => person(
+                "Do what status.checks says for each refusal, or name the check in spec.overrides if you know better.",
+            ),
+            Self::ManagedElsewhere => person(
+                "Let one program manage the release: suspend or remove the other one, or delete this CoderUpgrade.",
+            ),
+            Self::BackupFailed => person(
+                "Look at the backup's Job or VolumeSnapshot that the message names, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value. Nothing was changed.",
+            ),
+            Self::BuildsRunning => time(
+                "Wait for the workspace builds or cancel them; it is tried again with growing delays. spec.quiesce.timeout says how long each try waits.",
+            ),
 
             Self::Immutable => cured(
                 Remedy::Replace,
@@ -258,6 +289,15 @@ impl FailureClass {
             ),
             Self::RolloutTimedOut => person(
                 "Look at the pods that the message names. If they only need more time, raise spec.helm.timeout; otherwise correct the cause and set the annotation coderupgrade.dev/requested-at.",
+            ),
+            Self::SchemaTooNew => person(
+                "Choose the version that migrated the database, or a newer one. To go back, restore the database from a backup by hand.",
+            ),
+            Self::WrongDatabase => person(
+                "Correct the values that say where Coder's database is: Coder Classic and Coder v2 cannot share one.",
+            ),
+            Self::MigrationKilled => person(
+                "Switch the liveness probe off or give it more time in the values (coder.livenessProbe.enabled: false for Coder v2), then apply the CoderUpgrade again.",
             ),
             Self::VerificationFailed => person(
                 "Look at the pods that the message names, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",

@@ -3,9 +3,12 @@
 //! This module knows nothing of the rest of the program. Everything else may use it.
 
 mod chart;
+mod checks;
 mod conditions;
 mod crd;
 mod failure;
+mod forecast;
+mod gates;
 mod names;
 mod recovery;
 mod spec;
@@ -13,9 +16,12 @@ mod status;
 mod step;
 
 pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
+pub use checks::{CheckName, Finding, Severity};
 pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;
 pub use failure::{FailureClass, Treatment};
+pub use forecast::{Forecast, Interruption, InterruptionLength, ObjectCounts, PlannedRepair, WorkloadMark};
+pub use gates::{ApprovalMode, Backup, BackupRecord, Day, PathPolicy, Quiesce, ScaledDown, Strategy, Window};
 pub use names::{API_GROUP, FINALIZER, annotation, label};
 pub use recovery::{AddressChange, Approvable, Approval, Recovery, Remedy, Repair, WaitingFor};
 pub use spec::{CoderUpgrade, CoderUpgradeSpec, HelmSettings, JobSettings, RetrySettings, VerifySettings};

@@ -8,7 +8,10 @@ use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{ChartSource, CoderUpgradeStatus, Recovery, ValuesRef};
+use super::{
+    ApprovalMode, Backup, ChartSource, CheckName, CoderUpgradeStatus, DataRef, PathPolicy, Quiesce, Recovery, Strategy,
+    ValuesRef, Window,
+};
 
 /// What a person declares. Everything has a safe default, even the version.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -140,6 +143,48 @@ pub struct CoderUpgradeSpec {
     #[serde(default)]
     pub suspend: bool,
 
+    /// Who lets a planned change begin. Manual: it waits until the annotation coderupgrade.dev/approve holds the id of the
+    /// plan (status.plan.id). One approval holds for the whole path to the wanted version.
+    #[serde(default)]
+    pub approval: ApprovalMode,
+
+    /// When a change may begin; at any time when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+
+    /// Names of `CoderUpgrades` in this namespace that must be Ready first, for example that of Coder itself before that of
+    /// its provisioners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub after: Vec<String>,
+
+    /// What must have been backed up before a change begins; nothing when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+
+    /// Whether the old and the new version may run side by side.
+    #[serde(default)]
+    pub strategy: Strategy,
+
+    /// Deployments of this namespace that work with Coder, for example coder-provisioner: with strategy Recreate they are
+    /// scaled to zero before Coder, and back after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub companions: Vec<String>,
+
+    /// How running workspace builds are waited for before a change.
+    #[serde(default)]
+    pub quiesce: Quiesce,
+
+    /// By which way the version is reached.
+    #[serde(default)]
+    pub path: PathPolicy,
+
+    /// Names of checks whose refusal is overridden on purpose, each for itself. docs/checks.md says what each protects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub overrides: Vec<CheckName>,
+
     /// How helm is run.
     #[serde(default)]
     pub helm: HelmSettings,
@@ -175,6 +220,15 @@ impl Default for CoderUpgradeSpec {
             recovery: Recovery::default(),
             keep_addresses: true,
             suspend: false,
+            approval: ApprovalMode::default(),
+            window: None,
+            after: Vec::new(),
+            backup: None,
+            strategy: Strategy::default(),
+            companions: Vec::new(),
+            quiesce: Quiesce::default(),
+            path: PathPolicy::default(),
+            overrides: Vec::new(),
             helm: HelmSettings::default(),
             verify: VerifySettings::default(),
             retry: RetrySettings::default(),
@@ -229,11 +283,16 @@ pub struct VerifySettings {
     #[serde(default = "default_soak")]
     #[schemars(length(max = 32))]
     pub soak: Duration,
+
+    /// Secret of this namespace with the session token of an owner of Coder v2. With it, running workspace builds are waited
+    /// for before a change (quiesce), and Coder's own health report must show no error after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<DataRef>,
 }
 
 impl Default for VerifySettings {
     fn default() -> Self {
-        Self { timeout: default_verify_timeout(), soak: default_soak() }
+        Self { timeout: default_verify_timeout(), soak: default_soak(), token_secret: None }
     }
 }
 

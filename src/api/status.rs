@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressChange, Approval, FailureClass, PlannedAction, Recovery, Remedy, Repair, Step, StepName, StepState,
-    WaitingFor,
+    AddressChange, Approval, BackupRecord, CheckName, FailureClass, Finding, Forecast, PlannedAction, Recovery, Remedy,
+    Repair, ScaledDown, Step, StepName, StepState, WaitingFor, WorkloadMark,
 };
 
 /// Where the upgrade stands.
@@ -75,7 +75,35 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub approval_seen: String,
 
-    /// Something was removed that is not back yet: the release, or an object that is made anew. Until it is back, neither
+    /// Id of the plan whose approval (spec.approval: Manual) holds for the rest of the path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub approved_plan: String,
+
+    /// Warnings and refusals of the last plan; docs/checks.md explains each check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Finding>,
+
+    /// When the gate that holds the change back is looked at again, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_look: Option<Time>,
+
+    /// The backup that was made or accepted before the last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupRecord>,
+
+    /// Workloads that are scaled to zero for the change under way, with the replicas that are put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scaled_down: Vec<ScaledDown>,
+
+    /// The workloads of the release as they were verified: what differs from this was changed from outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadMark>,
+
+    /// What was changed from outside since Coder was verified, one line for each object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_outside: Vec<String>,
+
+    /// Something was removed that is not back yet: the release, an object that is made anew, or the replicas of Coder. Until it is back, neither
     /// a changed spec, nor the deletion of this object, nor any number of failures ends the attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
@@ -165,8 +193,14 @@ pub enum Phase {
     Installing,
     /// The saved release is being put back.
     Restoring,
-    /// A repair waits for a person's approval; status.approval says which.
+    /// The plan, or a repair, waits for a person's approval; status.approval says which.
     AwaitingApproval,
+    /// Another `CoderUpgrade` must be Ready first (spec.after).
+    AwaitingDependency,
+    /// The time window is closed; status.nextLook says when it opens.
+    AwaitingWindow,
+    /// The backup is being made.
+    BackingUp,
     /// The pods are being asked.
     Verifying,
     /// Coder runs at the wanted version and was verified.
@@ -233,6 +267,9 @@ pub struct PlanSummary {
     pub chart_digest: String,
     /// Secret in this namespace that holds the chart, the values and the saved release.
     pub secret_name: String,
+    /// What the plan foresees.
+    #[serde(default)]
+    pub forecast: Forecast,
 }
 
 /// A `PersistentVolumeClaim` of the release.
@@ -325,6 +362,9 @@ pub struct HistoryEntry {
     /// Revision of the Helm release afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
+    /// Checks whose refusal was overridden for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<CheckName>,
     /// How it ended: Succeeded or Failed.
     pub outcome: Phase,
     /// When it began.

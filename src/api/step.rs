@@ -48,6 +48,8 @@ pub struct Step {
 pub enum StepName {
     /// Resolve the version, fetch the chart, merge the values, render, take the inventory. Changes nothing in the release.
     Plan,
+    /// Make the backup that spec.backup asks for, or find a recent one.
+    Backup,
     /// Run helm, repair what it is refused for, then ask every pod.
     Upgrade,
     /// `helm uninstall`, with the records and everything that cannot be made again kept.
@@ -64,7 +66,7 @@ impl StepName {
     /// Whether its Job may change the release.
     #[must_use]
     pub fn changes(self) -> bool {
-        !matches!(self, Self::Plan | Self::Drain)
+        !matches!(self, Self::Plan | Self::Backup | Self::Drain)
     }
 }
 

@@ -182,6 +182,7 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
             flag("helm-timeout", seconds(&spec.helm.timeout));
             flag("keep-addresses", spec.keep_addresses.to_string());
         }
+        StepName::Backup => flag("plan-dir", PLAN_DIR.into()),
         StepName::Drain => {} // It has no Job.
     }
     arguments
@@ -192,6 +193,7 @@ fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
     let length = |duration: &kube::core::Duration| Duration::from(*duration);
     let waits = match step {
         StepName::Plan => length(&spec.verify.timeout),
+        StepName::Backup => spec.backup.as_ref().map(|backup| length(&backup.timeout)).unwrap_or_default(),
         StepName::Uninstall | StepName::Drain => length(&spec.helm.timeout),
         // helm's timeout holds for the upgrade and once more for a rollback after it.
         StepName::Upgrade | StepName::Install | StepName::Restore => {
@@ -229,6 +231,7 @@ mod tests {
             plan_id: None,
             recovery: Recovery::Repair,
             new_version_started: false,
+            scaled_down: vec![],
         };
         job(&upgrade(), &request, &RunnerDefaults { image: "runner:1".into() })
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 
 use super::{digest::short_hash, report::Report};
-use crate::api::{Recovery, StepName, annotation, label};
+use crate::api::{Recovery, ScaledDown, StepName, annotation, label};
 
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
@@ -25,6 +25,8 @@ pub struct JobRequest {
     pub recovery: Recovery,
     /// A pod of the new version may have started in an earlier step of the attempt.
     pub new_version_started: bool,
+    /// Workloads that an earlier try of the step has scaled to zero.
+    pub scaled_down: Vec<ScaledDown>,
 }
 
 /// What is known of a Job.

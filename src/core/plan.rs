@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::difference::Difference;
 use super::object::ObjectRef;
-use crate::api::{ClaimStatus, Exposure, Installed, PlannedAction, ProductLine};
+use crate::api::{ClaimStatus, DataRef, Exposure, Finding, Forecast, Installed, PlannedAction, ProductLine, Strategy};
 
 /// Keys of the plan Secret.
 pub mod key {
@@ -37,7 +38,7 @@ pub struct Plan {
     pub from: Option<Installed>,
     /// Name of the chart.
     pub chart_name: String,
-    /// Version of the chart that the plan leads to.
+    /// Version of the chart that the plan leads to: the wanted one, or a stop on the way (see `forecast.hops`).
     pub version: String,
     /// Version of Coder that the chart names: what the pods must answer.
     pub app_version: String,
@@ -53,6 +54,35 @@ pub struct Plan {
     pub objects: Vec<ObjectRef>,
     /// The state that must survive.
     pub inventory: Inventory,
+    /// Whether Coder is scaled to zero first, with its companions, and how running builds are waited for.
+    #[serde(default)]
+    pub pause: Pause,
+    /// What the plan foresees.
+    #[serde(default)]
+    pub forecast: Forecast,
+    /// What the checks found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What changes, for people.
+    #[serde(default)]
+    pub difference: Difference,
+}
+
+/// How Coder's work is interrupted for the change.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// Recreate: Coder's Deployments are scaled to zero before helm runs.
+    pub strategy: Strategy,
+    /// Deployments that are scaled to zero before those of Coder.
+    #[serde(default)]
+    pub companions: Vec<String>,
+    /// How long running workspace builds are waited for, in seconds.
+    #[serde(default)]
+    pub quiesce_seconds: u64,
+    /// Where the token lies with which Coder is asked for running builds and for its health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<DataRef>,
 }
 
 /// A Deployment, `StatefulSet` or `DaemonSet` of the chart, in the namespace of the release.
@@ -123,5 +153,9 @@ pub fn sample() -> Plan {
         workloads: vec![],
         objects: vec![],
         inventory: Inventory::default(),
+        pause: Pause::default(),
+        forecast: Forecast::default(),
+        findings: vec![],
+        difference: Difference::default(),
     }
 }

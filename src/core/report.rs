@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    AddressChange, ClaimStatus, Exposure, FailureClass, Installed, PlanSummary, Remedy, Repair, Target, WaitingFor,
+    AddressChange, BackupRecord, ClaimStatus, Exposure, FailureClass, Finding, Installed, PlanSummary, Remedy, Repair,
+    ScaledDown, Target, WaitingFor, WorkloadMark,
 };
 
 /// Greatest length of [`Problem::message`] and [`Problem::excerpt`] in bytes. All annotations of an object together may
@@ -31,6 +32,10 @@ pub struct Report {
     /// A pod of the new version may have started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub started: bool,
+    /// Workloads that are scaled to zero now, each written before it is done and taken out once its replicas are back; none
+    /// while the step has not come to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_down: Option<Vec<ScaledDown>>,
     /// Set once, as the last thing the runner does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -42,6 +47,8 @@ pub struct Report {
 pub enum Outcome {
     /// The plan is made and saved. If it says that nothing is to be done, what runs was verified as well.
     Planned(Planned),
+    /// What spec.backup asks for is backed up.
+    BackedUp(BackupRecord),
     /// The release is at the target and was verified.
     Upgraded(Upgraded),
     /// The release is uninstalled, with its records kept.
@@ -69,6 +76,12 @@ pub struct Planned {
     /// `LoadBalancer` Services and Ingresses of the release.
     #[serde(default)]
     pub exposures: Vec<Exposure>,
+    /// What the checks found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// The workloads of the release as they were verified, if nothing is to be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadMark>,
 }
 
 /// The upgrade that was made and verified.
@@ -88,6 +101,9 @@ pub struct Upgraded {
     /// Addresses that are not what the plan found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub address_changes: Vec<AddressChange>,
+    /// The workloads of the release as they were verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadMark>,
 }
 
 /// The release that was uninstalled.
@@ -127,6 +143,9 @@ pub struct Problem {
     /// What could cure it beyond what the step has done: the smallest remedy that is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<Remedy>,
+    /// What the checks found, if the plan was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// The release as the step left it, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Installed>,
@@ -144,6 +163,7 @@ impl Problem {
             excerpt: None,
             changed: false,
             remedy: None,
+            findings: Vec::new(),
             current: None,
         }
     }

@@ -6,7 +6,19 @@ use super::digest::short_hash;
 use crate::api::CoderUpgradeSpec;
 
 /// Fields that say how to work, not what to reach: changing them alone plans nothing.
-const MANNER: [&str; 6] = ["suspend", "historyLimit", "job", "retry", "recovery", "keepAddresses"];
+const MANNER: [&str; 11] = [
+    "suspend",
+    "historyLimit",
+    "job",
+    "retry",
+    "recovery",
+    "keepAddresses",
+    "approval",
+    "window",
+    "after",
+    "backup",
+    "overrides",
+];
 
 /// SHA-256 over the spec without its manner and over the request annotation, the first 16 hex digits.
 #[must_use]

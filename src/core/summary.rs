@@ -38,6 +38,9 @@ fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let waiting = status.failure.as_ref().is_some_and(|failure| failure.retryable);
     let holds = match status.phase {
         Phase::Planning
+        | Phase::AwaitingDependency
+        | Phase::AwaitingWindow
+        | Phase::BackingUp
         | Phase::Upgrading
         | Phase::Repairing
         | Phase::Uninstalling
@@ -193,6 +196,9 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
         Phase::Installing => Reason::Installing.into(),
         Phase::Restoring => Reason::Restoring.into(),
         Phase::AwaitingApproval => Reason::AwaitingApproval.into(),
+        Phase::AwaitingDependency => Reason::AwaitingDependency.into(),
+        Phase::AwaitingWindow => Reason::AwaitingWindow.into(),
+        Phase::BackingUp => Reason::BackingUp.into(),
         Phase::Suspended => Reason::Suspended.into(),
         Phase::Pending if observed.claimed_by.is_some() => Reason::ReleaseClaimed.into(),
         Phase::Pending | Phase::Failed | Phase::Succeeded => {

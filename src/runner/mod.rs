@@ -285,6 +285,10 @@ fn say(outcome: &Outcome) -> bool {
             tracing::info!("planned: {} to {} (plan {})", planned.plan.action, planned.plan.to, planned.plan.id);
             true
         }
+        Outcome::BackedUp(record) => {
+            tracing::info!("backed up: {}", record.objects.join(", "));
+            true
+        }
         Outcome::Upgraded(upgraded) => {
             tracing::info!("upgraded to {}: {}", upgraded.current.version, upgraded.verified);
             true

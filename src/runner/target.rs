@@ -96,6 +96,7 @@ impl<'a> Target<'a> {
         let before = &plan.inventory.exposures;
         let exposures = exposed::settled(ctx, before, &manifest, self.timeout.saturating_sub(begun.elapsed())).await?;
         Ok(Upgraded {
+            workloads: Vec::new(),
             current,
             verified: verified.summary,
             claims,

@@ -171,6 +171,7 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
     let (phase, reason, message) = match name {
         StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
+        StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "The backup is made.".into()),
         StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {target}.")),
         StepName::Uninstall => (
             Phase::Uninstalling,
@@ -216,6 +217,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         plan_id: plan.map(|plan| plan.id.clone()),
         recovery: recover::allowed(draft),
         new_version_started: draft.status.new_version_started,
+        scaled_down: draft.status.scaled_down.clone(),
     }))
 }
 

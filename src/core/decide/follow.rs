@@ -25,6 +25,7 @@ pub(super) fn running_step(draft: &mut Draft) {
     remember(draft, &job.report);
     match (&job.report.outcome, &job.state) {
         (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, planned.clone()),
+        (Some(Outcome::BackedUp(record)), _) => outcome::backed_up(draft, record.clone()),
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
         (Some(Outcome::Uninstalled(uninstalled)), _) => outcome::uninstalled(draft, uninstalled.clone()),
         (Some(Outcome::Restored(restored)), _) => outcome::restored(draft, restored.clone()),
@@ -59,7 +60,7 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
         line.clone_into(&mut step.message);
         line.clone_into(&mut draft.status.message);
         draft.status.phase = match step.name {
-            StepName::Plan | StepName::Drain | StepName::Uninstall => return,
+            StepName::Plan | StepName::Backup | StepName::Drain | StepName::Uninstall => return,
             _ if report.verifying => Phase::Verifying,
             _ if report.repairing => Phase::Repairing,
             StepName::Upgrade => Phase::Upgrading,

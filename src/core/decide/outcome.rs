@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     api::{
-        CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason, Remedy, StepName,
-        StepState,
+        BackupRecord, CheckName, CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason,
+        Remedy, Severity, StepName, StepState,
     },
     core::{
         report::{Planned, Problem, Uninstalled, Upgraded},
@@ -34,6 +34,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     status.target = Some(planned.target);
     status.plan = Some(plan);
     status.failure = None;
+    status.checks = planned.findings;
     status.persistent_volume_claims = planned.claims;
     status.addresses = planned.exposures;
     status.message.clone_from(&message);
@@ -46,6 +47,18 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     } else {
         draft.event(Reason::PlanMade.into(), "Plan", message);
     }
+}
+
+/// The backup is there.
+pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
+    let message = match record.recent {
+        true => format!("A recent backup counts: {}.", record.objects.join(", ")),
+        false => format!("Backed up: {}.", record.objects.join(", ")),
+    };
+    end_step(draft, StepState::Succeeded, &message);
+    let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupDone };
+    draft.status.backup = Some(record);
+    draft.event(reason.into(), "Backup", message);
 }
 
 /// The release is at the target and was verified.
@@ -107,6 +120,9 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
 pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     let Some(step) = draft.status.steps.last().cloned() else { return };
     end_step(draft, StepState::Failed, &problem.message);
+    if step.name == StepName::Plan {
+        draft.status.checks.clone_from(&problem.findings);
+    }
     if problem.current.is_some() {
         draft.status.current.clone_from(&problem.current);
     }
@@ -260,6 +276,7 @@ fn conclude(draft: &mut Draft, phase: Phase, message: String) {
         to: status.target.as_ref().map(|target| target.version.clone()),
         plan: plan.map(|plan| plan.id.clone()),
         revision: status.current.as_ref().map(|current| current.revision),
+        overridden: overridden(status),
         outcome: phase,
         started: status.steps.first().map_or_else(|| now.clone(), |step| step.started.clone()),
         finished: now,
@@ -268,6 +285,14 @@ fn conclude(draft: &mut Draft, phase: Phase, message: String) {
     status.history.insert(0, entry);
     status.history.truncate(limit);
     status.message = message;
+}
+
+/// The checks whose refusal was overridden for this attempt.
+fn overridden(status: &CoderUpgradeStatus) -> Vec<CheckName> {
+    let overridden = status.checks.iter().filter(|finding| finding.severity == Severity::Overridden);
+    let mut checks: Vec<CheckName> = overridden.map(|finding| finding.check).collect();
+    checks.dedup();
+    checks
 }
 
 pub(super) fn first_line(text: &str) -> &str {

@@ -35,7 +35,7 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
         _ if class == FailureClass::DataMissing => Way::Stop,
         _ if class == FailureClass::DataAtRisk && !incomplete => Way::Stop,
         StepName::Plan if incomplete => Way::Again,
-        StepName::Plan | StepName::Drain => retry(draft, problem, Way::Stop),
+        StepName::Plan | StepName::Backup | StepName::Drain => retry(draft, problem, Way::Stop),
         StepName::Upgrade => match problem.remedy {
             // Nobody is waited for while an object that was to be replaced may be missing.
             Some(remedy) if remedy.needs() <= allowed(draft) || !incomplete => Way::Remedy(remedy),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::{
     api::{
-        CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Installed, PlanSummary, PlannedAction,
-        ProductLine, StepName, Target,
+        CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Forecast, Installed, PlanSummary,
+        PlannedAction, ProductLine, StepName, Target,
     },
     core::{
         job::JobFacts,
@@ -141,11 +141,14 @@ fn planned(action: PlannedAction, to: &str) -> Outcome {
             to: to.into(),
             chart_digest: "0".into(),
             secret_name: format!("coder-plan-{to}"),
+            forecast: Forecast::default(),
         },
         current: Some(installed("2.30.0", 1)),
         target: Target { version: to.into(), app_version: None },
         claims: Vec::new(),
         exposures: Vec::new(),
+        findings: Vec::new(),
+        workloads: Vec::new(),
     })
 }
 
@@ -157,21 +160,13 @@ fn upgraded(to: &str) -> Outcome {
         claims: Vec::new(),
         exposures: Vec::new(),
         address_changes: Vec::new(),
+        workloads: Vec::new(),
     })
 }
 
 fn problem(class: FailureClass, changed: bool) -> Outcome {
-    let message = "the text of helm".into();
-    Outcome::Failed(Problem {
-        class,
-        object: None,
-        field: None,
-        message,
-        excerpt: None,
-        changed,
-        remedy: None,
-        current: None,
-    })
+    let message = "the text of helm";
+    Outcome::Failed(Problem { changed, ..Problem::new(class, message) })
 }
 
 fn pair(status: &str, reason: &str) -> (String, String) {

@@ -24,12 +24,13 @@ use super::observe::Observer;
 use super::repair::{Kinds, begun, unowned};
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
-use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, PlanSummary, PlannedAction, Target};
+use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
+use crate::core::difference::Difference;
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
 use crate::core::history::{self, Clock};
 use crate::core::manifest::Manifest;
-use crate::core::plan::{Inventory, Plan};
+use crate::core::plan::{Inventory, Pause, Plan};
 use crate::core::report::{Planned, Problem};
 use crate::core::verify::Expected;
 use crate::core::version;
@@ -43,9 +44,38 @@ pub struct Order {
     pub verify_timeout: Duration,
 }
 
-/// Makes the plan.
+/// A plan that was made, and what it is made of. Nothing is written yet.
+pub struct Made {
+    /// The plan.
+    pub plan: Plan,
+    /// The packaged chart.
+    archive: Vec<u8>,
+    /// All values.
+    merged: Value,
+    /// The installed release.
+    installed: Release,
+    /// Looks at the pods of what is installed.
+    observer: Observer,
+}
+
+/// Makes the plan and writes it into a Secret.
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let upgrade = read_upgrade(ctx, order.generation).await?;
+    let Made { plan, archive, merged, installed, observer } = make(ctx, &upgrade).await?;
+    let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
+    let secret_name = secret::write(ctx, &upgrade, parts).await?;
+    secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
+
+    let planned = planned(ctx, &plan, secret_name);
+    if plan.action == PlannedAction::Nothing {
+        let storage = Storage::new(ctx.api(), &plan.release);
+        check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
+    }
+    Ok(planned)
+}
+
+/// Finds out what an upgrade needs and does. Changes nothing.
+pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> {
     let spec = &upgrade.spec;
     let storage = Storage::new(ctx.api(), &spec.release);
 
@@ -93,21 +123,22 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
         workloads: after.workloads(),
         objects: Documents::parse(rendered.manifest(), &ctx.namespace)?.objects().map(|(name, _)| name).collect(),
         inventory,
+        pause: Pause {
+            strategy: spec.strategy,
+            companions: spec.companions.clone(),
+            quiesce_seconds: Duration::from(spec.quiesce.timeout).as_secs(),
+            token: spec.verify.token_secret.clone(),
+        },
+        forecast: Forecast::default(),
+        findings: Vec::new(),
+        difference: Difference::default(),
     };
     // A runner was killed between the old selector and one that is not wanted any more: the pods need their owner back.
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
     }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
-    let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
-    let secret_name = secret::write(ctx, &upgrade, parts).await?;
-    secret::prune(ctx, spec.history_limit, &secret_name).await;
-
-    let planned = planned(ctx, &plan, secret_name);
-    if plan.action == PlannedAction::Nothing {
-        check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
-    }
-    Ok(planned)
+    Ok(Made { plan, archive, merged, installed, observer })
 }
 
 /// The declaration, if it is still the one that the plan is for.
@@ -173,11 +204,14 @@ fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {
             to: plan.version.clone(),
             chart_digest: plan.chart_digest.clone(),
             secret_name,
+            forecast: plan.forecast.clone(),
         },
         current: plan.from.clone(),
         target: Target { version: plan.version.clone(), app_version: Some(plan.app_version.clone()) },
         claims: plan.inventory.claims.clone(),
         exposures: plan.inventory.exposures.clone(),
+        findings: plan.findings.clone(),
+        workloads: Vec::new(),
     }
 }
 

@@ -1,0 +1,44 @@
+//! What a rehearsal has shown: every write that helm would make, and what the API server says to it.
+
+use serde_json::Value;
+
+use super::classify::Cause;
+use super::object::ObjectRef;
+use crate::api::PlannedRepair;
+
+/// How an object would be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+pub enum Verb {
+    /// It would be created.
+    Create,
+    /// It would be patched or replaced in place.
+    Update,
+    /// It would be deleted.
+    Delete,
+}
+
+/// A write that helm would make. helm's own records are not among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// What it would do.
+    pub verb: Verb,
+    /// To which object.
+    pub object: ObjectRef,
+    /// The object as it is; none if it does not exist.
+    pub before: Option<Value>,
+    /// The object as the API server would store it; none if it would go or the write was refused.
+    pub after: Option<Value>,
+}
+
+/// The result of a rehearsal, repeated until nothing new showed up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rehearsal {
+    /// The writes of the last run, in helm's order.
+    pub writes: Vec<Write>,
+    /// Repairs with which helm would go through.
+    pub repairs: Vec<PlannedRepair>,
+    /// What no repair cures. Empty: helm would go through.
+    pub refusals: Vec<Cause>,
+    /// What could not be rehearsed, a line each.
+    pub not_rehearsed: Vec<String>,
+}
