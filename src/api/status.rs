@@ -79,6 +79,10 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub approved_plan: String,
 
+    /// Version from which the path to the wanted one began, while it goes over others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_from: Option<String>,
+
     /// Warnings and refusals of the last plan; docs/checks.md explains each check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Finding>,
@@ -102,6 +106,11 @@ pub struct CoderUpgradeStatus {
     /// What was changed from outside since Coder was verified, one line for each object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_outside: Vec<String>,
+
+    /// The change of this attempt has begun: helm's records were changed, or may have been. It is finished, whatever
+    /// suspend, after, approval and window say meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
 
     /// Something was removed that is not back yet: the release, an object that is made anew, or the replicas of Coder. Until it is back, neither
     /// a changed spec, nor the deletion of this object, nor any number of failures ends the attempt.

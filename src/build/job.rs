@@ -169,7 +169,12 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
     flag("work-dir", WORK_DIR.into());
     flag("verify-timeout", seconds(&spec.verify.timeout));
     match request.step {
-        StepName::Plan => flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string()),
+        StepName::Plan => {
+            flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string());
+            if let Some(target) = &request.target {
+                flag("target", target.clone());
+            }
+        }
         StepName::Upgrade | StepName::Install | StepName::Restore => {
             flag("plan-dir", PLAN_DIR.into());
             flag("helm-timeout", seconds(&spec.helm.timeout));
@@ -229,6 +234,7 @@ mod tests {
             attempt: 1,
             plan_secret: plan,
             plan_id: None,
+            target: None,
             recovery: Recovery::Repair,
             new_version_started: false,
             scaled_down: vec![],

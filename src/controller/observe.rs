@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use super::context::{Context, Error, bounded};
 use crate::{
     api::{CoderUpgrade, label},
-    core::{job::JobFacts, observed::Observed, workload::PodFacts},
+    core::{after::Sibling, job::JobFacts, observed::Observed, workload::PodFacts},
 };
 
 /// Kubernetes puts the name of a Job into this label of its pods.
@@ -26,9 +26,35 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     let jobs =
         jobs.iter().filter(ours).map(|job| JobFacts { trouble: trouble(context, job), ..JobFacts::from(&**job) });
     let jobs = jobs.collect();
-    let siblings = context.upgrades.state();
-    let claimed_by = siblings.iter().filter(|other| claims_before(other, &upgrade)).map(|other| other.name_any()).min();
-    Observed { now: Timestamp::now(), upgrade, jobs, claimed_by, left: None, retry_delay: context.retry_delay }
+    let others = context.upgrades.state();
+    let claimed_by = others.iter().filter(|other| claims_before(other, &upgrade)).map(|other| other.name_any()).min();
+    let siblings = siblings(context, &upgrade);
+    Observed {
+        now: Timestamp::now(),
+        upgrade,
+        jobs,
+        claimed_by,
+        siblings,
+        left: None,
+        retry_delay: context.retry_delay,
+    }
+}
+
+/// The objects that this one comes after, directly or over others.
+fn siblings(context: &Context, upgrade: &CoderUpgrade) -> Vec<Sibling> {
+    let namespace = upgrade.namespace().unwrap_or_default();
+    let mut found: Vec<Sibling> = Vec::new();
+    let mut wanted = upgrade.spec.after.clone();
+    while let Some(name) = wanted.pop() {
+        if found.iter().any(|sibling| sibling.name == name) {
+            continue;
+        }
+        let Some(other) = context.upgrades.get(&ObjectRef::new(&name).within(&namespace)) else { continue };
+        let sibling = Sibling::from(&*other);
+        wanted.extend(sibling.after.iter().cloned());
+        found.push(sibling);
+    }
+    found
 }
 
 /// What keeps the pod of a Job from running.

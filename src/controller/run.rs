@@ -160,9 +160,10 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         .modify(|upgrade| upgrade.managed_fields_mut().clear())
         .reflect(upgrade_writer)
         .touched_objects()
-        // A deleted or changed object may free a release for another one. The cache knows of it by now.
+        // A deleted or changed object may free a release for another one, or be what others wait for. The cache knows of it
+        // by now.
         .inspect_ok(move |changed| {
-            for sibling in same_release(&siblings, changed) {
+            for sibling in same_release(&siblings, changed).into_iter().chain(coming_after(&siblings, changed)) {
                 // Fails only when nobody reconciles any more.
                 let _ = waking.unbounded_send(sibling);
             }
@@ -251,4 +252,19 @@ fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<O
             && other.uid() != changed.uid()
     });
     others.map(|other| ObjectRef::from_obj(&**other)).collect()
+}
+
+/// The objects that come after the changed one, directly or over others: what they wait for, or a circle, may have changed.
+fn coming_after(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
+    let mut waiting = upgrades.state();
+    waiting.retain(|other| !other.spec.after.is_empty() && other.namespace() == changed.namespace());
+    let mut names = vec![changed.name_any()];
+    let mut found = Vec::new();
+    while let Some(name) = names.pop() {
+        let (next, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|other| other.spec.after.contains(&name));
+        waiting = rest;
+        names.extend(next.iter().map(|other| other.name_any()));
+        found.extend(next.iter().map(|other| ObjectRef::from_obj(&**other)));
+    }
+    found
 }

@@ -21,6 +21,8 @@ pub struct JobRequest {
     pub plan_secret: Option<String>,
     /// Id of the plan; none while planning.
     pub plan_id: Option<String>,
+    /// The wanted version, if it is known: a plan that is made again for the same request does not look for a newer one.
+    pub target: Option<String>,
     /// How far the step may go by itself: as the spec or an approval has it.
     pub recovery: Recovery,
     /// A pod of the new version may have started in an earlier step of the attempt.

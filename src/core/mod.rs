@@ -1,6 +1,7 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
 pub mod addresses;
+pub mod after;
 pub mod apis;
 pub mod bridge;
 pub mod classify;
@@ -36,4 +37,5 @@ pub mod values;
 pub mod verify;
 pub mod version;
 pub mod volumes;
+pub mod window;
 pub mod workload;

@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{job::JobFacts, request};
+use super::{
+    after::{self, Obstacle, Sibling},
+    job::JobFacts,
+    request,
+};
 use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, FINALIZER, WaitingFor, annotation};
 
 /// What is left of an uninstalled release.
@@ -28,6 +32,8 @@ pub struct Observed {
     pub jobs: Vec<JobFacts>,
     /// Another `CoderUpgrade` that had the release first.
     pub claimed_by: Option<String>,
+    /// The `CoderUpgrades` that `spec.after` leads to, directly or over others.
+    pub siblings: Vec<Sibling>,
     /// What is left of an uninstalled release; looked at only while it is drained.
     pub left: Option<Left>,
     /// Delay before the first retry; it doubles from there.
@@ -72,6 +78,13 @@ impl Observed {
     #[must_use]
     pub fn request(&self) -> String {
         request::digest(&self.upgrade.spec, self.annotation(annotation::REQUESTED_AT))
+    }
+
+    /// What keeps the object waiting for others that it comes after.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        let name = self.upgrade.metadata.name.as_deref().unwrap_or_default();
+        after::obstacle(name, &self.upgrade.spec.after, &self.siblings)
     }
 
     /// Value of an annotation of the object.

@@ -1,6 +1,6 @@
 //! The conditions, derived from the rest of status.
 
-use super::{observed::Observed, redact};
+use super::{after::Obstacle, observed::Observed, redact};
 use crate::api::{
     AddressChange, CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName,
     StepState, set_condition,
@@ -37,8 +37,8 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let waiting = status.failure.as_ref().is_some_and(|failure| failure.retryable);
     let holds = match status.phase {
+        Phase::AwaitingDependency => !in_a_circle(observed),
         Phase::Planning
-        | Phase::AwaitingDependency
         | Phase::AwaitingWindow
         | Phase::BackingUp
         | Phase::Upgrading
@@ -58,10 +58,16 @@ fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 
 fn stalled(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let claimed = observed.claimed_by.is_some() && status.phase == Phase::Pending;
-    let holds = matches!(status.phase, Phase::Failed | Phase::AwaitingApproval) || claimed;
+    let circle = status.phase == Phase::AwaitingDependency && in_a_circle(observed);
+    let holds = matches!(status.phase, Phase::Failed | Phase::AwaitingApproval) || claimed || circle;
     let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
     let message = if holds { sentence(status) } else { String::new() };
     Statement { type_: ConditionType::Stalled, holds: Some(holds), reason, message }
+}
+
+/// No time cures that upgrades wait for each other.
+fn in_a_circle(observed: &Observed) -> bool {
+    matches!(observed.obstacle(), Some(Obstacle::Circle(_)))
 }
 
 fn planned(status: &CoderUpgradeStatus) -> Statement {

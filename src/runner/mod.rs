@@ -109,6 +109,10 @@ pub struct PlanArgs {
     /// Generation of the `CoderUpgrade` that is to be planned
     #[arg(long, env = "RUNNER_GENERATION")]
     pub generation: i64,
+
+    /// The wanted version, if it was looked up before for the same request
+    #[arg(long, env = "RUNNER_TARGET")]
+    pub target: Option<String>,
 }
 
 /// What the upgrade step is told.
@@ -229,7 +233,11 @@ async fn context(
 async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
     match step {
         StepArgs::Plan(args) => {
-            let order = plan::Order { generation: args.generation, verify_timeout: args.common.verify_timeout };
+            let order = plan::Order {
+                generation: args.generation,
+                target: args.target.clone(),
+                verify_timeout: args.common.verify_timeout,
+            };
             // A plan changes nothing that could be left half done, so it is simply dropped, and its helm with it.
             tokio::select! {
                 planned = plan::run(ctx, order) => planned.map(Outcome::Planned),

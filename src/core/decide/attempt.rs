@@ -1,6 +1,6 @@
 //! An attempt: when one begins, which step comes next, which Job is missing.
 
-use super::{Action, Draft, Event, concluded, follow, job_of_last_step, outcome, recover};
+use super::{Action, Draft, approval, concluded, follow, gates, job_of_last_step, outcome, recover};
 use crate::{
     api::{CoderUpgradeStatus, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
     core::{
@@ -12,26 +12,45 @@ use crate::{
 /// Longest timeline. Only a step that is tried again and again comes near it.
 const STEPS_KEPT: usize = 12;
 
+/// What a new attempt begins for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// Something else is asked for, or it is asked for again.
+    Asked,
+    /// The plan does not fit what is installed any more.
+    Outdated,
+    /// The plan could not be made.
+    Retry,
+    /// A version on the path was reached.
+    NextHop,
+}
+
 /// Brings the attempt as far as the facts allow.
 pub(super) fn advance(draft: &mut Draft) {
+    draft.status.next_look = None; // Whatever is closed says so again.
     follow::running_step(draft);
-    recover::hear(draft);
-    if draft.changing() || draft.status.draining() {
-        return; // A changed spec takes effect after the running step, never in its middle.
+    if !draft.changing() && !draft.status.draining() {
+        proceed(draft); // A changed spec takes effect after the running step, never in its middle.
     }
+    approval::hear(draft);
+    if !draft.changing() && !draft.status.draining() {
+        draft.status.observed_generation = draft.observed.generation();
+    }
+}
+
+fn proceed(draft: &mut Draft) {
     if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
         draft.status.retries = 0;
         draft.status.failure = None;
-        begin(draft);
+        begin(draft, Occasion::Asked);
     } else if due(draft) {
         again(draft);
-    } else if planned(draft) && (draft.status.incomplete || !held_back(draft)) {
-        begin_step(draft, StepName::Upgrade, 1);
+    } else if hop_done(&draft.status) {
+        begin(draft, Occasion::NextHop);
+    } else if planned(draft) {
+        start(draft);
     } else if draft.status.approval.is_some() {
         gate(draft);
-    }
-    if !draft.changing() && !draft.status.draining() {
-        draft.status.observed_generation = draft.observed.generation();
     }
 }
 
@@ -42,15 +61,33 @@ fn stuck(status: &CoderUpgradeStatus) -> bool {
     spent && status.failure.as_ref().is_some_and(|failure| !failure.class.retryable())
 }
 
+/// Begins the planned change, with the backup before it, as soon as every gate is open.
+fn start(draft: &mut Draft) {
+    let free = draft.status.incomplete || draft.status.begun;
+    if !free {
+        approval::count(draft);
+        if gates::keep_from_changing(draft) {
+            return;
+        }
+    }
+    let step = if !free && gates::backup_due(draft) { StepName::Backup } else { StepName::Upgrade };
+    expire(draft);
+    begin_step(draft, step, tries(&draft.status, step).saturating_add(1));
+}
+
 /// Begins the remedy that waits for a person, if it may begin.
 fn gate(draft: &mut Draft) {
     let Some(step) = recover::open(draft) else {
         draft.status.phase = Phase::AwaitingApproval; // It may have been suspended meanwhile.
         return;
     };
-    if !draft.status.incomplete && held_back(draft) {
-        return;
+    if draft.status.incomplete || !gates::keep_from_repairing(draft) {
+        remedy(draft, step);
     }
+}
+
+/// Begins a remedy.
+pub(super) fn remedy(draft: &mut Draft, step: StepName) {
     let status = &mut draft.status;
     if step == StepName::Upgrade {
         status.retries = 0;
@@ -61,9 +98,12 @@ fn gate(draft: &mut Draft) {
     begin_step(draft, step, tries.saturating_add(1));
 }
 
-/// How often a step was tried in this attempt.
+/// How often a step was tried in this attempt. In a full timeline earlier tries may be missing: the number only has to be
+/// larger than all before then.
 fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
-    status.steps.iter().filter(|done| done.name == step).map(|done| done.try_number).max().unwrap_or_default()
+    let full = status.steps.len() >= STEPS_KEPT;
+    let counted = status.steps.iter().filter(|done| full || done.name == step);
+    counted.map(|done| done.try_number).max().unwrap_or_default()
 }
 
 /// Whether what is asked for is not what the attempt was begun for.
@@ -73,29 +113,38 @@ fn asked_anew(draft: &Draft) -> bool {
 }
 
 /// Begins a new attempt with a plan, unless something holds it back.
-fn begin(draft: &mut Draft) {
+fn begin(draft: &mut Draft, occasion: Occasion) {
     if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
         running.state = StepState::Superseded;
         running.finished = Some(draft.observed.time());
         "The spec was changed.".clone_into(&mut running.message);
     }
-    if !draft.status.incomplete && held_back(draft) {
-        draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
+    if !draft.status.incomplete && gates::keep_from_planning(draft) {
+        if occasion == Occasion::Asked && draft.status.phase != Phase::Failed {
+            draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
+        }
         return;
     }
+    expire(draft);
     let spec = &draft.observed.upgrade.spec;
     let status = &mut draft.status;
+    if occasion == Occasion::Asked {
+        // Otherwise the newest version that was found once stays the one that is wanted.
+        let plain = |version: &str| Target { version: version::plain(version).to_owned(), app_version: None };
+        status.target = spec.version.as_deref().map(plain);
+        status.path_from = None;
+    }
+    if matches!(occasion, Occasion::Asked | Occasion::Outdated) {
+        status.approved_plan.clear();
+    }
     status.request = draft.observed.request();
     status.attempt = status.attempt.saturating_add(1);
-    status.target = spec
-        .version
-        .as_deref()
-        .map(|version| Target { version: version::plain(version).to_owned(), app_version: None });
     status.plan = None;
     status.steps.clear();
     status.repairs.clear();
     status.approval = None;
     status.approved = None;
+    status.begun = false;
     status.waiting_for.clear();
     begin_step(draft, StepName::Plan, 1);
 }
@@ -103,16 +152,24 @@ fn begin(draft: &mut Draft) {
 /// Does the failed or interrupted step again: a plan as a new attempt, because the world may have changed meanwhile.
 fn again(draft: &mut Draft) {
     let Some(last) = draft.status.steps.last().cloned() else { return };
-    let void = outcome::plan_is_void(&draft.status);
-    if let Some(failure) = &mut draft.status.failure {
-        failure.retry_at = None; // The rest stays for people to read until the next try has ended.
-    }
-    if last.name == StepName::Plan || void {
-        begin(draft);
-    } else if draft.status.incomplete || !held_back(draft) {
+    if last.name == StepName::Plan {
+        begin(draft, Occasion::Retry);
+    } else if outcome::plan_is_void(&draft.status) {
+        begin(draft, Occasion::Outdated);
+    } else if draft.status.incomplete || draft.status.begun {
+        expire(draft);
         let step = recover::onward(&draft.status, last.name);
         let tries = tries(&draft.status, step).max(last.try_number);
         begin_step(draft, step, tries.saturating_add(1));
+    } else {
+        start(draft); // Nothing was changed yet: it may wait.
+    }
+}
+
+/// The next try begins. The rest of the failure stays for people to read until it has ended.
+fn expire(draft: &mut Draft) {
+    if let Some(failure) = &mut draft.status.failure {
+        failure.retry_at = None;
     }
 }
 
@@ -126,35 +183,20 @@ fn due(draft: &mut Draft) -> bool {
     due
 }
 
-/// Whether the plan is made and waits to be carried out.
+/// Whether the plan is made, and the backup if there is one, and waits to be carried out.
 fn planned(draft: &Draft) -> bool {
     let status = &draft.status;
     let made =
-        status.steps.last().is_some_and(|step| step.name == StepName::Plan && step.state == StepState::Succeeded);
-    made && !concluded(status) && status.plan.as_ref().is_some_and(|plan| plan.action != PlannedAction::Nothing)
+        |step: &Step| matches!(step.name, StepName::Plan | StepName::Backup) && step.state == StepState::Succeeded;
+    let waits = status.steps.last().is_some_and(made) && !concluded(status);
+    waits && status.plan.as_ref().is_some_and(|plan| plan.action != PlannedAction::Nothing)
 }
 
-/// The gates: what keeps a change from beginning. Says so in phase and message.
-fn held_back(draft: &mut Draft) -> bool {
-    if let Some(other) = &draft.observed.claimed_by {
-        let release = &draft.observed.upgrade.spec.release;
-        let message = format!("CoderUpgrade {other} is for release {release} already. Delete one of the two.");
-        if draft.status.message != message {
-            let reason = Reason::ReleaseClaimed.into();
-            draft.events.push(Event { warning: true, reason, action: "Plan", message: message.clone() });
-        }
-        draft.status.phase = Phase::Pending;
-        draft.status.message = message;
-    } else if draft.observed.upgrade.spec.suspend {
-        if draft.status.phase != Phase::Suspended {
-            draft.event(Reason::Suspended.into(), "Suspend", "Nothing new is begun while spec.suspend is true.");
-        }
-        draft.status.phase = Phase::Suspended;
-        "Nothing new is begun while spec.suspend is true.".clone_into(&mut draft.status.message);
-    } else {
-        return false;
-    }
-    true
+/// Whether a version was reached on the way to the wanted one.
+fn hop_done(status: &CoderUpgradeStatus) -> bool {
+    let reached =
+        |step: &Step| matches!(step.name, StepName::Upgrade | StepName::Install) && step.state == StepState::Succeeded;
+    !concluded(status) && status.steps.last().is_some_and(reached) && outcome::hops_left(status)
 }
 
 /// Puts the intent on record.
@@ -169,10 +211,11 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     };
     status.incomplete |= name == StepName::Uninstall;
     let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
+    let goal = outcome::on_the_way(status).unwrap_or_else(|| target.clone());
     let (phase, reason, message) = match name {
         StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
         StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "The backup is made.".into()),
-        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {target}.")),
+        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {goal}.")),
         StepName::Uninstall => (
             Phase::Uninstalling,
             Reason::Uninstalling,
@@ -181,7 +224,7 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
         StepName::Drain => {
             (Phase::Draining, Reason::Draining, "Waiting until the objects of the release are gone.".into())
         }
-        StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {target}.")),
+        StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {goal}.")),
         StepName::Restore => (Phase::Restoring, Reason::Restoring, "The saved release is put back.".into()),
     };
     status.phase = phase;
@@ -215,6 +258,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         attempt: draft.status.attempt,
         plan_secret: plan.map(|plan| plan.secret_name.clone()),
         plan_id: plan.map(|plan| plan.id.clone()),
+        target: draft.status.target.as_ref().map(|target| target.version.clone()),
         recovery: recover::allowed(draft),
         new_version_started: draft.status.new_version_started,
         scaled_down: draft.status.scaled_down.clone(),

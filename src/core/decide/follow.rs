@@ -42,6 +42,7 @@ pub(super) fn running_step(draft: &mut Draft) {
 fn remember(draft: &mut Draft, report: &Report) {
     let status = &mut draft.status;
     status.new_version_started |= report.started;
+    status.begun |= report.started || !report.repairs.is_empty();
     for repair in &report.repairs {
         if !status.repairs.contains(repair) {
             status.repairs.push(repair.clone());
@@ -56,9 +57,10 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
     if line.is_empty() {
         return;
     }
+    let place = outcome::on_the_way(&draft.status).map(|place| format!("{place}: ")).unwrap_or_default();
     if let Some(step) = draft.status.steps.last_mut() {
         line.clone_into(&mut step.message);
-        line.clone_into(&mut draft.status.message);
+        draft.status.message = format!("{place}{line}");
         draft.status.phase = match step.name {
             StepName::Plan | StepName::Backup | StepName::Drain | StepName::Uninstall => return,
             _ if report.verifying => Phase::Verifying,

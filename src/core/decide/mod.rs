@@ -21,9 +21,11 @@
 //! From the uninstall on, and from the moment an object was removed to be replaced, the attempt is *incomplete*: neither a
 //! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back.
 
+mod approval;
 mod attempt;
 mod drain;
 mod follow;
+mod gates;
 mod outcome;
 mod recover;
 
@@ -156,7 +158,10 @@ pub fn refused(observed: &Observed, why: &str) -> Decision {
 fn action(draft: &Draft) -> Option<Action> {
     let observed = draft.observed;
     let begun = draft.status.steps.last().is_some_and(|step| step.name.changes());
-    let waits = matches!(draft.status.phase, Phase::AwaitingApproval | Phase::Suspended);
+    let waits = matches!(
+        draft.status.phase,
+        Phase::AwaitingApproval | Phase::AwaitingDependency | Phase::AwaitingWindow | Phase::Suspended
+    );
     let bound = draft.status.incomplete;
     let hold = bound || (begun && !waits && !concluded(&draft.status));
     if observed.deleting() && !bound {

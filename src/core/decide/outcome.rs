@@ -24,12 +24,17 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
         PlannedAction::Nothing => format!("Coder {} runs already, with these values: nothing to do.", plan.to),
         PlannedAction::Install => format!("Plan {}: install {}.", plan.id, plan.to),
         PlannedAction::Upgrade => {
-            format!("Plan {}: upgrade from {} to {}.", plan.id, plan.from.as_deref().unwrap_or("nothing"), plan.to)
+            let from = plan.from.as_deref().unwrap_or("nothing");
+            let on = plan.forecast.hops.iter().map(|hop| format!(", then to {hop}")).collect::<String>();
+            format!("Plan {}: upgrade from {from} to {}{on}.", plan.id, plan.to)
         }
     };
     end_step(draft, StepState::Succeeded, &message);
     let nothing = plan.action == PlannedAction::Nothing;
     let status = &mut draft.status;
+    if !plan.forecast.hops.is_empty() && status.path_from.is_none() {
+        status.path_from.clone_from(&plan.from);
+    }
     status.current = planned.current;
     status.target = Some(planned.target);
     status.plan = Some(plan);
@@ -67,8 +72,28 @@ pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
     let message = format!("Coder {} runs and was verified: {}.", upgraded.current.version, upgraded.verified);
     found(draft, upgraded);
     draft.status.failure = None;
+    if hops_left(&draft.status) && !draft.observed.deleting() {
+        let target = draft.status.target.as_ref().map_or_else(String::new, |target| target.version.clone());
+        let message = format!("{message} The path goes on to {target}.");
+        record(draft, Phase::Succeeded, &message);
+        draft.status.phase = Phase::Pending;
+        draft.status.message.clone_from(&message);
+        return draft.event(Reason::HopDone.into(), "Verify", message);
+    }
+    draft.status.path_from = None;
     conclude(draft, Phase::Succeeded, message.clone());
     draft.event(Reason::Verified.into(), "Verify", message);
+}
+
+/// Whether the plan leads to a version on the way only.
+pub(super) fn hops_left(status: &CoderUpgradeStatus) -> bool {
+    status.plan.as_ref().is_some_and(|plan| !plan.forecast.hops.is_empty())
+}
+
+/// Where the plan stands on a path of several versions; none if it leads from the installed to the wanted one.
+pub(super) fn on_the_way(status: &CoderUpgradeStatus) -> Option<String> {
+    let (from, plan, target) = (status.path_from.as_ref()?, status.plan.as_ref()?, status.target.as_ref()?);
+    Some(format!("{} of {from} → {}", plan.to, target.version))
 }
 
 /// The release is uninstalled: what goes slowly is waited for.
@@ -108,6 +133,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.addresses = upgraded.exposures;
     status.retries = 0;
     status.incomplete = false;
+    status.begun = false;
     status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
     if !draft.status.address_changes.is_empty() {
@@ -126,6 +152,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     if problem.current.is_some() {
         draft.status.current.clone_from(&problem.current);
     }
+    draft.status.begun |= problem.changed;
     // The first try of an uninstall that changed nothing in Helm's records has not removed anything.
     let replaced = draft.status.repairs.iter().any(|repair| repair.remedy == Remedy::Replace);
     if step.name == StepName::Uninstall && step.try_number == 1 && !problem.changed && !replaced {
@@ -162,7 +189,15 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
             };
             give_up(draft, failure);
         }
-        Way::Remedy(_) => recover::wait(draft, failure),
+        Way::Remedy(_) => {
+            recover::wait(draft, failure);
+            // What the spec allows belongs to the change that has begun.
+            if draft.status.begun
+                && let Some(step) = recover::open(draft)
+            {
+                attempt::remedy(draft, step);
+            }
+        }
         Way::Restore => {
             draft.status.failure = Some(failure);
             draft.status.retries = 0;
@@ -179,6 +214,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     let class = if again { FailureClass::Interrupted } else { FailureClass::RetriesExhausted };
     let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
     end_step(draft, StepState::Interrupted, &message);
+    draft.status.begun |= step.changes(); // Nobody knows how far it came.
     let failure = Failure {
         step,
         class,
@@ -197,6 +233,28 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     } else {
         give_up(draft, failure);
     }
+}
+
+/// What the spec says cannot be carried out: nothing is begun.
+pub(super) fn refused(draft: &mut Draft, problem: Problem) {
+    let class = problem.class;
+    let failure = Failure {
+        step: StepName::Plan,
+        class,
+        object: problem.object,
+        field: problem.field,
+        message: problem.message,
+        next_step: class.next_step().into(),
+        remedy: None,
+        retryable: false,
+        retry_at: None,
+        excerpt: None,
+    };
+    tell(draft, &failure);
+    draft.status.request = draft.observed.request();
+    draft.status.phase = Phase::Failed;
+    draft.status.message = line(&failure);
+    draft.status.failure = Some(failure);
 }
 
 /// A person is needed.
@@ -264,27 +322,34 @@ pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
 
 /// Ends the attempt and puts it into the history.
 fn conclude(draft: &mut Draft, phase: Phase, message: String) {
+    record(draft, phase, &message);
+    draft.status.phase = phase;
+    draft.status.incomplete = false;
+    draft.status.begun = false;
+    draft.status.message = message;
+}
+
+/// Puts what was done into the history.
+fn record(draft: &mut Draft, outcome: Phase, message: &str) {
     let now = draft.observed.time();
     let limit = usize::try_from(draft.observed.upgrade.spec.history_limit).unwrap_or(1);
     let status = &mut draft.status;
-    status.phase = phase;
-    status.incomplete = false;
     let plan = status.plan.as_ref();
+    let wanted = || status.target.as_ref().map(|target| target.version.clone());
     let entry = HistoryEntry {
         attempt: status.attempt,
         from: plan.map_or_else(|| status.current.as_ref().map(|c| c.version.clone()), |plan| plan.from.clone()),
-        to: status.target.as_ref().map(|target| target.version.clone()),
+        to: plan.map_or_else(wanted, |plan| Some(plan.to.clone())),
         plan: plan.map(|plan| plan.id.clone()),
         revision: status.current.as_ref().map(|current| current.revision),
         overridden: overridden(status),
-        outcome: phase,
+        outcome,
         started: status.steps.first().map_or_else(|| now.clone(), |step| step.started.clone()),
         finished: now,
-        message: message.clone(),
+        message: message.to_owned(),
     };
     status.history.insert(0, entry);
     status.history.truncate(limit);
-    status.message = message;
 }
 
 /// The checks whose refusal was overridden for this attempt.

@@ -1,12 +1,13 @@
 //! What follows from a failure: again, a repair, a reinstall, the saved release, or a person.
 
-use kube::ResourceExt;
-
-use super::{Draft, outcome};
+use super::{
+    Draft,
+    approval::{Grant, granted, how_to_allow, plan_id},
+    outcome,
+};
 use crate::{
     api::{
-        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Reason, Recovery, Remedy, StepName,
-        annotation,
+        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, StepName, annotation,
     },
     core::report::Problem,
 };
@@ -107,14 +108,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
     let next_step = if remedy.needs() <= allowed(draft) {
         "Nothing: the operator does what status.steps says, as spec.recovery allows.".into()
     } else {
-        let name = draft.observed.upgrade.name_any();
-        format!(
-            "{} Interruption: {} To allow it: kubectl annotate --overwrite coderupgrade {name} {}={}",
-            approval.action,
-            approval.interruption,
-            annotation::APPROVE,
-            approval.value
-        )
+        format!("{} Interruption: {} {}", approval.action, approval.interruption, how_to_allow(draft, &approval))
     };
     draft.status.approval = Some(approval);
     next_step
@@ -158,56 +152,20 @@ fn interruption(remedy: Remedy, object: &str) -> String {
 pub(super) fn open(draft: &mut Draft) -> Option<StepName> {
     let waiting = draft.status.approval.as_ref()?;
     let needed = if waiting.value.ends_with(REINSTALL) { Recovery::Reinstall } else { Recovery::Repair };
-    let granted =
-        granted(draft).filter(|(plan, _)| Some(*plan) == plan_id(&draft.status)).map(|(_, step)| match step {
-            Approvable::Repair => Recovery::Repair,
-            Approvable::Reinstall => Recovery::Reinstall,
-        });
+    let granted = granted(draft).map(Grant::recovery);
     let begun = match granted.filter(|granted| *granted >= needed) {
         Some(granted) => {
             draft.status.approved = Some(granted);
+            // It counts, so it needs no word.
+            draft
+                .observed
+                .annotation(annotation::APPROVE)
+                .unwrap_or_default()
+                .clone_into(&mut draft.status.approval_seen);
             granted
         }
         None if allowed(draft) >= needed => needed,
         None => return None,
     };
     Some(if begun == Recovery::Reinstall { StepName::Uninstall } else { StepName::Upgrade })
-}
-
-fn plan_id(status: &CoderUpgradeStatus) -> Option<&str> {
-    status.plan.as_ref().map(|plan| plan.id.as_str())
-}
-
-/// The annotation, taken apart.
-fn granted<'a>(draft: &Draft<'a>) -> Option<(&'a str, Approvable)> {
-    let (plan, step) = draft.observed.annotation(annotation::APPROVE)?.split_once('/')?;
-    Some((plan, step.parse().ok()?))
-}
-
-/// Says once why an approval does not count.
-pub(super) fn hear(draft: &mut Draft) {
-    let given = draft.observed.annotation(annotation::APPROVE).unwrap_or_default();
-    if draft.status.approval_seen == given {
-        return;
-    }
-    given.clone_into(&mut draft.status.approval_seen);
-    let planned = plan_id(&draft.status).unwrap_or("none");
-    let why = match granted(draft) {
-        _ if given.is_empty() => return,
-        None => format!(
-            "it is not of the form PLAN/STEP, where STEP is {} or {}",
-            Approvable::Repair,
-            Approvable::Reinstall
-        ),
-        Some((plan, _)) if plan != planned => format!("the present plan is {planned}"),
-        Some(_) => match &draft.status.approval {
-            None => "no step waits for an approval now".into(),
-            Some(waiting) if waiting.value.ends_with(REINSTALL) && !given.ends_with(REINSTALL) => {
-                format!("what waits is {}", waiting.value)
-            }
-            Some(_) => return,
-        },
-    };
-    let message = format!("The approval {given:?} is ignored: {why}.");
-    draft.warn(Reason::ApprovalIgnored.into(), "Approve", message);
 }

@@ -38,6 +38,7 @@ impl World {
             upgrade,
             jobs: Vec::new(),
             claimed_by: None,
+            siblings: Vec::new(),
             left: None,
             retry_delay: Duration::from_secs(10),
         };

@@ -36,10 +36,12 @@ use crate::core::verify::Expected;
 use crate::core::version;
 
 /// The order: which generation of the `CoderUpgrade` the plan is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Order {
     /// Generation that the controller decided on.
     pub generation: i64,
+    /// The wanted version, if it was looked up before: the newest one is looked for once for each request.
+    pub target: Option<String>,
     /// How long to wait for the right answers when nothing is to be done.
     pub verify_timeout: Duration,
 }
@@ -60,7 +62,8 @@ pub struct Made {
 
 /// Makes the plan and writes it into a Secret.
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
-    let upgrade = read_upgrade(ctx, order.generation).await?;
+    let mut upgrade = read_upgrade(ctx, order.generation).await?;
+    upgrade.spec.version = upgrade.spec.version.or(order.target);
     let Made { plan, archive, merged, installed, observer } = make(ctx, &upgrade).await?;
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
