@@ -21,6 +21,12 @@ const KEYED: [(&str, &[&str]); 10] = [
     ("topologySpreadConstraints", &["topologyKey"]),
 ];
 
+/// The keys by which the items of the list of this name are told apart; none for a list that counts as one value.
+#[must_use]
+pub fn item_keys(list: &str) -> Option<&'static [&'static str]> {
+    KEYED.iter().find(|(name, _)| *name == list).map(|(_, keys)| *keys)
+}
+
 /// Adds what only `other` has.
 pub fn add_fields(object: &mut Value, other: &Value) {
     let (Value::Object(object), Value::Object(other)) = (object, other) else { return };
@@ -29,8 +35,7 @@ pub fn add_fields(object: &mut Value, other: &Value) {
             object.insert(name.clone(), theirs.clone());
             continue;
         };
-        let keys = KEYED.iter().find(|(list, _)| list == name).map(|(_, keys)| *keys);
-        match (&mut *mine, theirs, keys) {
+        match (&mut *mine, theirs, item_keys(name)) {
             (Value::Array(mine), Value::Array(theirs), Some(keys)) => add_items(mine, theirs, keys),
             _ => add_fields(mine, theirs),
         }

@@ -81,13 +81,21 @@ const PUBLIC_KEYS: &[&str] = &[
 
 /// Strings of this many bytes or fewer are not hidden: they would blot out half of every message, and no credential is
 /// that short.
-const SHORTEST_SECRET: usize = 5;
+pub const SHORTEST_SECRET: usize = 5;
 
 /// Every string of the values that must not leave the runner.
 #[must_use]
 pub fn secrets(values: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(None, values, &mut found);
+    found
+}
+
+/// Every string under this key that must not leave the runner.
+#[must_use]
+pub fn secrets_under(key: &str, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(Some(key), value, &mut found);
     found
 }
 
@@ -101,7 +109,13 @@ fn collect(key: Option<&str>, value: &Value, found: &mut Vec<String>) {
 }
 
 fn is_public(key: Option<&str>, text: &str) -> bool {
-    key.is_some_and(|key| PUBLIC_KEYS.contains(&key)) && !text.contains("://") || text.parse::<f64>().is_ok()
+    key.is_some_and(|key| names_public(key, text)) || text.parse::<f64>().is_ok()
+}
+
+/// Whether the text under this key is a name that everybody may read. An address may hold a password, so it is none.
+#[must_use]
+pub fn names_public(key: &str, text: &str) -> bool {
+    PUBLIC_KEYS.contains(&key) && !text.contains("://")
 }
 
 #[cfg(test)]

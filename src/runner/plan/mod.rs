@@ -25,12 +25,13 @@ use super::repair::{Kinds, begun, unowned};
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
-use crate::core::difference::Difference;
+use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
 use crate::core::history::{self, Clock};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
+use crate::core::rehearsal::Rehearsal;
 use crate::core::report::{Planned, Problem};
 use crate::core::verify::Expected;
 use crate::core::version;
@@ -140,8 +141,39 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
     }
+    let rehearsal = Rehearsal::default();
+    foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, archive, merged, installed, observer })
+}
+
+/// What the rehearsal means for people: what changes, and how long Coder is interrupted.
+fn foresee(
+    ctx: &Context,
+    plan: &mut Plan,
+    rehearsal: &Rehearsal,
+    installed: &Release,
+    rendered: &Record,
+) -> Result<(), Error> {
+    if plan.action == PlannedAction::Nothing {
+        plan.forecast.interruption.reason = "Nothing is changed.".into();
+        return Ok(());
+    }
+    let (difference, interruption) = difference::between(&Sides {
+        rehearsal,
+        old: &Documents::parse(installed.manifest(), &ctx.namespace)?,
+        new: &Documents::parse(rendered.manifest(), &ctx.namespace)?,
+        old_values: &installed.values().unwrap_or_default(),
+        new_values: &rendered.values(),
+        from: plan.from.as_ref().map(|from| from.version.as_str()),
+        version: &plan.version,
+        hops: &plan.forecast.hops,
+        strategy: plan.pause.strategy,
+    });
+    plan.forecast.interruption = interruption;
+    plan.forecast.objects = difference.counts();
+    plan.difference = difference;
+    Ok(())
 }
 
 /// The declaration, if it is still the one that the plan is for.

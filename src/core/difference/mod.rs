@@ -1,9 +1,76 @@
 //! What an upgrade changes, for people: objects field by field, values by key, images, versions.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+mod fields;
+mod images;
+mod interruption;
+mod mask;
+mod touched;
+mod values;
+mod versions;
 
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::mask::Mask;
+use self::touched::Touched;
+use super::documents::Documents;
 use super::object::ObjectRef;
+use super::rehearsal::Rehearsal;
+use crate::api::{Interruption, ObjectCounts, Strategy};
+
+/// What a difference is found from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// What the rehearsal has shown.
+    pub rehearsal: &'a Rehearsal,
+    /// The manifest of what is installed.
+    pub old: &'a Documents,
+    /// The manifest of what would be.
+    pub new: &'a Documents,
+    /// The values that the installed release was given.
+    pub old_values: &'a Map<String, Value>,
+    /// The values that the release would be given.
+    pub new_values: &'a Map<String, Value>,
+    /// The installed version of the chart; none if nothing is installed.
+    pub from: Option<&'a str>,
+    /// The version that the plan leads to.
+    pub version: &'a str,
+    /// The versions that follow after it.
+    pub hops: &'a [String],
+    /// Whether Coder is scaled to zero for the change.
+    pub strategy: Strategy,
+}
+
+/// What an upgrade changes, and how long Coder will be interrupted by it.
+#[must_use]
+pub fn between(sides: &Sides<'_>) -> (Difference, Interruption) {
+    let touched = touched::list(sides);
+    let mask = Mask::new(sides.old_values, sides.new_values);
+    let difference = Difference {
+        objects: touched.iter().filter_map(|touched| change(touched, &mask)).collect(),
+        values: values::changes(sides.old_values, sides.new_values, &mask),
+        images: touched.iter().flat_map(|touched| images::changes(touched, &mask)).collect(),
+        versions: versions::crossed(sides.from, sides.version, sides.hops),
+    };
+    let interruption = interruption::expected(sides, &touched);
+    (difference, interruption)
+}
+
+/// What becomes of an object; none if nothing does.
+fn change(touched: &Touched<'_>, mask: &Mask) -> Option<ObjectChange> {
+    let Touched { object, kind, before, after } = touched;
+    let fields = match (before, after) {
+        (Some(before), Some(after)) => fields::changes(&object.kind, before, after, mask),
+        _ => Vec::new(),
+    };
+    if *kind == ChangeKind::Changed && fields.is_empty() {
+        return None;
+    }
+    Some(ObjectChange { object: object.clone(), kind: *kind, fields })
+}
 
 /// What an upgrade changes.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -21,6 +88,23 @@ pub struct Difference {
     /// Versions that are crossed, the target included, with their release notes.
     #[serde(default)]
     pub versions: Vec<CrossedVersion>,
+}
+
+impl Difference {
+    /// How many objects become what.
+    #[must_use]
+    pub fn counts(&self) -> ObjectCounts {
+        let count = |kind| {
+            let found = self.objects.iter().filter(|object| object.kind == kind).count();
+            i32::try_from(found).unwrap_or(i32::MAX)
+        };
+        ObjectCounts {
+            added: count(ChangeKind::Added),
+            changed: count(ChangeKind::Changed),
+            removed: count(ChangeKind::Removed),
+            replaced: count(ChangeKind::Replaced),
+        }
+    }
 }
 
 /// What becomes of an object.
@@ -49,7 +133,7 @@ pub struct ObjectChange {
     pub fields: Vec<FieldChange>,
 }
 
-/// A field that changes. Secret values never stand here.
+/// A field that changes. Secret values never stand here: where neither value is told, both are nobody's business.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
