@@ -1,5 +1,7 @@
 //! What must be so before a change may begin, and how it begins: approval, window, dependencies, backup, strategy.
 
+use std::{fmt, str::FromStr};
+
 use kube::{KubeSchema, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,6 +164,9 @@ pub struct BackupRecord {
     /// It was there before and is recent enough (backup.maxAge).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recent: bool,
+    /// What is saved where, in a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// A workload that is scaled to zero for a change (strategy Recreate), and the number of replicas that is put back.
@@ -172,6 +177,25 @@ pub struct ScaledDown {
     pub object: String,
     /// Its replicas before.
     pub replicas: i32,
+}
+
+impl fmt::Display for ScaledDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.object, self.replicas)
+    }
+}
+
+impl FromStr for ScaledDown {
+    type Err = String;
+
+    /// The form that [`fmt::Display`] writes: Kind/name=replicas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('=').and_then(|(object, replicas)| Some((object, replicas.parse().ok()?)));
+        match parts {
+            Some((object, replicas)) if object.contains('/') => Ok(Self { object: object.to_owned(), replicas }),
+            _ => Err(format!("{text} is not of the form Kind/name=replicas, for example Deployment/coder=3")),
+        }
+    }
 }
 
 fn every_day() -> Vec<Day> {

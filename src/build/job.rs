@@ -15,7 +15,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    api::{CoderUpgrade, StepName, label},
+    api::{CoderUpgrade, ScaledDown, StepName, Strategy, label},
     core::job::JobRequest,
 };
 
@@ -96,7 +96,7 @@ fn labels(upgrade: &CoderUpgrade, request: &JobRequest) -> BTreeMap<String, Stri
 }
 
 /// A name as the value of a label, which may have 63 characters and must end in a letter or digit.
-fn label_value(name: &str) -> String {
+pub(super) fn label_value(name: &str) -> String {
     let head: String = name.chars().take(63).collect();
     head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
@@ -181,16 +181,36 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
             flag("soak", seconds(&spec.verify.soak));
             flag("recovery", request.recovery.to_string().to_lowercase());
             flag("new-version-started", request.new_version_started.to_string());
+            if !request.scaled_down.is_empty() {
+                flag("scaled-down", join(&request.scaled_down));
+            }
         }
         StepName::Uninstall => {
             flag("plan-dir", PLAN_DIR.into());
             flag("helm-timeout", seconds(&spec.helm.timeout));
             flag("keep-addresses", spec.keep_addresses.to_string());
         }
-        StepName::Backup => flag("plan-dir", PLAN_DIR.into()),
+        StepName::Backup => {
+            flag("plan-dir", PLAN_DIR.into());
+            flag("attempt", request.attempt.to_string());
+            if let Some(backup) = &spec.backup {
+                let names = [("cron-job", &backup.cron_job), ("volume-snapshot-class", &backup.volume_snapshot_class)];
+                for (name, value) in names {
+                    value.iter().for_each(|value| flag(name, value.clone()));
+                }
+                backup.max_age.iter().for_each(|age| flag("max-age", seconds(age)));
+                flag("timeout", seconds(&backup.timeout));
+            }
+        }
         StepName::Drain => {} // It has no Job.
     }
     arguments
+}
+
+/// As the runner's `--scaled-down` takes them: Kind/name=replicas, with commas between.
+fn join(scaled_down: &[ScaledDown]) -> String {
+    let each: Vec<String> = scaled_down.iter().map(ToString::to_string).collect();
+    each.join(",")
 }
 
 fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
@@ -200,9 +220,12 @@ fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
         StepName::Plan => length(&spec.verify.timeout),
         StepName::Backup => spec.backup.as_ref().map(|backup| length(&backup.timeout)).unwrap_or_default(),
         StepName::Uninstall | StepName::Drain => length(&spec.helm.timeout),
-        // helm's timeout holds for the upgrade and once more for a rollback after it.
+        // helm's timeout holds for the upgrade and once more for a rollback after it; and for the pods of each row of
+        // Deployments that are scaled to zero before it.
         StepName::Upgrade | StepName::Install | StepName::Restore => {
-            length(&spec.helm.timeout) * 2 + length(&spec.verify.timeout) + length(&spec.verify.soak)
+            let times = if spec.strategy == Strategy::Recreate { 4 } else { 2 };
+            let quiesce = spec.verify.token_secret.as_ref().map(|_| length(&spec.quiesce.timeout)).unwrap_or_default();
+            quiesce + length(&spec.helm.timeout) * times + length(&spec.verify.timeout) + length(&spec.verify.soak)
         }
     };
     i64::try_from((waits + MARGIN).as_secs()).unwrap_or(i64::MAX)

@@ -1,5 +1,6 @@
 //! The objects that the operator creates. Pure, as [`crate::core`] is.
 
+pub mod backup;
 mod job;
 
 pub use job::{RunnerDefaults, job};

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod after;
 pub mod apis;
+pub mod backup;
 pub mod bridge;
 pub mod classify;
 pub mod decide;

@@ -16,7 +16,8 @@ const CHANGES: [StepName; 2] = [StepName::Upgrade, StepName::Install];
 pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
     let statements = [ready(observed, status), reconciling(observed, status), stalled(observed, status)]
         .into_iter()
-        .chain([planned(status), upgraded(status), data_kept(status), address_changed(status), verified(status)]);
+        .chain([planned(status), backed_up(observed, status), upgraded(status), data_kept(status)])
+        .chain([address_changed(status), verified(status)]);
     let now = observed.time();
     let generation = status.observed_generation;
     let mut conditions = std::mem::take(&mut status.conditions);
@@ -72,6 +73,27 @@ fn in_a_circle(observed: &Observed) -> bool {
 
 fn planned(status: &CoderUpgradeStatus) -> Statement {
     fact(status, ConditionType::Planned, &[StepName::Plan], Reason::PlanMade)
+}
+
+/// Whether what spec.backup asks for was saved for this plan: what, where and when.
+fn backed_up(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
+    let type_ = ConditionType::BackedUp;
+    let plan = status.plan.as_ref().map(|plan| plan.id.as_str());
+    if let Some(record) = status.backup.as_ref().filter(|record| Some(record.plan.as_str()) == plan) {
+        let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupDone };
+        let message = format!("{}, finished at {}.", record.detail, record.finished.0);
+        return Statement { type_, holds: Some(true), reason: reason.into(), message };
+    }
+    if observed.upgrade.spec.backup.is_none() {
+        let message = "spec.backup asks for no backup.".into();
+        return Statement { type_, holds: None, reason: Reason::BackupNotAsked.into(), message };
+    }
+    let mut statement = fact(status, type_, &[StepName::Backup], Reason::BackupDone);
+    if statement.holds == Some(true) {
+        // It was made for an earlier plan.
+        (statement.holds, statement.reason) = (None, Reason::Pending.into());
+    }
+    statement
 }
 
 fn upgraded(status: &CoderUpgradeStatus) -> Statement {

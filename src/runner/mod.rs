@@ -4,6 +4,7 @@
 //! annotation `coderupgrade.dev/report` of its own Job; a step that ends without one is begun again by the controller.
 
 mod apply;
+mod backup;
 mod basis;
 mod coder;
 mod context;
@@ -44,7 +45,7 @@ use self::error::Error;
 use self::helm::Helm;
 use self::report::Writer;
 use self::secrets::Secrets;
-use crate::api::Recovery;
+use crate::api::{Recovery, ScaledDown};
 use crate::core::history::Start;
 use crate::core::report::Outcome;
 
@@ -61,6 +62,8 @@ pub struct RunnerArgs {
 pub enum StepArgs {
     /// Find out what an upgrade needs, and write it into a Secret
     Plan(PlanArgs),
+    /// Make the backup that is asked for before a change, or find a recent one
+    Backup(BackupArgs),
     /// Upgrade as the plan says, repair what helm is refused for, and verify
     Upgrade(UpgradeArgs),
     /// Uninstall the release of the plan; what cannot be made again is kept
@@ -141,6 +144,43 @@ pub struct UpgradeArgs {
     /// A pod of the new version may have started in an earlier step
     #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = clap::ArgAction::Set)]
     pub new_version_started: bool,
+
+    /// Workloads that an earlier try has scaled to zero, as Kind/name=replicas
+    #[arg(long, env = "RUNNER_SCALED_DOWN", value_delimiter = ',')]
+    pub scaled_down: Vec<ScaledDown>,
+}
+
+/// What the backup step is told.
+#[derive(Clone, Debug, Args)]
+#[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
+pub struct BackupArgs {
+    /// What every step is told.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Where the plan Secret is mounted
+    #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
+    pub plan_dir: PathBuf,
+
+    /// Number of the attempt; another one makes a backup of its own
+    #[arg(long, env = "RUNNER_ATTEMPT")]
+    pub attempt: i32,
+
+    /// `CronJob` from which a Job is made
+    #[arg(long, env = "RUNNER_CRON_JOB")]
+    pub cron_job: Option<String>,
+
+    /// Class of the snapshots that are made of the claims of the release
+    #[arg(long, env = "RUNNER_VOLUME_SNAPSHOT_CLASS")]
+    pub volume_snapshot_class: Option<String>,
+
+    /// A backup that is not older counts as well
+    #[arg(long, env = "RUNNER_MAX_AGE", value_parser = duration)]
+    pub max_age: Option<Duration>,
+
+    /// How long the backup may take
+    #[arg(long, env = "RUNNER_BACKUP_TIMEOUT", default_value = "1h", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What the uninstall step is told.
@@ -172,6 +212,7 @@ impl StepArgs {
     fn common(&self) -> &CommonArgs {
         match self {
             Self::Plan(PlanArgs { common, .. })
+            | Self::Backup(BackupArgs { common, .. })
             | Self::Upgrade(UpgradeArgs { common, .. })
             | Self::Install(UpgradeArgs { common, .. })
             | Self::Restore(UpgradeArgs { common, .. })
@@ -244,6 +285,7 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
+        StepArgs::Backup(args) => backup::run(ctx, &backup_order(args)?).await.map(Outcome::BackedUp),
         StepArgs::Uninstall(args) => {
             let order = uninstall::Order {
                 plan_dir: args.plan_dir.clone(),
@@ -256,6 +298,18 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
         StepArgs::Install(args) => upgrade::run(ctx, &order(args, Start::Uninstalled)).await.map(Outcome::Upgraded),
         StepArgs::Restore(args) => restore::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Restored),
     }
+}
+
+fn backup_order(args: &BackupArgs) -> Result<backup::Order, Error> {
+    let snapshots = || args.volume_snapshot_class.clone().map(backup::Method::Snapshots);
+    let method = args.cron_job.clone().map(backup::Method::CronJob).or_else(snapshots);
+    Ok(backup::Order {
+        plan_dir: args.plan_dir.clone(),
+        attempt: args.attempt,
+        method: method.ok_or_else(|| Error::Plan("it names no way to make a backup".into()))?,
+        max_age: args.max_age,
+        timeout: args.timeout,
+    })
 }
 
 fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {

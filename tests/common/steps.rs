@@ -3,7 +3,10 @@
 
 use std::{cell::Cell, os::unix::fs::symlink, path::PathBuf};
 
-use coder_upgrade_operator::core::report::{Outcome, Planned, Problem, Report, Uninstalled, Upgraded};
+use coder_upgrade_operator::{
+    api::BackupRecord,
+    core::report::{Outcome, Planned, Problem, Report, Uninstalled, Upgraded},
+};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{ResourceExt, api::PostParams};
 use serde_json::{Value, json};
@@ -119,10 +122,10 @@ impl Steps {
     pub async fn step(&self, step: &str, more: &[&str]) -> Outcome {
         let plan = self.path("plan");
         let mut arguments = vec!["--plan-dir", plan.to_str().unwrap()];
-        if !more.contains(&"--helm-timeout") {
+        if step != "backup" && !more.contains(&"--helm-timeout") {
             arguments.extend(["--helm-timeout", "60s"]);
         }
-        if step != "uninstall" {
+        if !matches!(step, "uninstall" | "backup") {
             arguments.extend(["--soak", "1s"]);
         }
         arguments.extend(more);
@@ -133,6 +136,13 @@ impl Steps {
         match self.step("uninstall", more).await {
             Outcome::Uninstalled(uninstalled) => uninstalled,
             other => panic!("not uninstalled: {other:?}\n{}", self.world.dump().await),
+        }
+    }
+
+    pub async fn backup(&self, more: &[&str]) -> BackupRecord {
+        match self.step("backup", more).await {
+            Outcome::BackedUp(record) => record,
+            other => panic!("not backed up: {other:?}\n{}", self.world.dump().await),
         }
     }
 

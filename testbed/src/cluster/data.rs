@@ -39,6 +39,19 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// The database in a `VolumeSnapshot`.
+    ///
+    /// # Errors
+    /// When there is no such snapshot, or no database in it.
+    pub async fn snapshot(&self, namespace: &str, name: &str) -> Result<Record, DataError> {
+        let uid = ["get", "volumesnapshot", name, "-n", namespace, "-o", "jsonpath={.metadata.uid}"];
+        let directory = self.dir().join("snapshots").join(self.kubectl(&uid).await?);
+        let record = read(&directory);
+        record.map_err(|source| DataError::File { claim: name.to_owned(), directory, source })
+    }
+}
+
 /// `PGDATA` is the volume itself or, as `PostgreSQL` wants it, a directory in it.
 fn read(volume: &Path) -> io::Result<Record> {
     RecordFile::existing(&volume.join("pgdata")).or_else(|_| RecordFile::existing(volume))?.read()

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::options::ServeOptions;
 use super::parts::Parts;
 use super::state::StateError;
-use super::{NODE_NAME, SupervisorError, resizer};
+use super::{NODE_NAME, SupervisorError, resizer, snapshots};
 use crate::address_range::AddressRange;
 use crate::charts::{self, ChartRepositories, ServerConfig};
 use crate::components::{self, Component};
@@ -57,6 +57,15 @@ pub(super) fn start_load_balancer(options: &ServeOptions, client: Client, parts:
 pub(super) fn start_resizer(client: Client, parts: &mut Parts) -> Result<(), StateError> {
     parts.add_task("resizer", async move |stop| {
         resizer::run(client, stop).await;
+        Ok::<(), Infallible>(())
+    })
+}
+
+/// Starts the stand-in for a snapshot controller.
+pub(super) fn start_snapshots(options: &ServeOptions, client: Client, parts: &mut Parts) -> Result<(), StateError> {
+    let dir = options.dir.clone();
+    parts.add_task("snapshots", async move |stop| {
+        snapshots::run(client, dir, stop).await;
         Ok::<(), Infallible>(())
     })
 }

@@ -12,6 +12,7 @@ pub mod options;
 mod parts;
 pub mod readiness;
 mod resizer;
+mod snapshots;
 pub mod state;
 mod storage_class;
 mod volumes;
@@ -186,6 +187,7 @@ async fn start(
     }
     in_process::start_load_balancer(options, client.clone(), parts)?;
     in_process::start_resizer(client.clone(), parts)?;
+    in_process::start_snapshots(options, client.clone(), parts)?;
     in_process::start_node(options, &control_plane, addresses, images, parts).await?;
     readiness::controllers_work(&client).await?;
     readiness::node_is_ready(&client, NODE_NAME).await?;
