@@ -5,18 +5,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::World;
+use common::{
+    World,
+    audit::{requests, runner},
+};
 use serde_json::Value;
 
 const CONTROLLER: &str = "system:serviceaccount:coder-upgrade-operator:coder-upgrade-operator";
-
-/// Answered requests of a user, as the audit log has them.
-fn requests(world: &World, user: &str) -> Vec<Value> {
-    let log = std::fs::read_to_string(world.cluster.dir().join("logs/audit.log")).unwrap();
-    // The last line may be in the middle of being written.
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    entries.filter(|entry| entry["user"]["username"] == user && entry["stage"] == "ResponseComplete").collect()
-}
 
 /// Whether a right was missing. Quotas and namespaces that are being deleted refuse with 403, too, but are no authorizer.
 fn lacks_right(entry: &Value) -> bool {
@@ -62,8 +57,7 @@ async fn the_controller_reads_no_secret_and_needs_no_right_that_it_lacks() {
         assert_ne!(entry["objectRef"]["resource"], "secrets", "{entry}");
         assert!(!lacks_right(entry), "{entry}");
     }
-    let runner = format!("system:serviceaccount:{}:coder-upgrade-runner", world.namespace);
-    let runner = requests(&world, &runner);
+    let runner = requests(&world, &runner(&world));
     assert!(
         runner.iter().any(|entry| entry["objectRef"]["resource"] == "secrets"),
         "the runner works under its own name"

@@ -58,6 +58,18 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// As [`Self::of`], from a whole object.
+    #[must_use]
+    pub fn of_object(object: &Value, release: &str, namespace: &str) -> Self {
+        let map = |part: &str| {
+            let pairs = object["metadata"][part].as_object().into_iter().flatten();
+            pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+        };
+        Self::of(&map("labels"), &map("annotations"), release, namespace)
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

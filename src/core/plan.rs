@@ -3,6 +3,8 @@
 //! It lies in one immutable Secret under the keys below. The upgrade Job mounts that Secret and reads nothing else, so
 //! that a repository that fails or a chart that is published anew under an old version cannot change what is done.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
@@ -60,6 +62,9 @@ pub struct Plan {
     /// What the plan foresees.
     #[serde(default)]
     pub forecast: Forecast,
+    /// UIDs of the objects that a foreseen repair replaces, by Kind/name: another object of that name stays.
+    #[serde(default)]
+    pub replaced: BTreeMap<String, String>,
     /// What the checks found.
     #[serde(default)]
     pub findings: Vec<Finding>,
@@ -155,6 +160,7 @@ pub fn sample() -> Plan {
         inventory: Inventory::default(),
         pause: Pause::default(),
         forecast: Forecast::default(),
+        replaced: BTreeMap::new(),
         findings: vec![],
         difference: Difference::default(),
     }

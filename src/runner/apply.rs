@@ -66,14 +66,26 @@ pub async fn apply(
     observer.ready().await;
     note_started(ctx, package, observer);
     let mut scene = Scene::new(ctx, plan, package, lease);
-    let mut repairs = scene.foreseen().await?;
+    let mut repairs = scene.planned().await?;
+    let foreseen = scene.foreseen().await?;
+    repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
     let mut done: Vec<Planned> = Vec::new();
+    let mut refused = false;
     loop {
         for repair in repairs {
             still_held(ctx, lease)?;
-            Box::pin(scene.perform(&repair)).await?;
-            done.push(repair);
+            let needed = Box::pin(scene.perform(&repair)).await?;
+            if refused && !needed && repair.remedy == Remedy::RewriteApis {
+                let message =
+                    "helm finds removed APIs in its records of the release, but this cluster serves all that they name";
+                return Err(Problem::new(FailureClass::ApiRemoved, message).into());
+            }
+            // What helm was refused for is not repaired twice, needed or not.
+            if refused || needed {
+                done.push(repair);
+            }
         }
+        refused = true;
         let Err((failure, heard)) = run(ctx, plan, package, &done, observer, lease).await? else {
             return repair::finish(ctx, package.workloads).await;
         };

@@ -20,6 +20,7 @@ mod lease;
 mod leftovers;
 mod observe;
 mod plan;
+mod rehearse;
 mod repair;
 mod report;
 mod restore;

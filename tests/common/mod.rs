@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may; clippy does not see helpers as tests
 #![allow(missing_docs)]
 
+pub mod audit;
 pub mod samples;
 pub mod steps;
 

@@ -103,11 +103,8 @@ impl Steps {
     }
 
     /// Plans an upgrade, and mounts the plan. The declaration is suspended, so that no controller acts on it.
-    pub async fn plan(&self, mut spec: Value) -> Planned {
-        spec["suspend"] = true.into();
-        spec["chart"] = json!({"repository": self.repository});
-        let generation = self.world.declare("coder", spec).await.metadata.generation.unwrap().to_string();
-        let planned = match self.run("plan", &["--generation", &generation]).await {
+    pub async fn plan(&self, spec: Value) -> Planned {
+        let planned = match self.try_to_plan(spec).await {
             Outcome::Planned(planned) => planned,
             other => panic!("no plan: {other:?}"),
         };
@@ -116,6 +113,23 @@ impl Steps {
             std::fs::write(self.path("plan").join(key), content.0).unwrap();
         }
         planned
+    }
+
+    /// Plans an upgrade that must be refused.
+    pub async fn refused(&self, spec: Value) -> Problem {
+        match self.try_to_plan(spec).await {
+            Outcome::Failed(problem) => problem,
+            other => panic!("it should have been refused: {other:?}"),
+        }
+    }
+
+    async fn try_to_plan(&self, mut spec: Value) -> Outcome {
+        spec["suspend"] = true.into();
+        if spec["chart"].is_null() {
+            spec["chart"] = json!({"repository": self.repository});
+        }
+        let generation = self.world.declare("coder", spec).await.metadata.generation.unwrap().to_string();
+        self.run("plan", &["--generation", &generation]).await
     }
 
     /// Performs a step after the plan.

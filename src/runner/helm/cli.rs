@@ -27,6 +27,8 @@ pub struct Helm {
     major: Major,
     home: PathBuf,
     secrets: Secrets,
+    /// The kubeconfig that it uses instead of that of the environment.
+    kubeconfig: Option<PathBuf>,
 }
 
 /// helm ended with a failure.
@@ -42,7 +44,7 @@ impl Helm {
     pub async fn detect(work_dir: &Path, secrets: Secrets) -> Result<Self, Error> {
         let home = work_dir.join("helm");
         tokio::fs::create_dir_all(home.join("tmp")).await.map_err(|e| Error::io("create", &home, e))?;
-        let mut helm = Self { major: Major::Four, home, secrets };
+        let mut helm = Self { major: Major::Four, home, secrets, kubeconfig: None };
         let printed = helm.capture(["version", "--short"], None).await?.map_err(Error::helm)?;
         let printed = String::from_utf8_lossy(&printed).trim().to_owned();
         helm.major = match printed.trim_start_matches('v').split('.').next() {
@@ -52,6 +54,12 @@ impl Helm {
         };
         tracing::info!("helm {printed}");
         Ok(helm)
+    }
+
+    /// The same helm against the cluster of another kubeconfig. What it learns of that cluster is kept beside the file.
+    #[must_use]
+    pub fn against(&self, kubeconfig: PathBuf) -> Self {
+        Self { kubeconfig: Some(kubeconfig), ..self.clone() }
     }
 
     /// The major version.
@@ -88,6 +96,9 @@ impl Helm {
             .env("HELM_REGISTRY_CONFIG", self.registry_config())
             .env("TMPDIR", self.home.join("tmp"))
             .current_dir(&self.home);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", kubeconfig.with_extension("cache"));
+        }
         command
     }
 

@@ -106,6 +106,26 @@ impl Record {
             .concat()
     }
 
+    /// The hooks: kind, name, and the events that run them.
+    #[must_use]
+    pub fn hook_names(&self) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let hooks = self.0["hooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = hooks.iter().map(|hook| {
+            let events = hook["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+            (text(&hook["kind"]), text(&hook["name"]), events.iter().map(text).collect::<Vec<_>>().join(", "))
+        });
+        named.collect()
+    }
+
+    /// The files of the chart with definitions of kinds, which helm applies before everything else when it installs.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<String> {
+        let files = self.0["chart"]["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names = files.iter().filter_map(|file| file["name"].as_str());
+        names.filter(|name| name.starts_with("crds/")).map(ToOwned::to_owned).collect()
+    }
+
     /// Puts another manifest into the record. helm reads it when it uninstalls the revision, and when it upgrades from it.
     pub fn set_manifest(&mut self, manifest: String) {
         self.0["manifest"] = manifest.into();

@@ -178,6 +178,16 @@ fn written(labels: &BTreeMap<String, String>) -> Option<Timestamp> {
 }
 
 impl Stored {
+    /// Puts the record into a Secret, with the label of its status, as [`Storage::rewrite`] would write it.
+    pub fn put_into(&self, secret: &mut Secret) -> Result<(), Error> {
+        let broken = |source| self.broken(source);
+        let encoded = self.record.encode().map_err(broken)?;
+        secret.data.get_or_insert_default().insert(RECORD_KEY.to_owned(), ByteString(encoded));
+        let status = self.record.status().map_err(broken)?.to_owned();
+        secret.metadata.labels.get_or_insert_default().insert("status".to_owned(), status);
+        Ok(())
+    }
+
     /// For `map_err` after reading something from the record.
     #[must_use]
     pub fn broken(&self, source: RecordError) -> Error {

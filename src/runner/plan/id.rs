@@ -11,6 +11,8 @@ const LENGTH: usize = 12;
 /// The id of a plan for a release in a namespace, with these values.
 pub fn of(namespace: &str, plan: &Plan, values: &Value) -> String {
     let from = plan.from.as_ref().map(|from| json!([from.revision, from.version, from.status]));
+    let repairs = plan.forecast.repairs.iter().map(|repair| [repair.remedy.to_string(), repair.object.clone()]);
+    let repairs: Vec<_> = repairs.collect();
     let decides = json!([
         namespace,
         plan.release,
@@ -19,6 +21,8 @@ pub fn of(namespace: &str, plan: &Plan, values: &Value) -> String {
         sorted(values),
         plan.rollback_on_failure,
         plan.action.to_string(),
+        repairs,
+        plan.replaced,
     ]);
     short_hash(&[&decides.to_string()], LENGTH)
 }
@@ -52,6 +56,7 @@ mod tests {
             of("ns", &plan(), &json!({"a": 2})),
             of("ns", &Plan { rollback_on_failure: true, ..plan() }, &values),
             of("ns", &Plan { chart_digest: "abd".into(), ..plan() }, &values),
+            of("ns", &Plan { replaced: [("Deployment/coder".into(), "uid".into())].into(), ..plan() }, &values),
             of("ns", &Plan { action: PlannedAction::Install, ..plan() }, &values),
         ];
         assert!(others.iter().all(|other| *other != id));

@@ -2,11 +2,11 @@
 
 mod chart;
 mod id;
+mod rehearsed;
 mod release;
 mod secret;
 mod values;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,14 +14,14 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
 use super::context::{Context, request};
 use super::error::Error;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
-use super::helm::upgrade::{Rendering, render_past};
 use super::observe::Observer;
-use super::repair::{Kinds, begun, unowned};
+use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
@@ -55,6 +55,8 @@ pub struct Made {
     archive: Vec<u8>,
     /// All values.
     merged: Value,
+    /// What helm would do.
+    pub rehearsal: Rehearsal,
     /// The installed release.
     installed: Release,
     /// Looks at the pods of what is installed.
@@ -65,7 +67,7 @@ pub struct Made {
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
     upgrade.spec.version = upgrade.spec.version.or(order.target);
-    let Made { plan, archive, merged, installed, observer } = make(ctx, &upgrade).await?;
+    let Made { plan, archive, merged, installed, observer, .. } = make(ctx, &upgrade).await?;
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
     secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
@@ -101,9 +103,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let answers = inventory::answers(&observer).await;
     installed.check(&chart, &answers)?;
 
-    ctx.reporter.progress(&format!("rendering {} {}", chart.name, chart.version));
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
-    let rendered = rendered(ctx, &spec.release, &archive, &files, installed.locked()).await?;
+    let Outlook { rendered, objects, action, rehearsal } =
+        Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
@@ -116,7 +118,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let mut plan = Plan {
         id: String::new(),
         release: spec.release.clone(),
-        action: installed.action(&rendered),
+        action,
         line: target_line,
         from: installed.from(),
         chart_name: chart.name.clone(),
@@ -125,7 +127,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
         chart_digest: hex(&Sha256::digest(&archive)),
         rollback_on_failure: spec.helm.rollback_on_failure,
         workloads: after.workloads(),
-        objects: Documents::parse(rendered.manifest(), &ctx.namespace)?.objects().map(|(name, _)| name).collect(),
+        objects: objects.objects().map(|(name, _)| name).collect(),
         inventory,
         pause: Pause {
             strategy: spec.strategy,
@@ -133,7 +135,12 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
             quiesce_seconds: Duration::from(spec.quiesce.timeout).as_secs(),
             token: spec.verify.token_secret.clone(),
         },
-        forecast: Forecast::default(),
+        forecast: Forecast {
+            repairs: rehearsal.repairs.clone(),
+            not_rehearsed: rehearsal.not_rehearsed.clone(),
+            ..Forecast::default()
+        },
+        replaced: rehearsal.replaced(),
         findings: Vec::new(),
         difference: Difference::default(),
     };
@@ -141,10 +148,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
     }
-    let rehearsal = Rehearsal::default();
     foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
     plan.id = id::of(&ctx.namespace, &plan, &merged);
-    Ok(Made { plan, archive, merged, installed, observer })
+    Ok(Made { plan, archive, merged, rehearsal, installed, observer })
 }
 
 /// What the rehearsal means for people: what changes, and how long Coder is interrupted.
@@ -191,32 +197,6 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
         }
         Some(upgrade) => Ok(upgrade),
     }
-}
-
-async fn rendered(
-    ctx: &Context,
-    release: &str,
-    archive: &std::path::Path,
-    files: &[values::File],
-    locked: bool,
-) -> Result<Record, Error> {
-    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-    let rendering = Rendering {
-        release,
-        namespace: &ctx.namespace,
-        chart: archive,
-        values: &paths,
-        as_install: locked,
-        take_ownership: false,
-    };
-    // What the upgrade step can repair is no reason to refuse a plan.
-    let rendered = render_past(&ctx.helm, rendering).await?;
-    let (record, strangers) = rendered.map_err(|failure| values::explain(files, failure))?;
-    if strangers {
-        let documents = Documents::parse(record.manifest(), &ctx.namespace)?;
-        unowned(ctx, &mut Kinds::default(), release, &documents).await?;
-    }
-    Ok(record)
 }
 
 fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {

@@ -85,10 +85,10 @@ impl Release {
         base.map_or("", |base| base.stored.record.manifest())
     }
 
-    /// helm would refuse to look at an upgrade: the newest revision was left pending, or half uninstalled.
-    pub fn locked(&self) -> bool {
-        let stuck = |revision: &Revision| revision.pending() || revision.status == "uninstalling";
-        self.newest.as_ref().is_some_and(|newest| stuck(&newest.revision))
+    /// The newest revision, if helm would refuse to work on it: it was left pending, or half uninstalled.
+    pub fn locked(&self) -> Option<&Revision> {
+        let newest = self.newest.as_ref().map(|newest| &newest.revision);
+        newest.filter(|newest| newest.pending() || newest.status == "uninstalling")
     }
 
     /// helm's record of what is installed, as stored.

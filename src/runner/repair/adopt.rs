@@ -28,10 +28,11 @@ use crate::runner::helm::storage::Storage;
 const MANAGER: &str = "helm";
 
 /// Puts the objects on record that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
-/// nothing is touched.
-pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
+/// nothing is touched. Whether there were any.
+pub async fn adopt(scene: &mut Scene<'_>) -> Result<bool, Error> {
     let rendered = scene.rendered().await?.clone();
     let unowned = unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &rendered).await?;
+    let needed = !unowned.is_empty();
     let conflicts = server_side(scene).await?;
     for (object, why) in unowned {
         scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
@@ -40,7 +41,7 @@ pub async fn adopt(scene: &mut Scene<'_>) -> Result<(), Error> {
             take_fields(scene, &object, wanted).await?;
         }
     }
-    Ok(())
+    Ok(needed)
 }
 
 /// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.

@@ -1,30 +1,43 @@
 //! Writes the successors of removed APIs into the manifests that helm compares with. The originals are in the plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Kinds, Scene};
-use crate::api::{FailureClass, Remedy};
+use crate::api::Remedy;
 use crate::core::apis::{successor, translate};
 use crate::core::documents::{Change, Documents};
+use crate::core::history::Revision;
 use crate::core::object::ObjectRef;
-use crate::core::report::Problem;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
+use crate::runner::helm::storage::{Storage, Stored};
 
-/// Rewrites the newest record, and the newest that is deployed: helm reads both.
-pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
-    let history = scene.storage.history().await?;
+/// A record whose manifest names removed APIs.
+pub struct Rewrite {
+    /// The revision.
+    pub revision: Revision,
+    /// Its record, as it is.
+    pub stored: Stored,
+    /// Its manifest with the successors of the removed APIs.
+    pub documents: Documents,
+    /// The objects that are rewritten, and why.
+    pub reasons: Vec<(ObjectRef, String)>,
+}
+
+/// What is to be rewritten in the newest record, and in the newest that is deployed: helm reads both.
+pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Result<Vec<Rewrite>, Error> {
+    let history = storage.history().await?;
     let deployed = history.iter().find(|revision| revision.deployed());
     let read: BTreeMap<i32, _> = history.first().into_iter().chain(deployed).map(|r| (r.number, r)).collect();
-    let mut recorded = BTreeSet::new();
+    let mut rewrites = Vec::new();
     for (number, revision) in read {
-        let mut stored = scene.storage.read(revision).await?;
-        let mut documents = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
-        let removed = removed(scene.ctx, &mut scene.kinds, &documents).await?;
+        let stored = storage.read(revision).await?;
+        let mut documents = Documents::parse(stored.record.manifest(), &ctx.namespace)?;
+        let removed = removed(ctx, kinds, &documents).await?;
         if removed.is_empty() {
             continue;
         }
-        for (name, now) in &removed {
+        let reason = |(name, now): &Removed| {
             let becomes = match now {
                 Some(now) => format!("it is rewritten as {now}"),
                 None => "it is left out, as no such object can exist here".to_owned(),
@@ -33,19 +46,27 @@ pub async fn rewrite(scene: &mut Scene<'_>) -> Result<(), Error> {
                 "helm's record of revision {number} names {}, which this cluster does not serve; {becomes}",
                 name.api_version
             );
-            scene.record(Remedy::RewriteApis, &name.to_string(), message).await?;
-            recorded.insert(name.to_string());
-        }
+            (name.clone(), message)
+        };
+        let reasons = removed.iter().map(reason).collect();
         succeed(&mut documents, &removed);
+        rewrites.push(Rewrite { revision: revision.clone(), stored, documents, reasons });
+    }
+    Ok(rewrites)
+}
+
+/// Rewrites the records. Whether there was anything to rewrite.
+pub async fn rewrite(scene: &mut Scene<'_>) -> Result<bool, Error> {
+    let rewrites = rewrites(scene.ctx, &mut scene.kinds, &scene.storage).await?;
+    let needed = !rewrites.is_empty();
+    for Rewrite { mut stored, documents, reasons, .. } in rewrites {
+        for (object, message) in reasons {
+            scene.record(Remedy::RewriteApis, &object.to_string(), message).await?;
+        }
         stored.record.set_manifest(documents.text());
         scene.storage.rewrite(&stored).await?;
     }
-    if recorded.is_empty() {
-        let message =
-            "helm finds removed APIs in its records of the release, but this cluster serves all that they name";
-        return Err(Problem::new(FailureClass::ApiRemoved, message).into());
-    }
-    Ok(())
+    Ok(needed)
 }
 
 /// Gives the objects of removed APIs the ones that replaced them, and leaves out what cannot exist in this cluster.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use adopt::unowned;
-pub use apis::serve;
+pub use apis::{rewrites, serve};
 pub use bridge::{begun, finish};
 pub use live::Kinds;
 
@@ -20,10 +20,11 @@ use super::error::Error;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
 use super::lease::Held;
-use crate::api::{Remedy, Repair};
+use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::documents::Documents;
 use crate::core::ladder::Planned;
 use crate::core::plan::Plan;
+use crate::core::rehearsal::without_leave;
 
 /// What repairs work with.
 pub struct Scene<'a> {
@@ -44,8 +45,8 @@ impl<'a> Scene<'a> {
         Self { ctx, plan, package, storage, lease, kinds: Kinds::default(), rendered: None }
     }
 
-    /// Makes a repair.
-    pub async fn perform(&mut self, repair: &Planned) -> Result<(), Error> {
+    /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.
+    pub async fn perform(&mut self, repair: &Planned) -> Result<bool, Error> {
         self.ctx.reporter.progress(&format!("looking at {} before it is repaired", repair.object));
         match repair.remedy {
             Remedy::Adopt => adopt::adopt(self).await,
@@ -62,6 +63,31 @@ impl<'a> Scene<'a> {
     /// the Service first and then be refused, and nobody would be served meanwhile.
     pub async fn foreseen(&mut self) -> Result<Vec<Planned>, Error> {
         replace::foreseen(self).await
+    }
+
+    /// What the plan foresees and is still to be done; refused if it may not be done. The adoption and the rewriting are for
+    /// the whole release, so one of each is enough.
+    pub async fn planned(&mut self) -> Result<Vec<Planned>, Error> {
+        // To put the saved release back, other repairs are needed, if any: helm tells.
+        if self.package.restores {
+            return Ok(Vec::new());
+        }
+        let repairs = &self.plan.forecast.repairs;
+        if let Some(problem) = without_leave(repairs, self.package.recovery) {
+            return Err(problem.into());
+        }
+        let mut planned: Vec<Planned> = Vec::new();
+        for PlannedRepair { remedy, object, .. } in repairs {
+            let wanted = match remedy {
+                Remedy::Replace => replace::is_still_there(self, object).await?,
+                Remedy::Adopt | Remedy::RewriteApis => planned.iter().all(|known| known.remedy != *remedy),
+                Remedy::Unlock | Remedy::Expand | Remedy::Reinstall => false,
+            };
+            if wanted {
+                planned.push(Planned { remedy: *remedy, object: object.clone() });
+            }
+        }
+        Ok(planned)
     }
 
     /// What the chart renders now. Ownership is no reason to refuse: nothing is changed.

@@ -40,8 +40,9 @@ impl Refused<'_> {
     }
 }
 
-/// Replaces an object (Kind/name) of the release.
-pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+/// Replaces an object (Kind/name) of the release. Whether it was needed: not if it is gone, as helm makes it anew then, nor
+/// if it is another one than the plan found.
+pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error> {
     let kind = object.split('/').next().unwrap_or_default();
     if holds_data(kind) {
         let message =
@@ -56,10 +57,10 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
         let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
         return Err(Problem::new(FailureClass::Immutable, message).object(object).into());
     };
-    let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(()) };
+    let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
         // An earlier try has deleted it; helm makes it anew.
-        return Ok(());
+        return Ok(false);
     };
     belongs(scene, &reference, &live).await?;
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
@@ -76,7 +77,18 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
         }
     }
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
-    Ok(())
+    Ok(true)
+}
+
+/// Whether an object that the plan wants to be replaced is still the one that it found.
+pub async fn is_still_there(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error> {
+    let Some(uid) = scene.plan.replaced.get(object) else { return Ok(true) };
+    let here = &scene.ctx.namespace;
+    let named = scene.plan.objects.iter().filter(|reference| reference.is(object));
+    let Some(reference) = named.min_by_key(|reference| !reference.is_in(here)) else { return Ok(false) };
+    let Some(api) = scene.kinds.api(scene.ctx, reference).await? else { return Ok(false) };
+    let live = request(&format!("read {object}"), || api.get_metadata_opt(&reference.name)).await?;
+    Ok(live.is_some_and(|live| live.metadata.uid.as_ref() == Some(uid)))
 }
 
 /// How an object is replaced, for people.

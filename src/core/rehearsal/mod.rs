@@ -1,10 +1,19 @@
 //! What a rehearsal has shown: every write that helm would make, and what the API server says to it.
 
+mod drift;
+mod leave;
+pub mod request;
+
+pub use drift::{astray, decisive};
+pub use leave::without_leave;
+
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::classify::Cause;
 use super::object::ObjectRef;
-use crate::api::PlannedRepair;
+use crate::api::{PlannedRepair, Remedy};
 
 /// How an object would be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
@@ -26,7 +35,8 @@ pub struct Write {
     pub object: ObjectRef,
     /// The object as it is; none if it does not exist.
     pub before: Option<Value>,
-    /// The object as the API server would store it; none if it would go or the write was refused.
+    /// The object as the API server would store it; none if it would go or the write was refused. Of an object that is
+    /// replaced: as it would be made anew; none if that could not be rehearsed.
     pub after: Option<Value>,
 }
 
@@ -41,4 +51,17 @@ pub struct Rehearsal {
     pub refusals: Vec<Cause>,
     /// What could not be rehearsed, a line each.
     pub not_rehearsed: Vec<String>,
+}
+
+impl Rehearsal {
+    /// UIDs of the objects that the repairs replace, by Kind/name.
+    #[must_use]
+    pub fn replaced(&self) -> BTreeMap<String, String> {
+        let repairs = self.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace);
+        let uid = |named: &str| {
+            let write = self.writes.iter().find(|write| write.object.is(named))?;
+            write.before.as_ref()?["metadata"]["uid"].as_str().map(ToOwned::to_owned)
+        };
+        repairs.filter_map(|repair| Some((repair.object.clone(), uid(&repair.object)?))).collect()
+    }
 }

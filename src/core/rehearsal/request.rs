@@ -1,0 +1,318 @@
+//! What becomes of a request that helm makes during a rehearsal: it is passed on as it is, made a dry run, or refused.
+
+use serde_json::{Value, json};
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// It changes nothing: it is passed on as it is.
+    Pass,
+    /// It is passed on as a dry run.
+    DryRun,
+    /// It could change something whatever is added to it. The text says why it is refused.
+    Refuse(&'static str),
+}
+
+/// What a path of the API names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// API group; empty for the core group.
+    pub group: &'a str,
+    /// Version of the group.
+    pub version: &'a str,
+    /// Namespace, if the object lies in one.
+    pub namespace: Option<&'a str>,
+    /// Plural name of the kind.
+    pub resource: &'a str,
+    /// Name of the object; none for the collection.
+    pub name: Option<&'a str>,
+    /// Part of the object that is meant.
+    pub subresource: Option<&'a str>,
+}
+
+/// Parts of objects that are no data: who opens one acts at once, even by a GET.
+const CONNECTIONS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
+
+/// Parts of a Namespace, which stand where for all others the kind of an object in it stands.
+const NAMESPACE_PARTS: [&str; 2] = ["finalize", "status"];
+
+/// Groups that the API server itself serves, with dry runs.
+const BUILT_IN: [&str; 19] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+impl<'a> Target<'a> {
+    /// Reads a path; none if it names neither an object nor a collection, or does so in an unusual way.
+    #[must_use]
+    pub fn parse(path: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        if parts.iter().any(|part| part.is_empty() || part.starts_with('.') || part.contains('%')) {
+            return None;
+        }
+        let (group, version, rest) = match parts.as_slice() {
+            ["api", version, rest @ ..] => ("", *version, rest),
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
+            _ => return None,
+        };
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, part, ..] if !NAMESPACE_PARTS.contains(part) => (Some(*namespace), &rest[2..]),
+            _ => (None, rest),
+        };
+        let (resource, name, subresource) = match rest {
+            [resource] => (*resource, None, None),
+            [resource, name] => (*resource, Some(*name), None),
+            [resource, name, subresource] => (*resource, Some(*name), Some(*subresource)),
+            _ => return None,
+        };
+        Some(Self { group, version, namespace, resource, name, subresource })
+    }
+
+    /// Whether the API server itself serves it. Others might not know dry runs.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        BUILT_IN.contains(&self.group)
+    }
+
+    /// Whether the description of its group (`OpenAPI` v3) says that this method knows dry runs.
+    #[must_use]
+    pub fn declares_dry_run(&self, method: &str, description: &Value) -> bool {
+        let namespace = self.namespace.map(|_| "/namespaces/{namespace}").unwrap_or_default();
+        let name = self.name.map(|_| "/{name}").unwrap_or_default();
+        let part = self.subresource.map(|part| format!("/{part}")).unwrap_or_default();
+        let path = format!("/apis/{}/{}{namespace}/{}{name}{part}", self.group, self.version, self.resource);
+        let operation = &description["paths"][&path][method.to_ascii_lowercase()];
+        let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        parameters.iter().any(|parameter| parameter["name"] == "dryRun")
+    }
+
+    /// A question to the API server in the form of an object that is created: nothing is kept of it.
+    fn is_review(&self) -> bool {
+        matches!(self.group, "authentication.k8s.io" | "authorization.k8s.io") && self.resource.ends_with("reviews")
+    }
+}
+
+/// What becomes of a request with this method (in capitals), path and query.
+#[must_use]
+pub fn course(method: &str, path: &str, query: &str) -> Course {
+    let target = Target::parse(path);
+    let connects = path.split('/').any(|part| CONNECTIONS.contains(&part));
+    if connects && target.is_none_or(|target| target.subresource.is_some()) {
+        return Course::Refuse("a rehearsal opens no connection into the cluster");
+    }
+    match (method, target) {
+        ("GET" | "HEAD", _) if pairs(query).any(|(key, value)| key == "watch" && !matches!(value, "0" | "false")) => {
+            Course::Refuse("a rehearsal waits for nothing")
+        }
+        ("GET" | "HEAD", _) => Course::Pass,
+        ("POST", Some(target)) if target.is_review() => Course::Pass,
+        ("POST" | "DELETE", Some(Target { subresource: None, .. })) => Course::DryRun,
+        ("PUT" | "PATCH", Some(Target { name: Some(_), subresource: None | Some("scale" | "status"), .. })) => {
+            Course::DryRun
+        }
+        _ => Course::Refuse("this request cannot be made a dry run"),
+    }
+}
+
+/// The query with which a write is a dry run. `force` takes fields from other managers, as the repair before it would.
+#[must_use]
+pub fn dry_run(query: &str, force: bool) -> String {
+    let replaced = |key: &str| key == "dryRun" || (force && key == "force");
+    let kept =
+        query.split('&').filter(|pair| !pair.is_empty() && !replaced(pair.split('=').next().unwrap_or_default()));
+    let added = ["dryRun=All"].into_iter().chain(force.then_some("force=true"));
+    kept.chain(added).collect::<Vec<_>>().join("&")
+}
+
+/// The body of a DELETE as a dry run: the API server heeds no query where there is a body. None if it cannot be read, and
+/// the request must not be passed on.
+#[must_use]
+pub fn dry_run_options(body: &[u8]) -> Option<Vec<u8>> {
+    if body.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut options: Value = serde_json::from_slice(body).ok()?;
+    options.as_object_mut()?.insert("dryRun".into(), json!(["All"]));
+    Some(options.to_string().into_bytes())
+}
+
+/// What may be accepted as an answer: JSON instead of protobuf, which this program does not read.
+#[must_use]
+pub fn readable(accept: &str) -> String {
+    let kept = accept.split(',').map(str::trim).filter(|kind| !kind.starts_with("application/vnd.kubernetes.protobuf"));
+    let kept: Vec<&str> = kept.filter(|kind| !kind.is_empty()).collect();
+    if kept.is_empty() { "application/json".into() } else { kept.join(",") }
+}
+
+/// Whether labels are selected by a query for them; none if the query is of another form than helm's, `key=value,…`.
+#[must_use]
+pub fn selects(selector: &str, labels: &Value) -> Option<bool> {
+    let mut all = true;
+    for requirement in selector.split(',').filter(|requirement| !requirement.is_empty()) {
+        let (key, value) = requirement.split_once('=')?;
+        if key.ends_with('!') || key.contains([' ', '(']) {
+            return None;
+        }
+        all &= labels[key] == value.trim_start_matches('=');
+    }
+    Some(all)
+}
+
+/// The value of a key of a query, decoded.
+#[must_use]
+pub fn parameter(query: &str, wanted: &str) -> Option<String> {
+    pairs(query).find(|(key, _)| *key == wanted).map(|(_, value)| decoded(value))
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(if *first == b'+' { b' ' } else { *first });
+            rest = after;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/coder/deployments/coder";
+
+    #[rstest]
+    #[case::read("GET", DEPLOYMENT, "", Course::Pass)]
+    #[case::discovery("GET", "/apis", "", Course::Pass)]
+    #[case::version("GET", "/version", "", Course::Pass)]
+    #[case::schema("GET", "/openapi/v3/apis/apps/v1", "hash=1", Course::Pass)]
+    #[case::patch("PATCH", DEPLOYMENT, "fieldManager=helm", Course::DryRun)]
+    #[case::put("PUT", DEPLOYMENT, "", Course::DryRun)]
+    #[case::delete("DELETE", DEPLOYMENT, "", Course::DryRun)]
+    #[case::create("POST", "/api/v1/namespaces/coder/secrets", "", Course::DryRun)]
+    #[case::create_namespace("POST", "/api/v1/namespaces", "", Course::DryRun)]
+    #[case::scale("PATCH", "/apis/apps/v1/namespaces/coder/deployments/coder/scale", "", Course::DryRun)]
+    #[case::namespace("PATCH", "/api/v1/namespaces/coder/status", "", Course::DryRun)]
+    #[case::pod_called_proxy("PATCH", "/api/v1/namespaces/coder/pods/proxy", "", Course::DryRun)]
+    #[case::review("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", Course::Pass)]
+    fn what_changes_nothing_or_can_be_a_dry_run_goes_through(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] query: &str,
+        #[case] expected: Course,
+    ) {
+        assert_eq!(course(method, path, query), expected);
+    }
+
+    #[rstest]
+    #[case::exec("POST", "/api/v1/namespaces/coder/pods/coder-0/exec")]
+    #[case::exec_by_get("GET", "/api/v1/namespaces/coder/pods/coder-0/exec")]
+    #[case::proxy_by_get("GET", "/api/v1/namespaces/coder/services/coder/proxy/api/v2/users")]
+    #[case::eviction("POST", "/api/v1/namespaces/coder/pods/coder-0/eviction")]
+    #[case::token("POST", "/api/v1/namespaces/coder/serviceaccounts/coder/token")]
+    #[case::hidden("POST", "/api/v1/namespaces/coder/pods/coder-0/e%78ec")]
+    #[case::dots("DELETE", "/api/v1/namespaces/coder/pods/../secrets/x")]
+    #[case::double("DELETE", "/api/v1/namespaces/coder//pods")]
+    #[case::no_object("POST", "/logs")]
+    #[case::put_collection("PUT", "/api/v1/namespaces/coder/pods")]
+    #[case::unknown_method("CONNECT", "/api/v1/namespaces/coder/pods/coder-0")]
+    fn what_cannot_be_a_dry_run_is_refused(#[case] method: &str, #[case] path: &str) {
+        assert!(matches!(course(method, path, "dryRun=All"), Course::Refuse(_)), "{method} {path}");
+    }
+
+    #[test]
+    fn a_watch_is_refused() {
+        assert!(matches!(course("GET", "/api/v1/pods", "watch=true"), Course::Refuse(_)));
+        assert_eq!(course("GET", "/api/v1/pods", "watch=false"), Course::Pass);
+    }
+
+    #[rstest]
+    #[case("", false, "dryRun=All")]
+    #[case("dryRun=All", false, "dryRun=All")]
+    #[case("dryRun=&fieldManager=helm", false, "fieldManager=helm&dryRun=All")]
+    #[case("fieldManager=helm&force=false", true, "fieldManager=helm&dryRun=All&force=true")]
+    fn a_dry_run_is_asked_for_once(#[case] query: &str, #[case] force: bool, #[case] expected: &str) {
+        assert_eq!(dry_run(query, force), expected);
+    }
+
+    #[test]
+    fn the_options_of_a_deletion_keep_their_preconditions() {
+        let options = json!({"kind": "DeleteOptions", "preconditions": {"uid": "u"}, "dryRun": []});
+        let changed: Value = serde_json::from_slice(&dry_run_options(options.to_string().as_bytes()).unwrap()).unwrap();
+        assert_eq!(changed, json!({"kind": "DeleteOptions", "preconditions": {"uid": "u"}, "dryRun": ["All"]}));
+        assert_eq!(dry_run_options(b""), Some(Vec::new()));
+        for unreadable in [&b"k8s\0\x0a"[..], b"[]", b"\"text\""] {
+            assert_eq!(dry_run_options(unreadable), None);
+        }
+    }
+
+    #[rstest]
+    #[case("application/vnd.kubernetes.protobuf,application/json", "application/json")]
+    #[case("application/vnd.kubernetes.protobuf", "application/json")]
+    #[case("", "application/json")]
+    #[case(
+        "application/json;as=Table;v=v1;g=meta.k8s.io, application/json",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+    )]
+    #[case(
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+    )]
+    fn objects_are_asked_for_as_json(#[case] accept: &str, #[case] expected: &str) {
+        assert_eq!(readable(accept), expected);
+    }
+
+    #[test]
+    fn records_are_selected_by_their_labels() {
+        let labels = json!({"owner": "helm", "name": "coder", "status": "deployed"});
+        assert_eq!(selects("", &labels), Some(true));
+        assert_eq!(selects("name=coder,owner==helm", &labels), Some(true));
+        assert_eq!(selects("name=coder,owner=helm,status=failed", &labels), Some(false));
+        assert_eq!(selects("name in (coder)", &labels), None);
+        assert_eq!(selects("name!=coder", &labels), None);
+        assert_eq!(
+            parameter("limit=5&labelSelector=name%3Dcoder%2Cowner%3Dhelm", "labelSelector").as_deref(),
+            Some("name=coder,owner=helm")
+        );
+        assert_eq!(parameter("limit=5", "labelSelector"), None);
+    }
+
+    #[test]
+    fn another_server_must_say_that_it_knows_dry_runs() {
+        let target = Target::parse("/apis/example.com/v1/namespaces/coder/workspaces/a").unwrap();
+        assert!(!target.is_built_in());
+        let path = "/apis/example.com/v1/namespaces/{namespace}/workspaces/{name}";
+        let description = json!({"paths": {path: {"patch": {"parameters": [{"name": "dryRun"}]}, "put": {}}}});
+        assert!(target.declares_dry_run("PATCH", &description));
+        assert!(!target.declares_dry_run("PUT", &description));
+        assert!(!target.declares_dry_run("DELETE", &Value::Null));
+    }
+}

@@ -1,0 +1,63 @@
+//! The rehearsal as the plan takes it: what helm would install, what is to be done, and whether it may be tried at all.
+
+use std::path::{Path, PathBuf};
+
+use super::release::Release;
+use super::values::{File, explain};
+use crate::api::PlannedAction;
+use crate::core::documents::Documents;
+use crate::core::rehearsal::{Rehearsal, astray, decisive};
+use crate::runner::context::Context;
+use crate::runner::error::Error;
+use crate::runner::helm::record::Record;
+use crate::runner::rehearse::{Rehearsed, Script, rehearse};
+
+/// What the rehearsal tells the plan.
+pub struct Outlook {
+    /// What helm would install.
+    pub rendered: Record,
+    /// Its objects.
+    pub objects: Documents,
+    /// What is to be done.
+    pub action: PlannedAction,
+    /// What helm would do; no repairs if nothing is to be done.
+    pub rehearsal: Rehearsal,
+}
+
+/// Rehearses the upgrade of what is installed to this chart with these values. Fails with what helm would be refused for,
+/// if no repair cures it.
+pub async fn outlook(
+    ctx: &Context,
+    release: &str,
+    chart: &Path,
+    files: &[File],
+    installed: &Release,
+) -> Result<Outlook, Error> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let script = Script { release, chart, values: &paths, locked: installed.locked() };
+    let Rehearsed { record, mut rehearsal, failure } = Box::pin(rehearse(ctx, &script)).await?;
+    let Some(rendered) = record else {
+        return Err(failure.map_or_else(
+            || Error::Plan("helm ended well and wrote no record of the release".into()),
+            |failure| explain(files, failure),
+        ));
+    };
+    let objects = Documents::parse(rendered.manifest(), &ctx.namespace)?;
+    let mut action = installed.action(&rendered);
+    if action == PlannedAction::Nothing {
+        let stored = Documents::parse(installed.manifest(), &ctx.namespace)?;
+        let astray: Vec<String> = astray(&rehearsal, &stored, &objects).iter().map(ToString::to_string).collect();
+        if !astray.is_empty() || decisive(&rehearsal.refusals).next().is_some() {
+            tracing::info!("chart and values are the same, but objects are not: {}", astray.join(", "));
+            action = PlannedAction::Upgrade;
+        }
+    }
+    match failure {
+        // What helm would be refused for does not matter: it is not run.
+        _ if action == PlannedAction::Nothing => rehearsal.repairs.clear(),
+        Some(failure) => return Err(explain(files, failure)),
+        None => {}
+    }
+    tracing::info!("rehearsed: {} writes, {} repairs", rehearsal.writes.len(), rehearsal.repairs.len());
+    Ok(Outlook { rendered, objects, action, rehearsal })
+}

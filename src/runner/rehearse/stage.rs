@@ -1,0 +1,349 @@
+//! What is rehearsed at present, and what was seen of it: each request of helm is answered from here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::forward::{Answer, Asked, send};
+use super::overlay::Overlay;
+use crate::core::object::ObjectRef;
+use crate::core::ownership::Owner;
+use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, parameter};
+use crate::core::rehearsal::{Verb, Write};
+use crate::runner::helm::record::Record;
+
+/// Words of the API server about an admission webhook that it must not call for a dry run.
+const NO_DRY_RUN: &str = "does not support dry run";
+
+/// How a run of helm is rehearsed.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Records of the release as repairs would leave them: whole Secrets.
+    pub seeds: Vec<Value>,
+    /// Objects that are not the release's are taken into it.
+    pub adopts: bool,
+    /// Objects that are replaced, as Kind/name: their refusal is not heard.
+    pub replaced: Vec<String>,
+}
+
+/// What was seen of a run of helm.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The record that helm wrote.
+    pub record: Option<Record>,
+    /// The writes, each object once, in helm's order.
+    pub writes: Vec<Write>,
+    /// The objects whose refusal was not heard because they are replaced.
+    pub replaced: Vec<ObjectRef>,
+    /// What could not be made a dry run, a line each.
+    pub not_rehearsed: Vec<String>,
+    /// Why not even helm's records could be rehearsed.
+    pub blind: Option<String>,
+}
+
+/// A run of helm.
+#[derive(Default)]
+struct Run {
+    settings: Settings,
+    overlay: Overlay,
+    /// What helm has read, by path.
+    read: HashMap<String, Bytes>,
+    seen: Seen,
+}
+
+/// What stands between helm and the API server.
+pub struct Stage {
+    client: Client,
+    namespace: String,
+    release: String,
+    run: Mutex<Run>,
+    /// What other servers than the API server say of their groups (`OpenAPI` v3), by path.
+    descriptions: Mutex<BTreeMap<String, Value>>,
+}
+
+impl Stage {
+    /// For a release in its namespace.
+    pub fn new(client: Client, namespace: &str, release: &str) -> Self {
+        let (namespace, release) = (namespace.to_owned(), release.to_owned());
+        Self { client, namespace, release, run: Mutex::default(), descriptions: Mutex::default() }
+    }
+
+    /// Begins a run with an overlay of its own.
+    pub fn begin(&self, settings: Settings) {
+        let mut overlay = Overlay::new(&self.release);
+        settings.seeds.iter().for_each(|seed| overlay.put(seed.clone()));
+        *self.run() = Run { settings, overlay, ..Run::default() };
+    }
+
+    /// Ends the run and tells what was seen.
+    pub fn end(&self) -> Seen {
+        let run = std::mem::take(&mut *self.run());
+        Seen { record: run.overlay.newest(), ..run.seen }
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, asked: Asked) -> Response {
+        let answer = match course(asked.head.method.as_str(), asked.path(), asked.query()) {
+            Course::Pass => self.pass(&asked).await,
+            Course::DryRun => self.rehearse(&asked).await,
+            Course::Refuse(why) => refused(&asked, why),
+        };
+        answer.respond()
+    }
+
+    /// Whether it is about Secrets in the namespace of the release, where helm's records lie.
+    fn holds_records(&self, target: &Target<'_>) -> bool {
+        let here = (target.group, target.resource, target.namespace);
+        here == ("", "secrets", Some(self.namespace.as_str())) && target.subresource.is_none()
+    }
+
+    async fn pass(&self, asked: &Asked) -> Answer {
+        let target = Target::parse(asked.path());
+        let records = target.filter(|target| asked.head.method == Method::GET && self.holds_records(target));
+        if let Some(name) = records.and_then(|target| target.name) {
+            match self.run().overlay.get(name) {
+                Some(Some(secret)) => return Answer::object(StatusCode::OK, secret),
+                Some(None) => return missing(name),
+                None => {}
+            }
+        }
+        let address = asked.head.uri.path_and_query().map_or("/", |whole| whole.as_str());
+        let answer = send(&self.client, asked, &asked.head.method, address, asked.body.clone()).await;
+        if asked.head.method != Method::GET || answer.status != StatusCode::OK {
+            return answer;
+        }
+        match (records, target) {
+            (Some(Target { name: None, .. }), _) => self.merged(asked, answer),
+            (_, Some(Target { name: Some(_), subresource: None, .. })) => {
+                self.run().read.insert(asked.path().to_owned(), answer.body.clone());
+                answer
+            }
+            _ => answer,
+        }
+    }
+
+    /// A list of Secrets with helm's records as they would be.
+    fn merged(&self, asked: &Asked, answer: Answer) -> Answer {
+        let Some(mut list) = answer.json() else { return answer };
+        let selector = parameter(asked.query(), "labelSelector").unwrap_or_default();
+        match self.run().overlay.merge(&mut list, &selector) {
+            Some(()) => Answer::object(StatusCode::OK, &list),
+            None => refused(asked, "the records of the release are selected in an unknown way"),
+        }
+    }
+
+    async fn rehearse(&self, asked: &Asked) -> Answer {
+        let Some(target) = Target::parse(asked.path()) else { return refused(asked, "it names no object") };
+        let record = target.name.filter(|name| self.holds_records(&target) && self.run().overlay.holds(name));
+        match record {
+            Some(name) => self.record(asked, name).await,
+            None => self.object(asked, &target).await,
+        }
+    }
+
+    /// A change to a record that exists, on the server or in the overlay.
+    async fn record(&self, asked: &Asked, name: &str) -> Answer {
+        let (deleted, created) = {
+            let run = self.run();
+            (run.overlay.get(name) == Some(None), run.overlay.is_created(name))
+        };
+        match asked.head.method {
+            _ if deleted => return missing(name),
+            Method::DELETE => {
+                self.run().overlay.delete(name);
+                let gone = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"});
+                return Answer::object(StatusCode::OK, &gone);
+            }
+            Method::PUT => {}
+            _ => return refused(asked, "helm changes its records in another way than this program knows"),
+        }
+        // To learn the JSON of what helm writes: the server does not have the record that helm created a moment ago.
+        let query = dry_run(asked.query(), false);
+        let collection = asked.path().rsplit_once('/').map_or("", |(collection, _)| collection);
+        let (method, path) = if created { (Method::POST, collection) } else { (Method::PUT, asked.path()) };
+        let answer = send(&self.client, asked, &method, &format!("{path}?{query}"), asked.body.clone()).await;
+        match answer.json().filter(|_| answer.status.is_success()) {
+            Some(secret) => {
+                self.run().overlay.put(secret.clone());
+                Answer::object(StatusCode::OK, &secret)
+            }
+            None => self.perhaps_blind(answer),
+        }
+    }
+
+    /// Without helm's records nothing can be rehearsed.
+    fn perhaps_blind(&self, answer: Answer) -> Answer {
+        if let Some(why) = no_dry_run(&answer) {
+            self.run().seen.blind = Some(why);
+        }
+        answer
+    }
+
+    async fn object(&self, asked: &Asked, target: &Target<'_>) -> Answer {
+        let before = self.before(asked, target).await;
+        if let Some(before) = before.as_ref().filter(|before| self.is_replaced(before)) {
+            self.note(Verb::Update, Some(before), None);
+            return Answer::object(StatusCode::OK, before);
+        }
+        let verb = match (&asked.head.method, &before) {
+            (&Method::DELETE, _) => Verb::Delete,
+            (&Method::POST, _) | (_, None) => Verb::Create,
+            _ => Verb::Update,
+        };
+        if !self.knows_dry_run(asked, target).await {
+            return self.unrehearsed(asked, verb, before, "its API server does not say that it knows dry runs");
+        }
+        let body = match asked.head.method {
+            Method::DELETE => match dry_run_options(&asked.body) {
+                Some(body) => Bytes::from(body),
+                None => return self.unrehearsed(asked, verb, before, "its deletion cannot be read"),
+            },
+            _ => asked.body.clone(),
+        };
+        let query = dry_run(asked.query(), self.takes(asked, before.as_ref()));
+        let address = format!("{}?{query}", asked.path());
+        let answer = send(&self.client, asked, &asked.head.method, &address, body).await;
+        let after = answer.json().filter(|_| answer.status.is_success());
+        if asked.head.method == Method::POST && self.holds_records(target) {
+            let name = |object: &Value| object["metadata"]["name"].as_str().map(ToOwned::to_owned);
+            let known = |name: &String| self.run().overlay.holds(name);
+            if let Some((name, secret)) =
+                after.as_ref().and_then(|secret| Some((name(secret)?, secret))).filter(|(name, _)| known(name))
+            {
+                return self.create_record(&name, secret);
+            }
+            // What is not written in JSON is one of helm's records: objects of charts are.
+            if after.is_none() && asked.object().as_ref().and_then(name).is_none_or(|name| known(&name)) {
+                return self.perhaps_blind(answer);
+            }
+        }
+        if let Some(why) = no_dry_run(&answer) {
+            return self.unrehearsed(asked, verb, before, &why);
+        }
+        match verb {
+            Verb::Delete => self.note(verb, before.as_ref(), None),
+            _ if before.is_none() && after.is_none() => self.note_object(verb, asked.object().as_ref(), None, None),
+            _ => self.note(verb, before.as_ref(), after.as_ref()),
+        }
+        answer
+    }
+
+    fn create_record(&self, name: &str, secret: &Value) -> Answer {
+        let mut run = self.run();
+        if matches!(run.overlay.get(name), Some(Some(_))) {
+            let message = format!("secrets \"{name}\" already exists");
+            return Answer::failure(StatusCode::CONFLICT, "AlreadyExists", &message);
+        }
+        run.overlay.create(secret.clone());
+        Answer::object(StatusCode::CREATED, secret)
+    }
+
+    /// The object as it is; helm has mostly just read it.
+    async fn before(&self, asked: &Asked, target: &Target<'_>) -> Option<Value> {
+        target.name?;
+        let path = match target.subresource {
+            Some(part) => asked.path().strip_suffix(part)?.trim_end_matches('/'),
+            None => asked.path(),
+        };
+        let known = self.run().read.get(path).cloned();
+        if let Some(known) = known {
+            return serde_json::from_slice(&known).ok();
+        }
+        let answer = send(&self.client, asked, &Method::GET, path, Bytes::new()).await;
+        answer.json().filter(|_| answer.status == StatusCode::OK)
+    }
+
+    fn is_replaced(&self, object: &Value) -> bool {
+        let run = self.run();
+        ObjectRef::of(object).is_some_and(|object| run.settings.replaced.iter().any(|named| object.is(named)))
+    }
+
+    /// Whether a patch takes the fields of an object that is adopted from whoever made it, as the adoption does before
+    /// helm runs.
+    fn takes(&self, asked: &Asked, before: Option<&Value>) -> bool {
+        let stranger =
+            before.is_some_and(|object| Owner::of_object(object, &self.release, &self.namespace) != Owner::Release);
+        stranger && asked.applies() && self.run().settings.adopts
+    }
+
+    async fn knows_dry_run(&self, asked: &Asked, target: &Target<'_>) -> bool {
+        if target.is_built_in() {
+            return true;
+        }
+        let path = format!("/openapi/v3/apis/{}/{}", target.group, target.version);
+        let known = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+        let description = match known {
+            Some(known) => known,
+            None => {
+                let answer = send(&self.client, asked, &Method::GET, &path, Bytes::new()).await;
+                let read = answer.json().filter(|_| answer.status == StatusCode::OK).unwrap_or_default();
+                self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(path, read.clone());
+                read
+            }
+        };
+        target.declares_dry_run(asked.head.method.as_str(), &description)
+    }
+
+    /// Lets helm go on as if the write had succeeded, and notes that nobody knows whether it would.
+    fn unrehearsed(&self, asked: &Asked, verb: Verb, before: Option<Value>, why: &str) -> Answer {
+        let Some(object) = before.clone().or_else(|| asked.object()) else { return refused(asked, why) };
+        let named = ObjectRef::of(&object).map_or_else(|| asked.path().to_owned(), |object| object.to_string());
+        let line = format!("{named}: {why}");
+        let mut run = self.run();
+        if !run.seen.not_rehearsed.contains(&line) {
+            run.seen.not_rehearsed.push(line);
+        }
+        drop(run);
+        let after = (verb == Verb::Create).then_some(&object);
+        self.note_object(verb, Some(&object), before.as_ref(), after);
+        Answer::object(if asked.head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK }, &object)
+    }
+
+    fn note(&self, verb: Verb, before: Option<&Value>, after: Option<&Value>) {
+        self.note_object(verb, before.or(after), before, after);
+    }
+
+    /// Puts a write on record. Of several to one object, what it was before the first and what is after the last count.
+    fn note_object(&self, verb: Verb, named: Option<&Value>, before: Option<&Value>, after: Option<&Value>) {
+        let Some(object) = named.and_then(ObjectRef::of) else { return };
+        let mut run = self.run();
+        if run.settings.replaced.iter().any(|named| object.is(named)) && verb == Verb::Update {
+            run.seen.replaced.push(object.clone());
+        }
+        let after = after.cloned();
+        match run.seen.writes.iter_mut().find(|write| write.object == object) {
+            Some(write) => {
+                write.after = after;
+                if verb == Verb::Delete {
+                    write.verb = verb;
+                }
+            }
+            None => run.seen.writes.push(Write { verb, object, before: before.cloned(), after }),
+        }
+    }
+}
+
+/// The API server's words, if it did not make a dry run because of a webhook.
+fn no_dry_run(answer: &Answer) -> Option<String> {
+    let failure = answer.json().filter(|_| !answer.status.is_success())?;
+    failure["message"].as_str().filter(|message| message.contains(NO_DRY_RUN)).map(ToOwned::to_owned)
+}
+
+fn missing(name: &str) -> Answer {
+    Answer::failure(StatusCode::NOT_FOUND, "NotFound", &format!("secrets \"{name}\" not found"))
+}
+
+fn refused(asked: &Asked, why: &str) -> Answer {
+    let message = format!("the rehearsal does not pass on {} {}: {why}", asked.head.method, asked.path());
+    tracing::warn!("{message}");
+    Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
+}

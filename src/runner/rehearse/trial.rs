@@ -1,0 +1,149 @@
+//! Objects that are replaced: whether they could be made anew, tried under another name.
+
+use kube::api::{DynamicObject, PostParams};
+use serde_json::Value;
+
+use super::stage::Seen;
+use crate::api::FailureClass;
+use crate::core::classify::{self, Cause};
+use crate::core::digest::short_hash;
+use crate::core::documents::Documents;
+use crate::core::object::ObjectRef;
+use crate::core::ownership::marked;
+use crate::runner::context::{Context, is_unreachable};
+use crate::runner::error::Error;
+use crate::runner::helm::HelmFailure;
+use crate::runner::repair::Kinds;
+
+/// Kinds whose namesake under another name would clash with the live object, over a port, an address or a host.
+const CLASHING: [&str; 2] = ["Service", "Ingress"];
+/// How much of the name is kept, so that it stays a valid one for each kind, in characters.
+const NAME_KEPT: usize = 40;
+
+/// What came of the trials.
+#[derive(Default)]
+pub struct Trials {
+    /// The objects as they would be made.
+    pub made: Vec<(ObjectRef, Value)>,
+    /// What was refused.
+    pub causes: Vec<Cause>,
+    /// What could not be tried, a line each.
+    pub not_rehearsed: Vec<String>,
+    words: Vec<String>,
+}
+
+impl Trials {
+    /// The refusals as helm would tell them.
+    pub fn failure(&self) -> Option<HelmFailure> {
+        (!self.words.is_empty()).then(|| HelmFailure { text: self.words.join(" && ") })
+    }
+}
+
+/// Asks the API server, in a dry run, to make each object that was replaced: quotas, policies, rights and the object itself
+/// are checked so.
+pub async fn make_anew(
+    ctx: &Context,
+    kinds: &mut Kinds,
+    release: &str,
+    seen: &Seen,
+    rendered: Option<&Documents>,
+) -> Result<Trials, Error> {
+    let mut trials = Trials::default();
+    for object in &seen.replaced {
+        let is_it =
+            |name: &ObjectRef| name.is(&object.to_string()) && object.namespace.as_ref().is_none_or(|n| name.is_in(n));
+        let new = rendered.and_then(|documents| documents.objects().find(|(name, _)| is_it(name)));
+        let Some((_, new)) = new else { continue };
+        if CLASHING.contains(&object.kind.as_str()) {
+            trials
+                .not_rehearsed
+                .push(format!("{object}: it is made anew, which cannot be tried beside the present one"));
+            continue;
+        }
+        let Some(api) = kinds.api(ctx, object).await? else { continue };
+        let mut trial = marked(new, release, &ctx.namespace);
+        trial["metadata"]["name"] = trial_name(&object.name).into();
+        let trial: DynamicObject =
+            serde_json::from_value(trial).map_err(|source| Error::Json { what: "an object", source })?;
+        let parameters = PostParams { dry_run: true, ..PostParams::default() };
+        match api.create(&parameters, &trial).await {
+            Ok(made) => {
+                let mut made =
+                    serde_json::to_value(&made).map_err(|source| Error::Json { what: "an object", source })?;
+                made["metadata"]["name"] = object.name.clone().into();
+                trials.made.push((object.clone(), made));
+            }
+            Err(kube::Error::Api(status)) => judge(&mut trials, object, &status.message),
+            Err(error) if is_unreachable(&error) => judge(&mut trials, object, &format!("connection refused: {error}")),
+            Err(error) => return Err(Error::api(format!("try to make {object} anew"), error)),
+        }
+    }
+    Ok(trials)
+}
+
+fn judge(trials: &mut Trials, object: &ObjectRef, words: &str) {
+    let words = words.replace(&trial_name(&object.name), &object.name);
+    let mut causes = classify::causes(&words);
+    let counted = |cause: &Cause| cause.class == Some(FailureClass::QuotaExceeded);
+    if causes.iter().all(counted) || words.contains("does not support dry run") {
+        // The present object still counts, and goes before the new one is made.
+        trials.not_rehearsed.push(format!("{object}: it is made anew, which could not be tried: {words}"));
+        return;
+    }
+    for cause in &mut causes {
+        cause.object.get_or_insert_with(|| object.to_string());
+    }
+    trials.causes.extend(causes);
+    trials.words.push(words);
+}
+
+/// Another name, which no other object has.
+fn trial_name(name: &str) -> String {
+    let kept: String = name.chars().take(NAME_KEPT).collect();
+    format!("{}-{}", kept.trim_end_matches(['-', '.']), short_hash(&["rehearsal", name], 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding() -> ObjectRef {
+        ObjectRef {
+            api_version: "rbac.authorization.k8s.io/v1".into(),
+            kind: "RoleBinding".into(),
+            namespace: Some("ns".into()),
+            name: "coder".into(),
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_object_and_not_the_trial() {
+        let mut trials = Trials::default();
+        let name = trial_name("coder");
+        judge(
+            &mut trials,
+            &binding(),
+            &format!("RoleBinding.rbac.authorization.k8s.io \"{name}\" is invalid: roleRef.name: Required value"),
+        );
+        assert_eq!(trials.causes[0].object.as_deref(), Some("RoleBinding/coder"));
+        assert!(!trials.failure().unwrap().text.contains(&name));
+    }
+
+    #[test]
+    fn the_present_object_in_a_quota_refuses_nothing() {
+        let mut trials = Trials::default();
+        judge(
+            &mut trials,
+            &binding(),
+            "rolebindings.rbac.authorization.k8s.io \"x\" is forbidden: exceeded quota: q, requested: count/rolebindings=1, used: 1, limited: 1",
+        );
+        assert!(trials.failure().is_none() && trials.causes.is_empty() && trials.not_rehearsed.len() == 1);
+    }
+
+    #[test]
+    fn a_trial_has_a_name_of_its_own_that_is_short_enough() {
+        let long = "a".repeat(200);
+        assert!(trial_name(&long).len() <= 52);
+        assert_ne!(trial_name(&long), trial_name(&format!("{long}b")));
+    }
+}
