@@ -22,6 +22,7 @@ pub mod merge;
 pub mod object;
 pub mod observed;
 pub mod ownership;
+pub mod path;
 pub mod plan;
 pub mod progress;
 pub mod quantity;
