@@ -113,3 +113,36 @@ pub struct Finding {
     /// What a person can do.
     pub next_step: String,
 }
+
+impl Finding {
+    /// A finding that keeps the change from beginning.
+    #[must_use]
+    pub fn refusal(check: CheckName, message: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self {
+            check,
+            severity: Severity::Refusal,
+            object: None,
+            field: None,
+            message: message.into(),
+            next_step: next_step.into(),
+        }
+    }
+
+    /// A finding that is worth knowing.
+    #[must_use]
+    pub fn warning(check: CheckName, message: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::refusal(check, message, next_step) }
+    }
+
+    /// The same, about an object (Kind/name).
+    #[must_use]
+    pub fn about(self, object: impl std::fmt::Display) -> Self {
+        Self { object: Some(object.to_string()), ..self }
+    }
+
+    /// The same, about a field.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+}

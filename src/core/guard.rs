@@ -1,14 +1,13 @@
-//! Refusals that protect data: no other product line, no downgrade, no other chart under the same release.
+//! What a packaged chart says of itself, and whether it is the one that was asked for.
 
 use semver::Version;
 
-use super::plan::Answer;
 use super::report::Problem;
-use super::{verify::comparable, version};
-use crate::api::{FailureClass, Installed, ProductLine};
+use super::version;
+use crate::api::FailureClass;
 
 /// A packaged chart, as its Chart.yaml tells.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChartMetadata {
     /// Name of the chart.
@@ -18,6 +17,9 @@ pub struct ChartMetadata {
     /// Version of Coder that it runs.
     #[serde(default)]
     pub app_version: Option<String>,
+    /// Versions of Kubernetes that it supports, as a range in helm's notation.
+    #[serde(default)]
+    pub kube_version: Option<String>,
 }
 
 impl ChartMetadata {
@@ -59,112 +61,31 @@ impl ChartMetadata {
             _ => Ok(()),
         }
     }
-}
 
-/// Checks the chart against the installed release and against what its pods answer.
-pub fn check(
-    chart: &ChartMetadata,
-    installed_chart: &str,
-    installed: &Installed,
-    answers: &[Answer],
-) -> Result<(), Box<Problem>> {
-    if chart.name != installed_chart {
-        return Err(Problem::new(
-            FailureClass::ChartInvalid,
-            format!(
-                "the release was made from the chart {installed_chart}; {} would replace it by something else",
-                chart.name
-            ),
-        )
-        .field("spec.chart.name")
-        .boxed());
-    }
-    let target = chart.parsed()?;
-    let line = version::product_line(&target);
-    if line != installed.line {
-        return Err(Problem::new(
-            FailureClass::ProductLineChanged,
-            format!(
-                "{} {} is installed, but chart {} belongs to {}; both charts are called {}",
-                product(installed.line),
-                installed.version,
-                chart.version,
-                product(line),
-                chart.name
-            ),
-        )
-        .field("spec.version")
-        .boxed());
-    }
-    let older = |than: &str| version::parse(than).is_some_and(|than| target < than);
-    if older(&installed.version) {
-        return Err(downgrade(&chart.version, &format!("{} is installed", installed.version)));
-    }
-    let app = version::parse(comparable(chart.app_version()));
-    let newer = answers.iter().find(|answer| version::parse(&answer.version) > app && app.is_some());
-    match newer {
-        Some(answer) => {
-            Err(downgrade(&chart.version, &format!("Pod/{} runs Coder {} already", answer.pod, answer.version)))
+    /// Checks that it may follow on the chart that the release was made from.
+    pub fn follows(&self, installed: &str) -> Result<(), Box<Problem>> {
+        if self.name == installed {
+            return Ok(());
         }
-        None => Ok(()),
-    }
-}
-
-fn downgrade(target: &str, reason: &str) -> Box<Problem> {
-    Problem::new(FailureClass::Downgrade, format!("{target} is older: {reason}")).field("spec.version").boxed()
-}
-
-fn product(line: ProductLine) -> &'static str {
-    match line {
-        ProductLine::V1 => "Coder Classic (v1)",
-        ProductLine::V2 => "Coder v2",
+        let message = format!(
+            "the release was made from the chart {installed}; {} would replace it by something else",
+            self.name
+        );
+        Err(Problem::new(FailureClass::ChartInvalid, message).field("spec.chart.name").boxed())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    fn chart(version: &str) -> ChartMetadata {
-        ChartMetadata { name: "coder".into(), version: version.into(), app_version: Some(format!("v{version}")) }
-    }
-
-    #[rstest]
-    #[case("2.30.0", "2.31.7", None, None)]
-    #[case("2.31.7", "2.31.7", Some("2.31.7"), None)]
-    #[case("2.31.7", "2.31.6", None, Some(FailureClass::Downgrade))]
-    #[case("2.31.6", "2.31.7", Some("2.32.0"), Some(FailureClass::Downgrade))]
-    #[case("1.44.3", "2.31.7", None, Some(FailureClass::ProductLineChanged))]
-    #[case("2.31.7", "1.44.3", None, Some(FailureClass::ProductLineChanged))]
-    #[case("0.14.3", "2.31.7", Some("not a version"), None)]
-    fn product_line_and_direction(
-        #[case] from: &str,
-        #[case] to: &str,
-        #[case] running: Option<&str>,
-        #[case] expected: Option<FailureClass>,
-    ) {
-        let installed = Installed {
-            version: from.into(),
-            app_version: None,
-            revision: 1,
-            status: "deployed".into(),
-            line: version::product_line(&version::parse(from).unwrap()),
-        };
-        let answers: Vec<Answer> = running
-            .map(|version| Answer { pod: "coder-1".into(), version: version.into(), deployment_id: None })
-            .into_iter()
-            .collect();
-        assert_eq!(check(&chart(to), "coder", &installed, &answers).err().map(|p| p.class), expected);
-        let other = check(&chart(to), "coder-provisioner", &installed, &answers).unwrap_err();
-        assert_eq!(other.class, FailureClass::ChartInvalid);
-    }
 
     #[test]
     fn the_chart_must_be_the_one_that_was_asked_for() {
-        assert!(chart("2.31.7").check("coder", Some("v2.31.7")).is_ok());
-        assert_eq!(chart("2.31.7").check("coder", Some("2.31.6")).unwrap_err().field.as_deref(), Some("spec.version"));
-        assert_eq!(chart("2.31.7").check("other", None).unwrap_err().field.as_deref(), Some("spec.chart.name"));
+        let chart = ChartMetadata { name: "coder".into(), version: "2.31.7".into(), ..ChartMetadata::default() };
+        assert!(chart.check("coder", Some("v2.31.7")).is_ok());
+        assert_eq!(chart.check("coder", Some("2.31.6")).unwrap_err().field.as_deref(), Some("spec.version"));
+        assert_eq!(chart.check("other", None).unwrap_err().field.as_deref(), Some("spec.chart.name"));
+        assert!(chart.follows("coder").is_ok());
+        assert_eq!(chart.follows("coder-provisioner").unwrap_err().class, FailureClass::ChartInvalid);
     }
 }

@@ -5,6 +5,7 @@ pub mod after;
 pub mod apis;
 pub mod backup;
 pub mod bridge;
+pub mod checks;
 pub mod classify;
 pub mod decide;
 pub mod difference;

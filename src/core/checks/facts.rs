@@ -1,0 +1,107 @@
+//! Everything that a check may see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{LimitRange, Node, ResourceQuota};
+use kube::core::ObjectMeta;
+use semver::Version;
+use serde_json::{Map, Value};
+
+use super::rights::Right;
+use crate::api::{ClaimStatus, CoderUpgradeSpec, Exposure, Installed, ProductLine};
+use crate::core::documents::Documents;
+use crate::core::guard::ChartMetadata;
+use crate::core::plan::Answer;
+use crate::core::rehearsal::Rehearsal;
+use crate::core::version;
+use crate::core::workload::PodFacts;
+
+/// What is known before the chart is rendered: what is installed and runs, and which chart shall follow.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What a person declares.
+    pub spec: CoderUpgradeSpec,
+    /// Namespace of the release.
+    pub namespace: String,
+    /// The chart that shall be installed.
+    pub chart: ChartMetadata,
+    /// What is installed: the newest revision that is deployed. None for a first install.
+    pub installed: Option<Installed>,
+    /// The newest revision of the release, which may be another one that failed or was left pending.
+    pub newest: Option<Installed>,
+    /// The manifest of what is installed.
+    pub old: Documents,
+    /// The values that the release was given.
+    pub kept: Map<String, Value>,
+    /// What each Coder server answers.
+    pub answers: Vec<Answer>,
+    /// The pods of what is installed.
+    pub pods: Vec<PodFacts>,
+    /// The workloads of what is installed as they are, each as Kind/name with its metadata.
+    pub marks: Vec<(String, ObjectMeta)>,
+    /// Version of Kubernetes, if the API server tells one that can be read.
+    pub kubernetes: Option<Version>,
+}
+
+impl Facts {
+    /// Product line of the chart.
+    #[must_use]
+    pub fn line(&self) -> ProductLine {
+        version::parse(&self.chart.version).map_or(ProductLine::V2, |version| version::product_line(&version))
+    }
+
+    /// Whether the chart runs servers of Coder, and not a companion of it.
+    #[must_use]
+    pub fn runs_servers(&self) -> bool {
+        self.chart.name == "coder"
+    }
+
+    /// Whether another version than the installed one is wanted.
+    #[must_use]
+    pub fn changes_version(&self) -> bool {
+        let installed = self.installed.as_ref().map(|installed| version::plain(&installed.version));
+        installed.is_some_and(|installed| installed != version::plain(&self.chart.version))
+    }
+}
+
+/// What rendering and rehearsal have shown, and what surrounds the release.
+#[derive(Clone, Debug)]
+pub struct Foreseen {
+    /// All values that the release will be given.
+    pub values: Map<String, Value>,
+    /// Default values of the installed chart; null if nothing is installed.
+    pub old_defaults: Value,
+    /// Default values of the new chart.
+    pub defaults: Value,
+    /// The manifest of the new chart.
+    pub new: Documents,
+    /// What the API server would say.
+    pub rehearsal: Rehearsal,
+    /// The claims of the release.
+    pub claims: Vec<ClaimStatus>,
+    /// `LoadBalancer` Services and Ingresses of what is installed.
+    pub exposures: Vec<Exposure>,
+    /// What lies in the namespace beside the release.
+    pub surroundings: Surroundings,
+}
+
+/// What surrounds the release. What the runner may not read is unknown: none, which is not the same as empty.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Quotas of the namespace.
+    pub quotas: Option<Vec<ResourceQuota>>,
+    /// Limit ranges of the namespace.
+    pub limits: Option<Vec<LimitRange>>,
+    /// Autoscalers of the namespace.
+    pub autoscalers: Option<Vec<HorizontalPodAutoscaler>>,
+    /// Deployments of Coder and of its companions in the namespace, those of the release included.
+    pub deployments: Option<Vec<Deployment>>,
+    /// Nodes of the cluster.
+    pub nodes: Option<Vec<Node>>,
+    /// Rights that the runner was asked for and does not have.
+    pub denied: Vec<Right>,
+    /// Keys of the Secrets and `ConfigMaps` from which containers take their whole environment, by Kind/name.
+    pub environments: BTreeMap<String, BTreeSet<String>>,
+}

@@ -1,0 +1,91 @@
+//! The product line stays the same: by the chart, by what the servers answer, by the images that run.
+
+use super::Facts;
+use super::image::Image;
+use super::pods::SERVERS;
+use crate::api::{CheckName, FailureClass, Finding, ProductLine};
+use crate::core::version;
+
+/// [`CheckName::ProductLine`]
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let line = facts.line();
+    let chart = &facts.chart;
+    let refusal = |found: &str| {
+        let message = format!(
+            "{found}, but chart {} belongs to {}; both charts are called {}",
+            chart.version,
+            product(line),
+            chart.name
+        );
+        Finding::refusal(CheckName::ProductLine, message, FailureClass::ProductLineChanged.next_step())
+            .at("spec.version")
+    };
+    if let Some(installed) = facts.installed.as_ref().filter(|installed| installed.line != line) {
+        return vec![refusal(&format!("{} {} is installed", product(installed.line), installed.version))];
+    }
+    // One pod is enough to tell: its neighbours say the same.
+    let answered = facts.answers.iter().find_map(|answer| {
+        let running = version::product_line(&version::parse(&answer.version)?);
+        let found = format!("Pod/{} answers that it is {} {}", answer.pod, product(running), answer.version);
+        (running != line).then(|| refusal(&found).about(format!("Pod/{}", answer.pod)))
+    });
+    let runs = facts.pods.iter().find_map(|pod| {
+        let (container, image) = pod.images.iter().find(|(container, image)| {
+            SERVERS.contains(&container.as_str()) && line_of(image).is_some_and(|running| running != line)
+        })?;
+        let found = format!("Pod/{} runs {image} in its container {container}, an image of the other line", pod.name);
+        Some(refusal(&found).about(format!("Pod/{}", pod.name)))
+    });
+    answered.or(runs).into_iter().collect()
+}
+
+/// The product line of a server's image, as far as its name tells: a mirror may call it anything.
+fn line_of(image: &str) -> Option<ProductLine> {
+    let repository = Image::of(image).repository;
+    let mut parts = repository.rsplit('/');
+    match (parts.next()?, parts.next()) {
+        ("coder-service", _) | (_, Some("coderenvs")) => Some(ProductLine::V1),
+        ("coder", Some("coder")) => Some(ProductLine::V2),
+        _ => None,
+    }
+}
+
+fn product(line: ProductLine) -> &'static str {
+    match line {
+        ProductLine::V1 => "Coder Classic (v1)",
+        ProductLine::V2 => "Coder v2",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::core::checks::sample;
+
+    #[rstest]
+    #[case::same("2.30.0", "2.31.7", None, None, None)]
+    #[case::v2_began_with_0("0.14.3", "2.31.7", Some("not a version"), None, None)]
+    #[case::chart("1.44.3", "2.31.7", None, None, Some("Coder Classic (v1) 1.44.3 is installed"))]
+    #[case::the_other_way("2.31.7", "1.44.3", None, None, Some("Coder v2 2.31.7 is installed"))]
+    #[case::answer("2.30.0", "2.31.7", Some("1.44.3"), None, Some("Pod/coder-1 answers"))]
+    #[case::image("2.30.0", "2.31.7", None, Some("docker.io/coderenvs/coder-service:1.44.3"), Some("Pod/coder-1 runs"))]
+    #[case::image_of_v2("1.43.0", "1.44.3", None, Some("ghcr.io/coder/coder:v2.31.7"), Some("Pod/coder-1 runs"))]
+    #[case::mirror("2.30.0", "2.31.7", None, Some("registry:5000/mirror/coder:v2.30.0"), None)]
+    fn the_lines_are_not_mixed_up(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] answer: Option<&str>,
+        #[case] image: Option<&str>,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut facts = sample::facts(from, to);
+        facts.answers = answer.map(|version| sample::answer("coder-1", version)).into_iter().collect();
+        facts.pods = image.map(|image| sample::pod("coder-1", "coder", image)).into_iter().collect();
+        let found = check(&facts);
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+        assert!(found.iter().all(|finding| finding.message.contains(expected.unwrap_or_default())), "{found:?}");
+        assert!(found.iter().all(|finding| finding.message.contains("both charts are called coder")));
+    }
+}

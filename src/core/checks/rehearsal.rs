@@ -1,0 +1,66 @@
+//! What the API server would refuse.
+
+use super::{Facts, Foreseen, class};
+use crate::api::{CheckName, FailureClass, Finding};
+use crate::core::classify::Cause;
+use crate::core::ladder;
+
+/// [`CheckName::Rehearsal`], and those checks whose subject a refusal is: quotas, rights, versions.
+pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
+    foreseen.rehearsal.refusals.iter().map(finding).collect()
+}
+
+fn finding(cause: &Cause) -> Finding {
+    let class = ladder::class_of(cause);
+    let check = match class {
+        FailureClass::Forbidden => CheckName::RunnerRights,
+        FailureClass::QuotaExceeded => CheckName::Quota,
+        FailureClass::Incompatible => CheckName::KubeVersion,
+        FailureClass::ApiRemoved => CheckName::ApiVersions,
+        _ => CheckName::Rehearsal,
+    };
+    let finding = Finding::refusal(check, format!("helm would be refused: {}", cause.message), class.next_step());
+    Finding { object: cause.object.clone(), field: cause.field.clone(), ..finding }
+}
+
+/// The class of the refusal that led to a finding; none if no refusal did.
+pub fn class_of(found: &Finding, foreseen: Option<&Foreseen>) -> Option<FailureClass> {
+    let causes = &foreseen?.rehearsal.refusals;
+    let cause = causes.iter().find(|cause| finding(cause).message == found.message)?;
+    let known = ladder::class_of(cause);
+    Some(if known == FailureClass::Unknown { class(found.check) } else { known })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::core::checks::{refused, run, sample};
+
+    #[rstest]
+    #[case(Some(FailureClass::PolicyDenied), CheckName::Rehearsal, FailureClass::PolicyDenied)]
+    #[case(Some(FailureClass::QuotaExceeded), CheckName::Quota, FailureClass::QuotaExceeded)]
+    #[case(Some(FailureClass::Forbidden), CheckName::RunnerRights, FailureClass::Forbidden)]
+    #[case(None, CheckName::Rehearsal, FailureClass::CheckRefused)]
+    fn refusals_keep_their_class(
+        #[case] known: Option<FailureClass>,
+        #[case] check: CheckName,
+        #[case] expected: FailureClass,
+    ) {
+        let cause = Cause {
+            class: known,
+            object: Some("Deployment/coder".into()),
+            field: Some("spec.replicas".into()),
+            message: "no".into(),
+            ..Cause::default()
+        };
+        let mut foreseen = sample::foreseen();
+        foreseen.rehearsal.refusals = vec![cause];
+        let findings = run(&sample::facts("2.30.0", "2.31.7"), Some(&foreseen));
+        let problem = refused(&findings, Some(&foreseen)).unwrap();
+        assert_eq!((problem.class, findings[0].check), (expected, check));
+        assert_eq!((problem.object.as_deref(), problem.field.as_deref()), (Some("Deployment/coder"), Some("spec.replicas")));
+        assert_eq!(problem.findings, findings);
+    }
+}

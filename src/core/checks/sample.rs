@@ -1,0 +1,85 @@
+//! Facts for the tests of the checks.
+
+use semver::Version;
+use serde_json::{Map, Value, json};
+
+use super::{Facts, Foreseen, Surroundings};
+use crate::api::{CoderUpgradeSpec, Installed};
+use crate::core::documents::Documents;
+use crate::core::guard::ChartMetadata;
+use crate::core::plan::Answer;
+use crate::core::rehearsal::Rehearsal;
+use crate::core::version;
+use crate::core::workload::PodFacts;
+
+/// An upgrade from one version to another of which nothing else is known.
+pub fn facts(from: &str, to: &str) -> Facts {
+    let installed = Installed {
+        version: from.into(),
+        app_version: None,
+        revision: 1,
+        status: "deployed".into(),
+        line: version::product_line(&version::parse(from).unwrap()),
+    };
+    Facts {
+        spec: CoderUpgradeSpec::default(),
+        namespace: "ns".into(),
+        chart: ChartMetadata {
+            name: "coder".into(),
+            version: to.into(),
+            app_version: Some(format!("v{to}")),
+            kube_version: None,
+        },
+        installed: Some(installed.clone()),
+        newest: Some(installed),
+        old: documents(&[]),
+        kept: Map::new(),
+        answers: vec![],
+        pods: vec![],
+        marks: vec![],
+        kubernetes: Some(Version::new(1, 35, 4)),
+    }
+}
+
+/// A rehearsal in which nothing happens.
+pub fn foreseen() -> Foreseen {
+    Foreseen {
+        values: Map::new(),
+        old_defaults: Value::Null,
+        defaults: Value::Null,
+        new: documents(&[]),
+        rehearsal: Rehearsal::default(),
+        claims: vec![],
+        exposures: vec![],
+        surroundings: Surroundings::default(),
+    }
+}
+
+/// A manifest of these objects.
+pub fn documents(objects: &[Value]) -> Documents {
+    let text: String = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+    Documents::parse(&text, "ns").unwrap()
+}
+
+/// A Deployment of one container.
+pub fn deployment(name: &str, container: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    })
+}
+
+/// What a server answers.
+pub fn answer(pod: &str, version: &str) -> Answer {
+    Answer { pod: pod.into(), version: version.into(), deployment_id: None }
+}
+
+/// A pod of one container.
+pub fn pod(name: &str, container: &str, image: &str) -> PodFacts {
+    PodFacts { name: name.into(), images: vec![(container.into(), image.into())], ..PodFacts::default() }
+}
+
+/// Values.
+pub fn map(values: &Value) -> Map<String, Value> {
+    values.as_object().unwrap().clone()
+}
