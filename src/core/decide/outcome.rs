@@ -56,10 +56,8 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
 
 /// The backup is there.
 pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
-    let message = match record.recent {
-        true => format!("A recent backup counts: {}.", record.objects.join(", ")),
-        false => format!("Backed up: {}.", record.objects.join(", ")),
-    };
+    let what = if record.recent { "A recent backup counts" } else { "Backed up" };
+    let message = format!("{what}: {}.", record.objects.join(", "));
     end_step(draft, StepState::Succeeded, &message);
     let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupDone };
     draft.status.backup = Some(record);

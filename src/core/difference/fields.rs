@@ -42,7 +42,7 @@ fn shown(kind: &str, leaf: &Leaf<'_>, mask: &Mask) -> FieldChange {
     let path = written(&leaf.path, mask);
     let top = leaf.path.first().map_or("", |part| part.name.as_str());
     let is_data = kind == "Secret" && matches!(top, "data" | "stringData");
-    let in_variables = matches!(leaf.path.as_slice(), [.., list, last] if list.name == "env" && last.name == "value");
+    let in_variables = matches!(leaf.path.as_slice(), [.., all, one] if all.name == "env" && one.name == "value");
     let is_variable = in_variables && [leaf.before, leaf.after].into_iter().flatten().any(mask::is_hidden_variable);
     if is_data || is_variable {
         return FieldChange { path, before: None, after: None };
@@ -184,8 +184,8 @@ fn keyed<'a>(keys: &[&str], before: &'a [Value], after: &'a [Value]) -> Option<V
     };
     let named = |items: &'a [Value]| -> Option<Vec<(String, &'a Value)>> {
         let named: Vec<_> = items.iter().map(|item| Some((key(item)?, item))).collect::<Option<_>>()?;
-        let names: BTreeSet<&String> = named.iter().map(|(name, _)| name).collect();
-        (names.len() == named.len()).then_some(named)
+        let different: BTreeSet<&String> = named.iter().map(|(name, _)| name).collect();
+        (different.len() == named.len()).then_some(named)
     };
     let (before, after) = (named(before)?, named(after)?);
     let find = |items: &[(String, &'a Value)], name: &str| {

@@ -43,20 +43,15 @@ fn told(length: InterruptionLength, reason: &str) -> Interruption {
 }
 
 fn effect(touched: &Touched<'_>) -> Option<Effect> {
-    let Touched { object, kind, before, after } = touched;
+    let Touched { object, kind, .. } = touched;
     match (object.kind.as_str(), kind) {
-        (_, ChangeKind::Added) => None,
         ("Deployment", ChangeKind::Replaced) => {
             let reason = format!("{object} is made anew; its old pods serve until the new ones are ready");
             Some((InterruptionLength::None, reason))
         }
-        ("Deployment", ChangeKind::Changed) => {
-            restarts(before, after).then(|| deployment(&object.to_string(), before, after))
-        }
-        ("StatefulSet", ChangeKind::Changed | ChangeKind::Replaced) => {
-            restarts(before, after).then(|| stateful_set(&object.to_string(), before, after))
-        }
-        ("DaemonSet", ChangeKind::Changed | ChangeKind::Replaced) => restarts(before, after).then(|| {
+        ("Deployment", ChangeKind::Changed) => restarts(touched).then(|| deployment(touched)),
+        ("StatefulSet", ChangeKind::Changed | ChangeKind::Replaced) => restarts(touched).then(|| stateful_set(touched)),
+        ("DaemonSet", ChangeKind::Changed | ChangeKind::Replaced) => restarts(touched).then(|| {
             (InterruptionLength::Seconds, format!("{object} ends its pod on each node before it starts a new one"))
         }),
         ("Service" | "Ingress", ChangeKind::Replaced | ChangeKind::Removed) => Some(exposed(touched)),
@@ -65,29 +60,29 @@ fn effect(touched: &Touched<'_>) -> Option<Effect> {
 }
 
 /// Whether the pod template becomes another one.
-fn restarts(before: &Option<&Value>, after: &Option<&Value>) -> bool {
-    let template = |side: &Option<&Value>| {
+fn restarts(touched: &Touched<'_>) -> bool {
+    let template = |side: Option<&Value>| {
         let mut template = side.map(|object| object["spec"]["template"].clone()).unwrap_or_default();
         if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("creationTimestamp");
         }
         template
     };
-    template(before) != template(after)
+    template(touched.before) != template(touched.after)
 }
 
-fn replicas(before: &Option<&Value>, after: &Option<&Value>) -> i64 {
-    let count = |side: &Option<&Value>| side.and_then(|object| object["spec"]["replicas"].as_i64());
-    count(before).or_else(|| count(after)).unwrap_or(1)
+fn replicas(touched: &Touched<'_>) -> i64 {
+    let count = |side: Option<&Value>| side.and_then(|object| object["spec"]["replicas"].as_i64());
+    count(touched.before).or_else(|| count(touched.after)).unwrap_or(1)
 }
 
-fn deployment(object: &str, before: &Option<&Value>, after: &Option<&Value>) -> Effect {
-    let replicas = replicas(before, after);
+fn deployment(touched: &Touched<'_>) -> Effect {
+    let (object, replicas) = (&touched.object, replicas(touched));
     if replicas == 0 {
         return (InterruptionLength::None, format!("{object} has no pods"));
     }
     let pods = if replicas == 1 { "its only pod".to_owned() } else { format!("all {replicas} pods") };
-    let strategy = after.map_or(&Value::Null, |object| &object["spec"]["strategy"]);
+    let strategy = touched.after.map_or(&Value::Null, |object| &object["spec"]["strategy"]);
     if strategy["type"] == "Recreate" {
         return (
             InterruptionLength::Minutes,
@@ -115,9 +110,10 @@ fn unavailable(limit: &Value, replicas: i64) -> i64 {
     }
 }
 
-fn stateful_set(object: &str, before: &Option<&Value>, after: &Option<&Value>) -> Effect {
+fn stateful_set(touched: &Touched<'_>) -> Effect {
+    let Touched { object, before, after, .. } = touched;
     let strategy = after.map_or(&Value::Null, |object| &object["spec"]["updateStrategy"]["type"]);
-    let replicas = replicas(before, after);
+    let replicas = replicas(touched);
     if replicas == 0 || strategy == "OnDelete" {
         return (InterruptionLength::None, format!("{object} starts no pod by itself"));
     }

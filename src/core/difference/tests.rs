@@ -1,4 +1,5 @@
 //! Whole differences, from hand-made rehearsals.
+#![allow(clippy::needless_pass_by_value)] // JSON in a row of cases reads best without borrowing
 
 use proptest::prelude::{Just, any, prop};
 use proptest::strategy::Strategy as Generator;
@@ -47,8 +48,8 @@ impl Case {
 
     fn between(&self) -> (Difference, Interruption) {
         let documents = |objects: &[Value]| {
-            let text: String = objects.iter().map(|object| format!("---\n{object}\n")).collect();
-            Documents::parse(&text, "ns").unwrap()
+            let texts: Vec<String> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+            Documents::parse(&texts.concat(), "ns").unwrap()
         };
         let values = |values: &Value| values.as_object().cloned().unwrap_or_default();
         between(&Sides {
@@ -127,9 +128,9 @@ fn fields_are_told_by_their_path_and_bookkeeping_is_not() {
 #[test]
 fn lists_without_keys_are_compared_between_what_stays() {
     let role = |rules: Value| object("Role", "coder", json!({ "rules": rules }));
-    let rule = |resource: &str, verbs: &[&str]| json!({"resources": [resource], "verbs": verbs});
-    let before = role(json!([rule("pods", &["get"]), rule("jobs", &["get"])]));
-    let after = role(json!([rule("pods", &["get"]), rule("leases", &["get", "list"]), rule("jobs", &["get"])]));
+    let may = |resource: &str, verbs: &[&str]| json!({"resources": [resource], "verbs": verbs});
+    let before = role(json!([may("pods", &["get"]), may("jobs", &["get"])]));
+    let after = role(json!([may("pods", &["get"]), may("leases", &["get", "list"]), may("jobs", &["get"])]));
     assert_eq!(
         Case::writes(vec![write(Some(before), Some(after))]).lines(),
         ["Changed Role/coder", "  rules[1].resources: - -> [\"leases\"]", "  rules[1].verbs: - -> [\"get\",\"list\"]"]

@@ -17,7 +17,9 @@ pub fn crossed(from: Option<&str>, target: &str, hops: &[String]) -> Vec<Crossed
         Some(from) => minors(from, last).chain(stops.iter().cloned()).filter(|version| version > from).collect(),
         None => stops.clone(),
     };
-    versions.iter_mut().for_each(|version| version.build = semver::BuildMetadata::EMPTY);
+    for version in &mut versions {
+        version.build = semver::BuildMetadata::EMPTY;
+    }
     versions.sort();
     versions.dedup();
     versions.iter().map(|version| CrossedVersion { version: version.to_string(), notes: notes(version) }).collect()
