@@ -13,6 +13,7 @@ pub mod digest;
 pub mod documents;
 pub mod drain;
 pub mod endpoint;
+pub mod findings;
 pub mod guard;
 pub mod history;
 pub mod job;

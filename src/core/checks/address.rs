@@ -26,7 +26,8 @@ fn exposed(facts: &Facts, foreseen: &Foreseen, service: &Exposure) -> Option<Fin
     let addresses = service.addresses.join(", ");
     let Some((_, new)) = foreseen.new.objects().find(|(name, _)| name.is(&object)) else {
         let message = format!("the new chart has no {object}: its address {addresses} is given up");
-        let next = "Be ready to point DNS to the address of the Service that takes its place; status.addresses names both.";
+        let next =
+            "Be ready to point DNS to the address of the Service that takes its place; status.addresses names both.";
         return Some(Finding::warning(CheckName::AddressPinned, message, next).about(object));
     };
     if facts.spec.recovery != Recovery::Reinstall || facts.spec.keep_addresses || is_pinned(new) {
@@ -73,7 +74,8 @@ mod tests {
             uid: "1".into(),
             addresses: vec!["192.0.2.1".into()],
         };
-        let mut foreseen = Foreseen { exposures: vec![exposure], new: sample::documents(&[service]), ..sample::foreseen() };
+        let mut foreseen =
+            Foreseen { exposures: vec![exposure], new: sample::documents(&[service]), ..sample::foreseen() };
         let found = check(&facts, &foreseen);
         assert_eq!(found.first().and_then(|finding| finding.field.as_deref()), expected);
         foreseen.new = sample::documents(&[]);

@@ -16,7 +16,12 @@ const REMOVED: &[Row] = &[
     ("networking.k8s.io/v1beta1", &["Ingress", "IngressClass"], 19, 22),
     ("rbac.authorization.k8s.io/v1alpha1", &[], 17, 22),
     ("rbac.authorization.k8s.io/v1beta1", &[], 17, 22),
-    ("admissionregistration.k8s.io/v1beta1", &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"], 16, 22),
+    (
+        "admissionregistration.k8s.io/v1beta1",
+        &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"],
+        16,
+        22,
+    ),
     ("apiextensions.k8s.io/v1beta1", &[], 16, 22),
     ("apiregistration.k8s.io/v1beta1", &[], 19, 22),
     ("certificates.k8s.io/v1beta1", &["CertificateSigningRequest"], 19, 22),

@@ -8,7 +8,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if facts.spec.backup.is_some() || !facts.runs_servers() || !facts.changes_version() {
         return Vec::new();
     }
-    let message = "nothing is backed up before the new version migrates the database, and Coder has no way back from that";
+    let message =
+        "nothing is backed up before the new version migrates the database, and Coder has no way back from that";
     let next = "Name a CronJob or a VolumeSnapshotClass in spec.backup, or back the database up by hand.";
     vec![Finding::warning(CheckName::BackupConfigured, message, next).at("spec.backup")]
 }

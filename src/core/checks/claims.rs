@@ -43,7 +43,9 @@ pub fn in_manifest(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         name.kind == CLAIM && !policy.trim().eq_ignore_ascii_case(KEEP)
     });
     let finding = |name: String| {
-        let message = format!("{name} is part of the release's manifest: whoever uninstalls the release deletes it, with its data");
+        let message = format!(
+            "{name} is part of the release's manifest: whoever uninstalls the release deletes it, with its data"
+        );
         let keep = format!("set the annotation {RESOURCE_POLICY}: {KEEP} on {name} in the values that make it");
         let finding = match facts.spec.recovery {
             Recovery::Reinstall => {

@@ -52,7 +52,8 @@ fn companion_behind(companion: &Deployment, target: &Version) -> Option<Finding>
     let version = runs(companion).filter(|version| minor(version) != minor(target))?;
     let object = format!("Deployment/{}", companion.name_any());
     if minor(&version) > minor(target) {
-        let message = format!("{object} runs {version}, which is newer than {target}: a server refuses newer companions");
+        let message =
+            format!("{object} runs {version}, which is newer than {target}: a server refuses newer companions");
         let next = format!("Choose a version of Coder that is not older than {version}.");
         return Some(Finding::warning(CheckName::CompanionSkew, message, next).about(object).at("spec.version"));
     }
@@ -65,7 +66,8 @@ fn companion_behind(companion: &Deployment, target: &Version) -> Option<Finding>
 fn server_behind(server: &Deployment, target: &Version) -> Option<Finding> {
     let version = runs(server).filter(|version| minor(version) < minor(target))?;
     let object = format!("Deployment/{}", server.name_any());
-    let message = format!("{object} runs Coder {version}, which refuses provisioners of {target}: the server goes first");
+    let message =
+        format!("{object} runs Coder {version}, which refuses provisioners of {target}: the server goes first");
     let next = "Upgrade Coder first, and name its CoderUpgrade in spec.after.";
     Some(Finding::refusal(CheckName::CompanionSkew, message, next).about(object).at("spec.after"))
 }

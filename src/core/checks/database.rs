@@ -58,7 +58,9 @@ fn classic<'a>(old: &Value, new: &Value, name: &'a str, default: &str) -> Option
 
 /// The name of a Service with its namespace, however much of the cluster's domain follows.
 fn service(host: &str) -> &str {
-    host.find(".svc").filter(|at| matches!(host.as_bytes().get(at + 4), None | Some(b'.'))).map_or(host, |at| &host[..at])
+    host.find(".svc")
+        .filter(|at| matches!(host.as_bytes().get(at + 4), None | Some(b'.')))
+        .map_or(host, |at| &host[..at])
 }
 
 /// How the URL of Coder v2's database changes, without a word of it.
@@ -72,7 +74,9 @@ fn url(old: &Value, new: &Value) -> Option<(&'static str, String)> {
             (a != b).then(|| format!("is read from {b}, and was read from {a}"))
         }
         (Some(Source::Value(_)), Some(Source::Object(b))) => Some(format!("is read from {b}, and stood in the values")),
-        (Some(Source::Object(a)), Some(Source::Value(_))) => Some(format!("stands in the values, and was read from {a}")),
+        (Some(Source::Object(a)), Some(Source::Value(_))) => {
+            Some(format!("stands in the values, and was read from {a}"))
+        }
         (Some(_), None) if from(new) => Some("is left to envFrom, and was named before".into()),
         (Some(_), None) => Some("is gone".into()),
         (None, Some(_)) if from(old) => Some("is named, and was left to envFrom before".into()),
@@ -93,7 +97,8 @@ fn target(url: &str) -> &str {
 /// Secrets and `ConfigMaps` whose keys tell whether the servers of a manifest learn the URL of their database.
 #[must_use]
 pub fn environment_sources(new: &Documents) -> Vec<String> {
-    let silent = templates(new).filter_map(|template| template.server()).filter(|server| variable(server, URL).is_none());
+    let silent =
+        templates(new).filter_map(|template| template.server()).filter(|server| variable(server, URL).is_none());
     silent.flat_map(environments).map(|(object, _)| object).collect()
 }
 
@@ -106,9 +111,8 @@ mod tests {
     use crate::core::checks::sample;
 
     fn found(old: &Value, new: &Value) -> Option<String> {
-        let documents = |env: &Value| {
-            sample::documents(&[sample::deployment("coder", &json!({"name": "coder", "env": env}))])
-        };
+        let documents =
+            |env: &Value| sample::documents(&[sample::deployment("coder", &json!({"name": "coder", "env": env}))]);
         let mut facts = sample::facts("2.30.0", "2.31.7");
         facts.old = documents(old);
         let found = check(&facts, &Foreseen { new: documents(new), ..sample::foreseen() });
@@ -125,10 +129,26 @@ mod tests {
 
     #[rstest]
     #[case::same(secret("db"), secret("db"), None)]
-    #[case::other_secret(secret("db"), secret("other"), Some("key url of Secret/other, and was read from key url of Secret/db"))]
-    #[case::other_password(inline("postgres://a:b@db:5432/coder"), inline("postgres://a:c@db:5432/coder?sslmode=disable"), None)]
-    #[case::other_server(inline("postgres://a:b@db/coder"), inline("postgres://a:b@new/coder"), Some("names another server"))]
-    #[case::other_database(inline("postgres://a:p/q@db/coder"), inline("postgres://a:p/q@db/empty"), Some("names another"))]
+    #[case::other_secret(
+        secret("db"),
+        secret("other"),
+        Some("key url of Secret/other, and was read from key url of Secret/db")
+    )]
+    #[case::other_password(
+        inline("postgres://a:b@db:5432/coder"),
+        inline("postgres://a:c@db:5432/coder?sslmode=disable"),
+        None
+    )]
+    #[case::other_server(
+        inline("postgres://a:b@db/coder"),
+        inline("postgres://a:b@new/coder"),
+        Some("names another server")
+    )]
+    #[case::other_database(
+        inline("postgres://a:p/q@db/coder"),
+        inline("postgres://a:p/q@db/empty"),
+        Some("names another")
+    )]
     #[case::gone(secret("db"), json!([]), Some("is gone"))]
     #[case::empty(secret("db"), inline(""), Some("is gone"))]
     #[case::from_inside(json!([]), secret("db"), Some("inside of its pod"))]
@@ -145,7 +165,11 @@ mod tests {
     #[rstest]
     #[case::same("timescale.ns.svc.cluster.local", "timescale.ns", None)]
     #[case::other_suffix("timescale.ns.svc", "timescale.ns.svc.example.org", None)]
-    #[case::embedded("db.example.com", "timescale.ns.svc.cluster.local", Some(r#"DB_HOST of container coderd changes from "db.example.com" to "timescale.ns""#))]
+    #[case::embedded(
+        "db.example.com",
+        "timescale.ns.svc.cluster.local",
+        Some(r#"DB_HOST of container coderd changes from "db.example.com" to "timescale.ns""#)
+    )]
     fn the_database_of_classic_stays(#[case] before: &str, #[case] after: &str, #[case] expected: Option<&str>) {
         let documents = |host: &str, more: &[Value]| {
             let env = json!([{"name": "DB_HOST", "value": host}]);
@@ -168,9 +192,7 @@ mod tests {
 
     #[test]
     fn only_sources_that_matter_are_read() {
-        let of = |container: &Value| {
-            environment_sources(&sample::documents(&[sample::deployment("coder", container)]))
-        };
+        let of = |container: &Value| environment_sources(&sample::documents(&[sample::deployment("coder", container)]));
         let from = json!([{"secretRef": {"name": "all"}}]);
         assert_eq!(of(&json!({"name": "coder", "envFrom": from})), ["Secret/all"]);
         assert!(of(&json!({"name": "coder", "envFrom": from, "env": secret("db")})).is_empty());

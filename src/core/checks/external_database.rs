@@ -30,7 +30,10 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 fn told(server: &Value, foreseen: &Foreseen) -> bool {
     let named = list(&server["env"]).iter().any(|entry| entry["name"] == URL && !entry["valueFrom"].is_null());
     let argument = |word: &Value| word.as_str().is_some_and(|word| word.starts_with("--postgres-url"));
-    if named || variable(server, URL).is_some() || ["command", "args"].iter().any(|key| list(&server[*key]).iter().any(argument)) {
+    if named
+        || variable(server, URL).is_some()
+        || ["command", "args"].iter().any(|key| list(&server[*key]).iter().any(argument))
+    {
         return true;
     }
     environments(server).iter().any(|(object, prefix)| {

@@ -46,7 +46,10 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
         Some(pinned) if Some(&pinned) == version::parse(comparable(wanted)).as_ref() => return None,
         Some(pinned) if names != Names::Helper => Finding::refusal(
             CheckName::ImagePin,
-            format!("the value {path} pins {pinned}: the chart would be {}, and Coder would not be {wanted}", facts.chart.version),
+            format!(
+                "the value {path} pins {pinned}: the chart would be {}, and Coder would not be {wanted}",
+                facts.chart.version
+            ),
             format!("To let the chart choose the image, {drop}."),
         ),
         // A digest or a word of one's own says nothing about the version, and a helper need not have Coder's.

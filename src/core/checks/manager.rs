@@ -45,9 +45,9 @@ fn manager(metadata: &ObjectMeta) -> Option<Manager> {
         ("annotations", "argocd.argoproj.io/tracking-id", annotation("argocd.argoproj.io/tracking-id")),
         ("labels", "argocd.argoproj.io/instance", label("argocd.argoproj.io/instance")),
     ];
-    if let Some((place, key, application)) = argo.iter().find_map(|(place, key, id)| {
-        Some((place, key, id.as_ref()?.split(':').next().unwrap_or_default()))
-    }) {
+    if let Some((place, key, application)) =
+        argo.iter().find_map(|(place, key, id)| Some((place, key, id.as_ref()?.split(':').next().unwrap_or_default())))
+    {
         return Some(Manager {
             what: format!("Argo CD (Application {application})"),
             mark: format!("{place} {key}"),

@@ -30,10 +30,10 @@ mod removed_values;
 mod replicas;
 mod resources;
 pub mod rights;
-mod satellite;
-mod schedulable;
 #[cfg(test)]
 mod sample;
+mod satellite;
+mod schedulable;
 #[cfg(test)]
 mod tests;
 
@@ -115,7 +115,10 @@ pub fn refused(findings: &[Finding], foreseen: Option<&Foreseen>) -> Option<Box<
     };
     let class = rehearsal::class_of(first, foreseen).unwrap_or_else(|| class(first.check));
     let problem = Problem::new(class, message);
-    Some(Problem { object: first.object.clone(), field: first.field.clone(), findings: findings.to_vec(), ..problem }.boxed())
+    Some(
+        Problem { object: first.object.clone(), field: first.field.clone(), findings: findings.to_vec(), ..problem }
+            .boxed(),
+    )
 }
 
 /// The class of a failure that a refusal of this check is.

@@ -10,8 +10,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if !left {
         return Vec::new();
     }
-    let message = format!("revision {} of the release was left {} by a helm that is gone", newest.revision, newest.status);
-    let next = "Nothing, if the change may begin: the operator releases the lock first, where spec.recovery allows a repair.";
+    let message =
+        format!("revision {} of the release was left {} by a helm that is gone", newest.revision, newest.status);
+    let next =
+        "Nothing, if the change may begin: the operator releases the lock first, where spec.recovery allows a repair.";
     vec![Finding::warning(CheckName::ReleasePending, message, next)]
 }
 

@@ -20,9 +20,9 @@ pub struct Template<'a> {
 
 /// The Deployments, `StatefulSets` and `DaemonSets` of a manifest.
 pub fn templates(documents: &Documents) -> impl Iterator<Item = Template<'_>> {
-    let workloads = documents.objects().filter(|(name, _)| {
-        matches!(name.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet")
-    });
+    let workloads = documents
+        .objects()
+        .filter(|(name, _)| matches!(name.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet"));
     workloads.map(|(name, object)| Template {
         name: name.to_string(),
         spec: &object["spec"],
@@ -130,9 +130,8 @@ mod tests {
 
     #[test]
     fn a_workspace_proxy_is_no_server() {
-        let of = |args: &[&str]| {
-            sample::documents(&[sample::deployment("coder", &json!({"name": "coder", "args": args}))])
-        };
+        let of =
+            |args: &[&str]| sample::documents(&[sample::deployment("coder", &json!({"name": "coder", "args": args}))]);
         assert!(templates(&of(&["server"])).next().unwrap().server().is_some());
         assert!(templates(&of(&["wsproxy", "server"])).next().unwrap().server().is_none());
     }

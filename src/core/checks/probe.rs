@@ -29,7 +29,8 @@ fn portless(template: &Template<'_>) -> Vec<Finding> {
         let known = |name: &str| list(&container["ports"]).iter().any(|port| port["name"] == name);
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             for way in ["httpGet", "tcpSocket"] {
-                let Some(port) = container[probe][way]["port"].as_str().filter(|port| port.parse::<u16>().is_err()) else {
+                let Some(port) = container[probe][way]["port"].as_str().filter(|port| port.parse::<u16>().is_err())
+                else {
                     continue;
                 };
                 if !known(port) {
@@ -105,10 +106,8 @@ mod tests {
     fn probes_leave_time(#[case] mut server: Value, #[case] expected: &[Severity]) {
         server["name"] = "coder".into();
         server["ports"] = json!([{"name": "http", "containerPort": 8080}]);
-        let foreseen = Foreseen {
-            new: sample::documents(&[sample::deployment("coder", &server)]),
-            ..sample::foreseen()
-        };
+        let foreseen =
+            Foreseen { new: sample::documents(&[sample::deployment("coder", &server)]), ..sample::foreseen() };
         let severities = |facts: &Facts| check(facts, &foreseen).into_iter().map(|f| f.severity).collect::<Vec<_>>();
         assert_eq!(severities(&sample::facts("2.30.0", "2.31.7")), expected);
         let same = severities(&sample::facts("2.31.7", "2.31.7"));

@@ -35,7 +35,10 @@ fn additional(facts: &Facts, foreseen: &Foreseen, limits: &[LimitRange]) -> Amou
     let mut sum = Amounts::new();
     for new in templates(&foreseen.new).filter(|template| template.kind() != "DaemonSet") {
         let old = templates(&facts.old).find(|old| old.name == new.name);
-        if old.as_ref().is_some_and(|old| old.spec["template"] == new.spec["template"] && old.replicas() >= new.replicas()) {
+        if old
+            .as_ref()
+            .is_some_and(|old| old.spec["template"] == new.spec["template"] && old.replicas() >= new.replicas())
+        {
             continue;
         }
         let before = old.as_ref().map(|old| of_pod(old, limits)).unwrap_or_default();
@@ -101,7 +104,8 @@ fn unspecified(quota: &ResourceQuota, foreseen: &Foreseen, limits: &[LimitRange]
     for template in templates(&foreseen.new) {
         for (section, container) in template.all() {
             let amounts = of_container(container, limits);
-            let asked = COUNTED.iter().filter(|(list, key, name)| is_hard(name) || (*list == "requests" && is_hard(key)));
+            let asked =
+                COUNTED.iter().filter(|(list, key, name)| is_hard(name) || (*list == "requests" && is_hard(key)));
             for (list, key, _) in asked.filter(|(_, _, name)| !amounts.contains_key(name)) {
                 let message = format!(
                     "container {} of {} names no {list}.{key}, and ResourceQuota/{name} asks for it: its pods would be refused",
@@ -128,8 +132,10 @@ fn outside_of_limits(template: &Template<'_>, limits: &[LimitRange]) -> Vec<Find
                 Some((quantity::parse(&quantity.0)?, quantity.0.clone()))
             };
             for item in items(limits, "Container") {
-                let too_much = bound(&item.max).filter(|(max, _)| asked > max).map(|(_, max)| format!("more than {max}"));
-                let too_little = bound(&item.min).filter(|(min, _)| asked < min).map(|(_, min)| format!("less than {min}"));
+                let too_much =
+                    bound(&item.max).filter(|(max, _)| asked > max).map(|(_, max)| format!("more than {max}"));
+                let too_little =
+                    bound(&item.min).filter(|(min, _)| asked < min).map(|(_, min)| format!("less than {min}"));
                 if let Some(bound) = too_much.or(too_little) {
                     let message = format!(
                         "container {} of {} has {list}.{key} of {bound}, which a LimitRange of the namespace refuses",
@@ -185,7 +191,8 @@ mod tests {
         facts.old = sample::documents(&[deployment(old.0, old.1, &json!({}))]);
         let mut foreseen = sample::foreseen();
         foreseen.new = sample::documents(&[deployment(new.0, new.1, &strategy)]);
-        foreseen.surroundings.quotas = Some(vec![quota(&json!({"requests.cpu": hard}), &json!({"requests.cpu": used}))]);
+        foreseen.surroundings.quotas =
+            Some(vec![quota(&json!({"requests.cpu": hard}), &json!({"requests.cpu": used}))]);
         let found = check(&facts, &foreseen);
         assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
         for finding in found {
@@ -204,7 +211,10 @@ mod tests {
         foreseen.surroundings.quotas = Some(vec![quota(&hard, &json!({"pods": "3"}))]);
         let fields: Vec<_> = check(&facts, &foreseen).into_iter().map(|finding| finding.field.unwrap()).collect();
         let container = "spec.template.spec.containers[coder].resources";
-        assert_eq!(fields, [format!("{container}.requests.memory"), format!("{container}.limits.memory"), "spec.hard[pods]".into()]);
+        assert_eq!(
+            fields,
+            [format!("{container}.requests.memory"), format!("{container}.limits.memory"), "spec.hard[pods]".into()]
+        );
     }
 
     #[rstest]

@@ -60,7 +60,10 @@ mod tests {
         let findings = run(&sample::facts("2.30.0", "2.31.7"), Some(&foreseen));
         let problem = refused(&findings, Some(&foreseen)).unwrap();
         assert_eq!((problem.class, findings[0].check), (expected, check));
-        assert_eq!((problem.object.as_deref(), problem.field.as_deref()), (Some("Deployment/coder"), Some("spec.replicas")));
+        assert_eq!(
+            (problem.object.as_deref(), problem.field.as_deref()),
+            (Some("Deployment/coder"), Some("spec.replicas"))
+        );
         assert_eq!(problem.findings, findings);
     }
 }

@@ -59,11 +59,17 @@ pub fn check(facts: &Facts, values: &Map<String, Value>, drop: impl Fn(&str) -> 
         let path = row.path;
         let (message, next) = match row.now {
             Some(now) => (
-                format!("the value {path} is called {now} now; chart {} does not heed it any more", facts.chart.version),
+                format!(
+                    "the value {path} is called {now} now; chart {} does not heed it any more",
+                    facts.chart.version
+                ),
                 format!("Set {now} in spec.values to what {path} says, and {}.", drop(path)),
             ),
             None => (
-                format!("the value {path} is about a part of Coder that chart {} does not have any more", facts.chart.version),
+                format!(
+                    "the value {path} is about a part of Coder that chart {} does not have any more",
+                    facts.chart.version
+                ),
                 format!("Do without it: {}.", drop(path)),
             ),
         };
@@ -95,10 +101,12 @@ pub fn foreseen(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         let told = found.iter().filter_map(|finding| finding.field.as_deref());
         let told = told.map(|known| (path.strip_prefix(known), known.strip_prefix(path.as_str())));
         // A part of what is known to be removed, or what holds it.
-        if told.flat_map(|(inner, outer)| [inner, outer]).flatten().any(|rest| rest.is_empty() || rest.starts_with('.')) {
+        if told.flat_map(|(inner, outer)| [inner, outer]).flatten().any(|rest| rest.is_empty() || rest.starts_with('.'))
+        {
             continue;
         }
-        let message = format!("the value {path} was known to the installed chart and is not to chart {}", facts.chart.version);
+        let message =
+            format!("the value {path} was known to the installed chart and is not to chart {}", facts.chart.version);
         let next = format!(
             "Look into the release notes for what took its place, and {}.",
             how_to_drop(facts, foreseen, &path)

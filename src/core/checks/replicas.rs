@@ -15,7 +15,8 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         let replicas = template.replicas();
         let at = |finding: Finding| finding.about(&template.name).at("spec.replicas");
         if template.server().is_some() && replicas == 0 && template.kind() != "DaemonSet" {
-            let message = format!("{} would have no pods: nobody could be asked whether the upgrade went well", template.name);
+            let message =
+                format!("{} would have no pods: nobody could be asked whether the upgrade went well", template.name);
             let next = "Set the number of replicas in the values to 1 or more (coder.replicaCount, coderd.replicas).";
             found.push(at(Finding::refusal(CheckName::ReplicaCount, message, next)));
         }
@@ -40,13 +41,15 @@ fn shared(facts: &Facts, template: &Template<'_>, claim: &str) -> Option<Finding
     let replicas = template.replicas();
     let message = format!("PersistentVolumeClaim/{claim} can be mounted on one node only");
     if replicas > 1 {
-        let message = format!("{message}, and {} has {replicas} pods: those on other nodes would never start", template.name);
+        let message =
+            format!("{message}, and {} has {replicas} pods: those on other nodes would never start", template.name);
         let next = "Set one replica, or use a claim with the access mode ReadWriteMany.";
         return Some(Finding::refusal(CheckName::ReplicaCount, message, next));
     }
     let rolling = facts.spec.strategy == Strategy::Rolling && template.spec["strategy"]["type"] != "Recreate";
     (rolling && replicas == 1).then(|| {
-        let message = format!("{message}: the new pod of {} cannot start on another node before the old one ends", template.name);
+        let message =
+            format!("{message}: the new pod of {} cannot start on another node before the old one ends", template.name);
         Finding::warning(CheckName::ReplicaCount, message, "Set spec.strategy to Recreate.")
     })
 }
@@ -77,7 +80,8 @@ mod tests {
     fn numbers_that_cannot_work(#[case] replicas: i64, #[case] mode: &str, #[case] expected: &[Severity]) {
         let mut deployment = sample::deployment("coder", &json!({"name": "coder"}));
         deployment["spec"]["replicas"] = replicas.into();
-        deployment["spec"]["template"]["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+        deployment["spec"]["template"]["spec"]["volumes"] =
+            json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
             "spec": {"accessModes": [mode]},

@@ -145,7 +145,8 @@ mod tests {
         let repairs = vec![repair(Remedy::Replace, "Deployment/coder"), repair(Remedy::Expand, "StatefulSet/x")];
         let more = needed(&Rehearsal { repairs, ..Rehearsal::default() });
         let extra: Vec<String> = more.iter().filter(|right| !plain.contains(right)).map(ToString::to_string).collect();
-        for right in ["delete deployments.apps", "patch replicasets.apps", "patch pods", "patch persistentvolumeclaims"] {
+        for right in ["delete deployments.apps", "patch replicasets.apps", "patch pods", "patch persistentvolumeclaims"]
+        {
             assert!(extra.iter().any(|found| found == right), "{right} is missing in {extra:?}");
         }
     }

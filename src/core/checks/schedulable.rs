@@ -23,7 +23,11 @@ pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
             let warning = Finding::warning(CheckName::Schedulable, message, next);
             return Some(warning.about(&template.name).at("spec.template.spec.nodeSelector"));
         }
-        let fits = |node: &&Node| ["cpu", "memory"].iter().all(|key| room(node, key) >= asked.get(format!("requests.{key}").as_str()).copied());
+        let fits = |node: &&Node| {
+            ["cpu", "memory"]
+                .iter()
+                .all(|key| room(node, key) >= asked.get(format!("requests.{key}").as_str()).copied())
+        };
         if chosen.iter().any(fits) {
             return None;
         }

@@ -14,15 +14,49 @@ fn json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         "[a-z0-9:/.@-]{0,12}".prop_map(Value::from),
-        prop::sample::select(&["v2.30.0", "CODER_PG_CONNECTION_URL", "DB_HOST", "coder", "9Ei", "-1", "150%"][..]).prop_map(Value::from),
+        prop::sample::select(&["v2.30.0", "CODER_PG_CONNECTION_URL", "DB_HOST", "coder", "9Ei", "-1", "150%"][..])
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 40, 5, |inner| {
-        let keys = prop::sample::select(&[
-            "coder", "image", "tag", "postgres", "useDefault", "cemanager", "name", "value", "env", "envFrom", "secretRef",
-            "containers", "initContainers", "resources", "requests", "limits", "cpu", "memory", "livenessProbe", "ports",
-            "port", "httpGet", "replicas", "volumes", "nodeSelector", "strategy", "rollingUpdate", "maxUnavailable",
-            "template", "spec", "annotations", "persistentVolumeClaim", "claimName", "args", "failureThreshold",
-        ][..]);
+        let keys = prop::sample::select(
+            &[
+                "coder",
+                "image",
+                "tag",
+                "postgres",
+                "useDefault",
+                "cemanager",
+                "name",
+                "value",
+                "env",
+                "envFrom",
+                "secretRef",
+                "containers",
+                "initContainers",
+                "resources",
+                "requests",
+                "limits",
+                "cpu",
+                "memory",
+                "livenessProbe",
+                "ports",
+                "port",
+                "httpGet",
+                "replicas",
+                "volumes",
+                "nodeSelector",
+                "strategy",
+                "rollingUpdate",
+                "maxUnavailable",
+                "template",
+                "spec",
+                "annotations",
+                "persistentVolumeClaim",
+                "claimName",
+                "args",
+                "failureThreshold",
+            ][..],
+        );
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             prop::collection::vec((keys, inner), 0..5).prop_map(|pairs| {
@@ -33,7 +67,9 @@ fn json() -> impl Strategy<Value = Value> {
 }
 
 fn documents() -> impl Strategy<Value = Documents> {
-    let kinds = prop::sample::select(&["Deployment", "StatefulSet", "DaemonSet", "Service", "PersistentVolumeClaim", "Secret"][..]);
+    let kinds = prop::sample::select(
+        &["Deployment", "StatefulSet", "DaemonSet", "Service", "PersistentVolumeClaim", "Secret"][..],
+    );
     let names = prop::sample::select(&["coder", "coderd", "timescale", "coder-replica-private-key"][..]);
     let object = (kinds, names, json(), json()).prop_map(|(kind, name, spec, containers)| {
         // Half of what is made up looks like a workload.

@@ -89,13 +89,30 @@ impl Journey {
             }
         }
         path.hops.push(self.to.clone());
+        self.explain(&mut path);
+        path
+    }
+
+    /// The way with a chart that is all there is, as an archive.
+    #[must_use]
+    pub fn in_one_hop(&self) -> Path {
+        let mut path = Path { hops: vec![self.to.clone()], findings: Vec::new() };
+        let stops = self.stops();
+        if !stops.is_empty() {
+            path.findings.push(self.no_stop(&stops));
+        }
+        self.explain(&mut path);
+        path
+    }
+
+    /// Adds what is to be known of a path.
+    fn explain(&self, path: &mut Path) {
         let passed_over = self.laid();
         if self.policy == PathPolicy::Direct && !passed_over.is_empty() {
             path.findings.push(self.direct(&passed_over));
         }
         let steps = [&self.from].into_iter().chain(&path.hops).zip(&path.hops);
-        path.findings.extend(steps.flat_map(|(from, to)| self.heeded(from, to)));
-        path
+        path.findings.extend(steps.flat_map(|(from, to)| self.heeded(from, to)).collect::<Vec<_>>());
     }
 
     /// What the rules say of one hop.
@@ -147,35 +164,46 @@ impl Journey {
 
     fn missing(&self, stop: &Stop) -> Finding {
         let (from, to) = (&self.from, &self.to);
-        Finding {
-            check: CheckName::VersionPath,
-            severity: Severity::Refusal,
-            object: None,
-            field: Some("spec.version".into()),
-            message: format!(
-                "the way from {from} to {to} leads over a version {}, of which the repository has none that can be used: {}",
-                stop.range, stop.why
-            ),
-            next_step:
-                "Publish the chart of such a version in spec.chart.repository. If you know that it works without, set \
-                        spec.path: Direct, or name VersionPath in spec.overrides to leave out this stop alone."
-                    .into(),
-        }
+        let message = format!(
+            "the way from {from} to {to} leads over a version {}, of which the repository has none that can be used: {}",
+            stop.range, stop.why
+        );
+        let next_step = "Publish the chart of such a version in spec.chart.repository. If you know that it works without, set \
+                         spec.path: Direct, or name VersionPath in spec.overrides to leave out this stop alone.";
+        path_finding(Severity::Refusal, "spec.version", message, next_step)
+    }
+
+    fn no_stop(&self, stops: &[Stop]) -> Finding {
+        let (from, to) = (&self.from, &self.to);
+        let message = format!(
+            "the way from {from} to {to} leads over {}, and spec.chart.archive holds one version only: {}",
+            ranges(stops),
+            why(stops)
+        );
+        let next_step = "Give the archives one after the other, the newest version of each, or a repository that has all of \
+                         them. If you know that it works without, set spec.path: Direct.";
+        path_finding(Severity::Refusal, "spec.chart.archive", message, next_step)
     }
 
     fn direct(&self, passed_over: &[Stop]) -> Finding {
         let (from, to) = (&self.from, &self.to);
-        let ranges: Vec<&str> = passed_over.iter().map(|stop| stop.range.as_str()).collect();
-        let why = passed_over.first().map(|stop| stop.why.as_str()).unwrap_or_default();
-        Finding {
-            check: CheckName::VersionPath,
-            severity: Severity::Warning,
-            object: None,
-            field: Some("spec.path".into()),
-            message: format!("the way from {from} to {to} passes over {}: {why}", ranges.join(", ")),
-            next_step: "Set spec.path: Safe to stop there, unless you know that it works without.".into(),
-        }
+        let message = format!("the way from {from} to {to} passes over {}: {}", ranges(passed_over), why(passed_over));
+        let next_step = "Set spec.path: Safe to stop there, unless you know that it works without.";
+        path_finding(Severity::Warning, "spec.path", message, next_step)
     }
+}
+
+fn path_finding(severity: Severity, field: &str, message: String, next_step: &str) -> Finding {
+    let (field, next_step) = (Some(field.into()), next_step.into());
+    Finding { check: CheckName::VersionPath, severity, object: None, field, message, next_step }
+}
+
+fn ranges(stops: &[Stop]) -> String {
+    stops.iter().map(|stop| stop.range.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn why(stops: &[Stop]) -> &str {
+    stops.first().map(|stop| stop.why.as_str()).unwrap_or_default()
 }
 
 impl Stop {

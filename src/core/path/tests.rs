@@ -60,6 +60,17 @@ fn directly_it_is_one_hop_and_says_what_it_passes_over() {
     assert!(finding.message.contains("1.16.x, 1.17.x"), "{}", finding.message);
 }
 
+#[test]
+fn an_archive_has_no_stops() {
+    let path = journey("1.15.2", "1.18.0").in_one_hop();
+    assert_eq!((shown(&path).as_str(), path.findings.len()), ("1.18.0", 1));
+    let finding = &path.findings[0];
+    assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Refusal, Some("spec.chart.archive")));
+    assert_eq!(journey("1.15.2", "1.16.0").in_one_hop().findings, []);
+    let direct = Journey { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") };
+    assert_eq!(direct.in_one_hop().findings[0].severity, Severity::Warning);
+}
+
 #[rstest]
 #[case("1.14.4", "1.15.0", "1.15.1")]
 #[case("1.33.4", "1.34.0", "1.34.1")]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use semver::Version;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -45,27 +46,155 @@ pub enum Credentials {
     Docker(Vec<u8>),
 }
 
-/// Fetches the wanted version, or the newest stable one of the product line, into `directory` (which must be empty).
-pub async fn pull(
-    helm: &Helm,
-    source: &Source,
-    wanted: Option<&str>,
-    line: ProductLine,
-    directory: &Path,
-) -> Result<PathBuf, Error> {
-    let ca_file = match &source.ca {
-        Some(pem) => {
-            let file = helm.home().join("repository-ca.crt");
-            io::write_private(&file, pem).await?;
-            Some(file)
+/// A repository or registry that helm was told of.
+pub struct Repository<'a> {
+    helm: &'a Helm,
+    source: &'a Source,
+    ca_file: Option<PathBuf>,
+    /// What its index lists; a registry has no index, and is asked for each version.
+    index: Option<Vec<String>>,
+}
+
+impl<'a> Repository<'a> {
+    /// Tells helm of it, and reads its index.
+    pub async fn open(helm: &'a Helm, source: &'a Source) -> Result<Self, Error> {
+        let ca_file = match &source.ca {
+            Some(pem) => {
+                let file = helm.home().join("repository-ca.crt");
+                io::write_private(&file, pem).await?;
+                Some(file)
+            }
+            None => None,
+        };
+        let mut opened = Self { helm, source, ca_file, index: None };
+        if source.address.starts_with("oci://") {
+            if let Some(credentials) = &source.credentials {
+                let config = registry_config(&source.address, credentials);
+                io::write_private(&helm.registry_config(), &config).await?;
+            }
+        } else {
+            opened.index = Some(opened.read_index().await?);
         }
-        None => None,
-    };
-    if source.address.starts_with("oci://") {
-        pull_oci(helm, source, wanted, line, directory, ca_file.as_deref()).await?;
-    } else {
-        pull_http(helm, source, wanted, line, directory, ca_file.as_deref()).await?;
+        Ok(opened)
     }
+
+    /// The wanted version, or the newest stable one of the product line. A registry is not asked whether it has the wanted
+    /// one: [`Self::pull`] tells.
+    pub async fn find(&self, wanted: Option<&str>, line: ProductLine) -> Result<String, Error> {
+        match (&self.index, wanted) {
+            (Some(index), _) => Ok(choose(self.source, index, wanted, line)?.to_owned()),
+            (None, Some(wanted)) => Ok(version::plain(wanted).to_owned()),
+            (None, None) => Ok(self.newest(version::stable_range(line)).await??),
+        }
+    }
+
+    /// The versions that a path may stop at: all, or the newest of each range where there is no list.
+    pub async fn available(&self, ranges: impl IntoIterator<Item = &str>) -> Result<Vec<Version>, Error> {
+        if let Some(index) = &self.index {
+            return Ok(index.iter().filter_map(|text| version::parse(text)).collect());
+        }
+        let mut found = Vec::new();
+        for range in ranges {
+            match self.newest(range).await? {
+                Ok(version) => found.extend(version::parse(&version)),
+                Err(problem) if problem.class == FailureClass::VersionNotFound => {}
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fetches a version into `directory`, which must be empty.
+    pub async fn pull(&self, version: &str, directory: &Path) -> Result<PathBuf, Error> {
+        // A registry knows tags, not versions: both spellings are tried.
+        let spelled = match &self.index {
+            Some(index) => vec![version::exact(index, version).unwrap_or(version).to_owned()],
+            None => vec![version::plain(version).to_owned(), format!("v{}", version::plain(version))],
+        };
+        let mut refusal = None;
+        for version in spelled {
+            tracing::info!("fetching {} {version} from {}", self.source.chart, self.source.address);
+            let mut pull = arguments(["pull", &self.reference(), "--version", &version, "--destination"]);
+            pull.push(directory.display().to_string());
+            pull.extend(self.registry_arguments());
+            let Err(failure) = self.helm.capture(&pull, None).await? else { return archive_of(self.source, directory) };
+            let problem = refused(self.source, Some(&version), &failure);
+            let other_spelling = problem.class == FailureClass::VersionNotFound;
+            refusal.get_or_insert(problem);
+            if !other_spelling {
+                break;
+            }
+        }
+        refusal.map_or_else(|| archive_of(self.source, directory), |problem| Err(problem.into()))
+    }
+
+    /// The newest version of a range in a registry, as its chart names it.
+    async fn newest(&self, range: &str) -> Result<Result<String, Box<Problem>>, Error> {
+        let mut show = arguments(["show", "chart", &self.reference(), "--version", range]);
+        show.extend(self.registry_arguments());
+        let wanted = Some(range).filter(|range| *range != version::stable_range(ProductLine::V1));
+        let wanted = wanted.filter(|range| *range != version::stable_range(ProductLine::V2));
+        match self.helm.capture(&show, None).await? {
+            Ok(shown) => Ok(Ok(read_metadata(&shown)?.version)),
+            Err(failure) => Ok(Err(refused(self.source, wanted, &failure).boxed())),
+        }
+    }
+
+    /// The chart, as helm finds it.
+    fn reference(&self) -> String {
+        let Source { address, chart, .. } = self.source;
+        match &self.index {
+            Some(_) => format!("{REPOSITORY}/{chart}"),
+            None => format!("{}/{chart}", address.trim_end_matches('/')),
+        }
+    }
+
+    /// What helm must be told of a registry each time.
+    fn registry_arguments(&self) -> Vec<String> {
+        if self.index.is_some() {
+            return Vec::new();
+        }
+        let plain = self.source.plain_http.then(|| "--plain-http".to_owned());
+        ca_arguments(self.ca_file.as_deref()).into_iter().chain(plain).collect()
+    }
+
+    async fn read_index(&self) -> Result<Vec<String>, Error> {
+        let Self { helm, source, .. } = self;
+        let mut add = arguments(["repo", "add", REPOSITORY, &source.address, "--force-update"]);
+        let mut password = None;
+        match &source.credentials {
+            // helm sends them to the repository's own host only, unless told otherwise.
+            Some(Credentials::Basic { username, password: secret }) => {
+                add.extend(arguments(["--username", username, "--password-stdin"]));
+                password = Some(secret.as_str());
+            }
+            Some(Credentials::Docker(_)) => {
+                return Err(Problem::new(
+                    FailureClass::RepositoryUnauthorized,
+                    format!(
+                        "{} is no oci:// registry; its Secret needs the keys username and password",
+                        source.address
+                    ),
+                )
+                .field("spec.chart.credentialsSecret")
+                .into());
+            }
+            None => {}
+        }
+        add.extend(ca_arguments(self.ca_file.as_deref()));
+        helm.capture(&add, password).await?.map_err(|f| refused(source, None, &f))?;
+
+        let chart = format!("{REPOSITORY}/{}", source.chart);
+        let search = ["search", "repo", &chart, "--versions", "--devel", "--output", "json"];
+        let found = helm.capture(search, None).await?.map_err(|f| refused(source, None, &f))?;
+        let found: Vec<Found> = serde_json::from_slice(&found)
+            .map_err(|source| Error::Json { what: "the versions that helm found", source })?;
+        Ok(found.into_iter().filter(|row| row.name == chart).map(|row| row.version).collect())
+    }
+}
+
+/// The archive that helm has put into a directory.
+fn archive_of(source: &Source, directory: &Path) -> Result<PathBuf, Error> {
     let archive = archive_in(directory).map_err(|e| Error::io("look into", directory, e))?;
     archive.ok_or_else(|| {
         Problem::new(FailureClass::ChartInvalid, format!("{} gave no chart archive", source.address))
@@ -82,50 +211,6 @@ fn archive_in(directory: &Path) -> std::io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-async fn pull_http(
-    helm: &Helm,
-    source: &Source,
-    wanted: Option<&str>,
-    line: ProductLine,
-    directory: &Path,
-    ca_file: Option<&Path>,
-) -> Result<(), Error> {
-    let mut add = arguments(["repo", "add", REPOSITORY, &source.address, "--force-update"]);
-    let mut password = None;
-    match &source.credentials {
-        // helm sends them to the repository's own host only, unless told otherwise.
-        Some(Credentials::Basic { username, password: secret }) => {
-            add.extend(arguments(["--username", username, "--password-stdin"]));
-            password = Some(secret.as_str());
-        }
-        Some(Credentials::Docker(_)) => {
-            return Err(Problem::new(
-                FailureClass::RepositoryUnauthorized,
-                format!("{} is no oci:// registry; its Secret needs the keys username and password", source.address),
-            )
-            .field("spec.chart.credentialsSecret")
-            .into());
-        }
-        None => {}
-    }
-    add.extend(ca_arguments(ca_file));
-    helm.capture(&add, password).await?.map_err(|f| refused(source, wanted, &f))?;
-
-    let chart = format!("{REPOSITORY}/{}", source.chart);
-    let search = ["search", "repo", &chart, "--versions", "--devel", "--output", "json"];
-    let found = helm.capture(search, None).await?.map_err(|f| refused(source, wanted, &f))?;
-    let found: Vec<Found> = serde_json::from_slice(&found)
-        .map_err(|source| Error::Json { what: "the versions that helm found", source })?;
-    let versions: Vec<String> = found.into_iter().filter(|row| row.name == chart).map(|row| row.version).collect();
-    let version = choose(source, &versions, wanted, line)?;
-    tracing::info!("fetching {} {version} from {}", source.chart, source.address);
-
-    let mut pull = arguments(["pull", &chart, "--version", version, "--destination"]);
-    pull.push(directory.display().to_string());
-    helm.capture(&pull, None).await?.map_err(|f| refused(source, Some(version), &f))?;
-    Ok(())
 }
 
 /// A row of `helm search repo -o json`.
@@ -160,43 +245,6 @@ fn choose<'a>(
         .field("spec.version")
         .boxed()
     })
-}
-
-async fn pull_oci(
-    helm: &Helm,
-    source: &Source,
-    wanted: Option<&str>,
-    line: ProductLine,
-    directory: &Path,
-    ca_file: Option<&Path>,
-) -> Result<(), Error> {
-    if let Some(credentials) = &source.credentials {
-        io::write_private(&helm.registry_config(), &registry_config(&source.address, credentials)).await?;
-    }
-    // A registry knows tags, not versions: both spellings are tried.
-    let candidates = match wanted {
-        Some(wanted) => vec![version::plain(wanted).to_owned(), format!("v{}", version::plain(wanted))],
-        None => vec![version::stable_range(line).to_owned()],
-    };
-    let reference = format!("{}/{}", source.address.trim_end_matches('/'), source.chart);
-    let mut refusal = None;
-    for version in candidates {
-        tracing::info!("fetching {reference} {version}");
-        let mut pull = arguments(["pull", &reference, "--version", &version, "--destination"]);
-        pull.push(directory.display().to_string());
-        pull.extend(ca_arguments(ca_file));
-        if source.plain_http {
-            pull.push("--plain-http".into());
-        }
-        let Err(failure) = helm.capture(&pull, None).await? else { return Ok(()) };
-        let problem = refused(source, wanted, &failure);
-        let other_spelling = problem.class == FailureClass::VersionNotFound;
-        refusal.get_or_insert(problem);
-        if !other_spelling {
-            break;
-        }
-    }
-    refusal.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// Docker's file of credentials. It is written, and not made by `helm registry login`, because a login asks the registry
@@ -245,9 +293,15 @@ pub async fn metadata(helm: &Helm, archive: &Path) -> Result<ChartMetadata, Erro
     let shown = shown.map_err(|failure| {
         invalid(format!("the chart archive cannot be read: {}", failure.text.replace(&archive, "the archive")))
     })?;
-    let text = String::from_utf8_lossy(&shown);
-    serde_saphyr::from_str(&text)
-        .map_err(|e| invalid(format!("the Chart.yaml of the chart cannot be read: {e}")).into())
+    read_metadata(&shown)
+}
+
+fn read_metadata(shown: &[u8]) -> Result<ChartMetadata, Error> {
+    let text = String::from_utf8_lossy(shown);
+    serde_saphyr::from_str(&text).map_err(|e| {
+        let message = format!("the Chart.yaml of the chart cannot be read: {e}");
+        Problem::new(FailureClass::ChartInvalid, message).field("spec.chart").into()
+    })
 }
 
 fn arguments<const N: usize>(arguments: [&str; N]) -> Vec<String> {

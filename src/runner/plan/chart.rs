@@ -6,11 +6,15 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 
-use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, ProductLine};
+use super::release::Release;
+use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, Finding, ProductLine};
+use crate::core::guard::ChartMetadata;
+use crate::core::path::{Journey, Path};
 use crate::core::report::Problem;
+use crate::core::version;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::helm::pull::{Credentials, Source, pull};
+use crate::runner::helm::pull::{Credentials, Repository, Source, metadata};
 use crate::runner::io;
 
 /// The official repositories of the product lines.
@@ -21,15 +25,56 @@ fn official(line: ProductLine) -> &'static str {
     }
 }
 
-/// Fetches the chart into the work directory.
-pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<PathBuf, Error> {
+/// The chart of which the rules of paths speak; the others of Coder keep no data.
+const SERVER: &str = "coder";
+
+/// The chart of the plan, and where it leads.
+pub struct Fetched {
+    /// The packaged chart.
+    pub archive: PathBuf,
+    /// Its Chart.yaml.
+    pub chart: ChartMetadata,
+    /// Versions that follow, up to the wanted one; none if this is it.
+    pub ahead: Vec<String>,
+    /// What is to be known of the path.
+    pub findings: Vec<Finding>,
+}
+
+/// Fetches the chart of the first hop on the way to the wanted version into the work directory.
+pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, installed: &Release) -> Result<Fetched, Error> {
     let directory = ctx.work_dir.join("chart");
     io::create_dir(&directory).await?;
+    let journey = |to: &str| {
+        let from = installed.version().filter(|_| spec.chart.name == SERVER);
+        let (from, to) = from.zip(version::parse(to))?;
+        Some(Journey { from, to, policy: spec.path, strategy: spec.strategy })
+    };
     if let Some(archive) = &spec.chart.archive {
         let path = directory.join("chart.tgz");
         io::write_private(&path, &read_archive(ctx, archive).await?).await?;
-        return Ok(path);
+        let chart = metadata(&ctx.helm, &path).await?;
+        chart.check(&spec.chart.name, spec.version.as_deref())?;
+        let findings = journey(&chart.version).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
+        return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings });
     }
+    let source = source(ctx, spec, installed.line()).await?;
+    let repository = Repository::open(&ctx.helm, &source).await?;
+    let wanted = repository.find(spec.version.as_deref(), installed.line()).await?;
+    let mut path = Path::default();
+    if let Some(journey) = journey(&wanted) {
+        let stops = journey.stops();
+        path = journey.path(&repository.available(stops.iter().map(|stop| stop.range.as_str())).await?);
+    }
+    let mut hops: Vec<String> = path.hops.iter().map(ToString::to_string).collect();
+    let ahead = if hops.is_empty() { Vec::new() } else { hops.split_off(1) };
+    let hop = hops.pop().unwrap_or(wanted);
+    let archive = repository.pull(&hop, &directory).await?;
+    let chart = metadata(&ctx.helm, &archive).await?;
+    chart.check(&spec.chart.name, Some(&hop))?;
+    Ok(Fetched { archive, chart, ahead, findings: path.findings })
+}
+
+async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<Source, Error> {
     let credentials = match &spec.chart.credentials_secret {
         Some(name) => Some(read_credentials(ctx, name).await?),
         None => None,
@@ -38,14 +83,13 @@ pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) ->
         Some(name) => Some(read_key(ctx, name, "ca.crt", "spec.chart.caSecret").await?.0),
         None => None,
     };
-    let source = Source {
+    Ok(Source {
         address: spec.chart.repository.clone().unwrap_or_else(|| official(line).into()),
         chart: spec.chart.name.clone(),
         credentials,
         ca,
         plain_http: spec.chart.plain_http,
-    };
-    pull(&ctx.helm, &source, spec.version.as_deref(), line, &directory).await
+    })
 }
 
 async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, Error> {

@@ -23,6 +23,8 @@ pub fn of(namespace: &str, plan: &Plan, values: &Value) -> String {
         plan.action.to_string(),
         repairs,
         plan.replaced,
+        plan.forecast.hops,
+        plan.pause,
     ]);
     short_hash(&[&decides.to_string()], LENGTH)
 }
@@ -43,8 +45,8 @@ fn sorted(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::PlannedAction;
-    use crate::core::plan::sample as plan;
+    use crate::api::{Forecast, PlannedAction, Strategy};
+    use crate::core::plan::{Pause, sample as plan};
 
     #[test]
     fn whatever_decides_the_outcome_changes_the_id() {
@@ -58,6 +60,12 @@ mod tests {
             of("ns", &Plan { chart_digest: "abd".into(), ..plan() }, &values),
             of("ns", &Plan { replaced: [("Deployment/coder".into(), "uid".into())].into(), ..plan() }, &values),
             of("ns", &Plan { action: PlannedAction::Install, ..plan() }, &values),
+            of(
+                "ns",
+                &Plan { forecast: Forecast { hops: vec!["2.32.0".into()], ..Forecast::default() }, ..plan() },
+                &values,
+            ),
+            of("ns", &Plan { pause: Pause { strategy: Strategy::Recreate, ..Pause::default() }, ..plan() }, &values),
         ];
         assert!(others.iter().all(|other| *other != id));
     }

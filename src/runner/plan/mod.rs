@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use self::chart::Fetched;
 use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
 use super::context::{Context, request};
@@ -28,6 +29,7 @@ use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary,
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
+use crate::core::findings::{refusal, weighed};
 use crate::core::history::{self, Clock};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
@@ -92,9 +94,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
-    let archive = chart::fetch(ctx, spec, line).await?;
-    let chart = super::helm::pull::metadata(&ctx.helm, &archive).await?;
-    chart.check(&spec.chart.name, spec.version.as_deref())?;
+    let Fetched { archive, chart, ahead, findings } = chart::fetch(ctx, spec, &installed).await?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
@@ -136,17 +136,21 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
             token: spec.verify.token_secret.clone(),
         },
         forecast: Forecast {
+            hops: ahead,
             repairs: rehearsal.repairs.clone(),
             not_rehearsed: rehearsal.not_rehearsed.clone(),
             ..Forecast::default()
         },
         replaced: rehearsal.replaced(),
-        findings: Vec::new(),
+        findings: weighed(findings, &spec.overrides),
         difference: Difference::default(),
     };
     // A runner was killed between the old selector and one that is not wanted any more: the pods need their owner back.
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
+    }
+    if let Some(refusal) = refusal(&plan.findings) {
+        return Err(refusal.into());
     }
     foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
     plan.id = id::of(&ctx.namespace, &plan, &merged);
@@ -222,11 +226,19 @@ fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {
             forecast: plan.forecast.clone(),
         },
         current: plan.from.clone(),
-        target: Target { version: plan.version.clone(), app_version: Some(plan.app_version.clone()) },
+        target: target(plan),
         claims: plan.inventory.claims.clone(),
         exposures: plan.inventory.exposures.clone(),
         findings: plan.findings.clone(),
         workloads: Vec::new(),
+    }
+}
+
+/// The wanted version. What Coder calls itself there is known once its chart was fetched.
+fn target(plan: &Plan) -> Target {
+    match plan.forecast.hops.last() {
+        Some(version) => Target { version: version.clone(), app_version: None },
+        None => Target { version: plan.version.clone(), app_version: Some(plan.app_version.clone()) },
     }
 }
 

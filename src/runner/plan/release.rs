@@ -1,5 +1,6 @@
 //! The installed release, as Helm's storage has it, and what a plan takes from it.
 
+use semver::Version;
 use serde_json::{Map, Value};
 
 use crate::api::{Installed, PlannedAction, ProductLine};
@@ -7,6 +8,7 @@ use crate::core::guard::{self, ChartMetadata};
 use crate::core::history::{self, Clock, Revision};
 use crate::core::plan::Answer;
 use crate::core::report::Problem;
+use crate::core::version;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
@@ -67,6 +69,12 @@ impl Release {
     /// The installed product line; Coder v2 if nothing is installed.
     pub fn line(&self) -> ProductLine {
         self.base().map_or(ProductLine::V2, |base| base.installed.line)
+    }
+
+    /// The version whose data is there: that of the newest revision that is deployed. A newer one that failed is a hop that
+    /// was not finished.
+    pub fn version(&self) -> Option<Version> {
+        self.base().and_then(|base| version::parse(&base.installed.version))
     }
 
     /// Name of the installed chart.
