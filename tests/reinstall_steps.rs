@@ -282,7 +282,8 @@ async fn a_coder_on_another_database_is_found_at_once() {
     let steps = Steps::with("other-database", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
     steps.world.another_database("other").await;
     let url = json!({"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:correct-horse@other:5432/coder"});
-    steps.plan(json!({"version": "2.31.7", "values": {"coder": {"env": [url]}}})).await;
+    let overrides = ["DatabaseTarget"];
+    steps.plan(json!({"version": "2.31.7", "values": {"coder": {"env": [url]}}, "overrides": overrides})).await;
     let begun = std::time::Instant::now();
     let problem = steps.fails("upgrade", &[]).await;
     assert_eq!(problem.class, FailureClass::DataMissing, "{}", problem.message);

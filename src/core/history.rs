@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Plan;
 use super::report::Problem;
-use crate::api::FailureClass;
+use crate::api::{CheckName, FailureClass, Finding};
 
 /// A revision of a release, as the labels of its record tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,11 @@ fn locked(newest: &Revision, clock: Clock) -> Problem {
         text(newest.written),
         text(newest.stale_at(clock)),
     );
-    Problem::new(FailureClass::ReleaseLocked, message).object(format!("Secret/{}", newest.secret))
+    let object = format!("Secret/{}", newest.secret);
+    // No override helps: helm refuses to work on a release that is pending.
+    let finding = Finding::refusal(CheckName::ReleasePending, &message, FailureClass::ReleaseLocked.next_step());
+    let problem = Problem::new(FailureClass::ReleaseLocked, message).object(&object);
+    Problem { findings: vec![finding.about(object)], ..problem }
 }
 
 /// What is left to do of a planned upgrade.

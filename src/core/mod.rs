@@ -13,7 +13,6 @@ pub mod digest;
 pub mod documents;
 pub mod drain;
 pub mod endpoint;
-pub mod findings;
 pub mod guard;
 pub mod history;
 pub mod job;

@@ -10,7 +10,7 @@ use semver::Version;
 use serde_json::{Map, Value};
 
 use super::rights::Right;
-use crate::api::{ClaimStatus, CoderUpgradeSpec, Exposure, Installed, ProductLine};
+use crate::api::{ClaimStatus, CoderUpgradeSpec, Exposure, Finding, Installed, ProductLine};
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::plan::Answer;
@@ -27,6 +27,8 @@ pub struct Facts {
     pub namespace: String,
     /// The chart that shall be installed.
     pub chart: ChartMetadata,
+    /// What is to be said of the way to the wanted version; see [`crate::core::path`].
+    pub path: Vec<Finding>,
     /// What is installed: the newest revision that is deployed. None for a first install.
     pub installed: Option<Installed>,
     /// The newest revision of the release, which may be another one that failed or was left pending.

@@ -1,6 +1,5 @@
 //! Two programs that manage one release undo each other's work.
 
-use kube::ResourceExt;
 use kube::core::ObjectMeta;
 
 use super::Facts;

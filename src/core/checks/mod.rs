@@ -51,6 +51,7 @@ const MOST: usize = 64;
 const BEFORE: &[fn(&Facts) -> Vec<Finding>] = &[
     line::check,
     downgrade::check,
+    path,
     manager::check,
     pending::check,
     kube_version::check,
@@ -79,6 +80,11 @@ const FORESEEN: &[fn(&Facts, &Foreseen) -> Vec<Finding>] = &[
     autoscaler::check,
     companions::check,
 ];
+
+/// What the rules of the way say; they were applied when the chart was chosen.
+fn path(facts: &Facts) -> Vec<Finding> {
+    facts.path.clone()
+}
 
 /// Goes through the chain: all findings, refusals first, otherwise in the order of the checks. Without `foreseen` only
 /// those checks are made that need nothing of it.

@@ -30,6 +30,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
             app_version: Some(format!("v{to}")),
             kube_version: None,
         },
+        path: vec![],
         installed: Some(installed.clone()),
         newest: Some(installed),
         old: documents(&[]),

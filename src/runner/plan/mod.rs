@@ -1,10 +1,12 @@
 //! The plan step: finds out everything that an upgrade needs, changes nothing but one Secret.
 
 mod chart;
+mod checks;
 mod id;
 mod rehearsed;
 mod release;
 mod secret;
+mod surroundings;
 mod values;
 
 use std::time::Duration;
@@ -29,7 +31,6 @@ use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary,
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
-use crate::core::findings::{refusal, weighed};
 use crate::core::history::{self, Clock};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
@@ -57,8 +58,6 @@ pub struct Made {
     archive: Vec<u8>,
     /// All values.
     merged: Value,
-    /// What helm would do.
-    pub rehearsal: Rehearsal,
     /// The installed release.
     installed: Release,
     /// Looks at the pods of what is installed.
@@ -69,7 +68,7 @@ pub struct Made {
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
     upgrade.spec.version = upgrade.spec.version.or(order.target);
-    let Made { plan, archive, merged, installed, observer, .. } = make(ctx, &upgrade).await?;
+    let Made { plan, archive, merged, installed, observer } = make(ctx, &upgrade).await?;
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
     secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
@@ -94,18 +93,23 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
-    let Fetched { archive, chart, ahead, findings } = chart::fetch(ctx, spec, &installed).await?;
+    let Fetched { archive, chart, ahead, findings: path } = chart::fetch(ctx, spec, &installed).await?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
     let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
     let observer = Observer::start(ctx, installed.chart_name().unwrap_or(&chart.name), line, &before.workloads());
     let answers = inventory::answers(&observer).await;
-    installed.check(&chart, &answers)?;
+    installed.check(&chart)?;
+    let mut facts =
+        checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
+    facts.path = path;
+    let findings = checks::judge(ctx, &facts, None)?;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
+    let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await;
     let Outlook { rendered, objects, action, rehearsal } =
-        Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await?;
+        outlook.map_err(|error| checks::with_removed_values(&facts, error))?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
@@ -142,19 +146,21 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
             ..Forecast::default()
         },
         replaced: rehearsal.replaced(),
-        findings: weighed(findings, &spec.overrides),
+        findings,
         difference: Difference::default(),
     };
     // A runner was killed between the old selector and one that is not wanted any more: the pods need their owner back.
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
     }
-    if let Some(refusal) = refusal(&plan.findings) {
-        return Err(refusal.into());
+    if plan.action != PlannedAction::Nothing {
+        ctx.reporter.progress("checking what the upgrade would meet");
+        let foreseen = checks::foreseen(ctx, spec, &installed, &rendered, &rehearsal, &plan.inventory).await?;
+        plan.findings = checks::judge(ctx, &facts, Some(&foreseen))?;
     }
     foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
     plan.id = id::of(&ctx.namespace, &plan, &merged);
-    Ok(Made { plan, archive, merged, rehearsal, installed, observer })
+    Ok(Made { plan, archive, merged, installed, observer })
 }
 
 /// What the rehearsal means for people: what changes, and how long Coder is interrupted.

@@ -24,8 +24,8 @@ pub struct Outlook {
     pub rehearsal: Rehearsal,
 }
 
-/// Rehearses the upgrade of what is installed to this chart with these values. Fails with what helm would be refused for,
-/// if no repair cures it.
+/// Rehearses the upgrade of what is installed to this chart with these values. Fails if the chart cannot be rendered; what
+/// the API server refuses stands in the rehearsal.
 pub async fn outlook(
     ctx: &Context,
     release: &str,
@@ -55,8 +55,9 @@ pub async fn outlook(
     match failure {
         // What helm would be refused for does not matter: it is not run.
         _ if action == PlannedAction::Nothing => rehearsal.repairs.clear(),
-        Some(failure) => return Err(explain(files, failure)),
-        None => {}
+        Some(failure) if rehearsal.refusals.is_empty() => return Err(explain(files, failure)),
+        // The checks tell of the refusals.
+        _ => {}
     }
     tracing::info!("rehearsed: {} writes, {} repairs", rehearsal.writes.len(), rehearsal.repairs.len());
     Ok(Outlook { rendered, objects, action, rehearsal })

@@ -4,9 +4,8 @@ use semver::Version;
 use serde_json::{Map, Value};
 
 use crate::api::{Installed, PlannedAction, ProductLine};
-use crate::core::guard::{self, ChartMetadata};
+use crate::core::guard::ChartMetadata;
 use crate::core::history::{self, Clock, Revision};
-use crate::core::plan::Answer;
 use crate::core::report::Problem;
 use crate::core::version;
 use crate::runner::context::Context;
@@ -60,10 +59,20 @@ impl Release {
         self.base.as_ref().or(self.newest.as_ref())
     }
 
-    /// Checks that the chart may follow on what is installed. What counts is the newest revision that is deployed: a newer
-    /// one that failed may or may not have started anything, which the answers of the pods tell.
-    pub fn check(&self, chart: &ChartMetadata, answers: &[Answer]) -> Result<(), Box<Problem>> {
-        self.base().map_or(Ok(()), |base| guard::check(chart, &base.chart.name, &base.installed, answers))
+    /// Checks that the chart may follow on the one that is installed.
+    pub fn check(&self, chart: &ChartMetadata) -> Result<(), Box<Problem>> {
+        self.base().map_or(Ok(()), |base| chart.follows(&base.chart.name))
+    }
+
+    /// What is installed: the newest revision that is deployed. A newer one that failed may or may not have started
+    /// anything, which the answers of the pods tell.
+    pub fn installed(&self) -> Option<Installed> {
+        self.base().map(|base| base.installed.clone())
+    }
+
+    /// Default values of the installed chart; null if nothing is installed.
+    pub fn defaults(&self) -> Value {
+        self.base().map_or(Value::Null, |base| base.stored.record.chart_part("values").clone())
     }
 
     /// The installed product line; Coder v2 if nothing is installed.

@@ -1,0 +1,134 @@
+//! Gathers what the checks look at, and lets them judge: once before the chart is rendered, so that a wrong one is not even
+//! rehearsed, and once with what rendering and rehearsal have shown.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use kube::core::ObjectMeta;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::Map;
+
+use super::release::Release;
+use super::surroundings;
+use crate::api::{CoderUpgradeSpec, FailureClass, Finding};
+use crate::core::checks::{self, Facts, Foreseen};
+use crate::core::documents::Documents;
+use crate::core::guard::ChartMetadata;
+use crate::core::plan::Answer;
+use crate::core::plan::{Inventory, Workload, WorkloadKind};
+use crate::core::redact;
+use crate::core::rehearsal::Rehearsal;
+use crate::core::report::Problem;
+use crate::core::values;
+use crate::core::verify::Observed;
+use crate::core::version;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::helm::record::Record;
+
+/// Greatest length of a text of a finding, in bytes.
+const TEXT_LIMIT: usize = 1024;
+
+/// What is known before the chart is rendered.
+pub async fn facts(
+    ctx: &Context,
+    spec: &CoderUpgradeSpec,
+    chart: &ChartMetadata,
+    installed: &Release,
+    workloads: &[Workload],
+    seen: Vec<Observed>,
+    answers: &[Answer],
+) -> Result<Facts, Error> {
+    let version = request("ask for the version of Kubernetes", || ctx.client.apiserver_version());
+    let (version, marks) = futures::future::try_join(version, marks(ctx, workloads)).await?;
+    Ok(Facts {
+        spec: spec.clone(),
+        namespace: ctx.namespace.clone(),
+        chart: chart.clone(),
+        path: Vec::new(),
+        installed: installed.installed(),
+        newest: installed.from(),
+        old: Documents::parse(installed.manifest(), &ctx.namespace)?,
+        kept: installed.values().unwrap_or_default(),
+        answers: answers.to_vec(),
+        pods: seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod).collect(),
+        marks,
+        kubernetes: version::parse(&version.git_version),
+    })
+}
+
+/// The metadata of the workloads that exist.
+async fn marks(ctx: &Context, workloads: &[Workload]) -> Result<Vec<(String, ObjectMeta)>, Error> {
+    let read = workloads.iter().map(async |workload| {
+        let metadata = match workload.kind {
+            WorkloadKind::Deployment => metadata(ctx.api::<Deployment>(), workload).await,
+            WorkloadKind::StatefulSet => metadata(ctx.api::<StatefulSet>(), workload).await,
+            WorkloadKind::DaemonSet => metadata(ctx.api::<DaemonSet>(), workload).await,
+        };
+        match metadata {
+            Ok(metadata) => Ok(metadata.map(|metadata| (format!("{}/{}", workload.kind, workload.name), metadata))),
+            Err(error) if error.has_code(403) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    Ok(try_join_all(read).await?.into_iter().flatten().collect())
+}
+
+async fn metadata<K>(api: Api<K>, workload: &Workload) -> Result<Option<ObjectMeta>, Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let doing = format!("read {}/{}", workload.kind, workload.name);
+    Ok(request(&doing, || api.get_metadata_opt(&workload.name)).await?.map(|object| object.metadata))
+}
+
+/// What rendering and rehearsal have shown, and what surrounds the release.
+pub async fn foreseen(
+    ctx: &Context,
+    spec: &CoderUpgradeSpec,
+    installed: &Release,
+    rendered: &Record,
+    rehearsal: &Rehearsal,
+    inventory: &Inventory,
+) -> Result<Foreseen, Error> {
+    let new = Documents::parse(rendered.manifest(), &ctx.namespace)?;
+    let surroundings = surroundings::look(ctx, spec, &new, rehearsal).await?;
+    Ok(Foreseen {
+        values: rendered.values(),
+        old_defaults: installed.defaults(),
+        defaults: rendered.chart_part("values").clone(),
+        new,
+        rehearsal: rehearsal.clone(),
+        claims: inventory.claims.clone(),
+        exposures: inventory.exposures.clone(),
+        surroundings,
+    })
+}
+
+/// What the checks find, without secrets. An error if one of them refuses.
+pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Result<Vec<Finding>, Error> {
+    let clean = |text: &str| redact::head(&ctx.secrets.clean(text), TEXT_LIMIT);
+    let found = checks::run(facts, foreseen).into_iter();
+    let findings: Vec<Finding> = found
+        .map(|finding| Finding { message: clean(&finding.message), next_step: clean(&finding.next_step), ..finding })
+        .collect();
+    match checks::refused(&findings, foreseen) {
+        Some(problem) => Err(problem.into()),
+        None => Ok(findings),
+    }
+}
+
+/// A chart that cannot be rendered may have been given values that it does not take any more: then that is said, too.
+/// What lies in `spec.valuesFrom` is not looked at: only helm can merge it.
+pub fn with_removed_values(facts: &Facts, error: Error) -> Error {
+    let problem = error.into_problem();
+    if problem.class != FailureClass::RenderFailed {
+        return problem.into();
+    }
+    let mut kept = if facts.spec.keep_values { facts.kept.clone() } else { Map::new() };
+    values::drop_paths(&mut kept, facts.spec.drop_values.iter().map(String::as_str));
+    let inline = facts.spec.values.clone().unwrap_or_default();
+    let mut findings = checks::removed_values(facts, &kept, |path| format!("add {path} to spec.dropValues"));
+    findings.extend(checks::removed_values(facts, &inline, |path| format!("remove {path} from spec.values")));
+    Problem { findings: checks::judged(findings, &[]), ..problem }.into()
+}
