@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::controller::ControllerArgs;
 use crate::runner::RunnerArgs;
+use crate::runner::preview::PreviewArgs;
 
 /// Upgrades Coder on Kubernetes safely.
 ///
@@ -22,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch CoderUpgrades and start the Jobs that they need (runs in a Deployment, see deploy/)
     Controller(ControllerArgs),
+    /// Show what an upgrade would do, and change nothing
+    Plan(PreviewArgs),
     /// Perform one step of an upgrade (runs in the Jobs that the controller makes)
     Runner(RunnerArgs),
     /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -

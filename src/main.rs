@@ -12,11 +12,16 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    // A plan at a terminal says by itself where it stands.
+    let level = if matches!(cli.command, Command::Plan(_)) { "warn" } else { "info" };
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_lease_manager=warn"));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=warn,kube_lease_manager=warn")));
     // The log of a runner is read by people who do not know the modules.
-    let target = !matches!(cli.command, Command::Runner(_));
+    let target = !matches!(cli.command, Command::Runner(_) | Command::Plan(_));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     log.with_target(target).init();
     // Fails only if a provider is set already, which then serves as well.
@@ -29,6 +34,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Plan(args) => Box::pin(runner::preview::run(args)).await,
         Command::Runner(args) => Box::pin(runner::run(args)).await,
         Command::Crd => match serde_saphyr::to_string(&api::crd()) {
             Ok(yaml) => {
@@ -41,4 +47,11 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Help, or what is wrong with the command line. Never the exit code 2, which says that changes are planned.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told when the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -25,6 +25,7 @@ pub mod observed;
 pub mod ownership;
 pub mod path;
 pub mod plan;
+pub mod preview;
 pub mod progress;
 pub mod quantity;
 pub mod redact;

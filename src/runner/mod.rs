@@ -20,6 +20,7 @@ mod lease;
 mod leftovers;
 mod observe;
 mod plan;
+pub mod preview;
 mod rehearse;
 mod repair;
 mod report;

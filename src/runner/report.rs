@@ -43,6 +43,22 @@ pub struct Writer {
 }
 
 impl Reporter {
+    /// For a step that runs at a terminal and not in a Job: its lines go to standard error, unless it shall be quiet.
+    pub fn to_terminal(secrets: Secrets, quiet: bool) -> Self {
+        let (lines, mut changes) = watch::channel(Report::default());
+        let (done, written) = watch::channel(Report::default());
+        tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let report = changes.borrow_and_update().clone();
+                if !quiet {
+                    eprintln!("{}", report.progress);
+                }
+                done.send_replace(report);
+            }
+        });
+        Self { lines, written, secrets }
+    }
+
     /// Says where the step stands. Lines that come faster than they can be written are dropped but for the newest.
     pub fn progress(&self, line: &str) {
         let line = redact::head(&self.secrets.clean(line), LINE_LIMIT);

@@ -81,6 +81,13 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     Ok(planned)
 }
 
+/// Makes the plan and writes nothing, not even the plan. Refuses what could not be written either.
+pub async fn look(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Plan, Error> {
+    let Made { plan, archive, merged, installed, .. } = make(ctx, upgrade).await?;
+    secret::check(&secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() })?;
+    Ok(plan)
+}
+
 /// Finds out what an upgrade needs and does. Changes nothing.
 pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> {
     let spec = &upgrade.spec;

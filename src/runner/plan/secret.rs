@@ -35,7 +35,7 @@ pub struct Parts<'a> {
 /// Writes the Secret, or finds that an earlier try has written it. Returns its name.
 pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, parts: Parts<'_>) -> Result<String, Error> {
     let name = format!("{}-plan-{}", parts.plan.release, parts.plan.id);
-    let secret = build(upgrade, &name, parts)?;
+    let secret = build(upgrade, &name, &parts)?;
     let secrets: Api<Secret> = ctx.api();
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(name),
@@ -58,16 +58,27 @@ pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, parts: Parts<'_>) -> R
     }
 }
 
-fn build(upgrade: &CoderUpgrade, name: &str, parts: Parts<'_>) -> Result<Secret, Error> {
+/// Whether the plan fits into a Secret.
+pub fn check(parts: &Parts<'_>) -> Result<(), Error> {
+    data(parts).map(drop)
+}
+
+fn data(parts: &Parts<'_>) -> Result<BTreeMap<String, ByteString>, Error> {
     let Parts { plan, chart, values, previous } = parts;
     let json = |what, value: serde_json::Result<Vec<u8>>| value.map_err(|source| Error::Json { what, source });
     let mut data = BTreeMap::from([
         (key::PLAN.to_owned(), ByteString(json("the plan", serde_json::to_vec(plan))?)),
-        (key::CHART.to_owned(), ByteString(chart)),
+        (key::CHART.to_owned(), ByteString(chart.clone())),
         (key::VALUES.to_owned(), ByteString(json("the values", serde_json::to_vec(values))?)),
     ]);
-    data.extend(previous.map(|record| (key::PREVIOUS_RELEASE.to_owned(), ByteString(record))));
+    data.extend(previous.clone().map(|record| (key::PREVIOUS_RELEASE.to_owned(), ByteString(record))));
     check_size(&data)?;
+    Ok(data)
+}
+
+fn build(upgrade: &CoderUpgrade, name: &str, parts: &Parts<'_>) -> Result<Secret, Error> {
+    let data = data(parts)?;
+    let plan = parts.plan;
     let uid = upgrade.uid().unwrap_or_default();
     let labels = [
         ("app.kubernetes.io/managed-by", "coder-upgrade-operator".to_owned()),

@@ -1,0 +1,80 @@
+//! The command line of `plan`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Show what an upgrade would do, and change nothing
+///
+/// Makes the plan now, as the operator would, with the rights of your kubeconfig and the helm in your PATH: it reads the
+/// release, fetches the chart, merges the values, rehearses the upgrade against the API server and goes through the checks.
+/// Nothing is written to the cluster: no plan Secret, no Job, no record of helm.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
+pub struct PreviewArgs {
+    /// Name of a CoderUpgrade in the cluster; with --file, which of those in the file
+    #[arg(value_name = "NAME", required_unless_present = "file")]
+    pub name: Option<String>,
+
+    /// File with a CoderUpgrade, as YAML or JSON; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Namespace; by default that of the object in the file, or else that of your kubeconfig
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+
+    /// How the plan is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+
+    /// Say nothing on the way
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people at a terminal
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+    /// A comment on a pull request
+    Markdown,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  nothing to do: Coder runs at that version with these values
+  1  no plan could be made: the cluster or the repository cannot be reached, the file is invalid, helm is missing
+  2  changes are planned
+  3  changes are planned, and a person must allow them (spec.approval, or repairs beyond spec.recovery)
+  4  the operator would refuse: a check, the chart or the API server says no";
+
+const EXAMPLES: &str = "\
+Exit codes:
+  0  nothing to do: Coder runs at that version with these values
+  1  no plan could be made: the cluster or the repository cannot be reached, the file is invalid, helm is missing
+  2  changes are planned
+  3  changes are planned, and a person must allow them (spec.approval, or repairs beyond spec.recovery)
+  4  the operator would refuse: a check, the chart or the API server says no
+
+Examples:
+  What would this file do, if it were applied?
+    coder-upgrade-operator plan -f coder.yaml
+
+  What will the operator do with the object that is in the cluster?
+    coder-upgrade-operator plan coder -n coder
+
+  What would another version do?
+    kubectl get cu coder -n coder -o yaml | sed 's/version: 2.30.*/version: 2.31.7/' | coder-upgrade-operator plan -f -
+
+  The repairs, for a script:
+    coder-upgrade-operator plan -f coder.yaml -o json | jq .plan.repairs
+
+  A comment on a pull request:
+    coder-upgrade-operator plan -f coder.yaml -o markdown > comment.md";
