@@ -8,7 +8,7 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
-use super::drain::Watches;
+use super::{drain::Watches, drift::Workloads};
 use crate::{api::CoderUpgrade, build::RunnerDefaults};
 
 /// Longest time for one request: a connection that hangs must not hold a pass for ever.
@@ -30,6 +30,8 @@ pub struct Context {
     pub defaults: RunnerDefaults,
     /// Watches of what is waited for between an uninstall and an install.
     pub drains: Watches,
+    /// What is seen of the workloads of releases.
+    pub workloads: Workloads,
     /// Delay before the first retry.
     pub retry_delay: Duration,
 }

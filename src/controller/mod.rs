@@ -5,6 +5,7 @@
 
 mod context;
 mod drain;
+mod drift;
 mod execute;
 mod health;
 mod leader;

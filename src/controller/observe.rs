@@ -36,6 +36,7 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
         claimed_by,
         siblings,
         left: None,
+        drift: Vec::new(),
         retry_delay: context.retry_delay,
     }
 }

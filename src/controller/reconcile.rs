@@ -7,8 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     context::{Context, Error},
-    drain::look,
-    execute,
+    drain, drift, execute,
     observe::{fresh, observe},
 };
 use crate::{
@@ -46,8 +45,9 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
     let mut current = upgrade.clone();
     let mut stored = false;
     for _ in 0..WRITES {
-        let left = look(context, &current).await?;
-        let observed = Observed { left, ..observe(context, current) };
+        let left = drain::look(context, &current).await?;
+        let drift = drift::look(context, &current).await?;
+        let observed = Observed { left, drift, ..observe(context, current) };
         let decision = decide(&observed);
         current = observed.upgrade;
         if current.status.as_ref() != Some(&decision.status) {

@@ -8,7 +8,11 @@ use std::{
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, channel::mpsc};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    batch::v1::Job,
+    core::v1::Pod,
+};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     runtime::{
@@ -25,6 +29,7 @@ use tracing::{error, info, warn};
 use super::{
     context::Context,
     drain::Watches,
+    drift::Workloads,
     health::{self, Readiness},
     leader::Leadership,
     metrics::Metrics,
@@ -33,6 +38,7 @@ use super::{
 use crate::{
     api::{CoderUpgrade, label},
     build::RunnerDefaults,
+    core::plan::WorkloadKind,
 };
 
 /// Name under which the controller reports events.
@@ -153,7 +159,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
     let (upgrade_store, upgrade_writer) = reflector::store();
     metrics.observe(upgrade_store.clone());
     let (waking, woken) = mpsc::unbounded();
-    let drained = waking.clone();
+    let (drained, drifted) = (waking.clone(), waking.clone());
     let siblings = upgrade_store.clone();
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .default_backoff()
@@ -204,9 +210,19 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         jobs: job_store,
         pods: pod_store,
         drains: Watches::new(drained),
+        workloads: Workloads::new(drifted),
         defaults: RunnerDefaults { image: args.runner_image.clone() },
         retry_delay: Duration::from_secs(args.retry_delay),
     });
+    let (watched, upgrades) = (context.clone(), upgrade_store.clone());
+    let watching = async {
+        let workloads = &watched.workloads;
+        tokio::join!(
+            workloads.watch::<Deployment>(WorkloadKind::Deployment, scoped(&watched.client, args), &upgrades),
+            workloads.watch::<StatefulSet>(WorkloadKind::StatefulSet, scoped(&watched.client, args), &upgrades),
+            workloads.watch::<DaemonSet>(WorkloadKind::DaemonSet, scoped(&watched.client, args), &upgrades),
+        )
+    };
     let reconciling = Controller::for_stream(upgrade_stream, upgrade_store)
         .with_config(ControllerConfig::default().concurrency(args.concurrency))
         .owns_stream(job_stream)
@@ -219,7 +235,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
                 warn!("cannot watch (is the CustomResourceDefinition applied, and deploy/controller?): {error}");
             }
         });
-    tokio::join!(reconciling, filled);
+    tokio::join!(reconciling, watching, filled);
 }
 
 fn scoped<K>(client: &Client, args: &ControllerArgs) -> Api<K>

@@ -12,6 +12,7 @@ pub mod difference;
 pub mod digest;
 pub mod documents;
 pub mod drain;
+pub mod drift;
 pub mod endpoint;
 pub mod guard;
 pub mod history;

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     after::{self, Obstacle, Sibling},
+    drift::Drift,
     job::JobFacts,
     request,
 };
@@ -36,6 +37,8 @@ pub struct Observed {
     pub siblings: Vec<Sibling>,
     /// What is left of an uninstalled release; looked at only while it is drained.
     pub left: Option<Left>,
+    /// Workloads of the release that are not what was verified; looked at only while [`super::drift::is_watched`].
+    pub drift: Vec<Drift>,
     /// Delay before the first retry; it doubles from there.
     pub retry_delay: Duration,
 }

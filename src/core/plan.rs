@@ -104,7 +104,7 @@ pub struct Workload {
 
 /// The kinds of workloads whose pods are watched.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, strum::Display, strum::EnumString,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, strum::Display, strum::EnumString,
 )]
 pub enum WorkloadKind {
     /// A Deployment.

@@ -31,8 +31,30 @@ pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
 fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let asked = status.request == observed.request();
     let holds = asked && status.phase == Phase::Succeeded;
-    let reason = if holds { success(status) } else { reason(observed, status) };
-    Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message: sentence(status) }
+    let reason = match holds {
+        true => success(status),
+        false if changed_outside(status) => Reason::ChangedOutside.into(),
+        false => reason(observed, status),
+    };
+    let message = match status.changed_outside.as_slice() {
+        [] => sentence(status),
+        changes => format!("Changed from outside: {}. {}", changes.join("; "), sentence(status)),
+    };
+    Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message }
+}
+
+/// A change from outside is why it is not ready, and nothing was begun about it yet.
+fn changed_outside(status: &CoderUpgradeStatus) -> bool {
+    let waits = matches!(
+        status.phase,
+        Phase::Planning
+            | Phase::Suspended
+            | Phase::AwaitingApproval
+            | Phase::AwaitingDependency
+            | Phase::AwaitingWindow
+            | Phase::BackingUp
+    );
+    waits && !status.changed_outside.is_empty()
 }
 
 fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {

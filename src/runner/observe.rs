@@ -12,13 +12,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::coder;
 use super::context::Context;
-use crate::api::ProductLine;
+use crate::api::{ProductLine, WorkloadMark};
+use crate::core::drift;
 use crate::core::endpoint::endpoint;
 use crate::core::plan::{Workload, WorkloadKind};
 use crate::core::verify::{Asked, Observed};
@@ -41,9 +43,13 @@ pub struct Observer {
 /// The newest error of a watch; none when all go well again.
 type Trouble = Arc<Mutex<Option<String>>>;
 
+/// Looks at what was seen last of a workload.
+type Looking<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
+
 struct Watched {
     workload: Workload,
-    facts: Box<dyn Fn() -> Option<WorkloadFacts> + Send + Sync>,
+    facts: Looking<WorkloadFacts>,
+    mark: Looking<WorkloadMark>,
     pods: Store<Pod>,
 }
 
@@ -60,25 +66,33 @@ impl Observer {
             tasks: JoinSet::new(),
         };
         for workload in workloads {
-            let facts = match workload.kind {
-                WorkloadKind::Deployment => observer.facts(ctx.api::<Deployment>(), workload),
-                WorkloadKind::StatefulSet => observer.facts(ctx.api::<StatefulSet>(), workload),
-                WorkloadKind::DaemonSet => observer.facts(ctx.api::<DaemonSet>(), workload),
+            let (facts, mark) = match workload.kind {
+                WorkloadKind::Deployment => observer.workload(ctx.api::<Deployment>(), workload),
+                WorkloadKind::StatefulSet => observer.workload(ctx.api::<StatefulSet>(), workload),
+                WorkloadKind::DaemonSet => observer.workload(ctx.api::<DaemonSet>(), workload),
             };
             let pods = observer.store(ctx.api::<Pod>(), watcher::Config::default().labels(&workload.selector)).0;
-            observer.watched.push(Watched { workload: workload.clone(), facts, pods });
+            observer.watched.push(Watched { workload: workload.clone(), facts, mark, pods });
         }
         observer
     }
 
-    fn facts<K>(&mut self, api: Api<K>, workload: &Workload) -> Box<dyn Fn() -> Option<WorkloadFacts> + Send + Sync>
+    fn workload<K>(&mut self, api: Api<K>, workload: &Workload) -> (Looking<WorkloadFacts>, Looking<WorkloadMark>)
     where
-        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
         for<'a> WorkloadFacts: From<&'a K>,
     {
         let by_name = watcher::Config::default().fields(&format!("metadata.name={}", workload.name));
         let (store, _) = self.store(api, by_name);
-        Box::new(move || store.state().first().map(|object| WorkloadFacts::from(object.as_ref())))
+        let (seen, kind) = (store.clone(), workload.kind);
+        let facts = Box::new(move || store.state().first().map(|object| WorkloadFacts::from(object.as_ref())));
+        (facts, Box::new(move || seen.state().first().map(|object| drift::mark(kind, object.as_ref()))))
+    }
+
+    /// The workloads as they were seen last: after a verification, what was verified.
+    #[must_use]
+    pub fn marks(&self) -> Vec<WorkloadMark> {
+        self.watched.iter().filter_map(|watched| (watched.mark)()).collect()
     }
 
     fn store<K>(&mut self, api: Api<K>, config: watcher::Config) -> (Store<K>, AbortHandle)

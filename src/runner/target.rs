@@ -88,6 +88,7 @@ impl<'a> Target<'a> {
             soak: self.soak,
         };
         let verified = verify(ctx, storage, &observer, &goal).await?;
+        let marks = observer.marks();
         // A first install has claims that no plan could know.
         let mut names = manifest.claims();
         names.extend(verified.claims.into_iter().map(|claim| claim.name));
@@ -96,7 +97,7 @@ impl<'a> Target<'a> {
         let before = &plan.inventory.exposures;
         let exposures = exposed::settled(ctx, before, &manifest, self.timeout.saturating_sub(begun.elapsed())).await?;
         Ok(Upgraded {
-            workloads: Vec::new(),
+            workloads: marks,
             current,
             verified: verified.summary,
             claims,

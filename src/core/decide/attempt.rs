@@ -1,6 +1,6 @@
 //! An attempt: when one begins, which step comes next, which Job is missing.
 
-use super::{Action, Draft, approval, concluded, follow, gates, job_of_last_step, outcome, recover};
+use super::{Action, Draft, approval, concluded, drift, follow, gates, job_of_last_step, outcome, recover};
 use crate::{
     api::{CoderUpgradeStatus, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
     core::{
@@ -23,6 +23,8 @@ enum Occasion {
     Retry,
     /// A version on the path was reached.
     NextHop,
+    /// What was verified has been changed from outside.
+    Drifted,
 }
 
 /// Brings the attempt as far as the facts allow.
@@ -42,7 +44,12 @@ fn proceed(draft: &mut Draft) {
     if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
         draft.status.retries = 0;
         draft.status.failure = None;
+        drift::forget(&mut draft.status);
         begin(draft, Occasion::Asked);
+    } else if drift::noticed(draft) {
+        draft.status.retries = 0;
+        draft.status.failure = None;
+        begin(draft, Occasion::Drifted);
     } else if due(draft) {
         again(draft);
     } else if hop_done(&draft.status) {
@@ -132,9 +139,11 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
         // Otherwise the newest version that was found once stays the one that is wanted.
         let plain = |version: &str| Target { version: version::plain(version).to_owned(), app_version: None };
         status.target = spec.version.as_deref().map(plain);
+    }
+    if matches!(occasion, Occasion::Asked | Occasion::Drifted) {
         status.path_from = None;
     }
-    if matches!(occasion, Occasion::Asked | Occasion::Outdated) {
+    if matches!(occasion, Occasion::Asked | Occasion::Outdated | Occasion::Drifted) {
         status.approved_plan.clear();
     }
     status.request = draft.observed.request();

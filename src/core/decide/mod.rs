@@ -24,6 +24,7 @@
 mod approval;
 mod attempt;
 mod drain;
+mod drift;
 mod follow;
 mod gates;
 mod outcome;

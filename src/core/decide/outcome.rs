@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Draft, attempt,
+    Draft, attempt, drift,
     recover::{self, Way},
 };
 use crate::{
@@ -48,6 +48,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
         status.new_version_started = false;
         status.retries = 0;
         status.phase = Phase::Succeeded;
+        drift::verified(status, planned.workloads);
         draft.event(Reason::UpToDate.into(), "Plan", message);
     } else {
         draft.event(Reason::PlanMade.into(), "Plan", message);
@@ -134,6 +135,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.begun = false;
     status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
+    drift::verified(status, upgraded.workloads);
     if !draft.status.address_changes.is_empty() {
         let message = summary::address_changes(&draft.status.address_changes);
         draft.warn(Reason::AddressChanged.into(), "Verify", message);

@@ -16,6 +16,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+mod drift;
 mod properties;
 mod recovery;
 
@@ -40,6 +41,7 @@ impl World {
             claimed_by: None,
             siblings: Vec::new(),
             left: None,
+            drift: Vec::new(),
             retry_delay: Duration::from_secs(10),
         };
         Self { observed, events: Vec::new(), created: Vec::new() }

@@ -73,10 +73,11 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
     secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
 
-    let planned = planned(ctx, &plan, secret_name);
+    let mut planned = planned(ctx, &plan, secret_name);
     if plan.action == PlannedAction::Nothing {
         let storage = Storage::new(ctx.api(), &plan.release);
         check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
+        planned.workloads = observer.marks();
     }
     Ok(planned)
 }
@@ -97,6 +98,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let helm_timeout = Duration::from(spec.helm.timeout);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(helm_timeout) };
     let installed = Release::read(ctx, &storage, clock).await?;
+    installed.check_presence(upgrade)?;
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");

@@ -3,7 +3,7 @@
 use semver::Version;
 use serde_json::{Map, Value};
 
-use crate::api::{Installed, PlannedAction, ProductLine};
+use crate::api::{CoderUpgrade, FailureClass, Installed, PlannedAction, ProductLine};
 use crate::core::guard::ChartMetadata;
 use crate::core::history::{self, Clock, Revision};
 use crate::core::report::Problem;
@@ -73,6 +73,21 @@ impl Release {
     /// Default values of the installed chart; null if nothing is installed.
     pub fn defaults(&self) -> Value {
         self.base().map_or(Value::Null, |base| base.stored.record.chart_part("values").clone())
+    }
+
+    /// Refuses to install anew what somebody has uninstalled together with its records: the values that the release was
+    /// given are gone with them, and without these Coder would come back as another one.
+    pub fn check_presence(&self, upgrade: &CoderUpgrade) -> Result<(), Box<Problem>> {
+        let changed = upgrade.status.as_ref().is_some_and(|status| !status.changed_outside.is_empty());
+        if self.newest.is_some() || !changed || !upgrade.spec.keep_values {
+            return Ok(());
+        }
+        let release = &upgrade.spec.release;
+        let message = format!(
+            "release {release} was uninstalled from outside together with helm's records, and with them the values that are \
+             to be kept; before it is installed again, give all values in spec.values or spec.valuesFrom"
+        );
+        Err(Problem::new(FailureClass::ReleaseMissing, message).field("spec.keepValues").boxed())
     }
 
     /// The installed product line; Coder v2 if nothing is installed.

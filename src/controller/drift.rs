@@ -1,0 +1,209 @@
+//! Changes from outside: the workloads of releases are watched, and read only when one may not be what was verified.
+//!
+//! One watch for each kind, for metadata only and of what helm manages, sees UID, generation and labels of a workload: enough
+//! to know that nothing has happened. What is kept of it is a cache that wakes objects; the marks to compare with are in their
+//! status. So a change made while no controller ran is noticed as soon as the first lists are here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+};
+
+use futures::{StreamExt, channel::mpsc::UnboundedSender};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::warn;
+
+use super::context::{Context, Error, bounded};
+use crate::{
+    api::{CoderUpgrade, WorkloadMark},
+    core::{
+        drift::{Drift, Found, Glimpse, compare, found, is_watched, labels_digest, may_differ},
+        plan::WorkloadKind,
+    },
+};
+
+/// helm puts this label on everything that it makes.
+const MADE_BY_HELM: &str = "app.kubernetes.io/managed-by=Helm";
+/// How many objects are listed at a time: the first list of a large cluster must not be the most that is ever in memory.
+const PAGE: u32 = 100;
+
+/// What the watches see of the workloads that helm manages.
+pub struct Workloads {
+    waking: UnboundedSender<ObjectRef<CoderUpgrade>>,
+    kinds: Mutex<HashMap<WorkloadKind, Seen>>,
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The workloads of one kind.
+#[derive(Default)]
+struct Seen {
+    /// All have been listed once: what is not here does not exist.
+    listed: bool,
+    objects: HashMap<Key, Glimpse>,
+    /// What was read at this sight, and was what this fingerprint says: it is not read again.
+    harmless: HashMap<Key, (Option<Glimpse>, String)>,
+    /// The objects of a list that is not complete yet.
+    listing: HashMap<Key, Glimpse>,
+}
+
+impl Seen {
+    /// Takes over what the watch says. Returns the workloads that are not what they were, or none if that may be any.
+    fn take<K: Resource>(&mut self, event: watcher::Event<PartialObjectMeta<K>>) -> Option<HashSet<Key>> {
+        let changed = match event {
+            watcher::Event::Apply(object) => {
+                let (key, glimpse) = (key(&object), glimpse(&object));
+                let same = self.objects.get(&key) == Some(&glimpse);
+                self.objects.insert(key.clone(), glimpse);
+                (!same).then_some(key)
+            }
+            watcher::Event::Delete(object) => {
+                let key = key(&object);
+                self.harmless.remove(&key);
+                self.objects.remove(&key).map(|_| key)
+            }
+            watcher::Event::Init => {
+                self.listing.clear();
+                None
+            }
+            watcher::Event::InitApply(object) => {
+                self.listing.insert(key(&object), glimpse(&object));
+                None
+            }
+            watcher::Event::InitDone => {
+                self.objects = std::mem::take(&mut self.listing);
+                self.harmless.retain(|key, _| self.objects.contains_key(key));
+                self.listed = true;
+                return None;
+            }
+        };
+        Some(changed.into_iter().collect())
+    }
+
+    /// Whether a workload must be read, and what is seen of it.
+    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Option<Glimpse>> {
+        let seen = self.objects.get(key);
+        let known = self.harmless.get(key);
+        let harmless = known.is_some_and(|(sight, print)| sight.as_ref() == seen && *print == mark.fingerprint);
+        (self.listed && may_differ(mark, seen) && !harmless).then(|| seen.cloned())
+    }
+}
+
+impl Workloads {
+    /// Sends to `waking` whatever is to be looked at again.
+    pub fn new(waking: UnboundedSender<ObjectRef<CoderUpgrade>>) -> Self {
+        Self { waking, kinds: Mutex::default() }
+    }
+
+    /// Watches a kind for ever, and wakes the objects whose workloads may not be what was verified.
+    pub async fn watch<K>(&self, kind: WorkloadKind, api: Api<PartialObjectMeta<K>>, upgrades: &Store<CoderUpgrade>)
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let config = watcher::Config::default().labels(MADE_BY_HELM).page_size(PAGE);
+        let mut events = pin!(watcher(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(kind, event, upgrades),
+                Err(error) => warn!("cannot watch {kind} objects for changes from outside: {error}"),
+            }
+        }
+    }
+
+    fn take<K: Resource>(
+        &self,
+        kind: WorkloadKind,
+        event: watcher::Event<PartialObjectMeta<K>>,
+        upgrades: &Store<CoderUpgrade>,
+    ) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = kinds.entry(kind).or_default();
+        let changed = seen.take(event);
+        if !seen.listed || changed.as_ref().is_some_and(HashSet::is_empty) {
+            return;
+        }
+        for upgrade in upgrades.state() {
+            let namespace = upgrade.namespace().unwrap_or_default();
+            let suspicious = |mark: &WorkloadMark| {
+                let key = (namespace.clone(), mark.name.clone());
+                changed.as_ref().is_none_or(|changed| changed.contains(&key)) && seen.suspect(&key, mark).is_some()
+            };
+            let status = upgrade.status.as_ref().filter(|status| is_watched(status));
+            let mut marks = status.into_iter().flat_map(|status| &status.workloads);
+            if marks.any(|mark| mark.kind == kind.to_string() && suspicious(mark)) {
+                // Fails only when nobody reconciles any more.
+                let _ = self.waking.unbounded_send(ObjectRef::from_obj(&*upgrade));
+            }
+        }
+    }
+
+    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Option<Glimpse>> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get(&kind)?.suspect(key, mark)
+    }
+
+    fn clear(&self, kind: WorkloadKind, key: Key, sight: Option<Glimpse>, mark: &WorkloadMark) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.entry(kind).or_default().harmless.insert(key, (sight, mark.fingerprint.clone()));
+    }
+}
+
+/// The workloads of the release that are not what was verified. Reads only those of which the watches have seen a change.
+pub async fn look(context: &Context, upgrade: &CoderUpgrade) -> Result<Vec<Drift>, Error> {
+    let mut drifts = Vec::new();
+    let Some(status) = upgrade.status.as_ref().filter(|status| is_watched(status)) else { return Ok(drifts) };
+    let namespace = upgrade.namespace().unwrap_or_default();
+    for mark in &status.workloads {
+        let Ok(kind) = mark.kind.parse() else { continue };
+        let key = (namespace.clone(), mark.name.clone());
+        let Some(sight) = context.workloads.suspect(kind, &key, mark) else { continue };
+        let now = match kind {
+            WorkloadKind::Deployment => read::<Deployment>(context, kind, &key).await?,
+            WorkloadKind::StatefulSet => read::<StatefulSet>(context, kind, &key).await?,
+            WorkloadKind::DaemonSet => read::<DaemonSet>(context, kind, &key).await?,
+        };
+        match compare(mark, now) {
+            Some(drift) => drifts.push(drift),
+            None => context.workloads.clear(kind, key, sight, mark),
+        }
+    }
+    Ok(drifts)
+}
+
+async fn read<K>(context: &Context, kind: WorkloadKind, (namespace, name): &Key) -> Result<Option<Found>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let object = bounded(format!("read {kind}/{name}"), api.get_opt(name)).await?;
+    Ok(object.map(|object| found(kind, &object)))
+}
+
+fn key<K: Resource>(object: &PartialObjectMeta<K>) -> Key {
+    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
+}
+
+fn glimpse<K: Resource>(object: &PartialObjectMeta<K>) -> Glimpse {
+    let none = Default::default();
+    Glimpse {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        labels: labels_digest(object.metadata.labels.as_ref().unwrap_or(&none)),
+    }
+}
