@@ -146,11 +146,13 @@ async fn an_install_that_fails_five_times_is_tried_until_it_works() {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "squatter"},
         "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]},
     });
-    world.apply(&taken).await;
     let values = json!({"testbed": {"nodePort": port}});
-    let spec =
-        json!({"version": "2.31.19", "chart": {"repository": repository}, "recovery": "Reinstall", "values": values});
+    let spec = json!({"version": "2.31.19", "chart": {"repository": repository}, "values": values});
     world.declare("coder", spec).await;
+    world.phase("coder", Phase::AwaitingApproval).await;
+    // A moment later than the plan, which would have seen it.
+    world.apply(&taken).await;
+    world.approve("reinstall").await;
     let failing = |object: &CoderUpgrade| {
         let status = status(object);
         let installing = status.failure.as_ref().is_some_and(|failure| failure.step == StepName::Install);

@@ -40,6 +40,15 @@ impl Story {
         (object, failure)
     }
 
+    /// As [`Self::fails`], seen by the rehearsal: nothing was begun.
+    async fn is_refused(&self, version: &str, spec: Value, class: FailureClass) -> Failure {
+        let (object, failure) = self.fails(version, spec, class).await;
+        assert_eq!(failure.step, StepName::Plan);
+        assert!(object.status.unwrap().steps.iter().all(|step| step.name == StepName::Plan));
+        self.runs(1, "coder-2.31.6").await;
+        failure
+    }
+
     async fn nothing_was_uninstalled(&self, object: &CoderUpgrade) {
         let status = object.status.as_ref().unwrap();
         let uninstalling = [StepName::Uninstall, StepName::Drain, StepName::Install];
@@ -83,9 +92,8 @@ async fn a_quota() {
         })
         .await;
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one-too-many"}});
-    let (_, failure) = story.fails("2.31.7", extra(&object), FailureClass::QuotaExceeded).await;
+    let failure = story.is_refused("2.31.7", extra(&object), FailureClass::QuotaExceeded).await;
     assert!(failure.message.contains("exceeded quota: few"), "{failure:?}");
-    story.runs(3, "coder-2.31.6").await;
     story.end().await;
 }
 
@@ -100,9 +108,8 @@ async fn a_missing_right() {
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "coder"},
         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "coder"}}},
     });
-    let (_, failure) = story.fails("2.31.7", extra(&object), FailureClass::Forbidden).await;
+    let failure = story.is_refused("2.31.7", extra(&object), FailureClass::Forbidden).await;
     assert!(failure.message.contains("poddisruptionbudgets"), "{failure:?}");
-    story.runs(3, "coder-2.31.6").await;
     story.end().await;
 }
 
@@ -111,10 +118,9 @@ async fn an_admission_policy() {
     let story = Story::begin("policy").await;
     let name = story.world.namespace.clone();
     deny_version(&story.world, "v2.31.7").await;
-    let (_, failure) = story.fails("2.31.7", json!({}), FailureClass::PolicyDenied).await;
+    let failure = story.is_refused("2.31.7", json!({}), FailureClass::PolicyDenied).await;
     assert!(failure.message.contains("2.31.7 was recalled"), "{failure:?}");
     assert_eq!(failure.object.as_deref(), Some("Deployment/coder"));
-    story.runs(3, "coder-2.31.6").await;
     for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
         story.world.kubectl(&["delete", kind, &name]).await;
     }
@@ -154,9 +160,8 @@ async fn deny_version(world: &World, tag: &str) {
 #[tokio::test]
 async fn a_value_that_the_chart_misses() {
     let story = Story::begin("render").await;
-    let (_, failure) = story.fails("2.31.9", json!({}), FailureClass::RenderFailed).await;
+    let failure = story.is_refused("2.31.9", json!({}), FailureClass::RenderFailed).await;
     assert!(failure.message.contains("coder.telemetry.contact is required"), "{failure:?}");
-    story.runs(1, "coder-2.31.6").await;
     story.end().await;
 }
 

@@ -43,20 +43,26 @@ impl Steps {
         version: &str,
         settings: &[&str],
     ) -> Self {
-        let world = World::new(&format!("{name}-{helm:?}").to_lowercase()).await;
-        let repository = repository(world.repositories()).clone();
+        let steps = Self::empty(name, helm, repository).await;
         let classic = version.starts_with("1.");
         if !classic {
-            world.database().await;
+            steps.world.database().await;
         }
-        let dir = tempfile::tempdir().unwrap();
-        let steps = Self { world, repository, helm, dir, count: Cell::default() };
-        steps.prepare().await;
         let values = charts_dir().join(if classic { "coder-v1-values.yaml" } else { "coder-v2-values.yaml" });
         let mut arguments = vec!["install", "coder", "coder", "--repo", &steps.repository, "--version", version];
         arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         steps.helm(&arguments).await;
+        steps
+    }
+
+    /// A world in which nothing is installed.
+    pub async fn empty(name: &str, helm: HelmMajor, repository: fn(&ChartRepositories) -> &String) -> Self {
+        let world = World::new(&format!("{name}-{helm:?}").to_lowercase()).await;
+        let repository = repository(world.repositories()).clone();
+        let dir = tempfile::tempdir().unwrap();
+        let steps = Self { world, repository, helm, dir, count: Cell::default() };
+        steps.prepare().await;
         steps
     }
 

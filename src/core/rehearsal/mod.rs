@@ -1,9 +1,11 @@
 //! What a rehearsal has shown: every write that helm would make, and what the API server says to it.
 
+mod dependency;
 mod drift;
 mod leave;
 pub mod request;
 
+pub use dependency::{Otherwise, otherwise};
 pub use drift::{astray, decisive};
 pub use leave::without_leave;
 

@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::core::rehearsal::request::readable;
+use crate::core::rehearsal::request::{Target, readable};
 
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,9 +43,16 @@ impl Asked {
         self.head.method == Method::PATCH && kind.starts_with("application/apply-patch")
     }
 
-    /// The object in the body, if it is written in JSON.
+    /// The object in the body, if it is written in JSON, with the namespace that the path names.
     pub fn object(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok()
+        let mut object: Value = serde_json::from_slice(&self.body).ok()?;
+        let namespace = Target::parse(self.path()).and_then(|target| target.namespace);
+        if let (Some(namespace), Some(metadata)) =
+            (namespace, object.get_mut("metadata").and_then(Value::as_object_mut))
+        {
+            metadata.entry("namespace").or_insert_with(|| namespace.into());
+        }
+        Some(object)
     }
 }
 

@@ -56,7 +56,8 @@ pub struct Rehearsed {
 
 /// Rehearses an upgrade or an install. Changes nothing. Dropping the future ends helm and the proxy.
 pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, Error> {
-    let proxy = Proxy::start(ctx, script.release).await?;
+    let proxy = Proxy::start(ctx.client.clone(), &ctx.namespace, script.release).await?;
+    ctx.secrets.hide([proxy.token().to_owned()]);
     let directory = ctx.work_dir.join("rehearsal");
     io::create_dir(&directory).await?;
     let config = directory.join("kubeconfig");

@@ -11,6 +11,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use kube::Client;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -19,7 +20,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::forward::{Asked, refusal};
 use super::stage::Stage;
 use crate::core::digest::hex;
-use crate::runner::context::Context;
 use crate::runner::error::Error;
 
 /// Name by which helm presents the token.
@@ -49,13 +49,12 @@ struct Door {
 
 impl Proxy {
     /// Listens, on a port that is free.
-    pub async fn start(ctx: &Context, release: &str) -> Result<Self, Error> {
+    pub async fn start(client: Client, namespace: &str, release: &str) -> Result<Self, Error> {
         let io = |source| Error::Io { doing: "listen on", path: "a port of 127.0.0.1".into(), source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
         let token = token()?;
-        ctx.secrets.hide([token.clone()]);
-        let stage = Arc::new(Stage::new(ctx.client.clone(), &ctx.namespace, release));
+        let stage = Arc::new(Stage::new(client, namespace, release));
         let closed = CancellationToken::new();
         let expected = Sha256::digest(presented(&token)).into();
         let door = Door { stage: Arc::clone(&stage), expected, closed: closed.clone() };
@@ -67,6 +66,11 @@ impl Proxy {
             }
         });
         Ok(Self { stage, address, token, _open: closed.drop_guard() })
+    }
+
+    /// What nobody else may know.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// A kubeconfig that leads to the proxy. Clients send no token of a kubeconfig to a server without TLS, so it is a
@@ -118,5 +122,67 @@ async fn enter(State(door): State<Door>, request: Request) -> Response {
     match to_bytes(body, BODY_LIMIT).await {
         Ok(body) => door.stage.answer(Asked { head, body }).await,
         Err(error) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use rstest::rstest;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// A proxy to an API server that is not there.
+    async fn proxy() -> Proxy {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+        let config = Config::new(format!("http://{closed}").parse().unwrap());
+        Proxy::start(Client::try_from(config).unwrap(), "coder", "coder").await.unwrap()
+    }
+
+    /// The first line of the answer to a request with this header; none if nobody listens.
+    async fn ask(address: SocketAddr, authorization: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = format!("GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.lines().next().map(ToOwned::to_owned)
+    }
+
+    #[rstest]
+    #[case::none(|_: &str| String::new())]
+    #[case::a_guess(|_: &str| format!("Authorization: {}\r\n", presented("guess")))]
+    #[case::as_a_bearer(|token: &str| format!("Authorization: Bearer {token}\r\n"))]
+    #[case::cut(|token: &str| format!("Authorization: {}\r\n", presented(&token[1..])))]
+    #[tokio::test]
+    async fn whoever_does_not_present_the_token_is_refused(#[case] header: fn(&str) -> String) {
+        let proxy = proxy().await;
+        assert!(proxy.address.ip().is_loopback());
+        let header = header(proxy.token());
+        assert_eq!(ask(proxy.address, &header).await.unwrap(), "HTTP/1.1 401 Unauthorized");
+    }
+
+    #[tokio::test]
+    async fn with_the_token_the_api_server_is_asked_until_the_rehearsal_is_over() {
+        let proxy = proxy().await;
+        let header = format!("Authorization: {}\r\n", presented(proxy.token()));
+        let answer = ask(proxy.address, &header).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 503 Service Unavailable", "there is no API server");
+        assert!(proxy.kubeconfig("coder").contains(proxy.token()));
+        let address = proxy.address;
+        drop(proxy);
+        tokio::task::yield_now().await;
+        let after = ask(address, &header).await;
+        assert!(after.is_none() || after.unwrap().contains("503"), "nobody is let in any more");
+    }
+
+    #[tokio::test]
+    async fn each_rehearsal_has_a_token_of_its_own() {
+        let (one, other) = (proxy().await, proxy().await);
+        assert_eq!(one.token().len(), 2 * TOKEN_LENGTH);
+        assert_ne!(one.token(), other.token());
     }
 }

@@ -14,7 +14,7 @@ use super::overlay::Overlay;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
 use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, parameter};
-use crate::core::rehearsal::{Verb, Write};
+use crate::core::rehearsal::{Otherwise, Verb, Write, otherwise};
 use crate::runner::helm::record::Record;
 
 /// Words of the API server about an admission webhook that it must not call for a dry run.
@@ -229,6 +229,12 @@ impl Stage {
         if let Some(why) = no_dry_run(&answer) {
             return self.unrehearsed(asked, verb, before, &why);
         }
+        let answer = match self.otherwise(asked, before.as_ref(), &answer) {
+            Some(Otherwise::Accepted) => return self.assumed(asked, verb, before),
+            Some(Otherwise::Unknown(why)) => return self.unrehearsed(asked, verb, before, &why),
+            Some(Otherwise::Refused(words)) => Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words),
+            None => answer,
+        };
         match verb {
             Verb::Delete => self.note(verb, before.as_ref(), None),
             _ if before.is_none() && after.is_none() => self.note_object(verb, asked.object().as_ref(), None, None),
@@ -293,17 +299,31 @@ impl Stage {
         target.declares_dry_run(asked.head.method.as_str(), &description)
     }
 
+    /// What the API server would say if what helm has made before was there.
+    fn otherwise(&self, asked: &Asked, before: Option<&Value>, answer: &Answer) -> Option<Otherwise> {
+        let failure = answer.json().filter(|_| !answer.status.is_success())?;
+        otherwise(failure["message"].as_str()?, &self.run().seen.writes, before, asked.object().as_ref())
+    }
+
     /// Lets helm go on as if the write had succeeded, and notes that nobody knows whether it would.
     fn unrehearsed(&self, asked: &Asked, verb: Verb, before: Option<Value>, why: &str) -> Answer {
-        let Some(object) = before.clone().or_else(|| asked.object()) else { return refused(asked, why) };
-        let named = ObjectRef::of(&object).map_or_else(|| asked.path().to_owned(), |object| object.to_string());
-        let line = format!("{named}: {why}");
+        let object = before.clone().or_else(|| asked.object());
+        let named = object.as_ref().and_then(ObjectRef::of);
+        let line = format!("{}: {why}", named.map_or_else(|| asked.path().to_owned(), |object| object.to_string()));
         let mut run = self.run();
         if !run.seen.not_rehearsed.contains(&line) {
             run.seen.not_rehearsed.push(line);
         }
         drop(run);
-        let after = (verb == Verb::Create).then_some(&object);
+        self.assumed(asked, verb, before)
+    }
+
+    /// Lets helm go on as if the write had succeeded.
+    fn assumed(&self, asked: &Asked, verb: Verb, before: Option<Value>) -> Answer {
+        let Some(object) = before.clone().or_else(|| asked.object()) else {
+            return refused(asked, "what it writes cannot be read");
+        };
+        let after = (verb != Verb::Delete).then_some(&object);
         self.note_object(verb, Some(&object), before.as_ref(), after);
         Answer::object(if asked.head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK }, &object)
     }

@@ -10,6 +10,7 @@ use crate::core::digest::short_hash;
 use crate::core::documents::Documents;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::marked;
+use crate::core::rehearsal::otherwise;
 use crate::runner::context::{Context, is_unreachable};
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
@@ -72,6 +73,9 @@ pub async fn make_anew(
                     serde_json::to_value(&made).map_err(|source| Error::Json { what: "an object", source })?;
                 made["metadata"]["name"] = object.name.clone().into();
                 trials.made.push((object.clone(), made));
+            }
+            Err(kube::Error::Api(status)) if otherwise(&status.message, &seen.writes, None, None).is_some() => {
+                trials.made.push((object.clone(), marked(new, release, &ctx.namespace)));
             }
             Err(kube::Error::Api(status)) => judge(&mut trials, object, &status.message),
             Err(error) if is_unreachable(&error) => judge(&mut trials, object, &format!("connection refused: {error}")),

@@ -19,21 +19,21 @@ pub struct AuditLog {
 /// A stage of a request, as far as it is of interest here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+pub(super) struct Event {
     #[serde(rename = "auditID")]
     id: String,
     verb: String,
-    user: User,
+    pub(super) user: User,
     #[serde(default)]
     user_agent: String,
     #[serde(default)]
     object_ref: ObjectRef,
-    request_received_timestamp: Timestamp,
+    pub(super) request_received_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
-struct User {
-    username: String,
+pub(super) struct User {
+    pub(super) username: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -68,7 +68,7 @@ impl AuditLog {
     /// What an administrator's helm has asked for in a span of time.
     pub fn helm_requests(&self, from: Timestamp, to: Timestamp) -> Result<f64> {
         let span = from..=to;
-        self.count(|event| event.user_agent.starts_with("Helm/") && span.contains(&event.request_received_timestamp))
+        self.count(|event| event.is_helm() && span.contains(&event.request_received_timestamp))
     }
 
     /// From the apply of the `CoderUpgrade` in a namespace to the creation of its first Job, as the API server saw them.
@@ -82,19 +82,24 @@ impl AuditLog {
         Ok(first("jobs")?.duration_since(first("coderupgrades")?).try_into()?)
     }
 
-    /// From helm's last word about a release, the record of its failure, to the first change that the runner makes to repair
-    /// what was refused, in a namespace in which a Deployment was replaced.
-    pub fn failure_to_repair(&self, namespace: &str) -> Result<Duration> {
+    /// From the moment in which the upgrade step has the Lease of a release to the first change that it makes to repair what
+    /// helm would be refused for, in a namespace in which a Deployment was replaced.
+    pub fn lease_to_repair(&self, namespace: &str) -> Result<Duration> {
         let runner = format!("system:serviceaccount:{namespace}:coder-upgrade-runner");
-        let events = self.events(|event| event.user.username == runner)?;
-        let helm = |event: &&Event| event.user_agent.starts_with("Helm/");
-        let repairs = events.iter().filter(|event| !helm(event) && event.repairs());
-        let repair = repairs.map(|event| event.request_received_timestamp).min();
-        let repair = repair.ok_or_else(|| format!("no repair in {namespace} in the audit log"))?;
-        let records = events.iter().filter(|event| helm(event) && event.object_ref.resource == "secrets");
-        let records = records.map(|event| event.request_received_timestamp).filter(|time| *time < repair);
-        let failure = records.max().ok_or_else(|| format!("no record of helm in {namespace} in the audit log"))?;
-        Ok(repair.duration_since(failure).try_into()?)
+        let events = self.events(|event| event.user.username == runner && !event.is_helm())?;
+        let first = |wanted: &dyn Fn(&&Event) -> bool, what: &str| {
+            let times = events.iter().filter(wanted).map(|event| event.request_received_timestamp);
+            times.min().ok_or_else(|| format!("no {what} in {namespace} in the audit log"))
+        };
+        let lease = first(&|event| event.object_ref.resource == "leases" && is_write(event), "Lease")?;
+        Ok(first(&|event| event.repairs(), "repair")?.duration_since(lease).try_into()?)
+    }
+
+    /// From the first to the last of some requests.
+    pub(super) fn span(&self, wanted: impl Fn(&Event) -> bool) -> Result<Duration> {
+        let times: Vec<Timestamp> = self.events(wanted)?.iter().map(|event| event.request_received_timestamp).collect();
+        let (first, last) = times.iter().min().zip(times.iter().max()).ok_or("no such request in the audit log")?;
+        Ok(last.duration_since(*first).try_into()?)
     }
 
     fn count(&self, wanted: impl Fn(&Event) -> bool) -> Result<f64> {
@@ -119,6 +124,11 @@ impl AuditLog {
 }
 
 impl Event {
+    /// Whether helm asked, through the proxy of a rehearsal or not.
+    pub(super) fn is_helm(&self) -> bool {
+        self.user_agent.starts_with("Helm/")
+    }
+
     /// Whether it changes a workload or what belongs to one.
     fn repairs(&self) -> bool {
         let resource = ["deployments", "replicasets", "pods"].contains(&self.object_ref.resource.as_str());

@@ -21,7 +21,7 @@ const LARGER: &str = "timescale.resources.requests.storage=128Mi";
 
 /// A recovery in a namespace of its own.
 pub struct Recovery<'a> {
-    cluster: &'a Cluster,
+    pub(super) cluster: &'a Cluster,
     /// The namespace.
     pub namespace: String,
 }
@@ -87,7 +87,14 @@ impl<'a> Recovery<'a> {
         self.kubectl(&["annotate", "service", "ingress-nginx", SLOW]).await
     }
 
-    async fn helm(&self, command: &str, repository: &str, version: &str, values: &str, more: &[&str]) -> Result<()> {
+    pub(super) async fn helm(
+        &self,
+        command: &str,
+        repository: &str,
+        version: &str,
+        values: &str,
+        more: &[&str],
+    ) -> Result<()> {
         let values = charts_dir().join(values);
         let chart = [command, "coder", "coder", "--repo", repository, "--version", version];
         let release = ["--values", &values.to_string_lossy(), "--namespace", &self.namespace, "--timeout", "5m"];
@@ -95,12 +102,12 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    async fn kubectl(&self, arguments: &[&str]) -> Result<()> {
+    pub(super) async fn kubectl(&self, arguments: &[&str]) -> Result<()> {
         self.cluster.kubectl(&[arguments, &["--namespace", &self.namespace]].concat()).await?;
         Ok(())
     }
 
-    async fn declare(&self, spec: &Value) -> Result<()> {
+    pub(super) async fn declare(&self, spec: &Value) -> Result<()> {
         let mut object = json!({
             "apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade", "metadata": {"name": "coder"}, "spec": spec
         });
@@ -109,7 +116,7 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    async fn until(&self, phase: Phase) -> Result<CoderUpgrade> {
+    pub(super) async fn until(&self, phase: Phase) -> Result<CoderUpgrade> {
         let at = |object: Option<&CoderUpgrade>| {
             object.and_then(|object| object.status.as_ref()).is_some_and(|status| status.phase == phase)
         };
