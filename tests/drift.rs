@@ -45,7 +45,8 @@ async fn verified_again(world: &World, attempt: i32) -> CoderUpgrade {
 
 async fn upgrade_by_hand(world: &World, version: &str, more: &[&str]) {
     let repository = &world.repositories().v2;
-    let arguments = ["upgrade", "coder", "coder", "--repo", repository, "--version", version, "--reuse-values"];
+    let arguments =
+        ["upgrade", "coder", "coder", "--repo", repository, "--version", version, "--reset-then-reuse-values"];
     world.helm(&arguments.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await;
 }
 
@@ -72,7 +73,7 @@ async fn values_given_by_hand_are_planned_and_kept() {
     assert_eq!(reason(&object, "Ready"), Some(("False".into(), "ChangedOutside".into())));
     let object = verified_again(&world, 1).await;
     assert!(object.status.unwrap().changed_outside.is_empty());
-    assert_eq!(world.release().await.0, 2, "the values are kept values now: nothing is to be done");
+    assert_eq!(world.release().await.0, 2, "what was given by hand counts as kept values: nothing is to be done");
     assert_eq!(world.job_counts().await, (2, 0));
     world.finish().await;
 }
