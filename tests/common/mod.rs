@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 
 pub mod audit;
+pub mod drift;
 pub mod samples;
 pub mod steps;
 
