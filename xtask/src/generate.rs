@@ -2,9 +2,9 @@
 
 use coder_upgrade_operator::api;
 
-use crate::{Result, failures, reference, workspace};
+use crate::{Result, checks, failures, reference, workspace};
 
-/// Write the generated files: crds/coderupgrades.yaml, docs/reference.md and docs/failures.md.
+/// Write the generated files: crds/coderupgrades.yaml, docs/reference.md, docs/failures.md and docs/checks.md.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Write nothing; fail if one of them is not what would be written.
@@ -15,11 +15,12 @@ pub struct Args {
 /// Path from the root of the repository, and contents.
 type Generated = (&'static str, String);
 
-fn generated() -> Result<[Generated; 3]> {
+fn generated() -> Result<[Generated; 4]> {
     Ok([
         ("crds/coderupgrades.yaml", serde_saphyr::to_string(&api::crd())?),
         (reference::PATH, reference::markdown()),
         (failures::PATH, failures::markdown()),
+        (checks::PATH, checks::markdown()),
     ])
 }
 

@@ -23,22 +23,31 @@ use crate::core::rehearsal::Rehearsal;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
-/// Looks around, with all questions at once.
+/// The right to look at nodes, which deploy/runner does not grant.
+const NODES: Right = Right { group: "", resource: "nodes", verb: "list", purpose: "to find room", optional: true };
+
+/// Looks around: first for the rights of the runner, then with all questions at once.
 pub async fn look(
     ctx: &Context,
     spec: &CoderUpgradeSpec,
     new: &Documents,
     rehearsal: &Rehearsal,
 ) -> Result<Surroundings, Error> {
+    let rules = rules(ctx).await?;
     let everything = ListParams::default();
-    let nodes: Api<Node> = Api::all(ctx.client.clone());
+    let nodes = async {
+        match granted(&rules, &NODES) {
+            true => all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything).await,
+            false => Ok(None),
+        }
+    };
     let listed = try_join4(
         all("ResourceQuotas", ctx.api(), &everything),
         all("LimitRanges", ctx.api(), &everything),
         all("HorizontalPodAutoscalers", ctx.api(), &everything),
-        all("Nodes", nodes, &everything),
+        nodes,
     );
-    let asked = try_join3(deployments(ctx, spec), denied(ctx, needed(rehearsal)), environments(ctx, new));
+    let asked = try_join3(deployments(ctx, spec), denied(ctx, &rules, needed(rehearsal)), environments(ctx, new));
     let ((quotas, limits, autoscalers, nodes), (deployments, denied, environments)) = try_join(listed, asked).await?;
     Ok(Surroundings { quotas, limits, autoscalers, deployments, nodes, denied, environments })
 }
@@ -78,15 +87,15 @@ async fn deployments(ctx: &Context, spec: &CoderUpgradeSpec) -> Result<Option<Ve
     Ok(Some(found))
 }
 
-/// The rights that the runner does not have. One question for all rules; for what they do not grant, one each, because not
-/// every authorizer tells its rules.
-async fn denied(ctx: &Context, rights: Vec<Right>) -> Result<Vec<Right>, Error> {
-    let rules = rules(ctx).await?;
-    let unsure = rights.into_iter().filter(|right| !granted(&rules, right));
+/// The rights that the runner does not have. What the rules do not grant is asked for one by one, because not every
+/// authorizer tells its rules.
+async fn denied(ctx: &Context, rules: &[ResourceRule], rights: Vec<Right>) -> Result<Vec<Right>, Error> {
+    let unsure = rights.into_iter().filter(|right| !granted(rules, right));
     let asked = try_join_all(unsure.map(async |right| Ok::<_, Error>((allowed(ctx, &right).await?, right)))).await?;
     Ok(asked.into_iter().filter(|(allowed, _)| !allowed).map(|(_, right)| right).collect())
 }
 
+/// What the runner may do in the namespace, as far as the authorizers tell.
 async fn rules(ctx: &Context) -> Result<Vec<ResourceRule>, Error> {
     let reviews: Api<SelfSubjectRulesReview> = Api::all(ctx.client.clone());
     let spec = SelfSubjectRulesReviewSpec { namespace: Some(ctx.namespace.clone()) };
