@@ -100,6 +100,7 @@ pub fn malformed() -> Vec<Sample> {
             json!({"valuesFrom": [{"kind": "Pod", "name": "x"}]}),
             "spec.valuesFrom[0].kind",
         ),
+        refused("an override of no check", json!({"overrides": ["Everything"]}), "spec.overrides[0]"),
         refused("a history of nothing", json!({"historyLimit": 0}), "spec.historyLimit"),
         refused("a negative limit", json!({"retry": {"limit": -1}}), "spec.retry.limit"),
         refused("a version that is a number", json!({"version": 2.31}), "spec.version"),

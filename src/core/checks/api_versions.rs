@@ -44,31 +44,39 @@ const REMOVED: &[Row] = &[
 
 /// [`CheckName::ApiVersions`]; removed APIs in helm's stored manifest are rewritten by a repair, which the plan names.
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
-    let Some(kubernetes) = &facts.kubernetes else { return Vec::new() };
-    let old = foreseen.new.objects().filter_map(|(name, _)| {
-        let (_, _, deprecated, removed) = REMOVED.iter().find(|(version, kinds, ..)| {
-            *version == name.api_version && (kinds.is_empty() || kinds.contains(&name.kind.as_str()))
-        })?;
-        Some((name, *deprecated, *removed))
-    });
-    old.filter_map(|(name, deprecated, removed)| {
-        let api = &name.api_version;
-        let instead = apis::successor(api, &name.kind).map(|now| format!(" It is {now} now.")).unwrap_or_default();
-        let next = "Choose a version of the chart that uses a newer API, or switch that part of the chart off in the values.";
-        let finding = if kubernetes.minor >= removed {
-            let message = format!("{name} is of {api}, which Kubernetes has not served since 1.{removed}.{instead}");
-            Finding::refusal(CheckName::ApiVersions, message, next)
-        } else if kubernetes.minor >= deprecated {
-            let message = format!(
-                "{name} is of {api}, which Kubernetes 1.{removed} does not serve any more; this cluster is {kubernetes}.{instead}"
-            );
-            Finding::warning(CheckName::ApiVersions, message, next)
-        } else {
-            return None;
-        };
-        Some(finding.about(&name).at("apiVersion"))
-    })
-    .collect()
+    let objects = foreseen.new.objects();
+    objects.filter_map(|(name, _)| judged(facts, &name.to_string(), &name.api_version, &name.kind)).collect()
+}
+
+/// The same for what helm says when it cannot even build an object: `no matches for kind "X" in version "Y"`.
+#[must_use]
+pub fn unmatched(facts: &Facts, text: &str) -> Option<Finding> {
+    let (_, rest) = text.split_once("no matches for kind \"")?;
+    let (kind, rest) = rest.split_once("\" in version \"")?;
+    let (version, _) = rest.split_once('"')?;
+    judged(facts, kind, version, kind)
+}
+
+/// What the table says of an object.
+fn judged(facts: &Facts, object: &str, api: &str, kind: &str) -> Option<Finding> {
+    let kubernetes = facts.kubernetes.as_ref()?;
+    let (_, _, deprecated, removed) =
+        REMOVED.iter().find(|(version, kinds, ..)| *version == api && (kinds.is_empty() || kinds.contains(&kind)))?;
+    let instead = apis::successor(api, kind).map(|now| format!(" It is {now} now.")).unwrap_or_default();
+    let next =
+        "Choose a version of the chart that uses a newer API, or switch that part of the chart off in the values.";
+    let finding = if kubernetes.minor >= *removed {
+        let message = format!("{object} is of {api}, which Kubernetes has not served since 1.{removed}.{instead}");
+        Finding::refusal(CheckName::ApiVersions, message, next)
+    } else if kubernetes.minor >= *deprecated {
+        let message = format!(
+            "{object} is of {api}, which Kubernetes 1.{removed} does not serve any more; this cluster is {kubernetes}.{instead}"
+        );
+        Finding::warning(CheckName::ApiVersions, message, next)
+    } else {
+        return None;
+    };
+    Some(finding.about(object).at("apiVersion"))
 }
 
 #[cfg(test)]
@@ -102,6 +110,17 @@ mod tests {
         assert_eq!(check(&facts, &foreseen).first().map(|finding| finding.severity), expected);
         facts.kubernetes = None;
         assert!(check(&facts, &foreseen).is_empty());
+    }
+
+    #[test]
+    fn what_helm_cannot_build_is_looked_up() {
+        let facts = sample::facts("2.30.0", "2.31.7");
+        let text =
+            |kind: &str, api: &str| format!("unable to build: no matches for kind \"{kind}\" in version \"{api}\"");
+        let found = unmatched(&facts, &text("PodDisruptionBudget", "policy/v1beta1")).unwrap();
+        assert!(found.message.contains("has not served since 1.25. It is policy/v1 now."), "{}", found.message);
+        assert!(unmatched(&facts, &text("ServiceMonitor", "monitoring.coreos.com/v1")).is_none());
+        assert!(unmatched(&facts, "something else").is_none());
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod schedulable;
 #[cfg(test)]
 mod tests;
 
+pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
 pub use removed_values::check as removed_values;

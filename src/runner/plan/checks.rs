@@ -118,17 +118,31 @@ pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Resul
     }
 }
 
-/// A chart that cannot be rendered may have been given values that it does not take any more: then that is said, too.
-/// What lies in `spec.valuesFrom` is not looked at: only helm can merge it.
-pub fn with_removed_values(facts: &Facts, error: Error) -> Error {
+/// What the checks know about a chart that helm could not render, or whose objects it could not build.
+pub fn explained(facts: &Facts, error: Error) -> Error {
     let problem = error.into_problem();
-    if problem.class != FailureClass::RenderFailed {
-        return problem.into();
+    match problem.class {
+        FailureClass::RenderFailed => {
+            Problem { findings: checks::judged(removed_values(facts), &[]), ..problem }.into()
+        }
+        FailureClass::DefinitionMissing => match checks::unmatched(facts, &problem.message) {
+            // Nobody can install a definition of an API that Kubernetes itself had once.
+            Some(finding) => match checks::refused(&[finding], None) {
+                Some(refused) => refused.into(),
+                None => problem.into(),
+            },
+            None => problem.into(),
+        },
+        _ => problem.into(),
     }
+}
+
+/// Values that the chart does not take any more. What lies in `spec.valuesFrom` is not looked at: only helm can merge it.
+fn removed_values(facts: &Facts) -> Vec<Finding> {
     let mut kept = if facts.spec.keep_values { facts.kept.clone() } else { Map::new() };
     values::drop_paths(&mut kept, facts.spec.drop_values.iter().map(String::as_str));
     let inline = facts.spec.values.clone().unwrap_or_default();
     let mut findings = checks::removed_values(facts, &kept, |path| format!("add {path} to spec.dropValues"));
     findings.extend(checks::removed_values(facts, &inline, |path| format!("remove {path} from spec.values")));
-    Problem { findings: checks::judged(findings, &[]), ..problem }.into()
+    findings
 }

@@ -49,9 +49,16 @@ app.kubernetes.io/name: ingress-nginx
 app.kubernetes.io/part-of: ingress-nginx
 {{- end }}
 
+{{/* Whether the chart brings its own database. Since 1.27 it asks a value of another name, and ignores the old one. */}}
+{{- define "coder.bringsDatabase" -}}
+{{- if semverCompare ">=1.27.0-0" .Chart.Version }}{{ if .Values.postgres.default.enable }}true{{ end }}
+{{- else if .Values.postgres.useDefault }}true
+{{- end }}
+{{- end }}
+
 {{/* Where the database is, for the services that use it. */}}
 {{- define "coder.databaseEnv" -}}
-{{- if .Values.postgres.useDefault }}
+{{- if include "coder.bringsDatabase" . }}
 - name: DB_HOST
   value: timescale.{{ .Release.Namespace }}{{ .Values.clusterDomainSuffix }}
 - name: DB_PORT
