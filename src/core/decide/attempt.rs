@@ -134,16 +134,17 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     }
     expire(draft);
     let spec = &draft.observed.upgrade.spec;
+    let asked = occasion == Occasion::Asked || asked_anew(draft);
     let status = &mut draft.status;
-    if occasion == Occasion::Asked {
+    if asked {
         // Otherwise the newest version that was found once stays the one that is wanted.
         let plain = |version: &str| Target { version: version::plain(version).to_owned(), app_version: None };
         status.target = spec.version.as_deref().map(plain);
     }
-    if matches!(occasion, Occasion::Asked | Occasion::Drifted) {
+    if asked || occasion == Occasion::Drifted {
         status.path_from = None;
     }
-    if matches!(occasion, Occasion::Asked | Occasion::Outdated | Occasion::Drifted) {
+    if asked || matches!(occasion, Occasion::Outdated | Occasion::Drifted) {
         status.approved_plan.clear();
     }
     status.request = draft.observed.request();

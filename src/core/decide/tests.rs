@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 mod drift;
+mod gates;
+mod path;
 mod properties;
 mod recovery;
 

@@ -3,11 +3,13 @@
 use proptest::prelude::*;
 
 use super::{
+    gates::{backup, record},
+    path::hop,
     recovery::{failed, leftover, restored, uninstalled},
     *,
 };
 use crate::{
-    api::{Recovery, Remedy, Repair},
+    api::{ApprovalMode, BackupRecord, Day, Recovery, Remedy, Repair, Window, annotation},
     core::observed::Left,
 };
 
@@ -25,6 +27,12 @@ enum Happening {
     DeleteJob,
     Wait(u16),
     Claim(bool),
+    Manual(bool),
+    Approve,
+    Window(bool),
+    After(bool),
+    Backup(bool),
+    Hop,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -53,7 +61,17 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::DeleteJob),
         3 => any::<u16>().prop_map(Happening::Wait),
         1 => any::<bool>().prop_map(Happening::Claim),
+        1 => any::<bool>().prop_map(Happening::Manual),
+        2 => Just(Happening::Approve),
+        1 => any::<bool>().prop_map(Happening::Window),
+        1 => any::<bool>().prop_map(Happening::After),
+        1 => any::<bool>().prop_map(Happening::Backup),
+        1 => Just(Happening::Hop),
     ]
+}
+
+fn an_hour_on_sundays() -> Window {
+    Window { days: vec![Day::Sun], start: "03:00".into(), end: "04:00".into(), time_zone: "UTC".into() }
 }
 
 fn happen(world: &mut World, happening: Happening) {
@@ -63,12 +81,27 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Suspend(suspend) => world.edit(|spec| spec.suspend = suspend),
         Happening::Wait(seconds) => world.observed.now += jiff::SignedDuration::from_secs(seconds.into()),
         Happening::Claim(claimed) => world.observed.claimed_by = claimed.then(|| "other".into()),
+        Happening::Manual(manual) => {
+            world.edit(|spec| spec.approval = if manual { ApprovalMode::Manual } else { ApprovalMode::Automatic });
+        }
+        Happening::Approve => {
+            let plan = world.status().plan.map(|plan| plan.id).unwrap_or_default();
+            world.observed.upgrade.annotations_mut().insert(annotation::APPROVE.into(), plan);
+        }
+        Happening::Window(closed) => world.edit(|spec| spec.window = closed.then(an_hour_on_sundays)),
+        Happening::After(waits) => world.edit(|spec| spec.after = waits.then(|| "nobody".into()).into_iter().collect()),
+        Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None)).flatten()),
         Happening::DeleteJob => {
             if let Some(name) = world.running_job().map(|job| job.name.clone()) {
                 world.observed.jobs.retain(|job| job.name != name);
             }
         }
-        Happening::Succeed | Happening::Fail(_) | Happening::Kill | Happening::Start | Happening::Replace => {
+        Happening::Succeed
+        | Happening::Fail(_)
+        | Happening::Kill
+        | Happening::Start
+        | Happening::Replace
+        | Happening::Hop => {
             in_the_job(world, happening);
         }
     }
@@ -78,6 +111,8 @@ fn in_the_job(world: &mut World, happening: Happening) {
     let Some(step) = world.status().steps.last().map(|step| step.name) else { return };
     let target = world.status().target.map_or_else(|| "2.31.7".into(), |target| target.version);
     let time = world.observed.time();
+    let (plan, planned_for) = world.status().plan.map(|plan| (plan.id, plan.to)).unwrap_or_default();
+    let now = world.clone();
     if step == StepName::Drain {
         let objects = if matches!(happening, Happening::Succeed) { vec![] } else { vec![leftover("slow")] };
         world.observed.left = Some(Left { objects, ..Left::default() });
@@ -86,21 +121,27 @@ fn in_the_job(world: &mut World, happening: Happening) {
     let Some(job) = world.running_job() else { return };
     match happening {
         Happening::Kill => job.state = JobState::Ended("gone".into()),
-        Happening::Start => job.report.started |= step != StepName::Plan,
+        Happening::Start => job.report.started |= step.changes(),
         Happening::Replace if step == StepName::Upgrade => {
             let object = "StatefulSet/timescale".into();
             job.report.repairs = vec![Repair { remedy: Remedy::Replace, object, message: "immutable".into(), time }];
         }
         Happening::Fail(class) => {
-            let remedy = class.treatment().remedy.filter(|_| step != StepName::Plan);
-            job.report.outcome = Some(failed(class, remedy, "failed"));
+            let remedy = class.treatment().remedy.filter(|_| step.changes());
+            let Outcome::Failed(problem) = failed(class, remedy, "failed") else { unreachable!() };
+            job.report.outcome = Some(Outcome::Failed(Problem { changed: step.changes(), ..problem }));
         }
+        Happening::Hop if step == StepName::Plan => job.report.outcome = Some(hop("2.30.0", "2.30.5", &[&target])),
         Happening::Succeed => {
             job.report.outcome = Some(match step {
+                StepName::Backup => {
+                    let Outcome::BackedUp(record) = record(&now, "") else { unreachable!() };
+                    Outcome::BackedUp(BackupRecord { plan, ..record })
+                }
                 StepName::Plan => planned(PlannedAction::Upgrade, &target),
                 StepName::Uninstall => uninstalled(vec![leftover("slow")]),
                 StepName::Restore => restored(),
-                _ => upgraded(&target),
+                _ => upgraded(&planned_for),
             });
         }
         _ => {}
@@ -109,9 +150,30 @@ fn in_the_job(world: &mut World, happening: Happening) {
 
 /// A Job that may change the release and that nobody has heard the end of.
 fn working(world: &World) -> usize {
-    let changing = |job: &&JobFacts| !job.name.contains("-plan-");
+    let changing = |job: &&JobFacts| !job.name.contains("-plan-") && !job.name.contains("-backup-");
     let open = |job: &&JobFacts| job.state == JobState::Active && job.report.outcome.is_none();
     world.observed.jobs.iter().filter(changing).filter(open).count()
+}
+
+/// A change begins that nothing obliges to.
+fn begins(before: &CoderUpgradeStatus, after: &CoderUpgradeStatus) -> bool {
+    let count =
+        |status: &CoderUpgradeStatus| (status.attempt, status.steps.iter().filter(|step| step.name.changes()).count());
+    let begun = after.running_step().is_some_and(|step| step.name == StepName::Upgrade) && count(after) > count(before);
+    begun && !after.incomplete && !after.begun
+}
+
+/// Every gate lets a change begin now.
+fn open(world: &World) -> bool {
+    let (spec, status) = (&world.observed.upgrade.spec, world.status());
+    let window = spec.window.as_ref().is_none_or(|window| {
+        let schedule = crate::core::window::Schedule::read(window).unwrap();
+        schedule.at(world.observed.now) == crate::core::window::Opening::Open
+    });
+    let approved = spec.approval == ApprovalMode::Automatic || !status.approved_plan.is_empty();
+    let backed_up =
+        spec.backup.is_none() || status.backup.is_some_and(|backup| Some(backup.plan) == status.plan.map(|p| p.id));
+    !spec.suspend && spec.after.is_empty() && world.observed.claimed_by.is_none() && window && approved && backed_up
 }
 
 proptest! {
@@ -124,7 +186,9 @@ proptest! {
             let removed = world.status().incomplete;
             happen(&mut world, next);
             for _ in 0..passes {
+                let before = world.status();
                 world.pass();
+                prop_assert!(!begins(&before, &world.status()) || open(&world), "begun behind a gate: {before:?}");
             }
             prop_assert!(working(&world) <= 1, "two Jobs at once: {:?}", world.created);
             prop_assert!(working(&world) == 0 || world.observed.held(), "a change under way is held");
@@ -139,10 +203,13 @@ proptest! {
         happen(&mut world, Happening::Claim(false));
         world.edit(|spec| {
             spec.suspend = false;
+            spec.approval = ApprovalMode::Automatic;
+            spec.window = None;
+            spec.after.clear();
             spec.recovery = Recovery::Reinstall;
             spec.version = Some("2.40.0".into());
         });
-        for _ in 0..16 {
+        for _ in 0..20 {
             world.wait(1000);
             happen(&mut world, Happening::Succeed);
         }
