@@ -15,7 +15,7 @@ use super::leftovers;
 use super::observe::Observer;
 use super::repair::{self, Scene};
 use super::verify::same_claims;
-use crate::api::{FailureClass, Recovery, Remedy};
+use crate::api::{FailureClass, Recovery, Remedy, Strategy};
 use crate::core::ladder::{self, Next, Planned};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
@@ -108,7 +108,8 @@ async fn run(
     observer: &Observer,
     lease: &Held,
 ) -> Result<Result<(), (HelmFailure, Option<Witness>)>, Error> {
-    ctx.reporter.progress(&format!("running helm to bring release {} to {}", plan.release, package.version));
+    let down = if plan.pause.strategy == Strategy::Recreate && !package.restores { "Coder is down; " } else { "" };
+    ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
     let storage = Storage::new(ctx.api(), &plan.release);
     let labels = storage::labels(&plan.id, history::next_number(&storage.history().await?), package.restores);

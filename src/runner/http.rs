@@ -19,11 +19,30 @@ use tokio_rustls::TlsConnector;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Greatest length of an answer, in bytes.
-const LIMIT: usize = 256 * 1024;
+/// Greatest length of an answer, in bytes: a report of Coder's health lists every relay and proxy.
+const LIMIT: usize = 4 * 1024 * 1024;
+/// Where Coder looks for a session token.
+const TOKEN_HEADER: &str = "coder-session-token";
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// Path, with its query.
+    pub path: &'a str,
+    /// Session token of a user of Coder.
+    pub token: Option<&'a str>,
+    /// How long the answer may take.
+    pub patience: Duration,
+}
 
 /// GET of a path of a pod. The error is the end of a sentence that begins with the pod.
 pub async fn get(address: IpAddr, port: u16, tls: bool, path: &str) -> Result<(StatusCode, Bytes), String> {
+    ask(address, port, tls, Question { path, token: None, patience: TIMEOUT }).await
+}
+
+/// As [`get`], with a token or more patience.
+pub async fn ask(address: IpAddr, port: u16, tls: bool, question: Question<'_>) -> Result<(StatusCode, Bytes), String> {
+    let Question { path, patience, .. } = question;
     let socket = SocketAddr::new(address, port);
     let asked = async {
         let stream =
@@ -31,29 +50,32 @@ pub async fn get(address: IpAddr, port: u16, tls: bool, path: &str) -> Result<(S
         if tls {
             let name = ServerName::IpAddress(address.into());
             let stream = TlsConnector::from(unverified()?).connect(name, stream).await;
-            exchange(stream.map_err(|e| format!("does not speak TLS at {socket}: {e}"))?, socket, path).await
+            exchange(stream.map_err(|e| format!("does not speak TLS at {socket}: {e}"))?, socket, question).await
         } else {
-            exchange(stream, socket, path).await
+            exchange(stream, socket, question).await
         }
     };
-    tokio::time::timeout(TIMEOUT, asked)
+    tokio::time::timeout(patience, asked)
         .await
-        .unwrap_or_else(|_| Err(format!("does not answer {path} within {} s", TIMEOUT.as_secs())))
+        .unwrap_or_else(|_| Err(format!("does not answer {path} within {} s", patience.as_secs())))
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     socket: SocketAddr,
-    path: &str,
+    question: Question<'_>,
 ) -> Result<(StatusCode, Bytes), String> {
+    let path = question.path;
     let failed = |e: hyper::Error| format!("does not answer {path} in HTTP: {e}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let request = Request::get(path)
+    let mut request = Request::get(path)
         .header("host", socket.to_string())
         .header("accept", "application/json")
-        .header("connection", "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| format!("cannot be asked for {path}: {e}"))?;
+        .header("connection", "close");
+    if let Some(token) = question.token {
+        request = request.header(TOKEN_HEADER, token);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| format!("cannot be asked for {path}: {e}"))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status();
@@ -68,8 +90,8 @@ async fn exchange(
     }
 }
 
-/// TLS without a check of the certificate: it is for Coder's public name, and the pod is known by its address. Nothing
-/// secret is sent, and what comes back is only compared.
+/// TLS without a check of the certificate: it is for Coder's public name, and the pod is known by its address, which the
+/// API server tells. So a token goes where it would go over plain HTTP, too: into a pod of the release.
 fn unverified() -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())

@@ -12,6 +12,7 @@ mod error;
 mod excerpt;
 mod exposed;
 mod fence;
+mod health;
 mod helm;
 mod http;
 mod inventory;
@@ -19,6 +20,7 @@ mod io;
 mod lease;
 mod leftovers;
 mod observe;
+mod pause;
 mod plan;
 pub mod preview;
 mod rehearse;
@@ -28,6 +30,7 @@ mod restore;
 mod saved;
 mod secrets;
 mod target;
+mod token;
 mod uninstall;
 mod upgrade;
 mod verify;
@@ -323,6 +326,7 @@ fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
         soak: args.soak,
         recovery: args.recovery,
         new_version_started: args.new_version_started,
+        scaled_down: args.scaled_down.clone(),
     }
 }
 

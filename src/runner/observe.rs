@@ -21,7 +21,8 @@ use super::coder;
 use super::context::Context;
 use crate::api::{ProductLine, WorkloadMark};
 use crate::core::drift;
-use crate::core::endpoint::endpoint;
+use crate::core::endpoint::{Endpoint, endpoint};
+use crate::core::pause::answers_questions;
 use crate::core::plan::{Workload, WorkloadKind};
 use crate::core::verify::{Asked, Observed};
 use crate::core::workload::{PodFacts, WorkloadFacts};
@@ -160,6 +161,19 @@ impl Observer {
                     .collect(),
             })
             .collect()
+    }
+
+    /// The pods that are ready and can be asked for builds and health.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(PodFacts, Endpoint)> {
+        let pods = self.watched.iter().flat_map(|watched| watched.pods.state());
+        let servers = pods.filter_map(|pod| {
+            let facts = PodFacts::from(pod.as_ref());
+            let endpoint = endpoint(&self.chart, self.line, &pod)?;
+            let asked = answers_questions(endpoint.question) && facts.ready && !facts.leaving;
+            asked.then_some((facts, endpoint))
+        });
+        servers.collect()
     }
 
     /// What was seen last, with what each server that is ready answers now.

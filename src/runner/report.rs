@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Error;
 use super::secrets::Secrets;
-use crate::api::{FailureClass, Repair, annotation};
+use crate::api::{FailureClass, Repair, ScaledDown, annotation};
 use crate::core::redact;
 use crate::core::report::{Outcome, Problem, Report};
 
@@ -89,18 +89,39 @@ impl Reporter {
             report.progress = format!("{} of {}: {}", repair.remedy, repair.object, repair.message);
             report.repairs.push(repair.clone());
         });
-        let mut written = self.written.clone();
-        let on_record = written.wait_for(|report| report.repairs.contains(&repair));
-        if let Ok(Ok(_)) = timeout(RECORD_TIMEOUT, on_record).await {
+        if self.on_record(|report| report.repairs.contains(&repair)).await {
             return Ok(());
         }
-        let message = format!(
-            "the repair of {} was not begun: it could not be put on record in the Job within {} s",
-            repair.object,
-            RECORD_TIMEOUT.as_secs()
-        );
-        Err(Problem::new(FailureClass::ApiUnavailable, message).object(repair.object).into())
+        Err(unrecorded(&format!("the repair of {}", repair.object)).object(repair.object).into())
     }
+
+    /// Puts on record what is about to be scaled to zero, with the replicas that come back. Returns when it stands in the
+    /// Job: otherwise nobody would bring them back after a kill.
+    pub async fn scaled_down(&self, down: &[ScaledDown]) -> Result<(), Error> {
+        self.still_scaled_down(down.to_vec());
+        if self.on_record(|report| report.scaled_down.as_deref() == Some(down)).await {
+            return Ok(());
+        }
+        Err(unrecorded("scaling Coder to zero").into())
+    }
+
+    /// Says what is still at zero.
+    pub fn still_scaled_down(&self, down: Vec<ScaledDown>) {
+        self.lines.send_modify(|report| report.scaled_down = Some(down));
+    }
+
+    /// Waits until the Job says so; not for ever.
+    async fn on_record(&self, stands: impl FnMut(&Report) -> bool) -> bool {
+        let mut written = self.written.clone();
+        let written = timeout(RECORD_TIMEOUT, written.wait_for(stands)).await;
+        matches!(written, Ok(Ok(_)))
+    }
+}
+
+fn unrecorded(what: &str) -> Problem {
+    let seconds = RECORD_TIMEOUT.as_secs();
+    let message = format!("{what} was not begun: it could not be put on record in the Job within {seconds} s");
+    Problem::new(FailureClass::ApiUnavailable, message)
 }
 
 impl Writer {
@@ -162,7 +183,9 @@ async fn keep_writing(
             Err(error) => tracing::warn!("progress could not be written to Job/{job}: {error}"),
         }
         // What somebody waits for is not held up by a line that was written just before.
-        let urgent = |now: &Report| now.repairs != report.repairs || now.started != report.started;
+        let urgent = |now: &Report| {
+            now.repairs != report.repairs || now.started != report.started || now.scaled_down != report.scaled_down
+        };
         if timeout(INTERVAL.saturating_sub(begun.elapsed()), changes.wait_for(urgent)).await.is_ok_and(|c| c.is_err()) {
             return;
         }

@@ -18,8 +18,8 @@ use super::fence::fenced;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::io;
-use super::lease::Held;
 use super::observe::Observer;
+use super::pause::Paused;
 use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
@@ -60,7 +60,10 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| {
-        put_back(ctx, order, &plan, &saved, &storage, before, lease).await
+        let old_images = started::images(&Documents::parse(saved.record.manifest(), &ctx.namespace)?);
+        let paused = Paused::new(ctx, lease, &plan, old_images, &order.scaled_down);
+        let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
+        paused.end(done).await
     })
     .await
 }
@@ -72,8 +75,9 @@ async fn put_back(
     saved: &Saved,
     storage: &Storage,
     before: &[Revision],
-    lease: &Held,
+    paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
+    let lease = paused.lease();
     let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
     let observer = Observer::start(ctx, &saved.metadata.name, plan.line, &workloads);
     let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
@@ -107,6 +111,7 @@ async fn put_back(
         };
         extended(ctx, plan, storage, &objects, Box::pin(apply(ctx, plan, &package, &observer, lease))).await?;
     }
+    paused.resume(storage).await?;
     let target = Target {
         plan,
         chart_name: &saved.metadata.name,

@@ -11,6 +11,7 @@ use super::fence::while_held;
 use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
+use super::token::Token;
 use super::verify::{Goal, verify};
 use super::{exposed, inventory, volumes};
 use crate::api::{ClaimStatus, FailureClass, Installed, Recovery};
@@ -80,12 +81,18 @@ impl<'a> Target<'a> {
         } else {
             Observer::start(ctx, self.chart_name, plan.line, &workloads)
         };
+        // What was put back need not be well in every part; it has to be what it was.
+        let token = match &plan.pause.token {
+            Some(reference) if !self.restored => Some(Token::read(ctx, reference).await?),
+            _ => None,
+        };
         let goal = Goal {
             revision: current.revision,
             expected: Expected::new(self.app_version, &plan.inventory.answers),
             claims: &plan.inventory.claims,
             timeout: self.timeout,
             soak: self.soak,
+            token: token.as_ref(),
         };
         let verified = verify(ctx, storage, &observer, &goal).await?;
         let marks = observer.marks();

@@ -14,14 +14,14 @@ use super::error::Error;
 use super::fence::fenced;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
-use super::lease::Held;
 use super::observe::Observer;
+use super::pause::Paused;
 use super::repair;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::verify::same_claims;
 use super::volumes;
-use crate::api::{FailureClass, Recovery, Remedy, Repair};
+use crate::api::{FailureClass, Recovery, Remedy, Repair, ScaledDown};
 use crate::core::documents::Documents;
 use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
@@ -45,6 +45,8 @@ pub struct Order {
     pub recovery: Recovery,
     /// A pod of the new version may have started in an earlier step.
     pub new_version_started: bool,
+    /// What an earlier try has scaled to zero.
+    pub scaled_down: Vec<ScaledDown>,
 }
 
 /// Makes the upgrade, or what is left of it, and verifies it.
@@ -54,22 +56,29 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
         ctx.reporter.started();
     }
     let storage = Storage::new(ctx.api(), &plan.release);
-    fenced(ctx, &storage, &plan.release, async |before, lease| change(ctx, order, &plan, &storage, before, lease).await)
-        .await
+    let saved = read_previous(&plan, &order.plan_dir).await?;
+    fenced(ctx, &storage, &plan.release, async |before, lease| {
+        let old_images = old_images(ctx, saved.as_ref())?;
+        let paused = Paused::new(ctx, lease, &plan, old_images, &order.scaled_down);
+        let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
+        paused.end(done).await
+    })
+    .await
 }
 
 async fn change(
     ctx: &Context,
     order: &Order,
     plan: &Plan,
+    saved: Option<&Record>,
     storage: &Storage,
     before: &[Revision],
-    lease: &Held,
+    paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
+    let lease = paused.lease();
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
-    let saved = read_previous(plan, &order.plan_dir).await?;
-    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
+    let put_back = is_put_back(plan, storage, before, saved).await?;
     let run = match history::work(plan, before, order.start, put_back, clock) {
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
@@ -96,8 +105,12 @@ async fn change(
             rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,
             recovery: order.recovery,
             workloads: &plan.workloads,
-            old_images: Some(old_images(ctx, saved.as_ref())?),
+            old_images: Some(old_images(ctx, saved)?),
         };
+        if order.start == Start::Planned {
+            same_claims(ctx, &plan.inventory.claims).await?;
+            paused.begin(saved, &observer, order.helm_timeout).await?;
+        }
         let applied = Box::pin(apply(ctx, plan, &package, &observer, lease));
         // helm's own way back would put the extended record into the cluster.
         if !package.rollback_on_failure && failed_before(storage).await? {
@@ -109,6 +122,7 @@ async fn change(
         ctx.reporter.started();
         repair::finish(ctx, &plan.workloads).await?;
     }
+    paused.resume(storage).await?;
     Target::of(plan, order.verify_timeout, order.soak, order.recovery).verified(ctx, storage, observer, lease).await
 }
 

@@ -7,8 +7,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Context;
 use super::error::Error;
+use super::health::{self, Opinion};
 use super::helm::storage::Storage;
 use super::observe::Observer;
+use super::token::Token;
 use super::{excerpt, inventory};
 use crate::api::{ClaimStatus, FailureClass};
 use crate::core::report::Problem;
@@ -16,6 +18,8 @@ use crate::core::verify::{self, Expected, Finding, Observed};
 
 /// How often pods are asked when nothing else makes one look.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long Coder, which does not find itself well, is left alone before it looks at itself again.
+const RECOVERY: Duration = Duration::from_secs(5);
 
 /// What must be true.
 pub struct Goal<'a> {
@@ -29,6 +33,8 @@ pub struct Goal<'a> {
     pub timeout: Duration,
     /// How long it must stay right without a break.
     pub soak: Duration,
+    /// With this, Coder itself must find itself well, too.
+    pub token: Option<&'a Token>,
 }
 
 /// What was found to be right.
@@ -61,9 +67,22 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                 }
                 let held = since.since.elapsed();
                 if held >= goal.soak {
+                    let opinion = match goal.token {
+                        Some(token) => health::ask(ctx, observer, token).await?,
+                        None => Opinion::default(),
+                    };
+                    if let Some(finding) = opinion.finding {
+                        if begun.elapsed() > goal.timeout {
+                            return Err(failed(ctx, finding, &seen).await);
+                        }
+                        ctx.reporter.progress(&format!("{} {}", finding.object, finding.message));
+                        sleep(RECOVERY).await;
+                        continue;
+                    }
                     check_release(storage, goal).await?;
                     let claims = same_claims(ctx, goal.claims).await?;
-                    return Ok(Verified { summary: verify::summary(&goal.expected, &seen), claims });
+                    let summary = verify::summary(&goal.expected, &seen) + &opinion.warnings;
+                    return Ok(Verified { summary, claims });
                 }
                 let summary = verify::summary(&goal.expected, &seen);
                 let left = goal.soak.saturating_sub(held).as_secs_f64().ceil();

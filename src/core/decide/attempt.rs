@@ -151,7 +151,9 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     status.attempt = status.attempt.saturating_add(1);
     status.plan = None;
     status.steps.clear();
-    status.repairs.clear();
+    if !status.incomplete {
+        status.repairs.clear(); // What is made anew and not back yet is not forgotten.
+    }
     status.approval = None;
     status.approved = None;
     status.begun = false;

@@ -1,6 +1,6 @@
 //! The running step and what its Job says.
 
-use super::{Draft, Event, drain, outcome};
+use super::{Draft, Event, drain, outcome, recover};
 use crate::{
     api::{FailureClass, Phase, Reason, Remedy, StepName},
     core::{
@@ -43,6 +43,15 @@ fn remember(draft: &mut Draft, report: &Report) {
     let status = &mut draft.status;
     status.new_version_started |= report.started;
     status.begun |= report.started || !report.repairs.is_empty();
+    if let Some(down) = &report.scaled_down {
+        let was_down = !status.scaled_down.is_empty();
+        status.scaled_down.clone_from(down);
+        if down.is_empty() && was_down {
+            // Only for the replicas, or for more than them.
+            status.incomplete = recover::anything_missing(status);
+        }
+        status.incomplete |= !down.is_empty();
+    }
     for repair in &report.repairs {
         if !status.repairs.contains(repair) {
             status.repairs.push(repair.clone());

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     api::{
-        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, StepName, annotation,
+        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, Step, StepName,
+        annotation,
     },
     core::report::Problem,
 };
@@ -41,7 +42,7 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
             // Nobody is waited for while an object that was to be replaced may be missing.
             Some(remedy) if remedy.needs() <= allowed(draft) || !incomplete => Way::Remedy(remedy),
             _ if restorable(draft, problem) => retry(draft, problem, Way::Restore),
-            _ if incomplete && !stands(class) => Way::Again,
+            _ if incomplete && (!stands(class) || !draft.status.scaled_down.is_empty()) => Way::Again,
             _ => retry(draft, problem, Way::Stop),
         },
         StepName::Uninstall if !incomplete => retry(draft, problem, Way::Stop),
@@ -62,6 +63,14 @@ pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName 
 fn retry(draft: &Draft, problem: &Problem, otherwise: Way) -> Way {
     let exhausted = problem.changed && draft.status.retries >= draft.observed.upgrade.spec.retry.limit;
     if problem.class.retryable() && (!exhausted || draft.status.incomplete) { Way::Again } else { otherwise }
+}
+
+/// Whether something of the release may not be there, beside replicas: an object that is made anew, or all of it.
+pub(super) fn anything_missing(status: &CoderUpgradeStatus) -> bool {
+    let replaced = status.repairs.iter().any(|repair| repair.remedy == Remedy::Replace);
+    let removed = |step: &Step| matches!(step.name, StepName::Uninstall | StepName::Drain | StepName::Install);
+    let gone = status.current.as_ref().is_some_and(|current| current.status.starts_with("uninstall"));
+    replaced || gone || status.steps.iter().any(removed)
 }
 
 /// helm had made all objects before it failed: nothing that was replaced is missing.

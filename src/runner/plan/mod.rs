@@ -161,6 +161,11 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
         plan.action = PlannedAction::Upgrade;
     }
+    // What is scaled to zero looks up to date, and is not.
+    let down = upgrade.status.as_ref().is_some_and(|status| !status.scaled_down.is_empty());
+    if plan.action == PlannedAction::Nothing && down {
+        plan.action = PlannedAction::Upgrade;
+    }
     if plan.action != PlannedAction::Nothing {
         ctx.reporter.progress("checking what the upgrade would meet");
         let foreseen = checks::foreseen(ctx, spec, &installed, &rendered, &rehearsal, &plan.inventory).await?;
@@ -270,6 +275,7 @@ async fn check_running(
         claims: &plan.inventory.claims,
         timeout,
         soak: Duration::ZERO,
+        token: None,
     };
     let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
     ctx.reporter.progress(&format!("up to date: {summary}"));
