@@ -11,6 +11,9 @@
 //! | `CODER_SIM_HANG` | the listener is open, but never answers |
 //! | `CODER_SIM_ANSWER_VERSION` | another version is answered than the one that runs |
 //! | `CODER_SIM_MIGRATION` | how long a migration takes |
+//! | `CODER_SIM_BUILDS` | how many workspace builds run |
+//! | `CODER_SIM_HEALTH` | what the health report says: `warning CODE` or `error CODE` |
+//! | `CODER_SIM_TOKEN` | the owner's token, instead of the usual one (module `owner`) |
 
 use std::time::Duration;
 

@@ -16,6 +16,7 @@
 
 pub mod database;
 mod faults;
+pub mod owner;
 pub mod migration;
 pub mod record;
 pub mod schema;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::record::Record;
 use super::settings::Settings;
 use super::store::Store;
-use super::{SimError, faults, log, migration, serve};
+use super::{SimError, faults, log, migration, owner, serve};
 
 /// The last version whose build information has no `deployment_id`.
 const SHORT_BUILD_INFO: Version = Version::new(2, 3, u64::MAX);
@@ -24,22 +24,18 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), SimError> {
         log("info", "hanging, as asked for");
         return std::future::pending().await;
     }
-    serve::answer(listener, routes(settings, &record), settings).await
+    let routes = routes(settings, &record).merge(owner::routes(store, settings));
+    serve::answer(listener, routes, settings).await
 }
 
 fn routes(settings: &Settings, record: &Record) -> Router {
     let version = faults::answered_version(settings, Some(record));
     let info = build_info(settings, &version, record);
     let update = json!({"current": true, "version": format!("v{version}"), "url": "https://coder.com"});
-    let stats = json!({
-        "aggregated_from": jiff::Timestamp::now(), "workspaces": {"pending": 0, "building": 0, "running": 0, "failed": 0},
-        "session_count": {"vscode": 0, "ssh": 0, "jetbrains": 0, "reconnecting_pty": 0},
-    });
     Router::new()
         .route("/healthz", get(async || "OK"))
         .route("/api/v2/buildinfo", get(async move || Json(info)))
         .route("/api/v2/updatecheck", get(async move || Json(update)))
-        .route("/api/v2/deployment/stats", get(async move || Json(stats)))
 }
 
 /// What `/api/v2/buildinfo` answers: older servers tell less.
