@@ -1,7 +1,11 @@
 //! Steps of the runner as processes of their own, with the rights of the runner's ServiceAccount and either helm: what a
 //! Job would do, without a controller that decides.
 
-use std::{cell::Cell, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    cell::{Cell, RefCell},
+    os::unix::fs::symlink,
+    path::PathBuf,
+};
 
 use coder_upgrade_operator::{
     api::BackupRecord,
@@ -32,6 +36,8 @@ pub struct Steps {
     helm: HelmMajor,
     dir: TempDir,
     count: Cell<usize>,
+    /// What all steps have said.
+    pub log: RefCell<String>,
 }
 
 impl Steps {
@@ -61,7 +67,7 @@ impl Steps {
         let world = World::new(&format!("{name}-{helm:?}").to_lowercase()).await;
         let repository = repository(world.repositories()).clone();
         let dir = tempfile::tempdir().unwrap();
-        let steps = Self { world, repository, helm, dir, count: Cell::default() };
+        let steps = Self { world, repository, helm, dir, count: Cell::default(), log: RefCell::default() };
         steps.prepare().await;
         steps
     }
@@ -209,7 +215,7 @@ impl Steps {
         let output = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
             .args(["runner", step, "--upgrade", "coder", "--uid", &uid, "--job", &name])
             .args(["--namespace", &self.world.namespace, "--work-dir", work.to_str().unwrap()])
-            .args(["--verify-timeout", "60s"])
+            .args(if more.contains(&"--verify-timeout") { &[][..] } else { &["--verify-timeout", "60s"][..] })
             .args(more)
             .env("PATH", path)
             .env("KUBECONFIG", self.path("kubeconfig"))
@@ -219,6 +225,7 @@ impl Steps {
             .unwrap();
         let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         println!("--- {name}\n{log}");
+        self.log.borrow_mut().push_str(&log);
         let job = self.world.api::<Job>().get(&name).await.unwrap();
         let report = job.annotations().get("coderupgrade.dev/report").expect("a report");
         serde_json::from_str::<Report>(report).unwrap().outcome.expect("an outcome")

@@ -30,12 +30,28 @@ impl Cluster {
     /// # Errors
     /// When the claim is not bound, or there is no database in its volume.
     pub async fn database(&self, namespace: &str, claim: &str) -> Result<Record, DataError> {
+        let directory = self.volume(namespace, claim).await?;
+        let record = read(&directory);
+        record.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
+    }
+
+    /// Gives all servers of the database in that volume these faults from now on, and no others; see
+    /// [`crate::sim`] and `testbed/src/sim/faults.rs`.
+    ///
+    /// # Errors
+    /// When the claim is not bound, or there is no database in its volume.
+    pub async fn fault(&self, namespace: &str, claim: &str, faults: &[(&str, &str)]) -> Result<(), DataError> {
+        let directory = self.volume(namespace, claim).await?;
+        let written = find(&directory).and_then(|file| file.ask_for(faults));
+        written.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
+    }
+
+    /// The directory of the volume that the claim is bound to.
+    async fn volume(&self, namespace: &str, claim: &str) -> Result<PathBuf, DataError> {
         let jsonpath = ["-o", "jsonpath={.spec.volumeName}"];
         let volume = self.kubectl(&[&["get", "pvc", claim, "-n", namespace], &jsonpath[..]].concat()).await?;
         let directory = self.kubectl(&["get", "pv", &volume, "-o", "jsonpath={.spec.hostPath.path}"]).await?;
-        let directory = PathBuf::from(directory);
-        let record = read(&directory);
-        record.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
+        Ok(PathBuf::from(directory))
     }
 }
 
@@ -53,6 +69,10 @@ impl Cluster {
 }
 
 /// `PGDATA` is the volume itself or, as `PostgreSQL` wants it, a directory in it.
+fn find(volume: &Path) -> io::Result<RecordFile> {
+    RecordFile::existing(&volume.join("pgdata")).or_else(|_| RecordFile::existing(volume))
+}
+
 fn read(volume: &Path) -> io::Result<Record> {
-    RecordFile::existing(&volume.join("pgdata")).or_else(|_| RecordFile::existing(volume))?.read()
+    find(volume)?.read()
 }

@@ -16,8 +16,8 @@
 
 pub mod database;
 mod faults;
-pub mod owner;
 pub mod migration;
+pub mod owner;
 pub mod record;
 pub mod schema;
 mod serve;

@@ -33,16 +33,17 @@ pub(super) fn routes(store: Store, settings: &Settings) -> Router {
 }
 
 async fn stats(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    server.answer(&headers, |server, record| {
-        let builds = faults::text(&server.settings, Some(record), "CODER_SIM_BUILDS").unwrap_or_default();
-        let building: u64 = builds.parse().unwrap_or_default();
-        json!({
-            "aggregated_from": jiff::Timestamp::now(),
-            "workspaces": {"pending": 0, "building": building, "running": 1, "failed": 0, "stopped": 0},
-            "session_count": {"vscode": 0, "ssh": 0, "jetbrains": 0, "reconnecting_pty": 0},
+    server
+        .answer(&headers, |server, record| {
+            let builds = faults::text(&server.settings, Some(record), "CODER_SIM_BUILDS").unwrap_or_default();
+            let building: u64 = builds.parse().unwrap_or_default();
+            json!({
+                "aggregated_from": jiff::Timestamp::now(),
+                "workspaces": {"pending": 0, "building": building, "running": 1, "failed": 0, "stopped": 0},
+                "session_count": {"vscode": 0, "ssh": 0, "jetbrains": 0, "reconnecting_pty": 0},
+            })
         })
-    })
-    .await
+        .await
 }
 
 async fn health(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
@@ -55,7 +56,9 @@ fn report(server: &Server, record: &Record) -> Value {
     let well = json!({"severity": "ok", "error": null, "warnings": []});
     let database = match severity {
         "error" => json!({"severity": "error", "error": format!("{code}: as asked for"), "warnings": []}),
-        "warning" => json!({"severity": "warning", "error": null, "warnings": [{"code": code, "message": "as asked for"}]}),
+        "warning" => {
+            json!({"severity": "warning", "error": null, "warnings": [{"code": code, "message": "as asked for"}]})
+        }
         _ => well.clone(),
     };
     json!({

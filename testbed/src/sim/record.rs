@@ -90,6 +90,17 @@ impl RecordFile {
         Ok(record)
     }
 
+    /// Asks the servers of this database for these faults from now on, and for no others.
+    ///
+    /// # Errors
+    /// If the file beside the record cannot be written.
+    pub fn ask_for(&self, faults: &[(&str, &str)]) -> io::Result<()> {
+        let new = self.directory.join("faults.json.new");
+        let faults: BTreeMap<&str, &str> = faults.iter().copied().collect();
+        fs::write(&new, serde_json::to_vec(&faults)?)?;
+        fs::rename(new, self.directory.join("faults.json"))
+    }
+
     /// Writes a record that was made from the current one; its revision is counted up.
     ///
     /// # Errors
