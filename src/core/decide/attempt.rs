@@ -44,8 +44,8 @@ fn proceed(draft: &mut Draft) {
     if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
         draft.status.retries = 0;
         draft.status.failure = None;
-        drift::forget(&mut draft.status);
-        begin(draft, Occasion::Asked);
+        let held_back = drift::forget(&mut draft.status);
+        begin(draft, if held_back { Occasion::Drifted } else { Occasion::Asked });
     } else if drift::noticed(draft) {
         draft.status.retries = 0;
         draft.status.failure = None;
@@ -127,14 +127,14 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
         "The spec was changed.".clone_into(&mut running.message);
     }
     if !draft.status.incomplete && gates::keep_from_planning(draft) {
-        if occasion == Occasion::Asked && draft.status.phase != Phase::Failed {
+        if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
         }
         return;
     }
     expire(draft);
     let spec = &draft.observed.upgrade.spec;
-    let asked = occasion == Occasion::Asked || asked_anew(draft);
+    let asked = occasion == Occasion::Asked || (occasion != Occasion::Drifted && asked_anew(draft));
     let status = &mut draft.status;
     if asked {
         // Otherwise the newest version that was found once stays the one that is wanted.

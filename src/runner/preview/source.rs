@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case(json!({"verison": "2.31.7"}), "spec: unknown field `verison`")]
+    #[case(json!({"verison": "2.31.7"}), "spec.verison: unknown field `verison`")]
     #[case(json!({"overrides": ["Nonsense"]}), "spec.overrides[0]: unknown variant `Nonsense`")]
     #[case(json!({"values": ["a"]}), "spec.values: invalid type")]
     fn a_field_that_is_wrong_is_named_without_an_api_server(#[case] spec: Value, #[case] words: &str) {
