@@ -10,8 +10,8 @@ pub const FINALIZER: &str = "coderupgrade.dev/change-under-way";
 pub mod annotation {
     /// Set by a person or a pipeline to any new value: look for the newest version again, or start over after a failure.
     pub const REQUESTED_AT: &str = "coderupgrade.dev/requested-at";
-    /// Set by a person to let exactly one step begin: the plan's id, a slash and the step (repair or reinstall), as
-    /// status.approval gives it.
+    /// Set by a person to let exactly one plan or step begin: the plan's id, or the plan's id, a slash and the step (repair or
+    /// reinstall), as status.approval gives it.
     pub const APPROVE: &str = "coderupgrade.dev/approve";
     /// Written by the runner into its own Job: progress while it runs and the outcome at the end, as JSON.
     pub const REPORT: &str = "coderupgrade.dev/report";

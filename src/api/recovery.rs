@@ -90,11 +90,11 @@ pub struct Repair {
     pub time: Time,
 }
 
-/// A step that waits for a person's approval.
+/// A plan or a step that waits for a person's approval.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
-    /// Value of the annotation coderupgrade.dev/approve that lets it begin: the plan's id, a slash and the step.
+    /// Value of the annotation coderupgrade.dev/approve that lets it begin: the plan's id, or that with a slash and the step.
     pub value: String,
     /// What would be done.
     pub action: String,

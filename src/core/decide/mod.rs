@@ -5,14 +5,16 @@
 //! already. So the intent is always on record before the deed, and a crash between the two loses nothing.
 //!
 //! ```text
-//! (no attempt) ── begin ──> Plan Running ─┬─ Planned ──> nothing to do ──────────────> Succeeded
-//!       ^                                 │          └─> [gates] ──> Upgrade Running ─┬─ Upgraded ──> Succeeded
-//!       │ spec changed, request renewed,  │                                           │
-//!       └─ or the retry is due ───────────┴── Failed, retryable <─────────────────────┤
-//!                                         └── Failed, final ──> Failed (Stalled) <────┤
-//!                                                                                     │
-//!        a remedy beyond the step: [AwaitingApproval] ──> Upgrade | Uninstall <───────┤
-//!        half applied, and the new version never started: Restore ──> Failed <────────┘
+//! (no attempt) ── begin ──> Plan Running ─┬─ Planned ──> nothing to do ──────────────────────────> Succeeded
+//!       ^                                 │          └─> [gates] ─┬──────> Upgrade Running ─┬─ Upgraded ──> Succeeded
+//!       │ spec changed, request renewed,  │                  ^    v                         │      │
+//!       │ the retry is due, or a hop of   │                  └─ Backup Running              │      v
+//!       │ the path is done <──────────────│─────────────────────────────────────────────────│── hops left
+//!       └─────────────────────────────────┴── Failed, retryable <───────────────────────────┤
+//!                                         └── Failed, final ──> Failed (Stalled) <──────────┤
+//!                                                                                           │
+//!        a remedy beyond the step: [AwaitingApproval] ──> Upgrade | Uninstall <─────────────┤
+//!        half applied, and the new version never started: Restore ──> Failed <──────────────┘
 //!
 //! Uninstall ──> Drain (no Job: what goes slowly is watched) ──> Install ─┬──> Succeeded
 //!                                                                └───────┴──> Restore
@@ -20,6 +22,8 @@
 //!
 //! From the uninstall on, and from the moment an object was removed to be replaced, the attempt is *incomplete*: neither a
 //! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back.
+//!
+//! From the moment at which helm's records may have been changed, the attempt has *begun*: no gate holds it back any more.
 
 mod approval;
 mod attempt;
