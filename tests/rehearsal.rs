@@ -48,6 +48,7 @@ fn writes(world: &World, since: usize) -> Vec<String> {
     let own = |entry: &Value| {
         let object = &entry["objectRef"];
         object["resource"] == "jobs"
+            || object["apiGroup"] == "authorization.k8s.io"
             || (object["resource"] == "secrets"
                 && entry["verb"] == "create"
                 && object["name"].as_str().is_some_and(|name| name.starts_with("coder-plan-")))
@@ -76,11 +77,16 @@ fn found(repairs: &[PlannedRepair]) -> Vec<(Remedy, &str)> {
 #[case::helm_4(HelmMajor::Four)]
 #[tokio::test]
 async fn a_rehearsal_writes_nothing(#[case] helm: HelmMajor) {
-    let steps = Steps::with("dry", helm, |r| &r.faults, "2.31.6", &[]).await;
+    // An object that the next version does not have: helm deletes it.
+    let doomed = ["apiVersion=v1", "kind=ConfigMap", "metadata.name=doomed"];
+    let doomed = doomed.map(|setting| format!("extraTemplates[0].{setting}"));
+    let settings: Vec<&str> = doomed.iter().map(String::as_str).collect();
+    let steps = Steps::with("dry", helm, |r| &r.faults, "2.31.6", &settings).await;
     let world = &steps.world;
     let before = at_rest(world).await;
     let since = requests(world, &runner(world)).len();
-    let planned = steps.plan(json!({"version": "2.31.11"})).await;
+    let planned = steps.plan(json!({"version": "2.31.11", "values": {"extraTemplates": []}})).await;
+    assert_eq!(planned.plan.forecast.objects.removed, 1);
     assert_eq!(found(&planned.plan.forecast.repairs), [(Remedy::Replace, "Deployment/coder")]);
     assert_eq!(everything(world).await, before);
     assert_eq!(writes(world, since), [] as [String; 0]);
@@ -253,13 +259,15 @@ async fn what_somebody_edited_or_deleted_is_something_to_do(#[case] helm: HelmMa
     let spec = json!({"version": "2.31.7"});
     assert_eq!(steps.plan(spec.clone()).await.plan.action, PlannedAction::Nothing);
 
-    world.kubectl(&["scale", "deployment/coder", "--replicas=2"]).await;
-    world.kubectl(&["rollout", "status", "deployment/coder", "--timeout=60s"]).await;
-    assert_eq!(steps.plan(spec.clone()).await.plan.action, PlannedAction::Nothing, "Coder may be scaled");
-
     world.kubectl(&["delete", "rolebinding", "coder"]).await;
     let planned = steps.plan(spec.clone()).await;
     assert_eq!((planned.plan.action, planned.plan.forecast.objects.added), (PlannedAction::Upgrade, 1));
     assert_eq!(planned.plan.forecast.interruption.length, InterruptionLength::None);
+    assert_eq!(steps.upgrade().await.current.revision, 2);
+    assert!(!steps.uid("rolebinding/coder").await.is_empty(), "it is back");
+
+    world.kubectl(&["scale", "deployment/coder", "--replicas=2"]).await;
+    world.kubectl(&["rollout", "status", "deployment/coder", "--timeout=60s"]).await;
+    assert_eq!(steps.plan(spec).await.plan.action, PlannedAction::Nothing, "Coder may be scaled");
     steps.world.finish().await;
 }

@@ -35,7 +35,8 @@ async fn refused(name: &str, spec: Value) -> World {
     world.declare("coder", whole).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
     assert_eq!(reason(&object, "Ready").unwrap(), ("False".into(), "AwaitingApproval".into()));
-    assert_eq!(status(&object).failure.unwrap().object.as_deref(), Some("StatefulSet/timescale"));
+    let foreseen = status(&object).plan.unwrap().forecast.repairs;
+    assert_eq!(foreseen.iter().map(|repair| repair.object.as_str()).collect::<Vec<_>>(), ["StatefulSet/timescale"]);
     world
 }
 

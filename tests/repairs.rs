@@ -33,6 +33,12 @@ fn repairs(object: &CoderUpgrade) -> Vec<(Remedy, String)> {
     repairs.iter().map(|repair| (repair.remedy, repair.object.clone())).collect()
 }
 
+/// What the plan said would be repaired.
+fn foreseen(object: &CoderUpgrade) -> Vec<(Remedy, String)> {
+    let plan = object.status.as_ref().unwrap().plan.as_ref().unwrap();
+    plan.forecast.repairs.iter().map(|repair| (repair.remedy, repair.object.clone())).collect()
+}
+
 fn one(remedy: Remedy, object: &str) -> Vec<(Remedy, String)> {
     vec![(remedy, object.to_owned())]
 }
@@ -163,12 +169,17 @@ async fn while_the_new_pods_crash_the_old_ones_serve_until_another_attempt_succe
 async fn without_leave_to_repair_nothing_is_touched() {
     let world = World::with_v2("selector-stop", "2.30.0", &[]).await;
     world.declare("coder", broken(&world, "2.31.11", &json!({"recovery": "Stop"}))).await;
-    let object =
-        world.until("coder", "refused", |o| o.status.as_ref().is_some_and(|status| status.failure.is_some())).await;
-    let failure = object.status.as_ref().unwrap().failure.clone().unwrap();
-    assert_eq!((failure.class, failure.object.as_deref()), (FailureClass::Immutable, Some("Deployment/coder")));
+    let object = world.phase("coder", Phase::AwaitingApproval).await;
+    assert_eq!(foreseen(&object), one(Remedy::Replace, "Deployment/coder"));
+    let approval = object.status.as_ref().unwrap().approval.clone().unwrap();
+    assert!(
+        approval.value.ends_with("/repair") && approval.action.contains("Replace Deployment/coder"),
+        "{approval:?}"
+    );
     assert!(repairs(&object).is_empty());
     assert_eq!(world.release().await, (1, "deployed".into()));
+    world.approve("repair").await;
+    assert_eq!(repairs(&world.ready("coder").await), one(Remedy::Replace, "Deployment/coder"));
     world.finish().await;
 }
 
@@ -179,6 +190,8 @@ async fn a_binding_to_another_role_is_replaced_alone() {
     world.declare("coder", broken(&world, "2.31.14", &json!({}))).await;
     let object = world.ready("coder").await;
     assert_eq!(repairs(&object), one(Remedy::Replace, "RoleBinding/coder"));
+    assert_eq!(foreseen(&object), one(Remedy::Replace, "RoleBinding/coder"));
+    assert_eq!(world.release().await, (2, "deployed".into()), "what is sure to be refused is not tried");
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
     let binding = world.api::<RoleBinding>().get("coder").await.unwrap();
     assert_eq!(binding.role_ref.name, "coder-workspace-rights");
@@ -201,6 +214,7 @@ async fn templates(name: &str, more: Value) {
     let object = world.ready("coder").await;
     assert_eq!(repairs(&object), one(Remedy::Replace, "StatefulSet/timescale"));
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
+    assert_eq!(world.release().await, (2, "deployed".into()), "what is sure to be refused is not tried");
     assert_eq!(world.claims().await, claims, "the claims are the same");
     assert_ne!(world.api::<StatefulSet>().get("timescale").await.unwrap().uid(), set);
     let now = world.api::<Pod>().get("timescale-0").await.unwrap();
@@ -250,7 +264,9 @@ async fn an_object_that_belongs_to_nobody_is_adopted() {
     let before = world.api::<ServiceAccount>().get("coder").await.unwrap().uid();
     let object = world.ready("coder").await;
     assert_eq!(repairs(&object), adopted());
+    assert_eq!(foreseen(&object), adopted());
     assert_eq!(steps(&object), [StepName::Plan, StepName::Upgrade]);
+    assert_eq!(world.release().await, (2, "deployed".into()), "what is sure to be refused is not tried");
     let now = world.api::<ServiceAccount>().get("coder").await.unwrap();
     assert_eq!(now.uid(), before);
     assert_eq!(now.annotations()["meta.helm.sh/release-name"], "coder");
@@ -385,7 +401,7 @@ async fn without_leave_to_repair_an_old_lock_is_left_alone() {
     let spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "recovery": "Stop"});
     world.declare("coder", spec).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
-    assert_eq!(object.status.as_ref().unwrap().failure.as_ref().unwrap().class, FailureClass::ReleaseLocked);
+    assert_eq!(foreseen(&object), one(Remedy::Unlock, "Secret/sh.helm.release.v1.coder.v2"));
     assert!(repairs(&object).is_empty());
     assert_eq!(world.release().await, (2, "pending-upgrade".into()));
     world.finish().await;

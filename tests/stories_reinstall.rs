@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use coder_upgrade_operator::api::{CoderUpgrade, Exposure, FailureClass, Phase, Remedy, StepName, WaitingFor};
+use coder_upgrade_operator::api::{CoderUpgrade, Exposure, Phase, Remedy, StepName, WaitingFor};
 use common::{World, is, reason};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::ResourceExt;
@@ -58,14 +58,15 @@ async fn refused(name: &str, helm: Helm, keep_addresses: bool, slow: &[(&str, &s
     world.declare("coder", spec).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
     let status = object.status.clone().unwrap();
-    let failure = status.failure.unwrap();
-    assert_eq!((failure.class, failure.object.as_deref()), (FailureClass::Immutable, Some("StatefulSet/timescale")));
-    assert_eq!(failure.remedy, Some(Remedy::Replace), "the smallest remedy is offered");
     let approval = status.approval.unwrap();
-    let plan = status.plan.unwrap().id;
+    let plan = status.plan.unwrap();
+    let repairs: Vec<_> = plan.forecast.repairs.iter().map(|repair| (repair.remedy, repair.object.as_str())).collect();
+    assert_eq!(repairs, [(Remedy::Replace, "StatefulSet/timescale")], "the smallest remedy is offered");
+    let plan = plan.id;
     assert_eq!(approval.value, format!("{plan}/repair"));
     assert!(approval.action.contains(&format!("{plan}/reinstall")), "{approval:?}");
-    assert!(failure.next_step.contains(&approval.value), "{}", failure.next_step);
+    assert!(status.message.contains(&approval.value), "{}", status.message);
+    assert_eq!(world.release().await, (1, "deployed".into()), "helm was not run");
     assert!(!status.steps.iter().any(|step| step.name == StepName::Uninstall));
     (world, before)
 }

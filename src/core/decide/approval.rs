@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::{Draft, recover};
 use crate::api::{
     Approvable, Approval, ApprovalMode, CoderUpgradeStatus, Forecast, PlanSummary, PlannedAction, Reason, Recovery,
-    annotation,
+    Remedy, annotation,
 };
 
 /// The annotation, taken apart.
@@ -70,7 +70,22 @@ pub(super) fn count(draft: &mut Draft) {
         given(draft).unwrap_or_default().clone_into(&mut draft.status.approval_seen);
     }
     let interruption = interruption(&plan.forecast);
-    draft.status.approval = value.map(|value| Approval { value, action: action(&plan), interruption });
+    let mut action = action(&plan);
+    if needs > recover::allowed(draft) && replaces(&plan) {
+        action.push_str(&format!(" ({}/{} would uninstall and install again instead)", plan.id, Approvable::Reinstall));
+    }
+    draft.status.approval = value.map(|value| Approval { value, action, interruption });
+}
+
+/// Whether a person wants the reinstall instead of the foreseen replacement of an object.
+pub(super) fn reinstalls(draft: &Draft) -> bool {
+    let wanted = granted(draft).is_some_and(|grant| grant.step == Some(Approvable::Reinstall));
+    wanted && draft.status.plan.as_ref().is_some_and(replaces)
+}
+
+/// Whether a plan replaces an object of an installed release, where a reinstall is the other way.
+fn replaces(plan: &PlanSummary) -> bool {
+    plan.from.is_some() && plan.forecast.repairs.iter().any(|repair| repair.remedy == Remedy::Replace)
 }
 
 /// What carrying out a plan would do.

@@ -77,7 +77,13 @@ fn start(draft: &mut Draft) {
             return;
         }
     }
-    let step = if !free && gates::backup_due(draft) { StepName::Backup } else { StepName::Upgrade };
+    let step = if !free && gates::backup_due(draft) {
+        StepName::Backup
+    } else if !draft.status.incomplete && approval::reinstalls(draft) {
+        StepName::Uninstall
+    } else {
+        StepName::Upgrade
+    };
     expire(draft);
     begin_step(draft, step, tries(&draft.status, step).saturating_add(1));
 }

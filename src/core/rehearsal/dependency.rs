@@ -22,10 +22,11 @@ pub enum Otherwise {
 /// Judges a refusal. None if it is a refusal in its own right. `before` is the live object and `wanted` what helm sent.
 #[must_use]
 pub fn otherwise(refusal: &str, writes: &[Write], before: Option<&Value>, wanted: Option<&Value>) -> Option<Otherwise> {
-    let (kind, name) = missing(refusal)?;
+    let (kinds, name) = missing(refusal)?;
     let made = |write: &&Write| write.verb == Verb::Create && write.after.is_some();
-    writes.iter().filter(made).find(|write| write.object.kind == kind && write.object.name == name)?;
-    if kind == "Namespace" {
+    let is_it = |write: &&Write| kinds.contains(&write.object.kind.as_str()) && write.object.name == name;
+    let found = writes.iter().filter(made).find(is_it)?;
+    if found.object.kind == "Namespace" {
         return Some(Otherwise::Unknown(format!("its Namespace {name} is made by the same upgrade")));
     }
     let role = |object: Option<&Value>| object.map(|object| object["roleRef"]["name"].clone()).filter(Value::is_string);
@@ -43,20 +44,23 @@ pub fn otherwise(refusal: &str, writes: &[Write], before: Option<&Value>, wanted
     }
 }
 
-/// `roles.rbac.authorization.k8s.io "NAME" not found`, `namespaces "NAME" not found`
-fn missing(refusal: &str) -> Option<(&'static str, &str)> {
-    let (before, rest) = refusal.split_once(" \"").unwrap_or_else(|| refusal.split_once('"').unwrap_or_default());
+/// The kinds that may be meant, and the name: `rolebindings.rbac.authorization.k8s.io "NAME" not found`, where the name is
+/// that of the role, or `namespaces "NAME" not found`.
+fn missing(refusal: &str) -> Option<(&'static [&'static str], &str)> {
+    let (before, rest) = refusal.split_once('"')?;
     let (name, rest) = rest.split_once('"')?;
     if !rest.starts_with(" not found") {
         return None;
     }
-    let kind = match before.split_whitespace().next_back()?.split('.').next()?.trim_end_matches('s') {
-        "role" => "Role",
-        "clusterrole" => "ClusterRole",
-        "namespace" => "Namespace",
+    let resource = before.split_whitespace().next_back()?.split('.').next()?;
+    let kinds: &[&str] = match resource.trim_end_matches('s') {
+        "rolebinding" => &["Role", "ClusterRole"],
+        "role" => &["Role"],
+        "clusterrole" | "clusterrolebinding" => &["ClusterRole"],
+        "namespace" => &["Namespace"],
         _ => return None,
     };
-    Some((kind, name))
+    Some((kinds, name))
 }
 
 #[cfg(test)]
@@ -76,14 +80,15 @@ mod tests {
         json!({"kind": "RoleBinding", "metadata": {"name": "coder"}, "roleRef": {"kind": "Role", "name": role}})
     }
 
-    const NO_ROLE: &str = "roles.rbac.authorization.k8s.io \"new\" not found";
+    const NO_ROLE: &str = "rolebindings.rbac.authorization.k8s.io \"new\" not found";
 
     #[test]
     fn the_role_of_a_new_binding_is_made_by_the_same_upgrade() {
         let wanted = binding("new");
         assert_eq!(otherwise(NO_ROLE, &made("Role", "new"), None, Some(&wanted)), Some(Otherwise::Accepted));
         assert_eq!(otherwise(NO_ROLE, &made("Role", "other"), None, Some(&wanted)), None, "nobody makes that role");
-        assert_eq!(otherwise(NO_ROLE, &made("ClusterRole", "new"), None, Some(&wanted)), None);
+        let cluster = "clusterrolebindings.rbac.authorization.k8s.io \"new\" not found";
+        assert_eq!(otherwise(cluster, &made("Role", "new"), None, Some(&wanted)), None);
     }
 
     #[rstest]

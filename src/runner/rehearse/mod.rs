@@ -142,11 +142,15 @@ fn done(
     Rehearsed { record, rehearsal, failure }
 }
 
-/// What no rehearsal shows of a chart: hooks, and definitions outside of its templates.
+/// What no rehearsal shows of a chart: the hooks that run, and definitions outside of its templates, which helm applies
+/// with the first revision only.
 fn unseen(record: &Record) -> Vec<String> {
-    let hooks = record.hook_names().into_iter().map(|(kind, name, events)| format!("hook {kind}/{name} ({events})"));
-    let definitions = record.definitions().into_iter().map(|file| format!("definitions in {file}"));
-    hooks.chain(definitions).collect()
+    let runs = |events: &str| events.contains("install") || events.contains("upgrade");
+    let hooks = record.hook_names().into_iter().filter(|(_, _, events)| runs(events));
+    let hooks = hooks.map(|(kind, name, events)| format!("hook {kind}/{name} ({events})"));
+    let first = record.revision().is_ok_and(|revision| revision == 1);
+    let definitions = record.definitions().into_iter().filter(|_| first);
+    hooks.chain(definitions.map(|file| format!("definitions in {file}"))).collect()
 }
 
 /// helm's records themselves cannot be rehearsed: then nothing can, and the chart is only rendered.

@@ -367,3 +367,20 @@ fn refused(asked: &Asked, why: &str) -> Answer {
     tracing::warn!("{message}");
     Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_that_knows_no_dry_run_is_no_refusal() {
+        let words = "admission webhook \"audit.example.com\" does not support dry run";
+        let answer = Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", words);
+        assert_eq!(no_dry_run(&answer).as_deref(), Some(words));
+        let denied =
+            Answer::failure(StatusCode::FORBIDDEN, "Forbidden", "admission webhook \"x\" denied the request: no");
+        assert_eq!(no_dry_run(&denied), None);
+        let quoted = json!({"message": words, "kind": "Event"});
+        assert_eq!(no_dry_run(&Answer::object(StatusCode::CREATED, &quoted)), None);
+    }
+}
