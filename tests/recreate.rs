@@ -102,9 +102,10 @@ async fn old_and_new_never_meet_and_the_replicas_come_back(#[case] helm: HelmMaj
     unclaimed(world, "coder").await;
     unclaimed(world, "provisioner").await;
     let log = steps.log.borrow();
-    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} is not in the log"));
-    assert!(at("Deployment/provisioner is scaled to zero") < at("Deployment/coder is scaled to zero"));
-    assert!(at("Deployment/coder is scaled to zero") < at("helm upgrade"));
+    let at = |text: &str| log.rfind(text).unwrap_or_else(|| panic!("{text} is not in the log"));
+    assert!(at("scaling Deployment/provisioner to 0") < at("scaling Deployment/coder to 0"));
+    assert!(at("scaling Deployment/coder to 0") < at("helm upgrade"));
+    assert!(at("helm upgrade") < at("scaling Deployment/provisioner to 2"));
     drop(log);
     steps.world.finish().await;
 }
@@ -137,7 +138,7 @@ async fn after_a_refusal_the_old_version_is_back(#[case] helm: HelmMajor) {
     steps.plan(json!({"version": "2.31.14", "strategy": "Recreate", "companions": ["provisioner"]})).await;
     let problem = steps.fails("upgrade", &["--recovery", "stop"]).await;
     assert_eq!(problem.class, FailureClass::Immutable, "{}", problem.message);
-    assert!(steps.log.borrow().contains("Deployment/coder is scaled to zero"));
+    assert!(steps.log.borrow().contains("scaling Deployment/coder to 0"));
     back(world, "coder", 2).await;
     back(world, "provisioner", 2).await;
     steps.world.finish().await;

@@ -33,7 +33,8 @@ pub enum Strategy {
     #[default]
     Rolling,
     /// Coder's Deployments are scaled to zero and their pods waited for before helm runs; the number of replicas is put
-    /// back on every way out.
+    /// back on every way out. What the chart sets wins over what was there before; where it sets none, whatever is set
+    /// by hand meanwhile is overwritten. A `HorizontalPodAutoscaler` pauses by itself while there are none.
     Recreate,
 }
 

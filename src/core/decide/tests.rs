@@ -19,6 +19,7 @@ use kube::ResourceExt;
 mod drift;
 mod gates;
 mod path;
+mod pause;
 mod properties;
 mod recovery;
 

@@ -31,6 +31,9 @@ pub async fn to(ctx: &Context, name: &str, replicas: i32) -> Result<(), Error> {
     for left in (0..TRIES).rev() {
         let Some(now) = request(&doing, || deployments.get_opt(name)).await? else { return Ok(()) };
         let Some(mut change) = next(&now, replicas) else { return Ok(()) };
+        if change.get("spec").is_some() {
+            tracing::info!("scaling Deployment/{name} to {replicas}");
+        }
         change["metadata"]["uid"] = json!(now.metadata.uid);
         change["metadata"]["resourceVersion"] = json!(now.metadata.resource_version);
         let patch = Patch::Merge(change);
