@@ -127,20 +127,44 @@ async fn a_number_that_the_chart_leaves_open_comes_back(#[case] helm: HelmMajor)
     steps.world.finish().await;
 }
 
+/// A hook that fails before helm changes anything, which no rehearsal sees.
+fn failing_hook() -> Value {
+    let container = json!({"name": "hook", "image": "testbed-host:1", "command": ["sh", "-c", "exit 1"]});
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "hook", "annotations": {"helm.sh/hook": "pre-upgrade"}},
+        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    })
+}
+
 #[rstest]
 #[case::helm_3(HelmMajor::Three)]
 #[case::helm_4(HelmMajor::Four)]
 #[tokio::test]
-async fn after_a_refusal_the_old_version_is_back(#[case] helm: HelmMajor) {
-    let steps = Steps::with("recreate-refused", helm, |r| &r.faults, "2.31.7", &["coder.replicaCount=2"]).await;
+async fn after_a_failure_before_the_new_version_the_old_one_is_back(#[case] helm: HelmMajor) {
+    let steps = Steps::with("recreate-hook", helm, |r| &r.v2, "2.30.0", &["coder.replicaCount=2"]).await;
     let world = &steps.world;
     companion(world, 2, false).await;
-    steps.plan(json!({"version": "2.31.14", "strategy": "Recreate", "companions": ["provisioner"]})).await;
-    let problem = steps.fails("upgrade", &["--recovery", "stop"]).await;
-    assert_eq!(problem.class, FailureClass::Immutable, "{}", problem.message);
+    let values = json!({"extraTemplates": [failing_hook()]});
+    let spec = json!({"version": "2.31.7", "strategy": "Recreate", "companions": ["provisioner"], "values": values});
+    steps.plan(spec).await;
+    let problem = steps.fails("upgrade", &[]).await;
+    assert_eq!(problem.class, FailureClass::HookFailed, "{}", problem.message);
     assert!(steps.log.borrow().contains("scaling Deployment/coder to 0"));
     back(world, "coder", 2).await;
     back(world, "provisioner", 2).await;
+    let image = ["get", "deployment/coder", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
+    assert!(world.kubectl(&image).await.ends_with(":v2.30.0"));
+    steps.world.finish().await;
+}
+
+#[tokio::test]
+async fn what_needs_leave_is_refused_before_coder_is_stopped() {
+    let steps = Steps::with("recreate-refused", HelmMajor::Four, |r| &r.faults, "2.31.7", &[]).await;
+    steps.plan(json!({"version": "2.31.14", "strategy": "Recreate"})).await;
+    let problem = steps.fails("upgrade", &["--recovery", "stop"]).await;
+    assert_eq!(problem.class, FailureClass::Immutable, "{}", problem.message);
+    assert!(!steps.log.borrow().contains("scaling Deployment/coder"));
     steps.world.finish().await;
 }
 

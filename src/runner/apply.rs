@@ -13,6 +13,7 @@ use super::helm::{HelmFailure, upgrade as helm};
 use super::lease::Held;
 use super::leftovers;
 use super::observe::Observer;
+use super::pause::Paused;
 use super::repair::{self, Scene};
 use super::verify::same_claims;
 use crate::api::{FailureClass, Recovery, Remedy, Strategy};
@@ -47,6 +48,8 @@ pub struct Package<'a> {
     pub recovery: Recovery,
     /// The workloads of the chart.
     pub workloads: &'a [Workload],
+    /// Running builds are waited for and, with strategy Recreate, Coder is stopped before anything is changed.
+    pub pauses: bool,
     /// Images of the old version: a pod with another one may migrate the database. None if that does not matter, because
     /// this is the old version.
     pub old_images: Option<BTreeSet<String>>,
@@ -59,8 +62,9 @@ pub async fn apply(
     plan: &Plan,
     package: &Package<'_>,
     observer: &Observer,
-    lease: &Held,
+    paused: &Paused<'_>,
 ) -> Result<(), Error> {
+    let lease = paused.lease();
     same_claims(ctx, &plan.inventory.claims).await?;
     leftovers::none_going(ctx, &package.made_anew).await?;
     observer.ready().await;
@@ -69,6 +73,9 @@ pub async fn apply(
     let mut repairs = scene.planned().await?;
     let foreseen = scene.foreseen().await?;
     repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
+    if package.pauses {
+        paused.begin(observer, package.timeout).await?;
+    }
     let mut done: Vec<Planned> = Vec::new();
     let mut refused = false;
     loop {
@@ -108,7 +115,7 @@ async fn run(
     observer: &Observer,
     lease: &Held,
 ) -> Result<Result<(), (HelmFailure, Option<Witness>)>, Error> {
-    let down = if plan.pause.strategy == Strategy::Recreate && !package.restores { "Coder is down; " } else { "" };
+    let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
     let storage = Storage::new(ctx.api(), &plan.release);

@@ -60,8 +60,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let old_images = started::images(&Documents::parse(saved.record.manifest(), &ctx.namespace)?);
-        let paused = Paused::new(ctx, lease, &plan, old_images, &order.scaled_down);
+        let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
         let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
         paused.end(done).await
     })
@@ -107,9 +106,10 @@ async fn put_back(
             rollback_on_failure: false,
             recovery: order.recovery,
             workloads: &workloads,
+            pauses: false,
             old_images: None,
         };
-        extended(ctx, plan, storage, &objects, Box::pin(apply(ctx, plan, &package, &observer, lease))).await?;
+        extended(ctx, plan, storage, &objects, Box::pin(apply(ctx, plan, &package, &observer, paused))).await?;
     }
     paused.resume(storage).await?;
     let target = Target {

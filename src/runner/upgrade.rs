@@ -58,8 +58,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let storage = Storage::new(ctx.api(), &plan.release);
     let saved = read_previous(&plan, &order.plan_dir).await?;
     fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let old_images = old_images(ctx, saved.as_ref())?;
-        let paused = Paused::new(ctx, lease, &plan, old_images, &order.scaled_down);
+        let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
         let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
         paused.end(done).await
     })
@@ -75,7 +74,6 @@ async fn change(
     before: &[Revision],
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
-    let lease = paused.lease();
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
     let put_back = is_put_back(plan, storage, before, saved).await?;
@@ -105,13 +103,11 @@ async fn change(
             rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,
             recovery: order.recovery,
             workloads: &plan.workloads,
+            // After an uninstall there is no Coder left to stop.
+            pauses: order.start == Start::Planned,
             old_images: Some(old_images(ctx, saved)?),
         };
-        if order.start == Start::Planned {
-            same_claims(ctx, &plan.inventory.claims).await?;
-            paused.begin(saved, &observer, order.helm_timeout).await?;
-        }
-        let applied = Box::pin(apply(ctx, plan, &package, &observer, lease));
+        let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
         if !package.rollback_on_failure && failed_before(storage).await? {
             extended(ctx, plan, storage, &plan.objects, applied).await?;
@@ -123,7 +119,9 @@ async fn change(
         repair::finish(ctx, &plan.workloads).await?;
     }
     paused.resume(storage).await?;
-    Target::of(plan, order.verify_timeout, order.soak, order.recovery).verified(ctx, storage, observer, lease).await
+    Target::of(plan, order.verify_timeout, order.soak, order.recovery)
+        .verified(ctx, storage, observer, paused.lease())
+        .await
 }
 
 /// The images of the release that the plan saved; none if there was nothing.

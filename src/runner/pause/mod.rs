@@ -22,10 +22,12 @@ use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
 use crate::api::{FailureClass, ScaledDown, Strategy};
+use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;
 use crate::core::pause::{Ended, replicas_after, replicas_of, serves_api};
 use crate::core::plan::{Plan, WorkloadKind};
 use crate::core::report::Problem;
+use crate::core::started;
 
 /// What is at zero, and comes back.
 pub struct Paused<'a> {
@@ -34,24 +36,33 @@ pub struct Paused<'a> {
     plan: &'a Plan,
     /// Images of the release that the plan starts from: a pod with another one may migrate the database.
     old_images: BTreeSet<String>,
+    /// The release's Deployments, as they are and as they will be.
+    deployments: BTreeSet<String>,
     down: Mutex<Vec<ScaledDown>>,
 }
 
 impl<'a> Paused<'a> {
-    /// Takes over what an earlier try has scaled to zero.
-    #[must_use]
+    /// Takes over what an earlier try has scaled to zero. `saved` is the release that the plan starts from.
     pub fn new(
         ctx: &'a Context,
         lease: &'a Held,
         plan: &'a Plan,
-        old_images: BTreeSet<String>,
+        saved: Option<&Record>,
         earlier: &[ScaledDown],
-    ) -> Self {
-        let paused = Self { ctx, lease, plan, old_images, down: Mutex::new(earlier.to_vec()) };
-        if !earlier.is_empty() {
-            paused.ctx.reporter.still_scaled_down(paused.down());
+    ) -> Result<Self, Error> {
+        let mut workloads = plan.workloads.clone();
+        let mut old_images = BTreeSet::new();
+        if let Some(saved) = saved {
+            workloads.extend(Manifest::parse(saved.manifest(), &ctx.namespace)?.workloads());
+            old_images = started::images(&Documents::parse(saved.manifest(), &ctx.namespace)?);
         }
-        paused
+        let deployments = workloads.into_iter().filter(|workload| workload.kind == WorkloadKind::Deployment);
+        let deployments = deployments.map(|workload| workload.name).collect();
+        let paused = Self { ctx, lease, plan, old_images, deployments, down: Mutex::new(earlier.to_vec()) };
+        if !earlier.is_empty() {
+            ctx.reporter.still_scaled_down(paused.down());
+        }
+        Ok(paused)
     }
 
     /// The Lease under which all of this is done.
@@ -62,7 +73,7 @@ impl<'a> Paused<'a> {
 
     /// Waits for running builds and, if the plan says so, stops the companions and then Coder. Each may take `patience` until its
     /// pods have ended.
-    pub async fn begin(&self, saved: Option<&Record>, observer: &Observer, patience: Duration) -> Result<(), Error> {
+    pub async fn begin(&self, observer: &Observer, patience: Duration) -> Result<(), Error> {
         let quiet = builds::ended(self.ctx, &self.plan.pause, observer);
         while_held(self.ctx, self.lease, Box::pin(quiet)).await?;
         if self.plan.pause.strategy != Strategy::Recreate {
@@ -70,7 +81,7 @@ impl<'a> Paused<'a> {
         }
         let companions = self.found(&self.plan.pause.companions).await?;
         self.stop(&companions, patience).await?;
-        let mut coder = self.found(&self.own(saved)?).await?;
+        let mut coder = self.found(&self.deployments).await?;
         if coder.iter().any(|deployment| serves_api(self.plan, deployment)) {
             coder.retain(|deployment| serves_api(self.plan, deployment));
         }
@@ -81,19 +92,8 @@ impl<'a> Paused<'a> {
         Ok(())
     }
 
-    /// Names of the release's Deployments, as they are and as they will be.
-    fn own(&self, saved: Option<&Record>) -> Result<Vec<String>, Error> {
-        let mut workloads = self.plan.workloads.clone();
-        if let Some(saved) = saved {
-            workloads.extend(Manifest::parse(saved.manifest(), &self.ctx.namespace)?.workloads());
-        }
-        let deployments = workloads.into_iter().filter(|workload| workload.kind == WorkloadKind::Deployment);
-        let names: BTreeSet<String> = deployments.map(|workload| workload.name).collect();
-        Ok(names.into_iter().collect())
-    }
-
     /// Those of these Deployments that exist.
-    async fn found(&self, names: &[String]) -> Result<Vec<Deployment>, Error> {
+    async fn found(&self, names: impl IntoIterator<Item = &String>) -> Result<Vec<Deployment>, Error> {
         let deployments: Api<Deployment> = self.ctx.api();
         let mut found = Vec::new();
         for name in names {
