@@ -24,6 +24,10 @@ pub enum Command {
     /// Watch CoderUpgrades and start the Jobs that they need (runs in a Deployment, see deploy/)
     Controller(ControllerArgs),
     /// Show what an upgrade would do, and change nothing
+    ///
+    /// Makes the plan now, as the operator would, with the rights of your kubeconfig and the helm in your PATH: it reads the
+    /// release, fetches the chart, merges the values, rehearses the upgrade and goes through the checks. Nothing is written
+    /// to the cluster: no plan, no Job, no record of helm.
     Plan(PreviewArgs),
     /// Perform one step of an upgrade (runs in the Jobs that the controller makes)
     Runner(RunnerArgs),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::sections::{Section, facts, sections};
+use super::sections::{Form, Section, facts, sections};
 use super::{Preview, Verdict};
 
 /// Longest comment in bytes, without what closes it: GitHub takes 65536 characters, GitLab more.
@@ -27,7 +27,11 @@ pub fn render(preview: &Preview) -> String {
         let _ = writeln!(text, "| {name} | {} |", escaped(&fact));
     }
     for section in sections(preview) {
-        let part = if section.detail { detail(&section) } else { list(&section) };
+        let part = match section.form {
+            Form::List => list(&section),
+            Form::Detail => detail(&section),
+            Form::Command => command(&section),
+        };
         if text.len() + part.len() > LIMIT {
             let _ = write!(text, "\n**{}**: too long for a comment\n", escaped(&section.title));
         } else {
@@ -55,6 +59,10 @@ fn detail(section: &Section) -> String {
         "\n<details><summary>{}</summary>\n\n{fence}diff\n{lines}\n{fence}\n\n</details>\n",
         escaped(&section.title)
     )
+}
+
+fn command(section: &Section) -> String {
+    format!("\n**{}**\n\n```sh\n{}\n```\n", escaped(&section.title), section.lines.join("\n"))
 }
 
 /// The longest run of backticks.

@@ -3,6 +3,7 @@
 use super::changes;
 use super::{Planned, Preview};
 use crate::api::{ClaimStatus, Exposure, Finding, Forecast, ObjectCounts, PlannedAction, PlannedRepair, Severity};
+use crate::core::difference::{ChangeKind, Difference};
 
 /// A part with a heading.
 pub struct Section {
@@ -10,8 +11,19 @@ pub struct Section {
     pub title: String,
     /// Its lines; those that belong to the one before begin with blanks.
     pub lines: Vec<String>,
+    /// What the lines are.
+    pub form: Form,
+}
+
+/// What the lines of a part are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Sentences.
+    List,
     /// Long lists that few people read to the end.
-    pub detail: bool,
+    Detail,
+    /// A command.
+    Command,
 }
 
 /// The facts in a few words, each with what it is about.
@@ -28,7 +40,7 @@ pub fn facts(preview: &Preview) -> Vec<(&'static str, String)> {
 
 /// The parts that have something to tell, the most urgent first.
 pub fn sections(preview: &Preview) -> Vec<Section> {
-    let part = |title: &str, lines| Section { title: title.into(), lines, detail: false };
+    let part = |title: &str, lines| Section { title: title.into(), lines, form: Form::List };
     let mut all =
         vec![part("Refused", refusal(preview)), part("Checks", preview.checks.iter().flat_map(check).collect())];
     let gates = preview.gates.iter().map(|gate| {
@@ -39,29 +51,26 @@ pub fn sections(preview: &Preview) -> Vec<Section> {
     if let Some(plan) = &preview.plan {
         all.extend(planned(plan));
     }
-    all.push(part("To allow it", preview.approve.clone().into_iter().collect()));
+    all.push(Section { form: Form::Command, ..part("To allow it", preview.approve.clone().into_iter().collect()) });
     all.retain(|section| !section.lines.is_empty());
     all
 }
 
 fn planned(plan: &Planned) -> Vec<Section> {
-    let part = |title: String, lines, detail| Section { title, lines, detail };
+    let part = |title: &str, lines| Section { title: title.into(), lines, form: Form::List };
+    let detail = |title: String, lines| Section { title, lines, form: Form::Detail };
     let changes = &plan.changes;
     let repairs = plan.forecast.repairs.iter().map(repair).collect();
     let versions = changes.versions.iter().map(|crossed| format!("{}: {}", crossed.version, crossed.notes)).collect();
     vec![
-        part("Repairs that are made before helm runs".into(), repairs, false),
-        part("Versions that are crossed".into(), versions, false),
-        part("Images".into(), changes::images(changes), false),
-        part(format!("Objects: {}", counts(plan.forecast.objects)), changes::objects(changes), true),
-        part(format!("Values: {} changes", changes.values.len()), changes::values(changes), true),
-        part(
-            "Volumes, which stay as they are".into(),
-            plan.persistent_volume_claims.iter().map(claim).collect(),
-            false,
-        ),
-        part("Addresses now".into(), plan.addresses.iter().map(address).collect(), false),
-        part("Not rehearsed".into(), plan.forecast.not_rehearsed.clone(), false),
+        part("Repairs that are made before helm runs", repairs),
+        part("Versions that are crossed", versions),
+        part("Images", changes::images(changes)),
+        detail(format!("Objects: {}", counts(plan.forecast.objects)), changes::objects(changes)),
+        detail(format!("Values: {}", values(changes)), changes::values(changes)),
+        part("Volumes, which stay as they are", plan.persistent_volume_claims.iter().map(claim).collect()),
+        part("Addresses now", plan.addresses.iter().map(address).collect()),
+        part("Not rehearsed", plan.forecast.not_rehearsed.clone()),
     ]
 }
 
@@ -130,6 +139,12 @@ fn repair(repair: &PlannedRepair) -> String {
 fn counts(counts: ObjectCounts) -> String {
     let ObjectCounts { added, changed, removed, replaced } = counts;
     format!("{added} added, {changed} changed, {removed} removed, {replaced} made anew")
+}
+
+fn values(changes: &Difference) -> String {
+    let count = |kind| changes.values.iter().filter(|change| change.kind == kind).count();
+    let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
+    format!("{added} added, {changed} changed, {removed} dropped")
 }
 
 fn claim(claim: &ClaimStatus) -> String {

@@ -4,11 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Show what an upgrade would do, and change nothing
-///
-/// Makes the plan now, as the operator would, with the rights of your kubeconfig and the helm in your PATH: it reads the
-/// release, fetches the chart, merges the values, rehearses the upgrade against the API server and goes through the checks.
-/// Nothing is written to the cluster: no plan Secret, no Job, no record of helm.
+/// What `plan` is told.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
 pub struct PreviewArgs {
