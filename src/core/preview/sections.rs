@@ -143,8 +143,8 @@ fn counts(counts: ObjectCounts) -> String {
 
 fn values(changes: &Difference) -> String {
     let count = |kind| changes.values.iter().filter(|change| change.kind == kind).count();
-    let [added, changed, removed] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
-    format!("{added} added, {changed} changed, {removed} dropped")
+    let [added, others, dropped] = [ChangeKind::Added, ChangeKind::Changed, ChangeKind::Removed].map(count);
+    format!("{added} added, {others} changed, {dropped} dropped")
 }
 
 fn claim(claim: &ClaimStatus) -> String {

@@ -52,7 +52,7 @@ pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, installed: &Release) 
     if let Some(archive) = &spec.chart.archive {
         let path = directory.join("chart.tgz");
         io::write_private(&path, &read_archive(ctx, archive).await?).await?;
-        let chart = metadata(&ctx.helm, &path).await?;
+        let chart = metadata(&ctx.helm, &path).await.map_err(|error| of_archive(error.into_problem()))?;
         chart.check(&spec.chart.name, spec.version.as_deref())?;
         let findings = journey(&chart.version).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
         return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings });
@@ -90,6 +90,12 @@ async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Re
         ca,
         plain_http: spec.chart.plain_http,
     })
+}
+
+/// The problem of an archive from the cluster: no repository is to blame.
+fn of_archive(problem: Problem) -> Error {
+    let field = problem.field.filter(|field| field != "spec.chart").unwrap_or_else(|| "spec.chart.archive".to_owned());
+    Problem { field: Some(field), ..problem }.into()
 }
 
 async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, Error> {

@@ -105,17 +105,32 @@ pub async fn foreseen(
     })
 }
 
-/// What the checks find, without secrets. An error if one of them refuses.
-pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Result<Vec<Finding>, Error> {
+/// What the checks find, and what follows.
+pub struct Judgement {
+    /// What they find, without secrets.
+    pub findings: Vec<Finding>,
+    /// The problem that ends the plan, if one of them refuses it.
+    pub refusal: Option<Box<Problem>>,
+}
+
+impl Judgement {
+    /// The findings, or the refusal.
+    pub fn accepted(self) -> Result<Vec<Finding>, Error> {
+        match self.refusal {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(self.findings),
+        }
+    }
+}
+
+/// Makes the checks.
+pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Judgement {
     let clean = |text: &str| redact::head(&ctx.secrets.clean(text), TEXT_LIMIT);
     let found = checks::run(facts, foreseen).into_iter();
     let findings: Vec<Finding> = found
         .map(|finding| Finding { message: clean(&finding.message), next_step: clean(&finding.next_step), ..finding })
         .collect();
-    match checks::refused(&findings, foreseen) {
-        Some(problem) => Err(problem.into()),
-        None => Ok(findings),
-    }
+    Judgement { refusal: checks::refused(&findings, foreseen), findings }
 }
 
 /// What the checks know about a chart that helm could not render, or whose objects it could not build.

@@ -54,6 +54,8 @@ pub struct Order {
 pub struct Made {
     /// The plan.
     pub plan: Plan,
+    /// Why it is not to be carried out, if a check refuses what it would do.
+    refusal: Option<Box<Problem>>,
     /// The packaged chart.
     archive: Vec<u8>,
     /// All values.
@@ -68,7 +70,10 @@ pub struct Made {
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
     upgrade.spec.version = upgrade.spec.version.or(order.target);
-    let Made { plan, archive, merged, installed, observer } = make(ctx, &upgrade).await?;
+    let Made { plan, refusal, archive, merged, installed, observer } = Box::pin(make(ctx, &upgrade)).await?;
+    if let Some(refusal) = refusal {
+        return Err(refusal.into());
+    }
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
     secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
@@ -82,9 +87,10 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     Ok(planned)
 }
 
-/// Makes the plan and writes nothing, not even the plan. Refuses what could not be written either.
+/// Makes the plan and writes nothing, not even the plan. If a check refuses what the plan would do, that stands in it. What
+/// could not be written is an error here, too.
 pub async fn look(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Plan, Error> {
-    let Made { plan, archive, merged, installed, .. } = make(ctx, upgrade).await?;
+    let Made { plan, archive, merged, installed, .. } = Box::pin(make(ctx, upgrade)).await?;
     secret::check(&secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() })?;
     Ok(plan)
 }
@@ -113,7 +119,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let mut facts =
         checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
     facts.path = path;
-    let findings = checks::judge(ctx, &facts, None)?;
+    let findings = checks::judge(ctx, &facts, None).accepted()?;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await;
@@ -166,14 +172,17 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     if plan.action == PlannedAction::Nothing && down {
         plan.action = PlannedAction::Upgrade;
     }
+    let mut refusal = None;
     if plan.action != PlannedAction::Nothing {
         ctx.reporter.progress("checking what the upgrade would meet");
         let foreseen = checks::foreseen(ctx, spec, &installed, &rendered, &rehearsal, &plan.inventory).await?;
-        plan.findings = checks::judge(ctx, &facts, Some(&foreseen))?;
+        let judgement = checks::judge(ctx, &facts, Some(&foreseen));
+        plan.findings = judgement.findings;
+        refusal = judgement.refusal;
     }
     foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
     plan.id = id::of(&ctx.namespace, &plan, &merged);
-    Ok(Made { plan, archive, merged, installed, observer })
+    Ok(Made { plan, refusal, archive, merged, installed, observer })
 }
 
 /// What the rehearsal means for people: what changes, and how long Coder is interrupted.

@@ -117,6 +117,7 @@ fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Box<Problem>> {
         FailureClass::TooLarge,
         format!("the plan takes {} KiB of the 1024 KiB of a Secret: {}", total.div_ceil(1024), parts.join(", ")),
     )
+    .field("spec.chart")
     .boxed())
 }
 

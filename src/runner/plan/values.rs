@@ -121,6 +121,13 @@ pub fn explain(files: &[File], failure: HelmFailure) -> Error {
     let culprit = files.iter().find(|file| failure.text.contains(&format!("failed to parse {}", file.path.display())));
     let Some(file) = culprit else {
         let problem = Error::helm(failure).into_problem();
+        if problem.class == FailureClass::TooLarge {
+            let message = format!(
+                "helm's own record of the release would not fit into a Secret of 1024 KiB: {}",
+                problem.message
+            );
+            return Problem { field: Some("spec.chart".into()), message, ..problem }.into();
+        }
         let field = problem.message.contains("kubeVersion").then(|| "spec.version".to_owned());
         return Problem { field: problem.field.clone().or(field), ..problem }.into();
     };

@@ -42,13 +42,13 @@ fn choose(objects: Vec<Value>, name: Option<&str>) -> Result<Value, String> {
         let instead = if kinds.is_empty() { "no object of a kind".to_owned() } else { kinds.join(", ") };
         return Err(format!("holds no CoderUpgrade, but {instead}"));
     }
-    let names = found.iter().map(named).collect::<Vec<_>>().join(", ");
+    let all = found.iter().map(named).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
         found.retain(|object| object["metadata"]["name"] == name);
     }
     match (found.pop(), found.as_slice()) {
-        (None, _) => Err(format!("holds no CoderUpgrade {}, but {names}", name.unwrap_or_default())),
-        (Some(_), [_, ..]) => Err(format!("holds several CoderUpgrades ({names}): give the name of one before --file")),
+        (None, _) => Err(format!("holds no CoderUpgrade {}, but {all}", name.unwrap_or_default())),
+        (Some(_), [_, ..]) => Err(format!("holds several CoderUpgrades ({all}): give the name of one before --file")),
         (Some(object), []) => check(object),
     }
 }
