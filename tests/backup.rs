@@ -3,13 +3,17 @@
 
 mod common;
 
-use coder_upgrade_operator::api::FailureClass;
+use coder_upgrade_operator::api::{FailureClass, Phase, StepName};
 use common::{
-    CLASSIC_CLAIM, World,
+    CLASSIC_CLAIM, World, reason,
     steps::{HelmMajor, Steps},
 };
 use k8s_openapi::api::batch::v1::Job;
-use kube::{ResourceExt, api::ListParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 
 /// A CronJob whose Jobs run a line of shell.
@@ -155,4 +159,47 @@ async fn a_snapshot_that_does_not_become_ready_is_named() {
         world.cluster.kubectl(&["delete", "volumesnapshotclass", &class]).await.unwrap();
     }
     steps.world.finish().await;
+}
+
+fn spec(world: &World, backup: Value) -> Value {
+    json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "backup": backup})
+}
+
+#[tokio::test]
+async fn a_runner_killed_while_it_backs_up_is_followed_by_one_that_waits_for_the_same_job() {
+    let world = World::with_v2("backup-killed", "2.30.0", &[]).await;
+    cron_job(&world, "nightly", "sleep 10").await;
+    world.declare("coder", spec(&world, json!({"cronJob": "nightly"}))).await;
+    world.phase("coder", Phase::BackingUp).await;
+    let pod = world.runner_pod("backup").await;
+    world.eventually("the backup", || async { (jobs_of(&world, "nightly").await.len() == 1).then_some(()) }).await;
+    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    let object = world.ready("coder").await;
+    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupDone".into()));
+    let jobs = jobs_of(&world, "nightly").await;
+    assert_eq!(jobs.len(), 1, "no second backup was begun");
+    let status = object.status.unwrap();
+    assert_eq!(status.backup.unwrap().objects, [format!("Job/{}", jobs[0].name_any())]);
+    let steps: Vec<_> = status.steps.iter().map(|step| step.name).collect();
+    assert_eq!(steps, [StepName::Plan, StepName::Backup, StepName::Backup, StepName::Upgrade]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_its_backup_nothing_is_upgraded() {
+    let world = World::with_v2("backup-stops", "2.30.0", &[]).await;
+    cron_job(&world, "nightly", "echo the bucket is gone; exit 1").await;
+    world.declare("coder", spec(&world, json!({"cronJob": "nightly"}))).await;
+    let object = world.stalled("coder").await;
+    assert_eq!(reason(&object, "Stalled").unwrap().1, "BackupFailed");
+    assert_eq!(reason(&object, "BackedUp").unwrap(), ("False".into(), "BackupFailed".into()));
+    let status = object.status.unwrap();
+    assert!(!status.incomplete && status.failure.unwrap().excerpt.unwrap().contains("the bucket is gone"));
+    assert_eq!((world.job_counts().await, world.release().await), ((1, 0), (1, "deployed".into())));
+
+    cron_job(&world, "nightly", "echo saved").await;
+    world.kubectl(&["annotate", "cu", "coder", "coderupgrade.dev/requested-at=again"]).await;
+    let object = world.ready("coder").await;
+    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupDone".into()));
+    world.finish().await;
 }

@@ -119,6 +119,11 @@ async fn a_number_that_the_chart_leaves_open_comes_back(#[case] helm: HelmMajor)
     let world = &steps.world;
     world.kubectl(&["scale", "deployment/coder", "--replicas=3"]).await;
     back(world, "coder", 3).await;
+    // An autoscaler or a person would own the number, and helm 4 does not take it from them.
+    let mut owners = deployment(world, "coder").await.metadata.managed_fields.unwrap();
+    owners.retain(|owner| owner.subresource.as_deref() != Some("scale"));
+    let patch = json!({"metadata": {"managedFields": owners}}).to_string();
+    world.kubectl(&["patch", "deployment", "coder", "--type", "merge", "--patch", &patch]).await;
     steps.plan(json!({"version": "2.31.7", "strategy": "Recreate"})).await;
     let upgraded = steps.upgrade().await;
     assert!(upgraded.verified.starts_with("3 pods answer 2.31.7"), "{}", upgraded.verified);
@@ -145,6 +150,9 @@ async fn after_a_failure_before_the_new_version_the_old_one_is_back(#[case] helm
     let steps = Steps::with("recreate-hook", helm, |r| &r.v2, "2.30.0", &["coder.replicaCount=2"]).await;
     let world = &steps.world;
     companion(world, 2, false).await;
+    world.kubectl(&["create", "role", "hooks", "--verb=*", "--resource=jobs.batch"]).await;
+    let runner = format!("--serviceaccount={}:coder-upgrade-runner", world.namespace);
+    world.kubectl(&["create", "rolebinding", "hooks", "--role=hooks", &runner]).await;
     let values = json!({"extraTemplates": [failing_hook()]});
     let spec = json!({"version": "2.31.7", "strategy": "Recreate", "companions": ["provisioner"], "values": values});
     steps.plan(spec).await;

@@ -1,6 +1,6 @@
 //! Backups before a change: what they are called, which older ones count, and what they say of themselves.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -24,6 +24,8 @@ pub struct Purpose<'a> {
     pub attempt: i32,
     /// Id of the plan.
     pub plan: &'a str,
+    /// How many backups of this attempt are stale by now, because a gate was closed for long after them.
+    pub round: u32,
 }
 
 impl Purpose<'_> {
@@ -40,11 +42,21 @@ impl Purpose<'_> {
     }
 
     fn name(self, of: &str, longest: usize) -> String {
-        let attempt = self.attempt.to_string();
-        let end = format!("-{attempt}-{}", short_hash(&[self.uid, &attempt, self.plan, of], 10));
+        let (attempt, round) = (self.attempt.to_string(), self.round.to_string());
+        let end = format!("-{attempt}-{}", short_hash(&[self.uid, &attempt, self.plan, of, &round], 10));
         let head: String = of.chars().take(longest - end.len()).collect();
         format!("{}{end}", head.trim_end_matches(['-', '.']))
     }
+}
+
+/// How long a backup that was made for a change counts for it: as long as a runner that was killed may take to come back.
+/// After a longer wait (a window, an approval) another one is made.
+const FRESH: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether a backup that was finished at that time is too old for the change that it was made for.
+#[must_use]
+pub fn is_stale(finished: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(finished) > FRESH
 }
 
 /// How a backup's Job has ended.
@@ -164,10 +176,11 @@ mod tests {
 
     #[test]
     fn names_are_found_again_and_fit() {
-        let purpose = Purpose { uid: "u", attempt: 3, plan: "p" };
+        let purpose = Purpose { uid: "u", attempt: 3, plan: "p", round: 0 };
         assert_eq!(purpose.job_name("nightly"), purpose.job_name("nightly"));
         assert_ne!(purpose.job_name("nightly"), Purpose { attempt: 4, ..purpose }.job_name("nightly"));
         assert_ne!(purpose.job_name("nightly"), Purpose { plan: "q", ..purpose }.job_name("nightly"));
+        assert_ne!(purpose.job_name("nightly"), Purpose { round: 1, ..purpose }.job_name("nightly"));
         let longest = Purpose { attempt: i32::MAX, ..purpose };
         assert!(longest.job_name(&"a".repeat(52)).len() <= JOB_NAME);
         assert!(longest.snapshot_name(&"a".repeat(253)).len() <= SNAPSHOT_NAME);

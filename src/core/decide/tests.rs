@@ -16,6 +16,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+mod backup;
 mod drift;
 mod gates;
 mod path;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, FailureClass, label};
 use crate::build;
-use crate::core::backup::{Ended, ended, recent_job};
+use crate::core::backup::{Ended, ended, is_stale, recent_job};
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::workload::PodFacts;
@@ -79,8 +79,19 @@ async fn recent(
 
 /// The Job, which an earlier try may have made already.
 async fn made(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob) -> Result<Job, Error> {
+    let mut round = 0;
+    loop {
+        let job = made_in(ctx, plan, order, cron_job, round).await?;
+        match ended(&job) {
+            Some(Ended::Well(at)) if is_stale(at, Timestamp::now()) => round += 1,
+            _ => return Ok(job),
+        }
+    }
+}
+
+async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, round: u32) -> Result<Job, Error> {
     let jobs: Api<Job> = ctx.api();
-    let name = order.purpose(ctx, plan).job_name(&cron_job.name_any());
+    let name = order.purpose(ctx, plan, round).job_name(&cron_job.name_any());
     let new = build::backup::job(cron_job, &name, &ctx.upgrade, &plan.id);
     hide(ctx, &new);
     let object = format!("Job/{name}");

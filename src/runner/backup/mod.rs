@@ -42,8 +42,8 @@ pub struct Order {
 }
 
 impl Order {
-    fn purpose<'a>(&self, ctx: &'a Context, plan: &'a Plan) -> Purpose<'a> {
-        Purpose { uid: &ctx.uid, attempt: self.attempt, plan: &plan.id }
+    fn purpose<'a>(&self, ctx: &'a Context, plan: &'a Plan, round: u32) -> Purpose<'a> {
+        Purpose { uid: &ctx.uid, attempt: self.attempt, plan: &plan.id, round }
     }
 
     /// Since when a backup counts as recent; none if only a new one counts.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, ClaimStatus, FailureClass, label};
 use crate::build::backup::{SNAPSHOT_API, SNAPSHOT_KIND, snapshot};
-use crate::core::backup::{Snapshot, recent_snapshots, snapshots_line};
+use crate::core::backup::{Purpose, Snapshot, is_stale, recent_snapshots, snapshots_line};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
@@ -49,7 +49,7 @@ pub async fn run(ctx: &Context, plan: &Plan, order: &Order, class: &str) -> Resu
             return Ok(record(plan, names(&found), oldest, true, snapshots_line(&found)));
         }
     }
-    let made = try_join_all(claims.iter().map(|claim| made(ctx, plan, order, &api, claim, class))).await?;
+    let made = all_made(ctx, plan, order, &api, class).await?;
     let (done, total) = (AtomicUsize::new(0), made.len());
     let found = try_join_all(made.iter().map(async |snapshot| {
         let found = in_time(ctx, order, &api, snapshot).await?;
@@ -112,24 +112,44 @@ async fn class_exists(ctx: &Context, kinds: &mut Kinds, class: &str) -> Result<(
     }
 }
 
-/// The snapshot of a claim, which an earlier try may have made already.
-async fn made(
+/// A snapshot of each claim, which an earlier try may have made already.
+async fn all_made(
     ctx: &Context,
     plan: &Plan,
     order: &Order,
     api: &Api<DynamicObject>,
+    class: &str,
+) -> Result<Vec<DynamicObject>, Error> {
+    let mut round = 0;
+    loop {
+        let purpose = order.purpose(ctx, plan, round);
+        let each = plan.inventory.claims.iter().map(|claim| made(ctx, purpose, api, claim, class));
+        let made = try_join_all(each).await?;
+        let stale = |snapshot: Snapshot| snapshot.taken.is_some_and(|at| is_stale(at, Timestamp::now()));
+        if !made.iter().any(|object| stale(Snapshot::from(object))) {
+            return Ok(made);
+        }
+        round += 1; // Those of all claims go together.
+    }
+}
+
+async fn made(
+    ctx: &Context,
+    purpose: Purpose<'_>,
+    api: &Api<DynamicObject>,
     claim: &ClaimStatus,
     class: &str,
 ) -> Result<DynamicObject, Error> {
-    let name = order.purpose(ctx, plan).snapshot_name(&claim.name);
+    let (name, plan) = (purpose.snapshot_name(&claim.name), purpose.plan);
     let object = format!("{SNAPSHOT_KIND}/{name}");
     ctx.reporter.progress(&format!("making {object} of PersistentVolumeClaim/{}", claim.name));
-    let new = snapshot(&claim.name, class, &name, &ctx.namespace, &ctx.upgrade, &plan.id);
+    let new = snapshot(&claim.name, class, &name, &ctx.namespace, &ctx.upgrade, plan);
     let parameters = PostParams::default();
     match request(&format!("create {object}"), || api.create(&parameters, &new)).await {
         Err(error) if error.has_code(409) => {
             let found = request(&format!("read {object}"), || api.get(&name)).await?;
-            let ours = found.labels().get(label::PLAN) == Some(&plan.id) && Snapshot::from(&found).claim == claim.name;
+            let ours = found.labels().get(label::PLAN).is_some_and(|id| id == plan)
+                && Snapshot::from(&found).claim == claim.name;
             if ours { Ok(found) } else { Err(foreign(&object)) }
         }
         other => other,

@@ -115,8 +115,9 @@ impl<'a> Paused<'a> {
                 down.push(ScaledDown { object, replicas });
             }
         }
+        // Once it may stand on record it is taken back there, too, even if nothing was scaled.
+        self.set(down.clone());
         self.ctx.reporter.scaled_down(&down).await?;
-        self.set(down);
         for deployment in deployments {
             still_held(self.ctx, self.lease)?;
             scale::to(self.ctx, &deployment.name_any(), 0).await?;

@@ -1,0 +1,52 @@
+//! What is said of a backup.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::*;
+use crate::api::{Backup, BackupRecord};
+
+fn asked() -> World {
+    let mut world = World::new("2.31.7");
+    let backup = serde_json::from_value::<Backup>(serde_json::json!({"cronJob": "nightly"})).unwrap();
+    world.observed.upgrade.spec.backup = Some(backup);
+    world.settle().report(planned(PlannedAction::Upgrade, "2.31.7"));
+    assert_eq!(world.status().phase, Phase::BackingUp);
+    world
+}
+
+fn record(world: &World, plan: &str) -> BackupRecord {
+    BackupRecord {
+        plan: plan.into(),
+        objects: vec!["Job/nightly-1".into()],
+        finished: Time(world.observed.now),
+        recent: false,
+        detail: "Job/nightly-1 of CronJob/nightly".into(),
+    }
+}
+
+#[test]
+fn the_condition_says_what_was_backed_up_for_this_plan() {
+    let mut world = asked();
+    assert_eq!(world.condition(ConditionType::BackedUp), pair("Unknown", "Pending"));
+    let made = record(&world, "plan-2.31.7");
+    world.report(Outcome::BackedUp(made));
+    assert_eq!(world.condition(ConditionType::BackedUp), pair("True", "BackupDone"));
+    assert_eq!(world.status().phase, Phase::Upgrading);
+    let conditions = world.status().conditions;
+    let said = &conditions.iter().find(|condition| condition.type_ == "BackedUp").unwrap().message;
+    assert!(said.starts_with("Job/nightly-1 of CronJob/nightly, finished at 2025-"), "{said}");
+}
+
+#[test]
+fn a_failed_backup_ends_the_attempt_before_anything_changed() {
+    let mut world = asked();
+    world.report(Outcome::Failed(Problem::new(FailureClass::BackupFailed, "Job/nightly-1 has failed")));
+    assert_eq!(world.condition(ConditionType::BackedUp), pair("False", "BackupFailed"));
+    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+    assert!(!world.observed.held());
+}
+
+#[test]
+fn nobody_misses_a_backup_that_was_not_asked_for() {
+    assert_eq!(upgrading().condition(ConditionType::BackedUp), pair("Unknown", "BackupNotAsked"));
+}
