@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, StepName};
+use coder_upgrade_operator::api::{CheckName, CoderUpgrade, FailureClass, Phase, Remedy, StepName};
 use common::World;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -381,8 +381,10 @@ async fn the_lock_of_somebody_else_is_broken_only_when_it_is_old() {
     let world = with_killed_helm("locked").await;
     world.upgrade_to("2.31.7").await;
     let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
-    let failure = world.until("coder", "refused", failed).await.status.unwrap().failure.unwrap();
+    let status = world.until("coder", "refused", failed).await.status.unwrap();
+    let (failure, check) = (status.failure.unwrap(), status.checks[0].check);
     assert_eq!((failure.class, failure.retryable), (FailureClass::ReleaseLocked, true));
+    assert_eq!(check, CheckName::ReleasePending);
     assert!(failure.message.contains("it counts as left behind at 20"), "{}", failure.message);
     assert_eq!(world.release().await, (2, "pending-upgrade".into()));
 

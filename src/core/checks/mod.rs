@@ -40,6 +40,7 @@ mod tests;
 pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
+pub use rehearsal::barred;
 pub use removed_values::check as removed_values;
 
 use super::report::Problem;

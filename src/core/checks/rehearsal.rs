@@ -4,21 +4,35 @@ use super::{Facts, Foreseen, class};
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::classify::Cause;
 use crate::core::ladder;
+use crate::core::report::Problem;
 
 /// [`CheckName::Rehearsal`], and those checks whose subject a refusal is: quotas, rights, versions.
 pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     foreseen.rehearsal.refusals.iter().map(finding).collect()
 }
 
+/// The finding about what kept helm from even beginning, if it is the subject of a check.
+#[must_use]
+pub fn barred(problem: &Problem) -> Option<Finding> {
+    let check = subject(problem.class).filter(|_| problem.findings.is_empty())?;
+    let finding = Finding::refusal(check, &problem.message, problem.class.next_step());
+    Some(Finding { object: problem.object.clone(), field: problem.field.clone(), ..finding })
+}
+
+/// The check whose subject a refusal of this class is.
+fn subject(class: FailureClass) -> Option<CheckName> {
+    match class {
+        FailureClass::Forbidden => Some(CheckName::RunnerRights),
+        FailureClass::QuotaExceeded => Some(CheckName::Quota),
+        FailureClass::Incompatible => Some(CheckName::KubeVersion),
+        FailureClass::ApiRemoved => Some(CheckName::ApiVersions),
+        _ => None,
+    }
+}
+
 fn finding(cause: &Cause) -> Finding {
     let class = ladder::class_of(cause);
-    let check = match class {
-        FailureClass::Forbidden => CheckName::RunnerRights,
-        FailureClass::QuotaExceeded => CheckName::Quota,
-        FailureClass::Incompatible => CheckName::KubeVersion,
-        FailureClass::ApiRemoved => CheckName::ApiVersions,
-        _ => CheckName::Rehearsal,
-    };
+    let check = subject(class).unwrap_or(CheckName::Rehearsal);
     let finding = Finding::refusal(check, format!("helm would be refused: {}", cause.message), class.next_step());
     Finding { object: cause.object.clone(), field: cause.field.clone(), ..finding }
 }

@@ -105,8 +105,10 @@ pub fn foreseen(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         {
             continue;
         }
-        let message =
-            format!("the value {path} was known to the installed chart and is not to chart {}", facts.chart.version);
+        let message = format!(
+            "the value {path} is among the defaults of the installed chart and no longer among those of {}, which may ignore it",
+            facts.chart.version
+        );
         let next = format!(
             "Look into the release notes for what took its place, and {}.",
             how_to_drop(facts, foreseen, &path)

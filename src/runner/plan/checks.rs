@@ -125,31 +125,34 @@ impl Judgement {
 
 /// Makes the checks.
 pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Judgement {
-    let clean = |text: &str| redact::head(&ctx.secrets.clean(text), TEXT_LIMIT);
-    let found = checks::run(facts, foreseen).into_iter();
-    let findings: Vec<Finding> = found
-        .map(|finding| Finding { message: clean(&finding.message), next_step: clean(&finding.next_step), ..finding })
-        .collect();
-    Judgement { refusal: checks::refused(&findings, foreseen), findings }
+    let found = checks::run(facts, foreseen);
+    let refused = checks::refused(&found, foreseen);
+    let findings: Vec<Finding> = found.into_iter().map(|finding| clean(ctx, finding)).collect();
+    let refusal = refused.map(|refused| Problem { findings: findings.clone(), ..*refused }.boxed());
+    Judgement { findings, refusal }
 }
 
-/// What the checks know about a chart that helm could not render, or whose objects it could not build.
-pub fn explained(facts: &Facts, error: Error) -> Error {
-    let problem = error.into_problem();
-    match problem.class {
-        FailureClass::RenderFailed => {
-            Problem { findings: checks::judged(removed_values(facts), &[]), ..problem }.into()
-        }
-        FailureClass::DefinitionMissing => match checks::unmatched(facts, &problem.message) {
-            // Nobody can install a definition of an API that Kubernetes itself had once.
-            Some(finding) => match checks::refused(&[finding], None) {
-                Some(refused) => refused.into(),
-                None => problem.into(),
-            },
-            None => problem.into(),
-        },
-        _ => problem.into(),
-    }
+/// A finding without secrets, and within the limits of a report.
+fn clean(ctx: &Context, finding: Finding) -> Finding {
+    let clean = |text: &str| redact::head(&ctx.secrets.clean(text), TEXT_LIMIT);
+    Finding { message: clean(&finding.message), next_step: clean(&finding.next_step), ..finding }
+}
+
+/// What the checks know about a chart that helm could not render, or whose objects it could not look at. No override helps
+/// against that: there is nothing that could be installed.
+pub fn explained(ctx: &Context, facts: &Facts, error: Error) -> Error {
+    let mut problem = error.into_problem();
+    let mut findings = match problem.class {
+        FailureClass::RenderFailed => removed_values(facts),
+        FailureClass::DefinitionMissing => checks::unmatched(facts, &problem.message).into_iter().collect(),
+        _ => checks::barred(&problem).into_iter().collect(),
+    };
+    // Nobody can install a definition of an API that Kubernetes itself had once.
+    let api = checks::refused(&findings, None).filter(|_| problem.class == FailureClass::DefinitionMissing);
+    problem = api.map_or(problem, |api| *api);
+    findings.extend(checks::run(facts, None));
+    let findings = checks::judged(findings, &[]).into_iter().map(|finding| clean(ctx, finding)).collect();
+    Problem { findings, ..problem }.into()
 }
 
 /// Values that the chart does not take any more. What lies in `spec.valuesFrom` is not looked at: only helm can merge it.

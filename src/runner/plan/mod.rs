@@ -123,7 +123,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await;
-    let Outlook { rendered, objects, action, rehearsal } = outlook.map_err(|error| checks::explained(&facts, error))?;
+    let Outlook { rendered, objects, action, rehearsal } =
+        outlook.map_err(|error| checks::explained(ctx, &facts, error))?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
