@@ -70,10 +70,12 @@ pub(super) fn count(draft: &mut Draft) {
         given(draft).unwrap_or_default().clone_into(&mut draft.status.approval_seen);
     }
     let interruption = interruption(&plan.forecast);
-    let mut action = action(&plan);
-    if needs > recover::allowed(draft) && replaces(&plan) {
-        action.push_str(&format!(" ({}/{} would uninstall and install again instead)", plan.id, Approvable::Reinstall));
-    }
+    let instead = if needs > recover::allowed(draft) && replaces(&plan) {
+        format!(" ({}/{} would uninstall and install again instead)", plan.id, Approvable::Reinstall)
+    } else {
+        String::new()
+    };
+    let action = format!("{}{instead}", action(&plan));
     draft.status.approval = value.map(|value| Approval { value, action, interruption });
 }
 

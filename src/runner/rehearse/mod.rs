@@ -7,6 +7,7 @@
 mod forward;
 mod overlay;
 mod proxy;
+mod records;
 mod repairs;
 mod stage;
 mod trial;

@@ -19,6 +19,17 @@ pub struct Overlay {
     created: Option<String>,
 }
 
+/// What there is over a record of the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Over<'a> {
+    /// Nothing: it is as the server has it.
+    Nothing,
+    /// helm would have deleted it.
+    Deleted,
+    /// It would be this one: the whole Secret.
+    Record(&'a Value),
+}
+
 impl Overlay {
     /// The records of a release.
     pub fn new(release: &str) -> Self {
@@ -30,9 +41,13 @@ impl Overlay {
         name.strip_prefix(&self.prefix).is_some_and(|number| number.parse::<u32>().is_ok())
     }
 
-    /// What there is over the server's record, if anything: a record, or none where it is deleted.
-    pub fn get(&self, name: &str) -> Option<Option<&Value>> {
-        self.records.get(name).map(Option::as_ref)
+    /// What there is over the server's record.
+    pub fn get(&self, name: &str) -> Over<'_> {
+        match self.records.get(name) {
+            None => Over::Nothing,
+            Some(None) => Over::Deleted,
+            Some(Some(secret)) => Over::Record(secret),
+        }
     }
 
     /// Puts a record (its whole Secret) over that of the server.
@@ -121,6 +136,8 @@ mod tests {
         assert_eq!(names(&deployed), ["sh.helm.release.v1.coder.v3"]);
         assert!(overlay.merge(&mut all, "name notin (x)").is_none());
         assert_eq!(overlay.newest().unwrap().manifest(), "# deployed");
+        assert_eq!(overlay.get("sh.helm.release.v1.coder.v1"), Over::Deleted);
+        assert_eq!(overlay.get("sh.helm.release.v1.coder.v2"), Over::Record(&secret(2, "failed")));
     }
 
     #[test]
@@ -132,6 +149,6 @@ mod tests {
         {
             assert!(!overlay.holds(other), "{other}");
         }
-        assert!(overlay.newest().is_none() && overlay.get("sh.helm.release.v1.coder.v12").is_none());
+        assert!(overlay.newest().is_none() && overlay.get("sh.helm.release.v1.coder.v12") == Over::Nothing);
     }
 }

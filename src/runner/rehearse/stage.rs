@@ -7,13 +7,13 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use kube::Client;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::forward::{Answer, Asked, send};
 use super::overlay::Overlay;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
-use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, parameter};
+use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options};
 use crate::core::rehearsal::{Otherwise, Verb, Write, otherwise};
 use crate::runner::helm::record::Record;
 
@@ -48,18 +48,20 @@ pub struct Seen {
 
 /// A run of helm.
 #[derive(Default)]
-struct Run {
+pub(super) struct Run {
     settings: Settings,
-    overlay: Overlay,
+    /// helm's records as they would be.
+    pub(super) overlay: Overlay,
     /// What helm has read, by path.
     read: HashMap<String, Bytes>,
-    seen: Seen,
+    /// What was seen so far.
+    pub(super) seen: Seen,
 }
 
 /// What stands between helm and the API server.
 pub struct Stage {
-    client: Client,
-    namespace: String,
+    pub(super) client: Client,
+    pub(super) namespace: String,
     release: String,
     run: Mutex<Run>,
     /// What other servers than the API server say of their groups (`OpenAPI` v3), by path.
@@ -86,7 +88,8 @@ impl Stage {
         Seen { record: run.overlay.newest(), ..run.seen }
     }
 
-    fn run(&self) -> MutexGuard<'_, Run> {
+    /// The present run. Never held across a request.
+    pub(super) fn run(&self) -> MutexGuard<'_, Run> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,21 +103,11 @@ impl Stage {
         answer.respond()
     }
 
-    /// Whether it is about Secrets in the namespace of the release, where helm's records lie.
-    fn holds_records(&self, target: &Target<'_>) -> bool {
-        let here = (target.group, target.resource, target.namespace);
-        here == ("", "secrets", Some(self.namespace.as_str())) && target.subresource.is_none()
-    }
-
     async fn pass(&self, asked: &Asked) -> Answer {
         let target = Target::parse(asked.path());
         let records = target.filter(|target| asked.head.method == Method::GET && self.holds_records(target));
-        if let Some(name) = records.and_then(|target| target.name) {
-            match self.run().overlay.get(name) {
-                Some(Some(secret)) => return Answer::object(StatusCode::OK, secret),
-                Some(None) => return missing(name),
-                None => {}
-            }
+        if let Some(answer) = records.and_then(|target| self.read_record(target.name?)) {
+            return answer;
         }
         let address = asked.head.uri.path_and_query().map_or("/", |whole| whole.as_str());
         let answer = send(&self.client, asked, &asked.head.method, address, asked.body.clone()).await;
@@ -131,16 +124,6 @@ impl Stage {
         }
     }
 
-    /// A list of Secrets with helm's records as they would be.
-    fn merged(&self, asked: &Asked, answer: Answer) -> Answer {
-        let Some(mut list) = answer.json() else { return answer };
-        let selector = parameter(asked.query(), "labelSelector").unwrap_or_default();
-        match self.run().overlay.merge(&mut list, &selector) {
-            Some(()) => Answer::object(StatusCode::OK, &list),
-            None => refused(asked, "the records of the release are selected in an unknown way"),
-        }
-    }
-
     async fn rehearse(&self, asked: &Asked) -> Answer {
         let Some(target) = Target::parse(asked.path()) else { return refused(asked, "it names no object") };
         let record = target.name.filter(|name| self.holds_records(&target) && self.run().overlay.holds(name));
@@ -148,44 +131,6 @@ impl Stage {
             Some(name) => self.record(asked, name).await,
             None => self.object(asked, &target).await,
         }
-    }
-
-    /// A change to a record that exists, on the server or in the overlay.
-    async fn record(&self, asked: &Asked, name: &str) -> Answer {
-        let (deleted, created) = {
-            let run = self.run();
-            (run.overlay.get(name) == Some(None), run.overlay.is_created(name))
-        };
-        match asked.head.method {
-            _ if deleted => return missing(name),
-            Method::DELETE => {
-                self.run().overlay.delete(name);
-                let gone = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"});
-                return Answer::object(StatusCode::OK, &gone);
-            }
-            Method::PUT => {}
-            _ => return refused(asked, "helm changes its records in another way than this program knows"),
-        }
-        // To learn the JSON of what helm writes: the server does not have the record that helm created a moment ago.
-        let query = dry_run(asked.query(), false);
-        let collection = asked.path().rsplit_once('/').map_or("", |(collection, _)| collection);
-        let (method, path) = if created { (Method::POST, collection) } else { (Method::PUT, asked.path()) };
-        let answer = send(&self.client, asked, &method, &format!("{path}?{query}"), asked.body.clone()).await;
-        match answer.json().filter(|_| answer.status.is_success()) {
-            Some(secret) => {
-                self.run().overlay.put(secret.clone());
-                Answer::object(StatusCode::OK, &secret)
-            }
-            None => self.perhaps_blind(answer),
-        }
-    }
-
-    /// Without helm's records nothing can be rehearsed.
-    fn perhaps_blind(&self, answer: Answer) -> Answer {
-        if let Some(why) = no_dry_run(&answer) {
-            self.run().seen.blind = Some(why);
-        }
-        answer
     }
 
     async fn object(&self, asked: &Asked, target: &Target<'_>) -> Answer {
@@ -200,12 +145,17 @@ impl Stage {
             _ => Verb::Update,
         };
         if !self.knows_dry_run(asked, target).await {
-            return self.unrehearsed(asked, verb, before, "its API server does not say that it knows dry runs");
+            return self.unrehearsed(
+                asked,
+                verb,
+                before.as_ref(),
+                "its API server does not say that it knows dry runs",
+            );
         }
         let body = match asked.head.method {
             Method::DELETE => match dry_run_options(&asked.body) {
                 Some(body) => Bytes::from(body),
-                None => return self.unrehearsed(asked, verb, before, "its deletion cannot be read"),
+                None => return self.unrehearsed(asked, verb, before.as_ref(), "its deletion cannot be read"),
             },
             _ => asked.body.clone(),
         };
@@ -227,11 +177,11 @@ impl Stage {
             }
         }
         if let Some(why) = no_dry_run(&answer) {
-            return self.unrehearsed(asked, verb, before, &why);
+            return self.unrehearsed(asked, verb, before.as_ref(), &why);
         }
         let answer = match self.otherwise(asked, before.as_ref(), &answer) {
-            Some(Otherwise::Accepted) => return self.assumed(asked, verb, before),
-            Some(Otherwise::Unknown(why)) => return self.unrehearsed(asked, verb, before, &why),
+            Some(Otherwise::Accepted) => return self.assumed(asked, verb, before.as_ref()),
+            Some(Otherwise::Unknown(why)) => return self.unrehearsed(asked, verb, before.as_ref(), &why),
             Some(Otherwise::Refused(words)) => Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words),
             None => answer,
         };
@@ -241,16 +191,6 @@ impl Stage {
             _ => self.note(verb, before.as_ref(), after.as_ref()),
         }
         answer
-    }
-
-    fn create_record(&self, name: &str, secret: &Value) -> Answer {
-        let mut run = self.run();
-        if matches!(run.overlay.get(name), Some(Some(_))) {
-            let message = format!("secrets \"{name}\" already exists");
-            return Answer::failure(StatusCode::CONFLICT, "AlreadyExists", &message);
-        }
-        run.overlay.create(secret.clone());
-        Answer::object(StatusCode::CREATED, secret)
     }
 
     /// The object as it is; helm has mostly just read it.
@@ -287,16 +227,14 @@ impl Stage {
         }
         let path = format!("/openapi/v3/apis/{}/{}", target.group, target.version);
         let known = self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
-        let description = match known {
-            Some(known) => known,
-            None => {
-                let answer = send(&self.client, asked, &Method::GET, &path, Bytes::new()).await;
-                let read = answer.json().filter(|_| answer.status == StatusCode::OK).unwrap_or_default();
-                self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(path, read.clone());
-                read
-            }
-        };
-        target.declares_dry_run(asked.head.method.as_str(), &description)
+        if let Some(known) = known {
+            return target.declares_dry_run(asked.head.method.as_str(), &known);
+        }
+        let answer = send(&self.client, asked, &Method::GET, &path, Bytes::new()).await;
+        let description = answer.json().filter(|_| answer.status == StatusCode::OK).unwrap_or_default();
+        let known = target.declares_dry_run(asked.head.method.as_str(), &description);
+        self.descriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(path, description);
+        known
     }
 
     /// What the API server would say if what helm has made before was there.
@@ -306,8 +244,8 @@ impl Stage {
     }
 
     /// Lets helm go on as if the write had succeeded, and notes that nobody knows whether it would.
-    fn unrehearsed(&self, asked: &Asked, verb: Verb, before: Option<Value>, why: &str) -> Answer {
-        let object = before.clone().or_else(|| asked.object());
+    fn unrehearsed(&self, asked: &Asked, verb: Verb, before: Option<&Value>, why: &str) -> Answer {
+        let object = before.cloned().or_else(|| asked.object());
         let named = object.as_ref().and_then(ObjectRef::of);
         let line = format!("{}: {why}", named.map_or_else(|| asked.path().to_owned(), |object| object.to_string()));
         let mut run = self.run();
@@ -319,12 +257,12 @@ impl Stage {
     }
 
     /// Lets helm go on as if the write had succeeded.
-    fn assumed(&self, asked: &Asked, verb: Verb, before: Option<Value>) -> Answer {
-        let Some(object) = before.clone().or_else(|| asked.object()) else {
+    fn assumed(&self, asked: &Asked, verb: Verb, before: Option<&Value>) -> Answer {
+        let Some(object) = before.cloned().or_else(|| asked.object()) else {
             return refused(asked, "what it writes cannot be read");
         };
         let after = (verb != Verb::Delete).then_some(&object);
-        self.note_object(verb, Some(&object), before.as_ref(), after);
+        self.note_object(verb, Some(&object), before, after);
         Answer::object(if asked.head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK }, &object)
     }
 
@@ -353,16 +291,13 @@ impl Stage {
 }
 
 /// The API server's words, if it did not make a dry run because of a webhook.
-fn no_dry_run(answer: &Answer) -> Option<String> {
+pub(super) fn no_dry_run(answer: &Answer) -> Option<String> {
     let failure = answer.json().filter(|_| !answer.status.is_success())?;
     failure["message"].as_str().filter(|message| message.contains(NO_DRY_RUN)).map(ToOwned::to_owned)
 }
 
-fn missing(name: &str) -> Answer {
-    Answer::failure(StatusCode::NOT_FOUND, "NotFound", &format!("secrets \"{name}\" not found"))
-}
-
-fn refused(asked: &Asked, why: &str) -> Answer {
+/// A request that is not passed on.
+pub(super) fn refused(asked: &Asked, why: &str) -> Answer {
     let message = format!("the rehearsal does not pass on {} {}: {why}", asked.head.method, asked.path());
     tracing::warn!("{message}");
     Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
@@ -370,6 +305,8 @@ fn refused(asked: &Asked, why: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -134,6 +134,17 @@ fn foreseen_repairs_beyond_what_is_allowed_wait_for_an_approval_of_exactly_them(
 }
 
 #[test]
+fn a_person_may_choose_the_reinstall_instead_of_a_foreseen_replacement() {
+    let mut world = World::new("2.31.7");
+    world.edit(|spec| spec.recovery = Recovery::Stop);
+    world.settle().report(with_a_repair("2.31.7"));
+    assert!(world.status().approval.unwrap().action.contains("plan-2.31.7/reinstall"));
+    world.annotate("plan-2.31.7/reinstall");
+    let job = world.created.last().unwrap();
+    assert_eq!((job.step, job.recovery), (StepName::Uninstall, Recovery::Reinstall));
+}
+
+#[test]
 fn foreseen_repairs_that_are_allowed_wait_for_nobody() {
     let mut world = World::new("2.31.7");
     world.settle().report(with_a_repair("2.31.7"));
