@@ -117,6 +117,8 @@ pub enum FailureClass {
     SchemaTooNew,
     /// The database is that of the other product line.
     WrongDatabase,
+    /// A migration of the database was left half done, or was not made at all.
+    DatabaseNotMigrated,
     /// A liveness probe killed Coder in the middle of a migration.
     MigrationKilled,
     /// The upgrade went through, yet what runs is not what was wanted.
@@ -296,8 +298,11 @@ impl FailureClass {
             Self::WrongDatabase => person(
                 "Correct the values that say where Coder's database is: Coder Classic and Coder v2 cannot share one.",
             ),
+            Self::DatabaseNotMigrated => person(
+                "Find out from the log of the pod which migration failed. Restore the database from the backup that was made before the change, or have Coder's support repair it; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
             Self::MigrationKilled => person(
-                "Switch the liveness probe off or give it more time in the values (coder.livenessProbe.enabled: false for Coder v2), then apply the CoderUpgrade again.",
+                "Switch the liveness probe off or give it more time in the values (coder.livenessProbe.enabled: false or a larger coder.livenessProbe.initialDelaySeconds for Coder v2, coderd.livenessProbe.initialDelaySeconds for Coder Classic), then apply the CoderUpgrade again.",
             ),
             Self::VerificationFailed => person(
                 "Look at the pods that the message names, correct the cause, then set the annotation coderupgrade.dev/requested-at to a new value.",

@@ -22,6 +22,7 @@ pub mod keep;
 pub mod ladder;
 pub mod manifest;
 pub mod merge;
+pub mod migration;
 pub mod object;
 pub mod observed;
 pub mod ownership;

@@ -1,5 +1,6 @@
 //! What the controllers of Kubernetes say about a workload and its pods, in one form for all three kinds.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -57,6 +58,8 @@ pub struct ContainerFacts {
     pub ready: bool,
     /// It runs, or has run: something in it may have been done.
     pub started: bool,
+    /// Since when it runs, if it does.
+    pub since: Option<Timestamp>,
     /// How often it was started again.
     pub restarts: i32,
     /// Why it is not running: reason and message.
@@ -181,11 +184,13 @@ impl From<&ContainerStatus> for ContainerFacts {
     fn from(status: &ContainerStatus) -> Self {
         let state = status.state.clone().unwrap_or_default();
         let running = state.running.is_some();
+        let since = state.running.as_ref().and_then(|running| running.started_at.as_ref()).map(|time| time.0);
         let ended = state.terminated.or_else(|| status.last_state.clone().unwrap_or_default().terminated);
         Self {
             name: status.name.clone(),
             ready: status.ready,
             started: running || ended.is_some() || status.restart_count > 0,
+            since,
             restarts: status.restart_count,
             waiting: state.waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default())),
             last_exit: ended.map(|t| t.exit_code),

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
 use super::context::Context;
 use super::error::Error;
 use super::excerpt::{self, Witness};
@@ -12,6 +15,7 @@ use super::helm::storage::{self, Storage};
 use super::helm::{HelmFailure, upgrade as helm};
 use super::lease::Held;
 use super::leftovers;
+use super::listen::{Listener, Verdict};
 use super::observe::Observer;
 use super::pause::Paused;
 use super::repair::{self, Scene};
@@ -93,9 +97,12 @@ pub async fn apply(
             }
         }
         refused = true;
-        let Err((failure, heard)) = run(ctx, plan, package, &done, observer, lease).await? else {
+        let Err(Failed { failure, heard, verdict }) = run(ctx, plan, package, &done, observer, lease).await? else {
             return repair::finish(ctx, package.workloads).await;
         };
+        if let Some(verdict) = verdict {
+            return Err(refused_to_start(failure, verdict).into());
+        }
         repairs = match ladder::next(&classify::causes(&failure.text), &done, package.recovery) {
             Next::Repair(repairs) => repairs,
             Next::Stop(remedy) => {
@@ -106,7 +113,16 @@ pub async fn apply(
     }
 }
 
-/// Runs helm once, with the rollout as progress. A failure comes with the pod that was heard last.
+/// helm has failed.
+struct Failed {
+    failure: HelmFailure,
+    /// The pod that was in trouble last.
+    heard: Option<Witness>,
+    /// Why it was stopped before its time, if it was.
+    verdict: Option<Verdict>,
+}
+
+/// Runs helm once, with the rollout as progress. It is stopped once the new version has said twice that it will never start.
 async fn run(
     ctx: &Context,
     plan: &Plan,
@@ -114,7 +130,7 @@ async fn run(
     done: &[Planned],
     observer: &Observer,
     lease: &Held,
-) -> Result<Result<(), (HelmFailure, Option<Witness>)>, Error> {
+) -> Result<Result<(), Failed>, Error> {
     let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
@@ -131,15 +147,16 @@ async fn run(
         rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
         take_ownership: did(Remedy::Adopt),
     };
-    let mut heard = None;
+    let (mut heard, mut listener) = (None, Listener::to_others_than(&observer.seen()));
+    let stop = ctx.stop.child_token();
     let ended = tokio::select! {
-        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &ctx.stop, lease.lost()) => ended?,
-        never = tell(ctx, package, observer, &mut heard) => match never {},
+        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &stop, lease.lost()) => ended?,
+        never = tell(ctx, package, observer, &mut heard, &mut listener, &stop) => match never {},
     };
     note_started(ctx, package, observer);
     let Err(failure) = ended else { return Ok(Ok(())) };
     still_held(ctx, lease)?;
-    Ok(Err((failure, heard)))
+    Ok(Err(Failed { failure, heard, verdict: listener.verdict().cloned() }))
 }
 
 /// Puts on record once a pod of the new version may have begun its work.
@@ -149,25 +166,47 @@ fn note_started(ctx: &Context, package: &Package<'_>, observer: &Observer) {
     }
 }
 
-/// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone.
+/// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone. Servers
+/// that are long in starting are listened to; what they say can end the wait.
 async fn tell(
     ctx: &Context,
     package: &Package<'_>,
     observer: &Observer,
     heard: &mut Option<Witness>,
+    listener: &mut Listener,
+    stop: &CancellationToken,
 ) -> std::convert::Infallible {
     loop {
-        observer.changed().await;
+        tokio::select! {
+            () = observer.changed() => {}
+            () = listener.due() => {}
+        }
         note_started(ctx, package, observer);
         let seen = observer.seen();
-        if let Some(line) = progress::line(&seen) {
+        listener.listen(ctx, &seen).await;
+        if let Some(line) = listener.line(&seen, Timestamp::now()).or_else(|| progress::line(&seen)) {
             ctx.reporter.progress(&line);
+        }
+        if let Some(Verdict { pod, refusal, .. }) = listener.verdict().filter(|_| !stop.is_cancelled()) {
+            tracing::error!("Pod/{pod} {}; helm need not wait any longer", refusal.message);
+            stop.cancel();
         }
         let news = |pod: &&PodFacts| pod.trouble().is_some_and(|now| heard.as_ref().is_none_or(|h| h.trouble != now));
         if let Some(pod) = excerpt::culprit(&seen).filter(news) {
             *heard = Some(excerpt::hear(ctx, pod).await);
         }
     }
+}
+
+/// helm was stopped, because the new version will not start however long it is waited for.
+fn refused_to_start(failure: HelmFailure, verdict: Verdict) -> Problem {
+    let Verdict { pod, refusal, log } = verdict;
+    let message = format!(
+        "Pod/{pod} {}; helm was stopped, because waiting does not help: {}",
+        refusal.message,
+        classify::shortened(&failure.text)
+    );
+    Problem { excerpt: log, ..Problem::new(refusal.class, message).object(format!("Pod/{pod}")) }
 }
 
 /// A failure of helm, with the pod that explains it.
@@ -185,10 +224,17 @@ async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], h
         Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(excerpt::hear(ctx, pod).await),
         _ => heard,
     };
-    if let Some(Witness { pod, trouble, log }) = witness {
-        problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
-        problem.excerpt = log;
-        problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
+    let Some(Witness { pod, trouble, log, refusal }) = witness else { return problem };
+    problem.excerpt = log;
+    match refusal {
+        Some(refusal) => {
+            problem.message = format!("Pod/{} {}\n{}", pod, refusal.message, problem.message);
+            (problem.class, problem.object) = (refusal.class, Some(format!("Pod/{pod}")));
+        }
+        None => {
+            problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
+            problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
+        }
     }
     problem
 }

@@ -1,10 +1,13 @@
 //! The lines of a pod's log that explain why it does not do what it should.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 
 use super::context::{Context, request};
+use super::listen;
+use crate::core::migration::{self, Refusal};
 use crate::core::redact;
 use crate::core::report::TEXT_LIMIT;
 use crate::core::verify::Observed;
@@ -29,12 +32,20 @@ pub struct Witness {
     pub trouble: String,
     /// The end of its log, if there is one.
     pub log: Option<String>,
+    /// Why it does not start on its database, if it says so.
+    pub refusal: Option<Refusal>,
 }
 
 /// Hears a pod.
 pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
-    let trouble = pod.trouble().unwrap_or_else(|| "is not ready".into());
-    Witness { pod: pod.name.clone(), trouble, log: of_pod(ctx, pod).await }
+    let log = of_pod(ctx, pod).await;
+    let refusal = match &log {
+        Some(log) => listen::refusal(ctx, pod, log).await,
+        None => None,
+    };
+    let does = migration::activity(pod, log.as_deref(), Timestamp::now());
+    let trouble = pod.trouble().or(does).unwrap_or_else(|| "is not ready".into());
+    Witness { pod: pod.name.clone(), trouble, log, refusal }
 }
 
 /// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running.

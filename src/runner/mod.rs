@@ -19,6 +19,7 @@ mod inventory;
 mod io;
 mod lease;
 mod leftovers;
+mod listen;
 mod observe;
 mod pause;
 mod plan;

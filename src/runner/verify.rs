@@ -7,11 +7,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::context::Context;
 use super::error::Error;
+use super::excerpt::{self, Witness};
 use super::health::{self, Opinion};
 use super::helm::storage::Storage;
+use super::inventory;
 use super::observe::Observer;
 use super::token::Token;
-use super::{excerpt, inventory};
 use crate::api::{ClaimStatus, FailureClass};
 use crate::core::report::Problem;
 use crate::core::verify::{self, Expected, Finding, Observed};
@@ -174,9 +175,12 @@ async fn failed(ctx: &Context, finding: Finding, observed: &[Observed]) -> Error
     let named = finding.pod.clone();
     let pods = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod);
     let pod = pods().find(|pod| Some(&pod.name) == named.as_ref());
-    let excerpt = match pod {
-        Some(pod) => excerpt::of_pod(ctx, pod).await,
-        None => None,
+    let Some(pod) = pod else { return problem(finding).into() };
+    let Witness { log, refusal, .. } = excerpt::hear(ctx, pod).await;
+    let problem = match refusal.filter(|_| finding.class == FailureClass::VerificationFailed) {
+        Some(refusal) => Problem::new(refusal.class, format!("Pod/{} {}", pod.name, refusal.message))
+            .object(format!("Pod/{}", pod.name)),
+        None => problem(finding),
     };
-    Problem { excerpt, ..problem(finding) }.into()
+    Problem { excerpt: log, ..problem }.into()
 }

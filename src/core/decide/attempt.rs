@@ -44,8 +44,8 @@ fn proceed(draft: &mut Draft) {
     if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
         draft.status.retries = 0;
         draft.status.failure = None;
-        let held_back = drift::forget(&mut draft.status);
-        begin(draft, if held_back { Occasion::Drifted } else { Occasion::Asked });
+        let occasion = if drift::waits(&draft.status) { Occasion::Drifted } else { Occasion::Asked };
+        begin(draft, occasion);
     } else if drift::noticed(draft) {
         draft.status.retries = 0;
         draft.status.failure = None;
@@ -140,17 +140,21 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     }
     expire(draft);
     let spec = &draft.observed.upgrade.spec;
-    let asked = occasion == Occasion::Asked || (occasion != Occasion::Drifted && asked_anew(draft));
+    let drifted = occasion == Occasion::Drifted;
+    let asked = occasion == Occasion::Asked || (asked_anew(draft) && !drifted);
     let status = &mut draft.status;
     if asked {
+        status.changed_outside.clear(); // Whoever asks now asks for what is there now.
+    }
+    if asked || (drifted && spec.version.is_some()) {
         // Otherwise the newest version that was found once stays the one that is wanted.
         let plain = |version: &str| Target { version: version::plain(version).to_owned(), app_version: None };
         status.target = spec.version.as_deref().map(plain);
     }
-    if asked || occasion == Occasion::Drifted {
+    if asked || drifted {
         status.path_from = None;
     }
-    if asked || matches!(occasion, Occasion::Outdated | Occasion::Drifted) {
+    if asked || drifted || occasion == Occasion::Outdated {
         status.approved_plan.clear();
     }
     status.request = draft.observed.request();

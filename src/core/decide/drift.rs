@@ -30,13 +30,9 @@ pub(super) fn noticed(draft: &mut Draft) -> bool {
     true
 }
 
-/// A person has asked for something since: what was changed before that is planned as it is. A change whose plan was held
-/// back (the request is empty then) stays on record; then this is true.
-pub(super) fn forget(status: &mut CoderUpgradeStatus) -> bool {
-    if !status.request.is_empty() {
-        status.changed_outside.clear();
-    }
-    !status.changed_outside.is_empty()
+/// Whether a change from outside is on record whose plan was held back.
+pub(super) fn waits(status: &CoderUpgradeStatus) -> bool {
+    status.request.is_empty() && !status.changed_outside.is_empty()
 }
 
 /// Takes over what was verified: from now on this is what counts as unchanged.

@@ -75,7 +75,16 @@ pub(super) fn anything_missing(status: &CoderUpgradeStatus) -> bool {
 
 /// helm had made all objects before it failed: nothing that was replaced is missing.
 fn stands(class: FailureClass) -> bool {
-    matches!(class, FailureClass::RolloutTimedOut | FailureClass::VerificationFailed | FailureClass::HookFailed)
+    matches!(
+        class,
+        FailureClass::RolloutTimedOut
+            | FailureClass::VerificationFailed
+            | FailureClass::HookFailed
+            | FailureClass::SchemaTooNew
+            | FailureClass::WrongDatabase
+            | FailureClass::DatabaseNotMigrated
+            | FailureClass::MigrationKilled
+    )
 }
 
 /// Whether the saved release may and must be put back: the failed step left something behind, helm has not rolled back by
