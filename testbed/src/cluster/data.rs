@@ -46,6 +46,25 @@ impl Cluster {
         written.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
     }
 
+    /// Changes the database in that volume, as a person with SQL would.
+    ///
+    /// # Errors
+    /// When the claim is not bound, there is no database in its volume, or somebody else changed it at the same moment.
+    pub async fn edit_database(
+        &self,
+        namespace: &str,
+        claim: &str,
+        edit: impl FnOnce(&mut Record),
+    ) -> Result<(), DataError> {
+        let directory = self.volume(namespace, claim).await?;
+        let edited = find(&directory).and_then(|file| {
+            let mut record = file.read()?;
+            edit(&mut record);
+            file.write(&record).map_err(io::Error::other)
+        });
+        edited.map_err(|source| DataError::File { claim: claim.to_owned(), directory, source })
+    }
+
     /// The directory of the volume that the claim is bound to.
     async fn volume(&self, namespace: &str, claim: &str) -> Result<PathBuf, DataError> {
         let jsonpath = ["-o", "jsonpath={.spec.volumeName}"];
