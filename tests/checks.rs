@@ -226,8 +226,9 @@ async fn a_right_that_the_runner_lacks_is_named() {
     declare(&world, json!({})).await;
     let object = world.ready("coder").await;
     let checks = object.status.unwrap().checks;
-    let warning = checks.iter().find(|finding| finding.check == CheckName::RunnerRights).unwrap();
-    assert!(warning.severity == Severity::Warning && warning.message.contains("get pods/log"), "{warning:?}");
+    let named =
+        |finding: &&Finding| finding.check == CheckName::RunnerRights && finding.message.contains("get pods/log");
+    assert_eq!(checks.iter().find(named).map(|finding| finding.severity), Some(Severity::Warning), "{checks:?}");
     world.finish().await;
 }
 
