@@ -58,7 +58,7 @@ fn companion_behind(companion: &Deployment, target: &Version) -> Option<Finding>
         return Some(Finding::warning(CheckName::CompanionSkew, message, next).about(object).at("spec.version"));
     }
     let message = format!("{object} runs {version}: it will work with {target}, without what is new there");
-    let next = format!("Upgrade it after Coder, with a CoderUpgrade of its own that names this one in spec.after.");
+    let next = "Upgrade it after Coder, with a CoderUpgrade of its own that names this one in spec.after.";
     Some(Finding::warning(CheckName::CompanionSkew, message, next).about(object))
 }
 

@@ -95,6 +95,7 @@ pub fn granted(rules: &[ResourceRule], right: &Right) -> bool {
 }
 
 /// [`CheckName::RunnerRights`]
+#[must_use]
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     let account = format!("ServiceAccount/{}", facts.spec.job.service_account_name);
     let denied = foreseen.surroundings.denied.iter();

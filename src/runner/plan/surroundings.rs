@@ -36,9 +36,10 @@ pub async fn look(
     let rules = rules(ctx).await?;
     let everything = ListParams::default();
     let nodes = async {
-        match granted(&rules, &NODES) {
-            true => all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything).await,
-            false => Ok(None),
+        if granted(&rules, &NODES) {
+            all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything).await
+        } else {
+            Ok(None)
         }
     };
     let listed = try_join4(
