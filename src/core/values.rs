@@ -120,6 +120,7 @@ pub fn names_public(key: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -154,5 +155,43 @@ mod tests {
             },
         });
         assert_eq!(secrets(&values), ["postgres://coder:hunter2@db/coder", "https://user:password@proxy", "topsecret"]);
+    }
+
+    /// Nested maps with keys that hold dots and backslashes.
+    fn nested() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<i16>().prop_map(Value::from), "[a-z]{0,4}".prop_map(Value::from)];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop::collection::btree_map(r"[a-c.\\]{1,3}", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+        })
+    }
+
+    /// All paths of a map, as they are written in a spec.
+    fn paths(value: &Value, before: &str) -> Vec<String> {
+        let Value::Object(map) = value else { return Vec::new() };
+        let escaped = |key: &str| key.replace('\\', r"\\").replace('.', r"\.");
+        let path = |key: &String| if before.is_empty() { escaped(key) } else { format!("{before}.{}", escaped(key)) };
+        map.iter().flat_map(|(key, value)| [vec![path(key)], paths(value, &path(key))].concat()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_dropped_path_takes_what_is_below_it_and_nothing_else(
+            values in nested(), chosen in any::<prop::sample::Index>(),
+        ) {
+            let all = paths(&values, "");
+            prop_assume!(!all.is_empty());
+            let dropped = chosen.get(&all);
+            let Value::Object(mut map) = values else { return Ok(()) };
+            drop_paths(&mut map, [dropped.as_str()]);
+            let below = format!("{dropped}.");
+            let expected: Vec<&String> = all.iter().filter(|path| *path != dropped && !path.starts_with(&below)).collect();
+            let left = paths(&Value::Object(map.clone()), "");
+            prop_assert_eq!(left.iter().collect::<Vec<_>>(), expected);
+            let again = map.clone();
+            drop_paths(&mut map, [dropped.as_str()]);
+            prop_assert_eq!(map, again);
+        }
     }
 }
