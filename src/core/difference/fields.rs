@@ -98,7 +98,7 @@ pub fn written(path: &[Part], mask: &Mask) -> String {
     path.iter().map(part).collect::<Vec<_>>().join(".")
 }
 
-/// Collects the leaves that differ. Null counts as a value, but not the absence of it.
+/// Collects the leaves that differ. Null is a value, and another one than none.
 pub fn compare<'a>(
     path: &mut Vec<Part>,
     before: Option<&'a Value>,

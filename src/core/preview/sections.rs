@@ -110,7 +110,7 @@ fn interruption(forecast: &Forecast) -> String {
 fn refusal(preview: &Preview) -> Vec<String> {
     let Some(refusal) = &preview.refusal else { return Vec::new() };
     // The check that refuses it tells the same.
-    if !preview.checks.is_empty() {
+    if preview.checks.iter().any(|finding| finding.severity == Severity::Refusal) {
         return Vec::new();
     }
     let about = about(refusal.object.as_deref(), refusal.field.as_deref());

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 /// What `plan` is told.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = EXIT_CODES, after_long_help = EXAMPLES)]
+#[command(after_long_help = HELP)]
 pub struct PreviewArgs {
     /// Name of a CoderUpgrade in the cluster; with --file, which of those in the file
     #[arg(value_name = "NAME", required_unless_present = "file")]
@@ -43,15 +43,7 @@ pub enum Format {
     Markdown,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  nothing to do: Coder runs at that version with these values
-  1  no plan could be made: the cluster or the repository cannot be reached, the file is invalid, helm is missing
-  2  changes are planned
-  3  changes are planned, and a person must allow them (spec.approval, or repairs beyond spec.recovery)
-  4  the operator would refuse: a check, the chart or the API server says no";
-
-const EXAMPLES: &str = "\
+const HELP: &str = "\
 Exit codes:
   0  nothing to do: Coder runs at that version with these values
   1  no plan could be made: the cluster or the repository cannot be reached, the file is invalid, helm is missing

@@ -53,6 +53,10 @@ pub enum Failure {
     #[error("cannot print the plan: {0}")]
     Print(String),
 
+    /// Nobody could interrupt it.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] std::io::Error),
+
     /// A person has interrupted it.
     #[error("stopped")]
     Stopped,

@@ -29,7 +29,7 @@ use crate::core::request::digest;
 pub async fn run(args: PreviewArgs) -> ExitCode {
     let shown = tokio::select! {
         shown = Box::pin(show(&args)) => shown,
-        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Failure::Scratch, |()| Failure::Stopped)),
+        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Failure::Signals, |()| Failure::Stopped)),
     };
     match shown {
         Ok(code) => ExitCode::from(code),
