@@ -274,7 +274,8 @@ impl Stage {
     fn note_object(&self, verb: Verb, named: Option<&Value>, before: Option<&Value>, after: Option<&Value>) {
         let Some(object) = named.and_then(ObjectRef::of) else { return };
         let mut run = self.run();
-        if run.settings.replaced.iter().any(|named| object.is(named)) && verb == Verb::Update {
+        let replaced = verb == Verb::Update && run.settings.replaced.iter().any(|named| object.is(named));
+        if replaced && !run.seen.replaced.contains(&object) {
             run.seen.replaced.push(object.clone());
         }
         let after = after.cloned();
