@@ -153,8 +153,14 @@ pub fn was_migrating(log: &str) -> bool {
     matches!(said(log), Some(Said::Migrates | Said::WaitsForLock | Said::Silent))
 }
 
+/// The last line that speaks of an error, else the last one: what is written to stdout may come after what ended the program.
 fn last_words(log: &str) -> &str {
-    log.lines().rev().map(words).find(|line| !line.is_empty()).unwrap_or_default()
+    let mut lines = log.lines().rev().filter(|line| !line.trim().is_empty());
+    let complains = |line: &&str| {
+        let low = line.to_lowercase();
+        ["erro", "fatal", "panic", "crit"].iter().any(|word| low.contains(word))
+    };
+    words(lines.clone().find(complains).or_else(|| lines.next()).unwrap_or_default())
 }
 
 /// A span of time as people write it: 2m10s.
@@ -240,7 +246,7 @@ mod tests {
         });
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(
-            activity(&crashed, Some("a\nx [erro]  flag is unknown\n\n"), now).unwrap(),
+            activity(&crashed, Some("a\nx [erro]  flag is unknown\nbanner\n\n"), now).unwrap(),
             "container coder keeps ending with exit code 1 and was started 3 times; it said: flag is unknown"
         );
         let refused = activity(&crashed, Some("no migration found for version 9: x"), now).unwrap();
