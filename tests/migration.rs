@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use coder_upgrade_operator::api::{CoderUpgrade, Failure, FailureClass, Phase};
-use common::{CLASSIC_CLAIM, World};
+use common::World;
 use serde_json::{Value, json};
 use testbed::sim::record::Line;
 
@@ -53,18 +53,6 @@ async fn a_long_migration_is_shown_with_its_time_and_waited_for() {
     says(&world, "migrating the database for ").await;
     says(&world, "migrating the database for 1").await; // It goes on counting: ten seconds and more.
     assert_eq!(world.ready("coder").await.status.unwrap().current.unwrap().version, "2.31.7");
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn the_init_container_of_coder_classic_is_known_to_migrate() {
-    let world = World::with_v1("migrates-v1", "1.16.1").await;
-    world.cluster.fault(&world.namespace, CLASSIC_CLAIM, &[("CODER_SIM_MIGRATION@1.16.2", "12s")]).await.unwrap();
-    let chart = json!({"repository": world.repositories().v1});
-    world.declare("coder", json!({"version": "1.16.2", "chart": chart})).await;
-    let told = says(&world, "migrating the database for ").await;
-    assert!(told.starts_with("Pod/cemanager-"), "{told}");
-    world.ready("coder").await;
     world.finish().await;
 }
 
