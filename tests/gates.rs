@@ -14,7 +14,7 @@ fn status(object: &CoderUpgrade) -> &CoderUpgradeStatus {
     object.status.as_ref().unwrap()
 }
 
-fn spec(world: &World, more: Value) -> Value {
+fn spec(world: &World, more: &Value) -> Value {
     let mut spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     spec
@@ -42,7 +42,7 @@ fn plan_id(object: &CoderUpgrade) -> String {
 #[tokio::test]
 async fn a_manual_approval_is_for_one_plan_and_what_it_was_made_for() {
     let world = World::with_v2("manual", "2.30.0", &[]).await;
-    world.declare("coder", spec(&world, json!({"approval": "Manual"}))).await;
+    world.declare("coder", spec(&world, &json!({"approval": "Manual"}))).await;
     let object = waits(&world, Phase::AwaitingApproval, "To allow it").await;
     let first = plan_id(&object);
     assert_eq!(status(&object).approval.as_ref().unwrap().value, first);
@@ -87,14 +87,14 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
 
     // A zone that does not exist is refused before anything is planned.
     let day = later.strftime("%a").to_string();
-    world.declare("coder", spec(&world, window(json!([day]), "22:00", "04:00", "Europe/Berlln"))).await;
+    world.declare("coder", spec(&world, &window(json!([day]), "22:00", "04:00", "Europe/Berlln"))).await;
     let object = world.stalled("coder").await;
     let failure = status(&object).failure.as_ref().unwrap();
     assert_eq!(failure.field.as_deref(), Some("spec.window.timeZone"));
     assert!(failure.message.contains("Europe/Berlin"), "{}", failure.message);
     assert_eq!(world.job_counts().await, (0, 0));
 
-    world.declare("coder", spec(&world, window(json!([day]), "22:00", "04:00", "Europe/Berlin"))).await;
+    world.declare("coder", spec(&world, &window(json!([day]), "22:00", "04:00", "Europe/Berlin"))).await;
     let opens = format!("opens on {} 22:00 (Europe/Berlin)", later.strftime("%a %Y-%m-%d"));
     let object = waits(&world, Phase::AwaitingWindow, &opens).await;
     let next = status(&object).next_look.as_ref().unwrap().0;
@@ -105,12 +105,12 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
     // The other gates come first, whatever was closed before.
     let mut suspended = window(json!([day]), "22:00", "04:00", "Europe/Berlin");
     suspended["suspend"] = true.into();
-    world.declare("coder", spec(&world, suspended)).await;
+    world.declare("coder", spec(&world, &suspended)).await;
     let object = waits(&world, Phase::Suspended, "spec.suspend").await;
     assert_eq!(status(&object).next_look, None);
 
     let all = json!(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]);
-    world.declare("coder", spec(&world, window(all, "00:00", "24:00", "UTC"))).await;
+    world.declare("coder", spec(&world, &window(all, "00:00", "24:00", "UTC"))).await;
     let object = world.ready("coder").await;
     assert_eq!((status(&object).next_look.as_ref(), world.job_counts().await), (None, (1, 1)), "the plan was kept");
     world.finish().await;
@@ -120,7 +120,7 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
 async fn what_comes_after_another_begins_when_that_is_ready() {
     let world = World::with_v2("after", "2.30.0", &[]).await;
     let repository = world.repositories().v1.clone();
-    world.declare("coder", spec(&world, json!({"after": ["classic"]}))).await;
+    world.declare("coder", spec(&world, &json!({"after": ["classic"]}))).await;
     let object = waits(&world, Phase::AwaitingDependency, "classic must be ready first").await;
     assert!(status(&object).message.contains("does not exist"), "{}", status(&object).message);
 

@@ -25,8 +25,8 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
         PlannedAction::Install => format!("Plan {}: install {}.", plan.id, plan.to),
         PlannedAction::Upgrade => {
             let from = plan.from.as_deref().unwrap_or("nothing");
-            let on = plan.forecast.hops.iter().map(|hop| format!(", then to {hop}")).collect::<String>();
-            format!("Plan {}: upgrade from {from} to {}{on}.", plan.id, plan.to)
+            let hops = [&plan.to].into_iter().chain(&plan.forecast.hops).map(String::as_str).collect::<Vec<_>>();
+            format!("Plan {}: upgrade from {from} to {}.", plan.id, hops.join(", then to "))
         }
     };
     end_step(draft, StepState::Succeeded, &message);

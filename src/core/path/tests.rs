@@ -140,13 +140,14 @@ proptest! {
         let journey = Journey { from: from.clone(), to: to.clone(), policy, strategy: Strategy::Rolling };
         let path = journey.path(&available);
         if from == to {
-            return Ok(prop_assert_eq!(path, Path::default()));
+            prop_assert_eq!(path, Path::default());
+            return Ok(());
         }
         prop_assert_eq!(path.hops.last(), Some(&to));
         let (last, stops) = path.hops.split_last().unwrap();
         prop_assert!(!direct || stops.is_empty());
         let mut before = &from;
-        for hop in path.hops.iter() {
+        for hop in &path.hops {
             prop_assert!(before < hop);
             before = hop;
         }

@@ -12,8 +12,8 @@ use crate::{
 const NOW: i64 = 1_750_000_000;
 
 /// A window on Sundays. It is 15:06:40 when the stories begin.
-fn sundays(start: &str, end: &str) -> Option<Window> {
-    Some(Window { days: vec![Day::Sun], start: start.into(), end: end.into(), time_zone: "UTC".into() })
+fn sundays(start: &str, end: &str) -> Window {
+    Window { days: vec![Day::Sun], start: start.into(), end: end.into(), time_zone: "UTC".into() }
 }
 
 /// A world whose plan is made, with what the spec asks for first.
@@ -29,13 +29,13 @@ fn sibling(name: &str, ready: bool, after: &[&str]) -> Sibling {
     Sibling { name: name.into(), ready, phase: if ready { Phase::Succeeded } else { Phase::Upgrading }, after }
 }
 
-pub(super) fn backup(max_age: Option<&str>) -> Option<Backup> {
-    Some(Backup {
+pub(super) fn backup(max_age: Option<&str>) -> Backup {
+    Backup {
         cron_job: Some("dump".into()),
         volume_snapshot_class: None,
         max_age: max_age.map(|age| age.parse().unwrap()),
         timeout: "1h".parse().unwrap(),
-    })
+    }
 }
 
 pub(super) fn record(world: &World, plan: &str) -> Outcome {
@@ -153,7 +153,7 @@ fn foreseen_repairs_that_are_allowed_wait_for_nobody() {
 
 #[test]
 fn a_closed_window_says_when_it_opens_and_then_opens() {
-    let mut world = planning(|spec| spec.window = sundays("16:00", "18:00"));
+    let mut world = planning(|spec| spec.window = Some(sundays("16:00", "18:00")));
     world.waits(Phase::AwaitingWindow, "AwaitingWindow", "opens on Sun 2025-06-15 16:00 (UTC)");
     assert_eq!(world.condition(ConditionType::Reconciling), pair("True", "AwaitingWindow"));
     assert_eq!(decide(&world.observed).wake, Some(Duration::from_secs(53 * 60 + 20)));
@@ -166,8 +166,8 @@ fn a_closed_window_says_when_it_opens_and_then_opens() {
 
 #[test]
 fn an_edited_window_takes_effect_at_once_and_plans_nothing() {
-    let mut world = planning(|spec| spec.window = sundays("16:00", "18:00"));
-    world.edit(|spec| spec.window = sundays("15:00", "18:00"));
+    let mut world = planning(|spec| spec.window = Some(sundays("16:00", "18:00")));
+    world.edit(|spec| spec.window = Some(sundays("15:00", "18:00")));
     world.settle();
     assert_eq!((world.status().phase, world.status().attempt), (Phase::Upgrading, 1));
 }
@@ -175,7 +175,7 @@ fn an_edited_window_takes_effect_at_once_and_plans_nothing() {
 #[test]
 fn a_window_that_cannot_be_read_is_refused_before_anything_is_planned() {
     let mut world = World::new("2.31.7");
-    let invalid = |zone: &str| sundays("22:00", "04:00").map(|window| Window { time_zone: zone.into(), ..window });
+    let invalid = |zone: &str| Some(Window { time_zone: zone.into(), ..sundays("22:00", "04:00") });
     world.edit(|spec| spec.window = invalid("Europe/Berlln"));
     world.settle();
     let failure = world.status().failure.unwrap();
@@ -214,8 +214,8 @@ fn a_circle_needs_a_person() {
 #[test]
 fn every_gate_is_asked_again_after_the_backup() {
     let mut world = planning(|spec| {
-        spec.backup = backup(None);
-        spec.window = sundays("15:00", "16:00");
+        spec.backup = Some(backup(None));
+        spec.window = Some(sundays("15:00", "16:00"));
     });
     assert_eq!((world.status().phase, world.created.len()), (Phase::BackingUp, 2));
     assert_eq!(world.created[1].plan_secret.as_deref(), Some("coder-plan-2.31.7"));
@@ -230,7 +230,7 @@ fn every_gate_is_asked_again_after_the_backup() {
 
 #[test]
 fn a_backup_that_has_waited_for_too_long_is_made_again() {
-    let mut world = planning(|spec| spec.backup = backup(None));
+    let mut world = planning(|spec| spec.backup = Some(backup(None)));
     world.observed.upgrade.spec.suspend = true;
     let done = record(&world, "plan-2.31.7");
     world.report(done).wait(25 * 3600);
@@ -243,7 +243,7 @@ fn a_backup_that_has_waited_for_too_long_is_made_again() {
 
 #[test]
 fn a_failed_backup_stops_before_anything_is_changed() {
-    let mut world = planning(|spec| spec.backup = backup(Some("12h")));
+    let mut world = planning(|spec| spec.backup = Some(backup(Some("12h"))));
     world.report(problem(FailureClass::BackupFailed, false));
     assert_eq!((world.status().phase, world.ready()), (Phase::Failed, pair("False", "BackupFailed")));
     world.wait(100_000);
@@ -252,7 +252,7 @@ fn a_failed_backup_stops_before_anything_is_changed() {
 
 #[test]
 fn a_spec_changed_during_the_backup_plans_anew() {
-    let mut world = planning(|spec| spec.backup = backup(None));
+    let mut world = planning(|spec| spec.backup = Some(backup(None)));
     world.edit(|spec| spec.version = Some("2.32.0".into()));
     world.settle();
     assert_eq!((world.status().phase, world.status().attempt), (Phase::Planning, 2));
@@ -265,8 +265,8 @@ fn the_gates_are_asked_in_their_order() {
         spec.suspend = false;
         spec.after = vec!["coderd".into()];
         spec.approval = ApprovalMode::Manual;
-        spec.window = sundays("16:00", "18:00");
-        spec.backup = backup(None);
+        spec.window = Some(sundays("16:00", "18:00"));
+        spec.backup = Some(backup(None));
     });
     let mut seen = vec![world.status().phase];
     world.observed.siblings = vec![sibling("coderd", true, &[])];
@@ -286,8 +286,8 @@ fn close(world: &mut World) {
         spec.suspend = true;
         spec.after = vec!["nobody".into()];
         spec.approval = ApprovalMode::Manual;
-        spec.window = sundays("16:00", "18:00");
-        spec.backup = backup(None);
+        spec.window = Some(sundays("16:00", "18:00"));
+        spec.backup = Some(backup(None));
     });
 }
 
@@ -334,7 +334,7 @@ fn a_remedy_that_the_spec_allows_belongs_to_what_has_begun() {
 fn a_remedy_that_a_person_allows_later_waits_for_the_window() {
     let mut world = upgrading();
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
-    world.edit(|spec| spec.window = sundays("16:00", "18:00"));
+    world.edit(|spec| spec.window = Some(sundays("16:00", "18:00")));
     world.settle().annotate("plan-2.31.7/reinstall");
     world.waits(Phase::AwaitingWindow, "AwaitingWindow", "16:00");
     world.wait(3600);
@@ -343,7 +343,7 @@ fn a_remedy_that_a_person_allows_later_waits_for_the_window() {
 
 #[test]
 fn the_time_of_a_record_is_that_of_its_backup() {
-    let mut world = planning(|spec| spec.backup = backup(Some("48h")));
+    let mut world = planning(|spec| spec.backup = Some(backup(Some("48h"))));
     let Outcome::BackedUp(done) = record(&world, "plan-2.31.7") else { unreachable!() };
     let finished = Time(world.observed.now - jiff::SignedDuration::from_hours(40));
     world.report(Outcome::BackedUp(BackupRecord { finished, recent: true, ..done }));

@@ -90,7 +90,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Window(closed) => world.edit(|spec| spec.window = closed.then(an_hour_on_sundays)),
         Happening::After(waits) => world.edit(|spec| spec.after = waits.then(|| "nobody".into()).into_iter().collect()),
-        Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None)).flatten()),
+        Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None))),
         Happening::DeleteJob => {
             if let Some(name) = world.running_job().map(|job| job.name.clone()) {
                 world.observed.jobs.retain(|job| job.name != name);
