@@ -155,7 +155,7 @@ async fn a_chart_that_does_not_fit_into_a_secret() {
     let noise: Vec<u8> = (0..1_040_000)
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
+            state.to_be_bytes()[0]
         })
         .collect();
     let map = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
