@@ -196,9 +196,13 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
             if let Some(backup) = &spec.backup {
                 let names = [("cron-job", &backup.cron_job), ("volume-snapshot-class", &backup.volume_snapshot_class)];
                 for (name, value) in names {
-                    value.iter().for_each(|value| flag(name, value.clone()));
+                    if let Some(value) = value {
+                        flag(name, value.clone());
+                    }
                 }
-                backup.max_age.iter().for_each(|age| flag("max-age", seconds(age)));
+                if let Some(age) = &backup.max_age {
+                    flag("max-age", seconds(age));
+                }
                 flag("timeout", seconds(&backup.timeout));
             }
         }

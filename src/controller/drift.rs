@@ -5,7 +5,7 @@
 //! status. So a change made while no controller ran is noticed as soon as the first lists are here.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Debug,
     pin::pin,
     sync::{Mutex, PoisonError},
@@ -48,6 +48,10 @@ pub struct Workloads {
     kinds: Mutex<HashMap<WorkloadKind, Seen>>,
 }
 
+/// What a watch sees of a workload; nothing if it does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sight(Option<Glimpse>);
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -58,7 +62,7 @@ struct Seen {
     listed: bool,
     objects: HashMap<Key, Glimpse>,
     /// What was read at this sight, and was what this fingerprint says: it is not read again.
-    harmless: HashMap<Key, (Option<Glimpse>, String)>,
+    harmless: HashMap<Key, (Sight, String)>,
     /// The objects of a list that is not complete yet.
     listing: HashMap<Key, Glimpse>,
 }
@@ -97,11 +101,11 @@ impl Seen {
     }
 
     /// Whether a workload must be read, and what is seen of it.
-    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Option<Glimpse>> {
+    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Sight> {
         let seen = self.objects.get(key);
         let known = self.harmless.get(key);
-        let harmless = known.is_some_and(|(sight, print)| sight.as_ref() == seen && *print == mark.fingerprint);
-        (self.listed && may_differ(mark, seen) && !harmless).then(|| seen.cloned())
+        let harmless = known.is_some_and(|(Sight(sight), print)| sight.as_ref() == seen && *print == mark.fingerprint);
+        (self.listed && may_differ(mark, seen) && !harmless).then(|| Sight(seen.cloned()))
     }
 }
 
@@ -153,12 +157,12 @@ impl Workloads {
         }
     }
 
-    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Option<Glimpse>> {
+    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Sight> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.get(&kind)?.suspect(key, mark)
     }
 
-    fn clear(&self, kind: WorkloadKind, key: Key, sight: Option<Glimpse>, mark: &WorkloadMark) {
+    fn clear(&self, kind: WorkloadKind, key: Key, sight: Sight, mark: &WorkloadMark) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.entry(kind).or_default().harmless.insert(key, (sight, mark.fingerprint.clone()));
     }
@@ -200,7 +204,7 @@ fn key<K: Resource>(object: &PartialObjectMeta<K>) -> Key {
 }
 
 fn glimpse<K: Resource>(object: &PartialObjectMeta<K>) -> Glimpse {
-    let none = Default::default();
+    let none = BTreeMap::default();
     Glimpse {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or_default(),

@@ -55,7 +55,10 @@ pub fn said(log: &str) -> Option<Said> {
     if let Some(refusal) = log.lines().rev().find_map(refusal) {
         return Some(Said::Refuses(refusal));
     }
-    log.lines().rev().find_map(step).flatten()
+    match log.lines().rev().find_map(step)? {
+        Step::At(said) => Some(said),
+        Step::Past => None,
+    }
 }
 
 /// The refusal in a line: Coder's own words.
@@ -90,14 +93,22 @@ fn after<'a>(line: &'a str, text: &str) -> Option<&'a str> {
     (!word.is_empty()).then_some(word)
 }
 
-/// What a line means: nothing (look at the one before), or a step of the start; the inner none is a step past the database.
-fn step(line: &str) -> Option<Option<Said>> {
+/// A step of the start of a server.
+enum Step {
+    /// With the database.
+    At(Said),
+    /// After it.
+    Past,
+}
+
+/// The step that a line tells of; none if it tells of none, and the one before is to be looked at.
+fn step(line: &str) -> Option<Step> {
     let low = line.to_lowercase();
     let has = |texts: &[&str]| texts.iter().any(|text| low.contains(text));
     if has(&["migrated database", "no migration needed", "migrations complete", "view the web ui", "is ready"]) {
-        return Some(None);
+        return Some(Step::Past);
     }
-    Some(Some(if low.contains("lock") && has(&["waiting", "lock wait", "wait for"]) {
+    Some(Step::At(if low.contains("lock") && has(&["waiting", "lock wait", "wait for"]) {
         Said::WaitsForLock
     } else if low.contains("migrat") {
         Said::Migrates

@@ -46,7 +46,7 @@ pub struct Report {
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The plan is made and saved. If it says that nothing is to be done, what runs was verified as well.
-    Planned(Planned),
+    Planned(Box<Planned>),
     /// What spec.backup asks for is backed up.
     BackedUp(BackupRecord),
     /// The release is at the target and was verified.

@@ -101,7 +101,7 @@ pub async fn apply(
             return repair::finish(ctx, package.workloads).await;
         };
         if let Some(verdict) = verdict {
-            return Err(refused_to_start(failure, verdict).into());
+            return Err(refused_to_start(&failure, verdict).into());
         }
         repairs = match ladder::next(&classify::causes(&failure.text), &done, package.recovery) {
             Next::Repair(repairs) => repairs,
@@ -199,7 +199,7 @@ async fn tell(
 }
 
 /// helm was stopped, because the new version will not start however long it is waited for.
-fn refused_to_start(failure: HelmFailure, verdict: Verdict) -> Problem {
+fn refused_to_start(failure: &HelmFailure, verdict: Verdict) -> Problem {
     let Verdict { pod, refusal, log } = verdict;
     let message = format!(
         "Pod/{pod} {}; helm was stopped, because waiting does not help: {}",
@@ -226,15 +226,12 @@ async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], h
     };
     let Some(Witness { pod, trouble, log, refusal }) = witness else { return problem };
     problem.excerpt = log;
-    match refusal {
-        Some(refusal) => {
-            problem.message = format!("Pod/{} {}\n{}", pod, refusal.message, problem.message);
-            (problem.class, problem.object) = (refusal.class, Some(format!("Pod/{pod}")));
-        }
-        None => {
-            problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
-            problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
-        }
+    if let Some(refusal) = refusal {
+        problem.message = format!("Pod/{pod} {}\n{}", refusal.message, problem.message);
+        (problem.class, problem.object) = (refusal.class, Some(format!("Pod/{pod}")));
+    } else {
+        problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
+        problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
     }
     problem
 }

@@ -242,7 +242,7 @@ pub async fn run(args: RunnerArgs) -> ExitCode {
     let jobs = Api::namespaced(client.clone(), &common.namespace);
     let writer = Writer::start(jobs, &common.job, secrets.clone());
     let result = match context(common, client, &writer, &secrets).await {
-        Ok(ctx) => perform(&ctx, &args.step).await,
+        Ok(ctx) => Box::pin(perform(&ctx, &args.step)).await,
         Err(error) => Err(error),
     };
     let outcome = result.unwrap_or_else(|error| Outcome::Failed(secrets.clean_problem(error.into_problem())));
@@ -287,7 +287,7 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             };
             // A plan changes nothing that could be left half done, so it is simply dropped, and its helm with it.
             tokio::select! {
-                planned = plan::run(ctx, order) => planned.map(Outcome::Planned),
+                planned = Box::pin(plan::run(ctx, order)) => planned.map(|planned| Outcome::Planned(Box::new(planned))),
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
@@ -300,9 +300,15 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             };
             uninstall::run(ctx, &order).await.map(Outcome::Uninstalled)
         }
-        StepArgs::Upgrade(args) => upgrade::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Upgraded),
-        StepArgs::Install(args) => upgrade::run(ctx, &order(args, Start::Uninstalled)).await.map(Outcome::Upgraded),
-        StepArgs::Restore(args) => restore::run(ctx, &order(args, Start::Planned)).await.map(Outcome::Restored),
+        StepArgs::Upgrade(args) => {
+            Box::pin(upgrade::run(ctx, &order(args, Start::Planned))).await.map(Outcome::Upgraded)
+        }
+        StepArgs::Install(args) => {
+            Box::pin(upgrade::run(ctx, &order(args, Start::Uninstalled))).await.map(Outcome::Upgraded)
+        }
+        StepArgs::Restore(args) => {
+            Box::pin(restore::run(ctx, &order(args, Start::Planned))).await.map(Outcome::Restored)
+        }
     }
 }
 

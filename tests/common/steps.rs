@@ -117,7 +117,7 @@ impl Steps {
     /// Plans an upgrade, and mounts the plan. The declaration is suspended, so that no controller acts on it.
     pub async fn plan(&self, spec: Value) -> Planned {
         let planned = match self.try_to_plan(spec).await {
-            Outcome::Planned(planned) => planned,
+            Outcome::Planned(planned) => *planned,
             other => panic!("no plan: {other:?}"),
         };
         let secret = self.world.api::<Secret>().get(&planned.plan.secret_name).await.unwrap();

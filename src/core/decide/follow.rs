@@ -24,7 +24,7 @@ pub(super) fn running_step(draft: &mut Draft) {
     }
     remember(draft, &job.report);
     match (&job.report.outcome, &job.state) {
-        (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, planned.clone()),
+        (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, (**planned).clone()),
         (Some(Outcome::BackedUp(record)), _) => outcome::backed_up(draft, record.clone()),
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
         (Some(Outcome::Uninstalled(uninstalled)), _) => outcome::uninstalled(draft, uninstalled.clone()),

@@ -140,7 +140,7 @@ fn installed(version: &str, revision: i32) -> Installed {
 }
 
 fn planned(action: PlannedAction, to: &str) -> Outcome {
-    Outcome::Planned(Planned {
+    Outcome::Planned(Box::new(Planned {
         plan: PlanSummary {
             id: format!("plan-{to}"),
             action,
@@ -156,7 +156,7 @@ fn planned(action: PlannedAction, to: &str) -> Outcome {
         exposures: Vec::new(),
         findings: Vec::new(),
         workloads: Vec::new(),
-    })
+    }))
 }
 
 fn upgraded(to: &str) -> Outcome {

@@ -45,7 +45,7 @@ pub async fn run(ctx: &Context, plan: &Plan, order: &Order, name: &str) -> Resul
     }
     let job = made(ctx, plan, order, &cron_job).await?;
     let name = job.name_any();
-    let Ok(end) = timeout(order.left(&job.metadata), end(ctx, &job)).await else {
+    let Ok(end) = timeout(order.left(&job.metadata), Box::pin(end(ctx, &job))).await else {
         let message = format!(
             "Job/{name}, made from {object}, has not ended within {} s (spec.backup.timeout); it is left alone",
             order.timeout.as_secs()

@@ -68,7 +68,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<BackupRecord, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let made = async {
         match &order.method {
-            Method::CronJob(name) => cron_job::run(ctx, &plan, order, name).await,
+            Method::CronJob(name) => Box::pin(cron_job::run(ctx, &plan, order, name)).await,
             Method::Snapshots(class) => snapshots::run(ctx, &plan, order, class).await,
         }
     };

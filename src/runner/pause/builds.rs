@@ -63,7 +63,7 @@ async fn running(ctx: &Context, observer: &Observer, token: &Token) -> Result<Op
             Ok(builds) => return Ok(Some(builds)),
             Err(Unanswered::Refused(how)) => return Err(token.refused(&pod.name, &how).into()),
             Err(Unanswered::Unknown(how) | Unanswered::Silent(how)) => {
-                tracing::warn!("Pod/{} {}", pod.name, ctx.secrets.clean(&how))
+                tracing::warn!("Pod/{} {}", pod.name, ctx.secrets.clean(&how));
             }
         }
     }

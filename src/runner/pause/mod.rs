@@ -97,10 +97,11 @@ impl<'a> Paused<'a> {
         let deployments: Api<Deployment> = self.ctx.api();
         let mut found = Vec::new();
         for name in names {
-            match request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await? {
-                Some(deployment) => found.push(deployment),
-                None => tracing::info!("Deployment/{name} does not exist: there is nothing to scale to zero"),
+            let deployment = request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await?;
+            if deployment.is_none() {
+                tracing::info!("Deployment/{name} does not exist: there is nothing to scale to zero");
             }
+            found.extend(deployment);
         }
         Ok(found)
     }

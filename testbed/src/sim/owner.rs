@@ -47,7 +47,7 @@ async fn stats(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respons
 }
 
 async fn health(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    server.answer(&headers, |server, record| report(server, record)).await
+    server.answer(&headers, report).await
 }
 
 fn report(server: &Server, record: &Record) -> Value {
