@@ -69,7 +69,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<BackupRecord, Error> {
     let made = async {
         match &order.method {
             Method::CronJob(name) => Box::pin(cron_job::run(ctx, &plan, order, name)).await,
-            Method::Snapshots(class) => snapshots::run(ctx, &plan, order, class).await,
+            Method::Snapshots(class) => Box::pin(snapshots::run(ctx, &plan, order, class)).await,
         }
     };
     tokio::select! {

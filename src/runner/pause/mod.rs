@@ -97,11 +97,11 @@ impl<'a> Paused<'a> {
         let deployments: Api<Deployment> = self.ctx.api();
         let mut found = Vec::new();
         for name in names {
-            let deployment = request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await?;
-            if deployment.is_none() {
+            let live = request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await?;
+            if live.is_none() {
                 tracing::info!("Deployment/{name} does not exist: there is nothing to scale to zero");
             }
-            found.extend(deployment);
+            found.extend(live);
         }
         Ok(found)
     }
