@@ -1,4 +1,4 @@
-//! What is saved before a change: by a Job made from a CronJob, or by snapshots of the claims. Without it nothing changes.
+//! What is saved before a change: by a Job made from a `CronJob`, or by snapshots of the claims. Without it nothing changes.
 #![allow(clippy::unwrap_used)] // a test may; clippy does not see helper functions as tests
 
 mod common;
@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// A CronJob whose Jobs run a line of shell.
+/// A `CronJob` whose Jobs run a line of shell.
 async fn cron_job(world: &World, name: &str, script: &str) {
     let container = json!({"name": "backup", "image": "testbed-host:1", "command": ["sh", "-c", script]});
     let pod = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]});
@@ -161,7 +161,7 @@ async fn a_snapshot_that_does_not_become_ready_is_named() {
     steps.world.finish().await;
 }
 
-fn spec(world: &World, backup: Value) -> Value {
+fn spec(world: &World, backup: &Value) -> Value {
     json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "backup": backup})
 }
 
@@ -169,7 +169,7 @@ fn spec(world: &World, backup: Value) -> Value {
 async fn a_runner_killed_while_it_backs_up_is_followed_by_one_that_waits_for_the_same_job() {
     let world = World::with_v2("backup-killed", "2.30.0", &[]).await;
     cron_job(&world, "nightly", "sleep 10").await;
-    world.declare("coder", spec(&world, json!({"cronJob": "nightly"}))).await;
+    world.declare("coder", spec(&world, &json!({"cronJob": "nightly"}))).await;
     world.phase("coder", Phase::BackingUp).await;
     let pod = world.runner_pod("backup").await;
     world.eventually("the backup", || async { (jobs_of(&world, "nightly").await.len() == 1).then_some(()) }).await;
@@ -189,7 +189,7 @@ async fn a_runner_killed_while_it_backs_up_is_followed_by_one_that_waits_for_the
 async fn without_its_backup_nothing_is_upgraded() {
     let world = World::with_v2("backup-stops", "2.30.0", &[]).await;
     cron_job(&world, "nightly", "echo the bucket is gone; exit 1").await;
-    world.declare("coder", spec(&world, json!({"cronJob": "nightly"}))).await;
+    world.declare("coder", spec(&world, &json!({"cronJob": "nightly"}))).await;
     let object = world.stalled("coder").await;
     assert_eq!(reason(&object, "Stalled").unwrap().1, "BackupFailed");
     assert_eq!(reason(&object, "BackedUp").unwrap(), ("False".into(), "BackupFailed".into()));

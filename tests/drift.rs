@@ -99,7 +99,7 @@ async fn a_release_that_was_uninstalled_with_its_records_is_not_made_up() {
 async fn suspended_a_change_is_told_and_nothing_is_begun() {
     let world = verified("drift-suspended", json!({})).await;
     world.kubectl(&["patch", "cu", "coder", "--type=merge", "--patch", r#"{"spec": {"suspend": true}}"#]).await;
-    world.until("coder", "suspended", |o| observed(o)).await;
+    world.until("coder", "suspended", observed).await;
     upgrade_by_hand(&world, "2.31.6", &["--set", "coder.podAnnotations.team=platform"]).await;
     let (object, _) = noticed(&world, 1).await;
     assert_eq!(object.status.as_ref().unwrap().phase, Phase::Suspended);
@@ -117,18 +117,17 @@ async fn scaling_and_restarting_is_no_change_and_costs_one_look() {
     // What is on its way by now (events, the last look at the Job) gets the time to arrive.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (before, asked) = (world.get("coder").await, requests(&world).len());
-    let mut looks = 0;
     let rolled_out = ["rollout", "status", "deployment/coder", "--timeout=60s"];
-    for (change, verb) in [
+    let changes = [
         (["scale", "deployment/coder", "--replicas=2"], "scaled"),
         (["rollout", "restart", "deployment/coder"], "restarted"),
-    ] {
+    ];
+    for (looks, (change, verb)) in changes.into_iter().enumerate() {
         world.kubectl(&change).await;
         world.kubectl(&rolled_out).await;
         let looked = |seen: Vec<String>| (seen.len() > asked + looks).then_some(seen);
         let seen = world.eventually(verb, || async { looked(requests(&world)) }).await;
         assert!(seen[asked..].iter().all(|request| request == "get deployments"), "{:?}", &seen[asked..]);
-        looks += 1;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(requests(&world)[asked..], ["get deployments", "get deployments"], "one look for each change");

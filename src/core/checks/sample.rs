@@ -58,8 +58,8 @@ pub fn foreseen() -> Foreseen {
 
 /// A manifest of these objects.
 pub fn documents(objects: &[Value]) -> Documents {
-    let text: String = objects.iter().map(|object| format!("---\n{object}\n")).collect();
-    Documents::parse(&text, "ns").unwrap()
+    let text: Vec<String> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+    Documents::parse(&text.concat(), "ns").unwrap()
 }
 
 /// A Deployment of one container.

@@ -88,7 +88,7 @@ fn everything() -> impl Strategy<Value = (Facts, Foreseen)> {
     (versions(), versions(), documents(), documents(), map(), map(), json(), json()).prop_map(
         |(from, to, old, new, kept, values, old_defaults, defaults)| {
             let facts = Facts { old, kept, ..sample::facts(from, to) };
-            let mut foreseen = Foreseen { new, values, old_defaults, defaults, ..sample::foreseen() };
+            let mut foreseen = Foreseen { values, old_defaults, defaults, new, ..sample::foreseen() };
             let hard = json!({"pods": "1", "requests.cpu": "1", "limits.memory": "1Gi"});
             let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}, "status": {"used": {"pods": "1", "requests.cpu": "1"}}});
             let limits = json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "default": {"memory": "1Gi"}}]}});

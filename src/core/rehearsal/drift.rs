@@ -79,8 +79,8 @@ mod tests {
     }
 
     fn documents(objects: &[Value]) -> Documents {
-        let text: String = objects.iter().map(|object| format!("---\n{object}\n")).collect();
-        Documents::parse(&text, "ns").unwrap()
+        let text: Vec<String> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+        Documents::parse(&text.concat(), "ns").unwrap()
     }
 
     fn write(before: Option<Value>, after: Option<Value>) -> Rehearsal {
