@@ -135,3 +135,36 @@ async fn scaling_and_restarting_is_no_change_and_costs_one_look() {
     assert_eq!(world.job_counts().await, (1, 0));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn another_image_and_a_deleted_workload_are_brought_back() {
+    let world = verified("drift-image", json!({})).await;
+    world.kubectl(&["set", "image", "deployment/coder", "coder=ghcr.io/coder/coder:v2.30.0"]).await;
+    let (_, lines) = noticed(&world, 1).await;
+    assert!(lines.contains("Deployment/coder was changed by kubectl"), "{lines}");
+    let attempt = verified_again(&world, 1).await.status.unwrap().attempt;
+    let image = ["get", "deployment", "coder", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
+    assert!(world.kubectl(&image).await.ends_with(":v2.31.6"));
+
+    world.kubectl(&["delete", "deployment", "coder"]).await;
+    let (_, lines) = noticed(&world, attempt).await;
+    assert!(lines.contains("Deployment/coder is gone"), "{lines}");
+    verified_again(&world, attempt).await;
+    assert_eq!(world.release().await.0, 3, "one revision for each");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn what_brings_it_back_waits_for_its_approval() {
+    let world = verified("drift-manual", json!({"approval": "Manual"})).await;
+    world.kubectl(&["delete", "deployment", "coder"]).await;
+    let object = world.phase("coder", Phase::AwaitingApproval).await;
+    assert_eq!(reason(&object, "Ready").unwrap().0, "False");
+    let status = object.status.unwrap();
+    assert_eq!(status.changed_outside, ["Deployment/coder is gone"]);
+    assert_eq!(world.job_counts().await, (2, 0));
+    let annotation = format!("coderupgrade.dev/approve={}", status.plan.unwrap().id);
+    world.kubectl(&["annotate", "coderupgrade", "coder", &annotation]).await;
+    verified_again(&world, 1).await;
+    world.finish().await;
+}

@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use coder_upgrade_operator::api::{CoderUpgrade, Failure, FailureClass, Phase};
-use common::World;
+use common::{CLASSIC_CLAIM, World};
 use serde_json::{Value, json};
 use testbed::sim::record::Line;
 
@@ -110,5 +110,17 @@ async fn a_pod_that_finds_no_node_is_told() {
     assert!(told.contains("Insufficient cpu"), "{told}");
     let failure = failure(&world, FailureClass::RolloutTimedOut).await;
     assert!(failure.message.contains("Insufficient cpu"), "{}", failure.message);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_init_container_of_coder_classic_is_known_to_migrate() {
+    let world = World::with_v1("migrates-v1", "1.16.1").await;
+    world.cluster.fault(&world.namespace, CLASSIC_CLAIM, &[("CODER_SIM_MIGRATION@1.16.2", "12s")]).await.unwrap();
+    let chart = json!({"repository": world.repositories().v1});
+    world.declare("coder", json!({"version": "1.16.2", "chart": chart})).await;
+    let told = says(&world, "migrating the database for ").await;
+    assert!(told.starts_with("Pod/cemanager-"), "{told}");
+    world.ready("coder").await;
     world.finish().await;
 }

@@ -101,12 +101,11 @@ async fn old_and_new_never_meet_and_the_replicas_come_back(#[case] helm: HelmMaj
     back(world, "provisioner", 2).await;
     unclaimed(world, "coder").await;
     unclaimed(world, "provisioner").await;
-    let log = steps.log.borrow();
+    let log = steps.log.borrow().clone();
     let at = |text: &str| log.rfind(text).unwrap_or_else(|| panic!("{text} is not in the log"));
     assert!(at("scaling Deployment/provisioner to 0") < at("scaling Deployment/coder to 0"));
     assert!(at("scaling Deployment/coder to 0") < at("helm upgrade"));
     assert!(at("helm upgrade") < at("scaling Deployment/provisioner to 2"));
-    drop(log);
     steps.world.finish().await;
 }
 

@@ -224,12 +224,12 @@ async fn templates(name: &str, more: Value) {
 
 #[tokio::test]
 async fn another_volume_template_replaces_the_stateful_set_and_keeps_its_data() {
-    templates("templates", json!({})).await;
+    Box::pin(templates("templates", json!({}))).await;
 }
 
 #[tokio::test]
 async fn another_volume_template_is_repaired_with_helm_3_as_well() {
-    templates("templates-helm3", json!({"job": {"image": HELM_3}})).await;
+    Box::pin(templates("templates-helm3", json!({"job": {"image": HELM_3}}))).await;
 }
 
 /// The guide's second sample: a `ServiceAccount` that somebody made by hand, before the chart had it.

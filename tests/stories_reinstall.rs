@@ -112,7 +112,7 @@ fn addresses(exposures: &[Exposure]) -> BTreeMap<String, Vec<String>> {
 }
 
 async fn with_the_address_kept(name: &str, helm: Helm) {
-    let (world, before) = refused(name, helm, true, &[]).await;
+    let (world, before) = Box::pin(refused(name, helm, true, &[])).await;
     let known = addresses(&world.get("coder").await.status.unwrap().addresses);
     assert_eq!(known.len(), 2, "{known:?}");
     world.approve("reinstall").await;
@@ -134,7 +134,7 @@ async fn with_the_address_kept(name: &str, helm: Helm) {
 
 async fn with_another_address(name: &str, helm: Helm) {
     let slow = [("service/ingress-nginx", "12s"), ("ingress/web-ingress", "7s")];
-    let (world, before) = refused(name, helm, false, &slow).await;
+    let (world, before) = Box::pin(refused(name, helm, false, &slow)).await;
     let known = addresses(&world.get("coder").await.status.unwrap().addresses);
     world.approve("reinstall").await;
     let finalizer = "service.kubernetes.io/load-balancer-cleanup";
@@ -191,7 +191,7 @@ async fn slow_objects_are_waited_for_and_changed_addresses_reported_with_helm_3(
 
 #[tokio::test]
 async fn a_finalizer_that_never_goes_is_explained_and_never_removed() {
-    let (world, before) = refused("never", Helm::Four, false, &[("service/ingress-nginx", "never")]).await;
+    let (world, before) = Box::pin(refused("never", Helm::Four, false, &[("service/ingress-nginx", "never")])).await;
     world.approve("reinstall").await;
     let object = world
         .until("coder", "explaining the finalizer", |object| {
