@@ -49,7 +49,7 @@ impl World {
         let cluster = Cluster::for_tests().await.expect("the test bed");
         let client = cluster.client().await.expect("a client for the test bed");
         // A test that is run twice on one cluster gets another namespace.
-        let namespace = format!("{name}-{}", &uuid()[..6]);
+        let namespace = format!("{name}-{}", &uuid()[6..]);
         cluster.allow_runner(&namespace).await.expect("the runner's rights");
         Self { cluster, client, namespace }
     }

@@ -86,6 +86,30 @@ pub fn samples() -> Vec<Sample> {
         refused("a timeout that is too short", json!({"helm": {"timeout": "1s"}}), "helm.timeout must be between"),
         refused("no time to verify", json!({"verify": {"timeout": "0s"}}), "verify.timeout must be between"),
         refused("a negative soak", json!({"verify": {"soak": "-1s"}}), "verify.soak must be between"),
+        accepted("a window over midnight", json!({"window": {"start": "22:00", "end": "04:00"}})),
+        refused(
+            "a window without a length",
+            json!({"window": {"start": "22:00", "end": "22:00"}}),
+            "window.start and window.end must differ",
+        ),
+        accepted("a backup by a CronJob", json!({"backup": {"cronJob": "dump", "maxAge": "6h"}})),
+        refused("a backup of nothing", json!({"backup": {}}), "backup needs exactly one of"),
+        refused(
+            "a backup that may not take any time",
+            json!({"backup": {"cronJob": "dump", "timeout": "0s"}}),
+            "backup.timeout must be between",
+        ),
+        refused(
+            "a backup of no age",
+            json!({"backup": {"cronJob": "dump", "maxAge": "0s"}}),
+            "backup.maxAge must be longer than 0s",
+        ),
+        accepted("no wait for builds", json!({"quiesce": {"timeout": "0s"}})),
+        refused(
+            "a negative wait for builds",
+            json!({"quiesce": {"timeout": "-1s"}}),
+            "quiesce.timeout must be between",
+        ),
     ]
 }
 
