@@ -14,6 +14,19 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// What Helm writes there.
 const HELM: &str = "Helm";
 
+/// Name under which the runner sets fields of objects, where server-side apply tells managers of fields apart.
+pub const FIELD_MANAGER: &str = "coder-upgrade-runner";
+
+/// Whether a refused apply conflicts with nobody but the runner itself, which brings its fields to what the chart wants before
+/// helm runs.
+#[must_use]
+pub fn only_with_ourselves(failure: &Value) -> bool {
+    let ours = format!("conflict with \"{FIELD_MANAGER}\"");
+    let causes = failure["details"]["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let with_ourselves = |cause: &Value| cause["message"].as_str().is_some_and(|message| message.starts_with(&ours));
+    !causes.is_empty() && causes.iter().all(with_ourselves)
+}
+
 /// Whom an object belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -102,6 +115,17 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_conflict_with_the_runner_alone_is_its_own_business() {
+        let failure = |managers: &[&str]| {
+            let cause = |manager: &&str| json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{manager}\" using v1")});
+            json!({"code": 409, "details": {"causes": managers.iter().map(cause).collect::<Vec<_>>()}})
+        };
+        assert!(only_with_ourselves(&failure(&[FIELD_MANAGER])));
+        assert!(!only_with_ourselves(&failure(&[FIELD_MANAGER, "kubectl"])));
+        assert!(!only_with_ourselves(&failure(&[])));
+    }
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

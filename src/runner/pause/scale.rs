@@ -13,12 +13,11 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::core::manifest::workload;
+use crate::core::ownership::FIELD_MANAGER;
 use crate::core::pause::disowned;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
-/// Under this name the number of replicas is set, and given up at once.
-const MANAGER: &str = "coder-upgrade-runner";
 /// How often a change is tried that somebody else's change comes in between of: controllers write their status often.
 const TRIES: usize = 20;
 
@@ -27,7 +26,7 @@ const TRIES: usize = 20;
 pub async fn to(ctx: &Context, name: &str, replicas: i32) -> Result<(), Error> {
     let deployments: Api<Deployment> = ctx.api();
     let doing = format!("scale Deployment/{name} to {replicas}");
-    let parameters = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     for left in (0..TRIES).rev() {
         let Some(now) = request(&doing, || deployments.get_opt(name)).await? else { return Ok(()) };
         let Some(mut change) = next(&now, replicas) else { return Ok(()) };
@@ -51,7 +50,7 @@ fn next(now: &Deployment, replicas: i32) -> Option<Value> {
     if now.spec.as_ref().and_then(|spec| spec.replicas) != Some(replicas) {
         return Some(json!({"metadata": {}, "spec": {"replicas": replicas}}));
     }
-    let owners = disowned(now.managed_fields(), MANAGER)?;
+    let owners = disowned(now.managed_fields(), FIELD_MANAGER)?;
     Some(json!({"metadata": {"managedFields": owners}}))
 }
 
@@ -118,7 +117,7 @@ mod tests {
             .unwrap()
         };
         assert_eq!(next(&deployment(3, "x"), 0).unwrap()["spec"]["replicas"], 0);
-        let owners = next(&deployment(0, MANAGER), 0).unwrap();
+        let owners = next(&deployment(0, FIELD_MANAGER), 0).unwrap();
         assert_eq!(owners["metadata"]["managedFields"], json!([{"manager": "helm"}]));
         assert_eq!(next(&deployment(0, "x"), 0), None);
     }

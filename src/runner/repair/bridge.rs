@@ -23,6 +23,7 @@ use super::replace::Refused;
 use crate::api::label;
 use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::core::manifest;
+use crate::core::ownership::FIELD_MANAGER;
 use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -201,7 +202,7 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
     let mut change: serde_json::Map<String, Value> = old.into_keys().map(|key| (key, Value::Null)).collect();
     change.extend(selector.iter().map(|(key, value)| (key.clone(), json!(value))));
     let patch = Patch::Merge(json!({"spec": {"selector": change}}));
-    let parameters = PatchParams::default();
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     request(&doing, || services.patch(name, &parameters, &patch)).await?;
     Ok(())
 }
