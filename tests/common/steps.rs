@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::{
     charts::{ChartRepositories, charts_dir},
+    cluster::ClusterError,
     components::Component,
 };
 use tokio::process::Command;
@@ -104,13 +105,22 @@ impl Steps {
 
     /// helm as the administrator.
     pub async fn helm(&self, arguments: &[&str]) -> String {
+        self.try_helm(arguments).await.expect("helm")
+    }
+
+    /// An upgrade by hand that helm is refused for.
+    pub async fn upgrade_by_hand_fails(&self, version: &str, settings: &[&str]) {
+        let mut arguments = vec!["upgrade", "coder", "coder", "--repo", &self.repository, "--version", version];
+        arguments.extend(["--reset-then-reuse-values", "--timeout", "60s"]);
+        arguments.extend(settings);
+        assert!(self.try_helm(&arguments).await.is_err());
+    }
+
+    async fn try_helm(&self, arguments: &[&str]) -> Result<String, ClusterError> {
+        let arguments: Vec<_> = arguments.iter().copied().chain(["--namespace", &self.world.namespace]).collect();
         match self.helm {
-            HelmMajor::Four => self.world.helm(arguments).await,
-            HelmMajor::Three => {
-                let arguments: Vec<_> =
-                    arguments.iter().copied().chain(["--namespace", &self.world.namespace]).collect();
-                self.world.cluster.helm3(&arguments).await.expect("helm 3")
-            }
+            HelmMajor::Four => Ok(self.world.cluster.helm(&arguments).await?),
+            HelmMajor::Three => self.world.cluster.helm3(&arguments).await,
         }
     }
 
