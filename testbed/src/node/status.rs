@@ -83,7 +83,7 @@ pub fn compute(pod: &Pod, view: &PodView, now: Timestamp) -> PodStatus {
         conditions: Some(
             conditions.into_iter().map(|(type_, status, why)| condition(pod, known, type_, status, why, now)).collect(),
         ),
-        init_container_statuses: (!view.init.is_empty()).then(|| statuses(pod, &init_spec, &view.init)),
+        init_container_statuses: (!view.init.is_empty()).then(|| init_statuses(pod, &init_spec, &view.init)),
         container_statuses: Some(statuses(pod, &spec.containers, &view.main)),
         ..PodStatus::default()
     }
@@ -147,6 +147,17 @@ fn condition(
     }
 }
 
+/// An init container is ready once it has ended well; one that goes on beside the others is ready as they are.
+fn init_statuses(pod: &Pod, containers: &[Container], states: &[ContainerState]) -> Vec<ContainerStatus> {
+    let mut statuses = statuses(pod, containers, states);
+    for ((status, container), state) in statuses.iter_mut().zip(containers).zip(states) {
+        if !is_sidecar(container) {
+            status.ready = state.has_succeeded();
+        }
+    }
+    statuses
+}
+
 fn statuses(pod: &Pod, containers: &[Container], states: &[ContainerState]) -> Vec<ContainerStatus> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     containers
@@ -162,7 +173,7 @@ fn statuses(pod: &Pod, containers: &[Container], states: &[ContainerState]) -> V
                 image,
                 container_id: has_run.then(|| id(state.restarts)),
                 restart_count: state.restarts,
-                ready: is_ready(state) || (state.ready && state.has_succeeded()),
+                ready: is_ready(state),
                 started: Some(state.is_running() && state.started),
                 state: Some(api_state(&state.activity, &id(state.restarts))),
                 last_state: Some(match &state.last {
