@@ -72,22 +72,21 @@ impl<'a> Scene<'a> {
         if self.package.restores {
             return Ok(Vec::new());
         }
-        let repairs = &self.plan.forecast.repairs;
-        if let Some(problem) = without_leave(repairs, self.package.recovery) {
-            return Err(problem.into());
-        }
-        let mut planned: Vec<Planned> = Vec::new();
-        for PlannedRepair { remedy, object, .. } in repairs {
-            let wanted = match remedy {
-                Remedy::Replace => replace::is_still_there(self, object).await?,
-                Remedy::Adopt | Remedy::RewriteApis => planned.iter().all(|known| known.remedy != *remedy),
+        let mut left: Vec<PlannedRepair> = Vec::new();
+        for repair in &self.plan.forecast.repairs {
+            let wanted = match repair.remedy {
+                Remedy::Replace => replace::is_still_there(self, &repair.object).await?,
+                Remedy::Adopt | Remedy::RewriteApis => left.iter().all(|known| known.remedy != repair.remedy),
                 Remedy::Unlock | Remedy::Expand | Remedy::Reinstall => false,
             };
             if wanted {
-                planned.push(Planned { remedy: *remedy, object: object.clone() });
+                left.push(repair.clone());
             }
         }
-        Ok(planned)
+        if let Some(problem) = without_leave(&left, self.package.recovery) {
+            return Err(problem.into());
+        }
+        Ok(left.into_iter().map(|PlannedRepair { remedy, object, .. }| Planned { remedy, object }).collect())
     }
 
     /// What the chart renders now. Ownership is no reason to refuse: nothing is changed.
