@@ -72,7 +72,7 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
         times += 1;
         ctx.reporter.progress(&match times {
             1 => "rehearsing the upgrade".to_owned(),
-            _ => format!("rehearsing the upgrade with {} repairs", repairs.planned.len()),
+            _ => format!("rehearsing the upgrade with what is repaired first ({})", repairs.planned.len()),
         });
         proxy.stage.begin(repairs.settings());
         let ended = run(&helm, ctx, script, repairs.adopts()).await?;
