@@ -9,11 +9,13 @@ use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use super::context::{Context, Error, bounded};
 use crate::{
     api::{CoderUpgrade, label},
-    core::{after::Sibling, job::JobFacts, observed::Observed, workload::PodFacts},
+    core::{
+        after::Sibling,
+        job::{JOB_NAME_LABEL, JobFacts},
+        observed::Observed,
+        workload::PodFacts,
+    },
 };
-
-/// Kubernetes puts the name of a Job into this label of its pods.
-const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// The facts around an object, from the caches.
 ///

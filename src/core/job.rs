@@ -5,6 +5,9 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use super::{digest::short_hash, report::Report};
 use crate::api::{Recovery, ScaledDown, StepName, annotation, label};
 
+/// Kubernetes puts the name of a Job into this label of its pods.
+pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
 

@@ -1,6 +1,5 @@
 //! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,11 +21,9 @@ use super::target::Target;
 use super::verify::same_claims;
 use super::volumes;
 use crate::api::{FailureClass, Recovery, Remedy, Repair, ScaledDown};
-use crate::core::documents::Documents;
 use crate::core::history::{self, Clock, Revision, Start, Work};
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
-use crate::core::started;
 
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
@@ -105,7 +102,7 @@ async fn change(
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
             pauses: order.start == Start::Planned,
-            old_images: Some(old_images(ctx, saved)?),
+            old_images: Some(paused.old_images().clone()),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
@@ -122,11 +119,6 @@ async fn change(
     Target::of(plan, order.verify_timeout, order.soak, order.recovery)
         .verified(ctx, storage, observer, paused.lease())
         .await
-}
-
-/// The images of the release that the plan saved; none if there was nothing.
-fn old_images(ctx: &Context, saved: Option<&Record>) -> Result<BTreeSet<String>, Error> {
-    saved.map_or(Ok(BTreeSet::new()), |saved| Ok(started::images(&Documents::parse(saved.manifest(), &ctx.namespace)?)))
 }
 
 /// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.

@@ -80,12 +80,8 @@ mod tests {
         #[case] image: Option<&str>,
         #[case] expected: Option<&str>,
     ) {
-        let mut facts = sample::facts(from, to);
-        facts.answers = answer.map(|version| sample::answer("coder-1", version)).into_iter().collect();
-        facts.pods = image.map(|image| sample::pod("coder-1", "coder", image)).into_iter().collect();
-        let found = check(&facts);
-        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
-        assert!(found.iter().all(|finding| finding.message.contains(expected.unwrap_or_default())), "{found:?}");
+        let found = check(&sample::running(from, to, answer, image));
+        sample::finds(&found, expected);
         assert!(found.iter().all(|finding| finding.message.contains("both charts are called coder")));
     }
 }

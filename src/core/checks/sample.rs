@@ -4,7 +4,7 @@ use semver::Version;
 use serde_json::{Map, Value, json};
 
 use super::{Facts, Foreseen, Surroundings};
-use crate::api::{CoderUpgradeSpec, Installed};
+use crate::api::{CoderUpgradeSpec, Finding, Installed};
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::plan::Answer;
@@ -54,6 +54,21 @@ pub fn foreseen() -> Foreseen {
         exposures: vec![],
         surroundings: Surroundings::default(),
     }
+}
+
+/// The same, with what a pod answers and which image it runs.
+pub fn running(from: &str, to: &str, answers: Option<&str>, image: Option<&str>) -> Facts {
+    Facts {
+        answers: answers.map(|version| answer("coder-1", version)).into_iter().collect(),
+        pods: image.map(|image| pod("coder-1", "coder", image)).into_iter().collect(),
+        ..facts(from, to)
+    }
+}
+
+/// Asserts that there is one finding that says this, or none.
+pub fn finds(found: &[Finding], expected: Option<&str>) {
+    assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+    assert!(found.iter().all(|finding| finding.message.contains(expected.unwrap_or_default())), "{found:?}");
 }
 
 /// A manifest of these objects.

@@ -17,15 +17,13 @@ use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, FailureClass, label};
 use crate::build;
 use crate::core::backup::{Ended, ended, is_stale, recent_job};
+use crate::core::job::JOB_NAME_LABEL;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::workload::PodFacts;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::excerpt;
-
-/// Kubernetes puts the name of a Job into this label of its pods.
-const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// Finds a recent success of the `CronJob`, or makes a Job and waits for its end.
 pub async fn run(ctx: &Context, plan: &Plan, order: &Order, name: &str) -> Result<BackupRecord, Error> {

@@ -34,8 +34,10 @@ pub async fn ended(ctx: &Context, pause: &Pause, observer: &Observer) -> Result<
             }
             Some(count) => {
                 silent = 0;
-                let builds = if count == 1 { "1 workspace build still runs" } else { "workspace builds still run" };
-                let line = if count == 1 { builds.to_owned() } else { format!("{count} {builds}") };
+                let line = match count {
+                    1 => "1 workspace build still runs".to_owned(),
+                    _ => format!("{count} workspace builds still run"),
+                };
                 if begun.elapsed() >= Duration::from_secs(pause.quiesce_seconds) {
                     let message = format!(
                         "{line} after {} s of waiting (spec.quiesce.timeout); nothing was changed",

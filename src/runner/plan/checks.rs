@@ -88,16 +88,16 @@ pub async fn foreseen(
     spec: &CoderUpgradeSpec,
     installed: &Release,
     rendered: &Record,
+    new: &Documents,
     rehearsal: &Rehearsal,
     inventory: &Inventory,
 ) -> Result<Foreseen, Error> {
-    let new = Documents::parse(rendered.manifest(), &ctx.namespace)?;
-    let surroundings = surroundings::look(ctx, spec, &new, rehearsal).await?;
+    let surroundings = surroundings::look(ctx, spec, new, rehearsal).await?;
     Ok(Foreseen {
         values: rendered.values(),
         old_defaults: installed.defaults(),
         defaults: rendered.chart_part("values").clone(),
-        new,
+        new: new.clone(),
         rehearsal: rehearsal.clone(),
         claims: inventory.claims.clone(),
         exposures: inventory.exposures.clone(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use self::chart::Fetched;
@@ -21,7 +21,6 @@ use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
 use super::context::{Context, request};
 use super::error::Error;
-use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::observe::Observer;
 use super::repair::begun;
@@ -122,7 +121,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let findings = checks::judge(ctx, &facts, None).accepted()?;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
-    let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed)).await;
+    let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed, &facts.old)).await;
     let Outlook { rendered, objects, action, rehearsal } =
         outlook.map_err(|error| checks::explained(ctx, &facts, error))?;
     let merged = Value::Object(rendered.values());
@@ -164,46 +163,44 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
         findings,
         difference: Difference::default(),
     };
-    // A runner was killed between the old selector and one that is not wanted any more: the pods need their owner back.
-    if plan.action == PlannedAction::Nothing && begun(ctx, &plan.workloads).await? {
-        plan.action = PlannedAction::Upgrade;
-    }
-    // What is scaled to zero looks up to date, and is not.
+    // What is scaled to zero looks up to date, and is not. Neither is what a runner that was killed between the old selector
+    // and one that is not wanted any more has left: the pods need their owner back.
     let down = upgrade.status.as_ref().is_some_and(|status| !status.scaled_down.is_empty());
-    if plan.action == PlannedAction::Nothing && down {
+    if plan.action == PlannedAction::Nothing && (down || begun(ctx, &plan.workloads).await?) {
         plan.action = PlannedAction::Upgrade;
     }
     let mut refusal = None;
     if plan.action != PlannedAction::Nothing {
         ctx.reporter.progress("checking what the upgrade would meet");
-        let foreseen = checks::foreseen(ctx, spec, &installed, &rendered, &rehearsal, &plan.inventory).await?;
+        let foreseen =
+            checks::foreseen(ctx, spec, &installed, &rendered, &objects, &rehearsal, &plan.inventory).await?;
         let judgement = checks::judge(ctx, &facts, Some(&foreseen));
         plan.findings = judgement.findings;
         refusal = judgement.refusal;
     }
-    foresee(ctx, &mut plan, &rehearsal, &installed, &rendered)?;
+    if plan.action == PlannedAction::Nothing {
+        plan.forecast.interruption.reason = "Nothing is changed.".into();
+    } else {
+        foresee(&mut plan, &rehearsal, (&facts.old, &objects), (&facts.kept, &rendered.values()));
+    }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, refusal, archive, merged, installed, observer })
 }
 
-/// What the rehearsal means for people: what changes, and how long Coder is interrupted.
+/// What the rehearsal means for people: what changes, and how long Coder is interrupted. Manifests and values are those
+/// before and afterwards.
 fn foresee(
-    ctx: &Context,
     plan: &mut Plan,
     rehearsal: &Rehearsal,
-    installed: &Release,
-    rendered: &Record,
-) -> Result<(), Error> {
-    if plan.action == PlannedAction::Nothing {
-        plan.forecast.interruption.reason = "Nothing is changed.".into();
-        return Ok(());
-    }
+    (old, new): (&Documents, &Documents),
+    (old_values, new_values): (&Map<String, Value>, &Map<String, Value>),
+) {
     let (difference, interruption) = difference::between(&Sides {
         rehearsal,
-        old: &Documents::parse(installed.manifest(), &ctx.namespace)?,
-        new: &Documents::parse(rendered.manifest(), &ctx.namespace)?,
-        old_values: &installed.values().unwrap_or_default(),
-        new_values: &rendered.values(),
+        old,
+        new,
+        old_values,
+        new_values,
         from: plan.from.as_ref().map(|from| from.version.as_str()),
         version: &plan.version,
         hops: &plan.forecast.hops,
@@ -212,7 +209,6 @@ fn foresee(
     plan.forecast.interruption = interruption;
     plan.forecast.objects = difference.counts();
     plan.difference = difference;
-    Ok(())
 }
 
 /// The declaration, if it is still the one that the plan is for.

@@ -32,6 +32,7 @@ pub async fn outlook(
     chart: &Path,
     files: &[File],
     installed: &Release,
+    stored: &Documents,
 ) -> Result<Outlook, Error> {
     let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
     let script = Script { release, chart, values: &paths, locked: installed.locked() };
@@ -45,8 +46,7 @@ pub async fn outlook(
     let objects = Documents::parse(rendered.manifest(), &ctx.namespace)?;
     let mut action = installed.action(&rendered);
     if action == PlannedAction::Nothing {
-        let stored = Documents::parse(installed.manifest(), &ctx.namespace)?;
-        let astray: Vec<String> = astray(&rehearsal, &stored, &objects).iter().map(ToString::to_string).collect();
+        let astray: Vec<String> = astray(&rehearsal, stored, &objects).iter().map(ToString::to_string).collect();
         if !astray.is_empty() || decisive(&rehearsal.refusals).next().is_some() {
             tracing::info!("chart and values are the same, but objects are not: {}", astray.join(", "));
             action = PlannedAction::Upgrade;
