@@ -25,9 +25,8 @@ use recovery::Recovery;
 use report::{Line, Report, median};
 use rollout::{Bench, Scenario, Trial};
 use testbed::{Cluster, ClusterOptions};
-use tokio::process::Command;
 
-use crate::{Result, build, workspace};
+use crate::{Result, build, cargo, workspace};
 
 /// Measure what an upgrade through the operator costs against bare `helm upgrade --wait` on the same cluster.
 ///
@@ -218,12 +217,7 @@ async fn pairs(bench: &Bench<'_>, scenario: &Scenario, rounds: usize) -> Result<
 /// Builds the operator as its image has it.
 async fn release_binary() -> Result<PathBuf> {
     eprintln!("building the operator for release");
-    let mut command = Command::new(workspace::cargo());
-    command.current_dir(workspace::root()).args(["build", "--quiet", "--release", "--package=coder-upgrade-operator"]);
-    let status = command.status().await?;
-    if !status.success() {
-        return Err(format!("cargo build --release: {status}").into());
-    }
+    cargo::run(&["build", "--quiet", "--release", "--package=coder-upgrade-operator"]).await?;
     // Beside the directory of the profile that this program was built with.
     Ok(workspace::target().join("release/coder-upgrade-operator"))
 }

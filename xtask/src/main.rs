@@ -5,6 +5,7 @@
 mod bench;
 mod bin;
 mod build;
+mod cargo;
 mod checks;
 mod cluster;
 mod demo;

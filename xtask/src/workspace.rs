@@ -1,6 +1,5 @@
 //! Where things are in the workspace.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,11 +13,6 @@ pub fn target() -> PathBuf {
     let built = std::env::current_exe().ok();
     let target = built.as_deref().and_then(Path::parent).and_then(Path::parent);
     target.map_or_else(|| root().join("target"), Path::to_owned)
-}
-
-/// The cargo that runs us.
-pub fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// The names of all files of integration tests, without `.rs`.

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::workspace;
+use crate::{cargo, workspace};
 
 /// How often a silent command gives a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ impl Invocation {
 
     /// The cargo that runs us.
     pub fn cargo(arguments: &[&str]) -> Self {
-        Self::program(workspace::cargo(), arguments)
+        Self::program(cargo::path(), arguments)
     }
 
     /// With an environment variable.
@@ -56,7 +56,7 @@ impl Invocation {
 
     /// As it is started, with nothing to read.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = cargo::program(&self.program);
         command.args(&self.arguments).current_dir(&self.directory).stdin(std::process::Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).kill_on_drop(true);
         command
