@@ -12,6 +12,9 @@ use crate::core::classify;
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
 
+/// What a client needs to find the cluster in which its pod runs.
+const IN_CLUSTER: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+
 /// The major version of helm: some flags have other names in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Major {
@@ -56,7 +59,8 @@ impl Helm {
         Ok(helm)
     }
 
-    /// The same helm against the cluster of another kubeconfig. What it learns of that cluster is kept beside the file.
+    /// The same helm against the cluster of another kubeconfig, and of no other: without this file it finds none. What it
+    /// learns of that cluster is kept beside the file.
     #[must_use]
     pub fn against(&self, kubeconfig: PathBuf) -> Self {
         Self { kubeconfig: Some(kubeconfig), ..self.clone() }
@@ -98,6 +102,10 @@ impl Helm {
             .current_dir(&self.home);
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", kubeconfig.with_extension("cache"));
+            // Without a kubeconfig, or with an empty one, helm would take the pod's own cluster and ServiceAccount.
+            for name in IN_CLUSTER {
+                command.env_remove(name);
+            }
         }
         command
     }
@@ -132,5 +140,28 @@ impl Helm {
         let text = classify::helm_error(&stderr);
         let text = if text.is_empty() { output.status.to_string() } else { text.to_owned() };
         Ok(Err(HelmFailure { text }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What helm is told of a variable: a value, that it is not set, or nothing.
+    fn told(helm: &Helm, name: &str) -> Option<Option<OsString>> {
+        let command = helm.command(["list"]);
+        let mut variables = command.as_std().get_envs();
+        variables.find(|(key, _)| *key == name).map(|(_, value)| value.map(OsStr::to_owned))
+    }
+
+    #[test]
+    fn against_another_cluster_the_one_of_the_pod_is_out_of_reach() {
+        let helm =
+            Helm { major: Major::Four, home: "/work/helm".into(), secrets: Secrets::default(), kubeconfig: None };
+        let other = helm.against("/work/rehearsal/kubeconfig".into());
+        for name in IN_CLUSTER {
+            assert_eq!((told(&helm, name), told(&other, name)), (None, Some(None)), "{name}");
+        }
+        assert_eq!(told(&other, "KUBECONFIG"), Some(Some("/work/rehearsal/kubeconfig".into())));
     }
 }
