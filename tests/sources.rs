@@ -20,7 +20,7 @@ async fn upgraded_from(world: &World, chart: Value) {
 async fn a_repository_with_credentials_and_a_certificate_of_its_own() {
     let world = World::with_v2("private", "2.30.0", &[]).await;
     let repositories = world.repositories().clone();
-    world.create_secret("login", json!({"username": repositories.user, "password": repositories.password})).await;
+    world.create_login(&repositories.user, &repositories.password).await;
     world.create_secret("authority", json!({"ca.crt": repositories.ca_pem})).await;
     let chart =
         json!({"repository": repositories.private_tls_v2, "credentialsSecret": "login", "caSecret": "authority"});
@@ -63,7 +63,7 @@ async fn registry(tls: bool) -> (OciRegistry, tempfile::TempDir) {
 
 async fn login(world: &World, registry: &OciRegistry) {
     let (user, password) = registry.credentials.as_ref().unwrap();
-    world.create_secret("login", json!({"username": user, "password": password})).await;
+    world.create_login(user, password).await;
 }
 
 #[tokio::test]

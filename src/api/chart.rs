@@ -16,11 +16,18 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("!has(self.credentialsSecret) || has(self.repository)")
     .message("chart.credentialsSecret needs chart.repository: the official repositories ask for no credentials, and yours must not be sent to them")
     .field_path(".credentialsSecret"))]
-#[x_kube(validation = Rule::new("!has(self.plainHTTP) || !self.plainHTTP || (has(self.repository) && self.repository.startsWith('oci://'))")
-    .message("chart.plainHTTP is for oci:// registries without TLS; for a repository without TLS write http:// into chart.repository")
+#[x_kube(validation = Rule::new("!has(self.repository) || !self.repository.matches('[@?#]')")
+    .message("chart.repository must be an address alone, without user, password or query: name a Secret in chart.credentialsSecret")
+    .field_path(".repository"))]
+#[x_kube(validation = Rule::new("!has(self.plainHTTP) || !self.plainHTTP || (has(self.repository) && !self.repository.startsWith('https://'))")
+    .message("chart.plainHTTP is for oci:// registries without TLS, and for credentials that are sent to an http:// repository")
     .field_path(".plainHTTP"))]
+#[x_kube(validation = Rule::new("!has(self.credentialsSecret) || !has(self.repository) || !self.repository.startsWith('http://') || (has(self.plainHTTP) && self.plainHTTP)")
+    .message("chart.credentialsSecret would be sent to an http:// repository without encryption: use https://, or set chart.plainHTTP: true if that is meant")
+    .field_path(".credentialsSecret"))]
 pub struct ChartSource {
-    /// Address of the chart repository: `https://`, `http://` or `oci://`. Default: the official repository of the
+    /// Address of the chart repository: `https://`, `http://` or `oci://`. It must be one that the controller allows
+    /// (--allowed-repositories), as must what its index and redirects lead to. Default: the official repository of the
     /// product line that is installed (`https://helm.coder.com/v2` for Coder v2 and for a first install,
     /// `https://helm.coder.com` for Coder Classic).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,8 +39,10 @@ pub struct ChartSource {
     #[schemars(length(min = 1, max = 250), regex(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
     pub name: String,
 
-    /// Name of a Secret in the same namespace with the credentials of the repository: keys username and password, or a
-    /// Secret of type kubernetes.io/dockerconfigjson for an `oci://` registry.
+    /// Name of a Secret in the same namespace with the credentials of the repository: of type kubernetes.io/basic-auth (keys
+    /// username and password), of type kubernetes.io/dockerconfigjson for an `oci://` registry, or of any type with these
+    /// keys and the label coderupgrade.dev/credentials: repository. They are sent to the repository alone, never to where
+    /// its index or a redirect leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub credentials_secret: Option<String>,
@@ -44,11 +53,19 @@ pub struct ChartSource {
     #[schemars(length(min = 1, max = 253))]
     pub ca_secret: Option<String>,
 
-    /// Speak HTTP without TLS to an `oci://` registry.
+    /// Speak HTTP without TLS to an `oci://` registry; or send the credentials to an `http://` repository, where whoever
+    /// listens on the way can read them.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
 
-    /// A packaged chart (.tgz) kept in the cluster, for clusters that reach no repository.
+    /// SHA-256 of the packaged chart, as sha256: and 64 hex digits. A package with another digest is refused, wherever it
+    /// comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^sha256:[a-f0-9]{64}$"))]
+    pub digest: Option<String>,
+
+    /// A packaged chart (.tgz) kept in the cluster, for clusters that reach no repository. The controller must allow archives
+    /// (--allowed-repositories).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ChartArchive>,
 }
@@ -61,6 +78,7 @@ impl Default for ChartSource {
             credentials_secret: None,
             ca_secret: None,
             plain_http: false,
+            digest: None,
             archive: None,
         }
     }

@@ -51,6 +51,10 @@ pub enum FailureClass {
     TooLarge,
     /// A field of the spec cannot be used as it is.
     SpecInvalid,
+    /// The spec names, or the repository leads to, what the flags of the controller do not allow.
+    NotAllowed,
+    /// The chart that was fetched is not the one that spec.chart.digest names.
+    DigestMismatch,
     /// A check refuses the plan; status.checks names it and what to do.
     CheckRefused,
     /// Another program manages the release.
@@ -208,6 +212,12 @@ impl FailureClass {
             Self::SpecInvalid => {
                 person("Correct the field that status.failure.field names, then apply the CoderUpgrade again.")
             }
+            Self::NotAllowed => person(
+                "Name what the controller allows, or ask whoever runs the controller to allow more (docs/security.md); it goes on by itself then.",
+            ),
+            Self::DigestMismatch => person(
+                "Find out why the package differs before you trust it: it may have been replaced in the repository. Then correct spec.chart.digest or the repository.",
+            ),
             Self::CheckRefused => person(
                 "Do what status.checks says for each refusal, or name the check in spec.overrides if you know better.",
             ),

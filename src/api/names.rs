@@ -34,6 +34,9 @@ pub mod label {
     pub const REVISION: &str = "coderupgrade.dev/revision";
     /// Label of a Helm release record that put the saved release back instead of making the upgrade: its own number, too.
     pub const RESTORED: &str = "coderupgrade.dev/restored";
+    /// Set by a person to `repository`: the credentials in this Secret may be sent to a chart repository. Secrets of the types
+    /// kubernetes.io/basic-auth and kubernetes.io/dockerconfigjson need no label.
+    pub const CREDENTIALS: &str = "coderupgrade.dev/credentials";
     /// Label of `ReplicaSets` and pods that serve on while a workload is made anew: name of the workload. As an annotation of a
     /// Deployment: it is paused for that.
     pub const BRIDGE: &str = "coderupgrade.dev/bridge";

@@ -317,12 +317,14 @@ impl Default for RetrySettings {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobSettings {
-    /// `ServiceAccount` of the pod. It needs the rights to change what the chart contains.
+    /// `ServiceAccount` of the pod. It needs the rights to change what the chart contains. The controller must allow it
+    /// (--allowed-service-accounts).
     #[serde(default = "default_service_account")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: String,
 
-    /// Image with this program and helm. Default: the image of the controller.
+    /// Image with this program and helm. Default: the image of the controller. Another one must be allowed by the controller
+    /// (--allowed-job-images), which allows none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,

@@ -1,6 +1,6 @@
 //! The Job of a step.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -16,7 +16,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     api::{CoderUpgrade, ScaledDown, StepName, Strategy, label},
-    core::job::JobRequest,
+    core::{allowed::Allowed, job::JobRequest},
 };
 
 /// Where the runner keeps its scratch files; the root of its file system is read-only.
@@ -35,6 +35,8 @@ const USER: i64 = 65532;
 pub struct RunnerDefaults {
     /// Image with this program and helm.
     pub image: String,
+    /// What the spec may name; the rest of it never comes into a Job.
+    pub allowed: Arc<Allowed>,
 }
 
 /// Builds the Job of a step.
@@ -110,7 +112,7 @@ fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) 
     });
     let work = Volume { name: "work".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
     PodSpec {
-        service_account_name: Some(settings.service_account_name.clone()),
+        service_account_name: Some(defaults.allowed.service_account(settings).to_owned()),
         restart_policy: Some("Never".into()),
         active_deadline_seconds: Some(deadline(upgrade, request.step)),
         termination_grace_period_seconds: Some(GRACE),
@@ -141,8 +143,8 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
     let plan = request.plan_secret.iter().map(|_| mount("plan", PLAN_DIR, true));
     Container {
         name: "runner".into(),
-        image: Some(settings.image.clone().unwrap_or_else(|| defaults.image.clone())),
-        args: Some(arguments(upgrade, request)),
+        image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
+        args: Some(arguments(upgrade, request, &defaults.allowed)),
         env: Some(vec![EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() }]),
         resources: settings.resources.clone(),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -158,7 +160,7 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
 }
 
 /// Names and times only: whoever may look at pods reads these.
-fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
+fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, allowed: &Allowed) -> Vec<String> {
     let spec = &upgrade.spec;
     let mut arguments = vec!["runner".to_owned(), request.step.to_string().to_lowercase()];
     let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
@@ -171,6 +173,9 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest) -> Vec<String> {
     match request.step {
         StepName::Plan => {
             flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string());
+            for pattern in allowed.repositories.patterns() {
+                flag("allowed-repositories", pattern);
+            }
             if let Some(target) = &request.target {
                 flag("target", target.clone());
             }
@@ -254,6 +259,10 @@ mod tests {
     }
 
     fn built(step: StepName) -> Job {
+        built_for(&upgrade(), step)
+    }
+
+    fn built_for(upgrade: &CoderUpgrade, step: StepName) -> Job {
         let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
         let request = JobRequest {
             name: "job".into(),
@@ -266,13 +275,27 @@ mod tests {
             new_version_started: false,
             scaled_down: vec![],
         };
-        job(&upgrade(), &request, &RunnerDefaults { image: "runner:1".into() })
+        job(upgrade, &request, &RunnerDefaults { image: "runner:1".into(), allowed: Arc::default() })
     }
 
     #[test]
     fn values_are_nowhere_in_a_job() {
         for step in [StepName::Plan, StepName::Upgrade] {
             assert!(!serde_json::to_string(&built(step)).unwrap().contains("planted"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_never_comes_into_a_job() {
+        let mut upgrade = upgrade();
+        upgrade.spec.job.image = Some("evil.example/tool:1".into());
+        upgrade.spec.job.service_account_name = "admin".into();
+        for step in [StepName::Plan, StepName::Backup, StepName::Upgrade, StepName::Uninstall, StepName::Install] {
+            let pod = built_for(&upgrade, step).spec.unwrap().template.spec.unwrap();
+            assert_eq!(
+                (pod.service_account_name.as_deref(), pod.containers[0].image.as_deref()),
+                (Some("coder-upgrade-runner"), Some("runner:1"))
+            );
         }
     }
 

@@ -40,6 +40,7 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
         left: None,
         drift: Vec::new(),
         retry_delay: context.retry_delay,
+        allowed: context.defaults.allowed.clone(),
     }
 }
 

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     api::{CoderUpgrade, label},
     build::RunnerDefaults,
-    core::plan::WorkloadKind,
+    core::{allowed::AllowedFlags, plan::WorkloadKind},
 };
 
 /// Name under which the controller reports events.
@@ -78,6 +78,10 @@ pub struct ControllerArgs {
     /// Seconds before the first retry of a failure that time can cure; the delay doubles up to five minutes
     #[arg(long, env = "RETRY_DELAY", default_value_t = 10)]
     retry_delay: u64,
+
+    /// What `CoderUpgrades` may name.
+    #[command(flatten)]
+    allowed: AllowedFlags,
 }
 
 /// Why the controller ended.
@@ -211,7 +215,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         pods: pod_store,
         drains: Watches::new(drained),
         workloads: Workloads::new(drifted),
-        defaults: RunnerDefaults { image: args.runner_image.clone() },
+        defaults: RunnerDefaults { image: args.runner_image.clone(), allowed: Arc::new(args.allowed.allowed()) },
         retry_delay: Duration::from_secs(args.retry_delay),
     });
     let (watched, upgrades) = (context.clone(), upgrade_store.clone());

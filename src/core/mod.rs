@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod after;
+pub mod allowed;
 pub mod apis;
 pub mod backup;
 pub mod bridge;

@@ -1,12 +1,13 @@
 //! Everything that a decision may see.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     after::{self, Obstacle, Sibling},
+    allowed::Allowed,
     drift::Drift,
     job::JobFacts,
     request,
@@ -41,6 +42,8 @@ pub struct Observed {
     pub drift: Vec<Drift>,
     /// Delay before the first retry; it doubles from there.
     pub retry_delay: Duration,
+    /// What the spec may name.
+    pub allowed: Arc<Allowed>,
 }
 
 impl Observed {
@@ -81,6 +84,13 @@ impl Observed {
     #[must_use]
     pub fn request(&self) -> String {
         request::digest(&self.upgrade.spec, self.annotation(annotation::REQUESTED_AT))
+    }
+
+    /// Digest of what is asked for, as it stands in a status that says that it is not allowed: other flags of the controller
+    /// make it another one, and so begin anew.
+    #[must_use]
+    pub fn refused_request(&self) -> String {
+        format!("{}-{}", self.request(), self.allowed.fingerprint())
     }
 
     /// What keeps the object waiting for others that it comes after.

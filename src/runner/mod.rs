@@ -52,6 +52,7 @@ use self::helm::Helm;
 use self::report::Writer;
 use self::secrets::Secrets;
 use crate::api::{Recovery, ScaledDown};
+use crate::core::allowed::{OFFICIAL, Repositories, RepositoryPattern};
 use crate::core::history::Start;
 use crate::core::report::Outcome;
 
@@ -122,6 +123,10 @@ pub struct PlanArgs {
     /// The wanted version, if it was looked up before for the same request
     #[arg(long, env = "RUNNER_TARGET")]
     pub target: Option<String>,
+
+    /// Where charts may come from, as the controller is told
+    #[arg(long, env = "RUNNER_ALLOWED_REPOSITORIES", value_delimiter = ',', default_values = OFFICIAL)]
+    pub allowed_repositories: Vec<RepositoryPattern>,
 }
 
 /// What the upgrade step is told.
@@ -284,6 +289,7 @@ async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 generation: args.generation,
                 target: args.target.clone(),
                 verify_timeout: args.common.verify_timeout,
+                repositories: Repositories::new(args.allowed_repositories.clone()),
             };
             // A plan changes nothing that could be left half done, so it is simply dropped, and its helm with it.
             tokio::select! {

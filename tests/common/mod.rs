@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod drift;
+pub mod recorder;
 pub mod samples;
 pub mod steps;
 
@@ -46,7 +47,11 @@ pub struct World {
 impl World {
     /// An empty namespace in which the runner may work.
     pub async fn new(name: &str) -> Self {
-        let cluster = Cluster::for_tests().await.expect("the test bed");
+        Self::on(Cluster::for_tests().await.expect("the test bed"), name).await
+    }
+
+    /// As [`World::new`], on another cluster than that of the other tests.
+    pub async fn on(cluster: &'static Cluster, name: &str) -> Self {
         let client = cluster.client().await.expect("a client for the test bed");
         // A test that is run twice on one cluster gets another namespace.
         let namespace = format!("{name}-{}", &uuid()[6..]);
@@ -272,6 +277,14 @@ impl World {
 
     pub async fn create_secret(&self, name: &str, data: Value) {
         let secret: Secret = serde_json::from_value(json!({"metadata": {"name": name}, "stringData": data})).unwrap();
+        self.api().create(&PostParams::default(), &secret).await.unwrap();
+    }
+
+    /// Credentials for a repository.
+    pub async fn create_login(&self, username: &str, password: &str) {
+        let data = json!({"username": username, "password": password});
+        let secret = json!({"metadata": {"name": "login"}, "type": "kubernetes.io/basic-auth", "stringData": data});
+        let secret: Secret = serde_json::from_value(secret).unwrap();
         self.api().create(&PostParams::default(), &secret).await.unwrap();
     }
 

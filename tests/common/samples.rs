@@ -82,6 +82,21 @@ pub fn samples() -> Vec<Sample> {
             json!({"chart": {"repository": "https://x.example", "plainHTTP": true}}),
             "chart.plainHTTP is for oci:// registries",
         ),
+        accepted(
+            "credentials that go unencrypted on purpose",
+            json!({"chart": {"repository": "http://x.example", "credentialsSecret": "login", "plainHTTP": true}}),
+        ),
+        refused(
+            "credentials that would go unencrypted",
+            json!({"chart": {"repository": "http://x.example", "credentialsSecret": "login"}}),
+            "without encryption: use https://, or set chart.plainHTTP",
+        ),
+        refused(
+            "a password in the address",
+            json!({"chart": {"repository": "https://user:word@x.example"}}),
+            "must be an address alone",
+        ),
+        accepted("a digest", json!({"chart": {"digest": format!("sha256:{}", "0a".repeat(32))}})),
         accepted("durations", json!({"helm": {"timeout": "1h30m"}, "verify": {"timeout": "90s", "soak": "0s"}})),
         refused("a timeout that is too short", json!({"helm": {"timeout": "1s"}}), "helm.timeout must be between"),
         refused("no time to verify", json!({"verify": {"timeout": "0s"}}), "verify.timeout must be between"),
@@ -127,6 +142,7 @@ pub fn malformed() -> Vec<Sample> {
         refused("an override of no check", json!({"overrides": ["Everything"]}), "spec.overrides[0]"),
         refused("a history of nothing", json!({"historyLimit": 0}), "spec.historyLimit"),
         refused("a negative limit", json!({"retry": {"limit": -1}}), "spec.retry.limit"),
+        refused("a digest that is none", json!({"chart": {"digest": "sha256:0a"}}), "spec.chart.digest"),
         refused("a version that is a number", json!({"version": 2.31}), "spec.version"),
     ]
 }

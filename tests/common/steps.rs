@@ -39,6 +39,8 @@ pub struct Steps {
     count: Cell<usize>,
     /// What all steps have said.
     pub log: RefCell<String>,
+    /// Where charts may come from.
+    pub allowed: RefCell<String>,
 }
 
 impl Steps {
@@ -68,7 +70,15 @@ impl Steps {
         let world = World::new(&format!("{name}-{helm:?}").to_lowercase()).await;
         let repository = repository(world.repositories()).clone();
         let dir = tempfile::tempdir().unwrap();
-        let steps = Self { world, repository, helm, dir, count: Cell::default(), log: RefCell::default() };
+        let steps = Self {
+            world,
+            repository,
+            helm,
+            dir,
+            count: Cell::default(),
+            log: RefCell::default(),
+            allowed: RefCell::new("*".into()),
+        };
         steps.prepare().await;
         steps
     }
@@ -151,7 +161,7 @@ impl Steps {
             spec["chart"] = json!({"repository": self.repository});
         }
         let generation = self.world.declare("coder", spec).await.metadata.generation.unwrap().to_string();
-        self.run("plan", &["--generation", &generation]).await
+        self.run("plan", &["--generation", &generation, "--allowed-repositories", &self.allowed.borrow()]).await
     }
 
     /// Performs a step after the plan.

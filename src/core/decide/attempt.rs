@@ -2,7 +2,7 @@
 
 use super::{Action, Draft, approval, concluded, drift, follow, gates, job_of_last_step, outcome, recover};
 use crate::{
-    api::{CoderUpgradeStatus, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
+    api::{CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
     core::{
         job::{JobFacts, JobRequest, JobState, job_name},
         version,
@@ -41,7 +41,12 @@ pub(super) fn advance(draft: &mut Draft) {
 }
 
 fn proceed(draft: &mut Draft) {
-    if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) {
+    if gates::refuse_what_is_not_allowed(draft) {
+        return;
+    }
+    // A change that has begun comes to its end before what is not allowed is refused.
+    let held = draft.status.begun && !gates::is_allowed(draft);
+    if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) && !held {
         draft.status.retries = 0;
         draft.status.failure = None;
         let occasion = if drift::waits(&draft.status) { Occasion::Drifted } else { Occasion::Asked };
@@ -122,16 +127,14 @@ fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
 /// Whether what is asked for is not what the attempt was begun for.
 fn asked_anew(draft: &Draft) -> bool {
     let edited = draft.status.observed_generation != draft.observed.generation();
-    draft.status.request != draft.observed.request() || (draft.status.phase == Phase::Failed && edited)
+    let refused = draft.status.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NotAllowed);
+    let asked = if refused { draft.observed.refused_request() } else { draft.observed.request() };
+    draft.status.request != asked || (draft.status.phase == Phase::Failed && edited)
 }
 
 /// Begins a new attempt with a plan, unless something holds it back.
 fn begin(draft: &mut Draft, occasion: Occasion) {
-    if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
-        running.state = StepState::Superseded;
-        running.finished = Some(draft.observed.time());
-        "The spec was changed.".clone_into(&mut running.message);
-    }
+    outcome::supersede(draft);
     if !draft.status.incomplete && gates::keep_from_planning(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.

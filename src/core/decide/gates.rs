@@ -42,7 +42,7 @@ struct Closed {
 
 /// Whether something keeps even a plan from being made.
 pub(super) fn keep_from_planning(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, readable])
+    closed(draft, &[claimed, suspended, allowed, readable])
 }
 
 /// Whether something keeps the planned change from beginning.
@@ -53,6 +53,22 @@ pub(super) fn keep_from_changing(draft: &mut Draft) -> bool {
 /// Whether something keeps a remedy from beginning that was approved by itself.
 pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
     closed(draft, &[claimed, suspended, after, window])
+}
+
+/// Refuses what is not allowed, whatever is to be done with it: nobody shall learn of it only when something is to begin.
+/// Whether it did. What has begun goes on first, under the default `ServiceAccount` and image if need be; an object that is
+/// suspended or waits for another of the same release says so instead.
+pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
+    let (status, observed) = (&draft.status, draft.observed);
+    if status.begun || status.incomplete || observed.upgrade.spec.suspend || observed.claimed_by.is_some() {
+        return false;
+    }
+    closed(draft, &[allowed])
+}
+
+/// Whether the spec names only what is allowed.
+pub(super) fn is_allowed(draft: &Draft) -> bool {
+    draft.observed.allowed.judge(&draft.observed.upgrade.spec).is_ok()
 }
 
 /// Whether what spec.backup asks for is still to be made for the present plan.
@@ -76,6 +92,7 @@ fn closed(draft: &mut Draft, gates: &[fn(&Draft) -> Gate]) -> bool {
                 return true;
             }
             Gate::Broken(problem) => {
+                outcome::supersede(draft);
                 outcome::refused(draft, *problem);
                 return true;
             }
@@ -124,6 +141,13 @@ fn suspended(draft: &Draft) -> Gate {
         message: "Nothing new is begun while spec.suspend is true.".into(),
         until: None,
     })
+}
+
+fn allowed(draft: &Draft) -> Gate {
+    match draft.observed.allowed.judge(&draft.observed.upgrade.spec) {
+        Ok(()) => Gate::Open,
+        Err(problem) => Gate::Broken(problem),
+    }
 }
 
 /// Whether the window can be read: a person shall learn of it before the night in which it should open.

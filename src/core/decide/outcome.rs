@@ -251,15 +251,23 @@ pub(super) fn refused(draft: &mut Draft, problem: Problem) {
         excerpt: None,
     };
     tell(draft, &failure);
-    draft.status.request = draft.observed.request();
+    draft.status.request = asked_for(draft, class);
     draft.status.phase = Phase::Failed;
     draft.status.message = line(&failure);
     draft.status.failure = Some(failure);
 }
 
+/// What a failed attempt was begun for. What is not allowed is judged again under other flags of the controller.
+fn asked_for(draft: &Draft, class: FailureClass) -> String {
+    if class == FailureClass::NotAllowed { draft.observed.refused_request() } else { draft.observed.request() }
+}
+
 /// A person is needed.
 fn give_up(draft: &mut Draft, failure: Failure) {
     let message = line(&failure);
+    if failure.class == FailureClass::NotAllowed {
+        draft.status.request = asked_for(draft, failure.class);
+    }
     draft.status.failure = Some(failure);
     conclude(draft, Phase::Failed, message);
 }
@@ -308,6 +316,15 @@ fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
             std::time::Duration::ZERO
         }
         _ => retry::delay(draft.observed.retry_delay, draft.status.retries),
+    }
+}
+
+/// Ends a step that runs for a spec that was changed.
+pub(super) fn supersede(draft: &mut Draft) {
+    if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
+        running.state = StepState::Superseded;
+        running.finished = Some(draft.observed.time());
+        "The spec was changed.".clone_into(&mut running.message);
     }
 }
 

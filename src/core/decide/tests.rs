@@ -1,6 +1,6 @@
 //! Stories of whole attempts, played without a cluster: the decisions are carried out on plain data.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+mod allowed;
 mod backup;
 mod drift;
 mod gates;
@@ -47,6 +48,7 @@ impl World {
             left: None,
             drift: Vec::new(),
             retry_delay: Duration::from_secs(10),
+            allowed: Arc::default(),
         };
         Self { observed, events: Vec::new(), created: Vec::new() }
     }

@@ -1,6 +1,8 @@
 //! helm: the program that is run, and the records that it keeps.
 
 mod cli;
+mod download;
+mod index;
 mod process;
 pub mod pull;
 pub mod record;

@@ -1,28 +1,32 @@
-//! Fetching a chart with helm, from a repository (http, https) or a registry (oci).
+//! Fetching a chart from a repository (http, https) or, with helm, from a registry (oci).
 
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use semver::Version;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::download::Downloads;
+use super::index::Index;
 use super::{Helm, HelmFailure};
 use crate::api::{FailureClass, ProductLine};
+use crate::core::allowed::{Address, Repositories};
 use crate::core::guard::ChartMetadata;
 use crate::core::report::Problem;
 use crate::core::{classify, version};
 use crate::runner::error::Error;
 use crate::runner::io;
 
-/// Name of the repository in helm's configuration, which holds no other.
-const REPOSITORY: &str = "chart";
+/// Greatest size of an index, in bytes.
+const INDEX_LIMIT: usize = 64 << 20;
+/// Greatest size of a packaged chart, in bytes: it must fit into a Secret of 1 MiB in the end.
+const PACKAGE_LIMIT: usize = 8 << 20;
 
 /// Where a chart comes from.
 pub struct Source {
     /// Address: http://, https:// or oci://.
-    pub address: String,
+    pub address: Address,
     /// Name of the chart.
     pub chart: String,
     /// What the repository asks for.
@@ -46,18 +50,24 @@ pub enum Credentials {
     Docker(Vec<u8>),
 }
 
-/// A repository or registry that helm was told of.
+/// A repository, or a registry that helm was told of.
 pub struct Repository<'a> {
     helm: &'a Helm,
     source: &'a Source,
     ca_file: Option<PathBuf>,
-    /// What its index lists; a registry has no index, and is asked for each version.
-    index: Option<Vec<String>>,
+    /// What its index lists, and how it is fetched; a registry has no index, and is asked for each version.
+    listed: Option<(Downloads, Index)>,
 }
 
 impl<'a> Repository<'a> {
-    /// Tells helm of it, and reads its index.
-    pub async fn open(helm: &'a Helm, source: &'a Source) -> Result<Self, Error> {
+    /// Reads its index, or tells helm of the registry. What the index leads to must be allowed as well.
+    pub async fn open(helm: &'a Helm, source: &'a Source, allowed: &Repositories) -> Result<Self, Error> {
+        if !source.address.is_registry() {
+            let downloads = Downloads::new(source, allowed)?;
+            let index = downloads.get("index.yaml", INDEX_LIMIT).await?;
+            let index = Index::read(&index, &source.chart)?;
+            return Ok(Self { helm, source, ca_file: None, listed: Some((downloads, index)) });
+        }
         let ca_file = match &source.ca {
             Some(pem) => {
                 let file = helm.home().join("repository-ca.crt");
@@ -66,23 +76,18 @@ impl<'a> Repository<'a> {
             }
             None => None,
         };
-        let mut opened = Self { helm, source, ca_file, index: None };
-        if source.address.starts_with("oci://") {
-            if let Some(credentials) = &source.credentials {
-                let config = registry_config(&source.address, credentials);
-                io::write_private(&helm.registry_config(), &config).await?;
-            }
-        } else {
-            opened.index = Some(opened.read_index().await?);
+        if let Some(credentials) = &source.credentials {
+            let config = registry_config(&source.address, credentials)?;
+            io::write_private(&helm.registry_config(), &config).await?;
         }
-        Ok(opened)
+        Ok(Self { helm, source, ca_file, listed: None })
     }
 
     /// The wanted version, or the newest stable one of the product line. A registry is not asked whether it has the wanted
     /// one: [`Self::pull`] tells.
     pub async fn find(&self, wanted: Option<&str>, line: ProductLine) -> Result<String, Error> {
-        match (&self.index, wanted) {
-            (Some(index), _) => Ok(choose(self.source, index, wanted, line)?.to_owned()),
+        match (&self.listed, wanted) {
+            (Some((_, index)), _) => Ok(choose(self.source, &index.versions, wanted, line)?.to_owned()),
             (None, Some(wanted)) => Ok(version::plain(wanted).to_owned()),
             (None, None) => Ok(self.newest(version::stable_range(line)).await??),
         }
@@ -90,8 +95,8 @@ impl<'a> Repository<'a> {
 
     /// The versions that a path may stop at: all, or the newest of each range where there is no list.
     pub async fn available(&self, ranges: impl IntoIterator<Item = &str>) -> Result<Vec<Version>, Error> {
-        if let Some(index) = &self.index {
-            return Ok(index.iter().filter_map(|text| version::parse(text)).collect());
+        if let Some((_, index)) = &self.listed {
+            return Ok(index.versions.iter().filter_map(|text| version::parse(text)).collect());
         }
         let mut found = Vec::new();
         for range in ranges {
@@ -106,14 +111,20 @@ impl<'a> Repository<'a> {
 
     /// Fetches a version into `directory`, which must be empty.
     pub async fn pull(&self, version: &str, directory: &Path) -> Result<PathBuf, Error> {
+        let Source { address, chart, .. } = self.source;
+        if let Some((downloads, index)) = &self.listed {
+            let version = version::exact(&index.versions, version).unwrap_or(version);
+            tracing::info!("fetching {chart} {version} from {address}");
+            let url = index.url(version).unwrap_or_default();
+            let file = directory.join("chart.tgz");
+            io::write_private(&file, &downloads.get(url, PACKAGE_LIMIT).await?).await?;
+            return Ok(file);
+        }
         // A registry knows tags, not versions: both spellings are tried.
-        let spelled = match &self.index {
-            Some(index) => vec![version::exact(index, version).unwrap_or(version).to_owned()],
-            None => vec![version::plain(version).to_owned(), format!("v{}", version::plain(version))],
-        };
+        let spelled = [version::plain(version).to_owned(), format!("v{}", version::plain(version))];
         let mut refusal = None;
         for version in spelled {
-            tracing::info!("fetching {} {version} from {}", self.source.chart, self.source.address);
+            tracing::info!("fetching {chart} {version} from {address}");
             let mut pull = arguments(["pull", &self.reference(), "--version", &version, "--destination"]);
             pull.push(directory.display().to_string());
             pull.extend(self.registry_arguments());
@@ -142,54 +153,14 @@ impl<'a> Repository<'a> {
 
     /// The chart, as helm finds it.
     fn reference(&self) -> String {
-        let Source { address, chart, .. } = self.source;
-        match &self.index {
-            Some(_) => format!("{REPOSITORY}/{chart}"),
-            None => format!("{}/{chart}", address.trim_end_matches('/')),
-        }
+        format!("{}/{}", self.source.address, self.source.chart)
     }
 
     /// What helm must be told of a registry each time.
     fn registry_arguments(&self) -> Vec<String> {
-        if self.index.is_some() {
-            return Vec::new();
-        }
         let plain = self.source.plain_http.then(|| "--plain-http".to_owned());
-        ca_arguments(self.ca_file.as_deref()).into_iter().chain(plain).collect()
-    }
-
-    async fn read_index(&self) -> Result<Vec<String>, Error> {
-        let Self { helm, source, .. } = self;
-        let mut add = arguments(["repo", "add", REPOSITORY, &source.address, "--force-update"]);
-        let mut password = None;
-        match &source.credentials {
-            // helm sends them to the repository's own host only, unless told otherwise.
-            Some(Credentials::Basic { username, password: secret }) => {
-                add.extend(arguments(["--username", username, "--password-stdin"]));
-                password = Some(secret.as_str());
-            }
-            Some(Credentials::Docker(_)) => {
-                return Err(Problem::new(
-                    FailureClass::RepositoryUnauthorized,
-                    format!(
-                        "{} is no oci:// registry; its Secret needs the keys username and password",
-                        source.address
-                    ),
-                )
-                .field("spec.chart.credentialsSecret")
-                .into());
-            }
-            None => {}
-        }
-        add.extend(ca_arguments(self.ca_file.as_deref()));
-        helm.capture(&add, password).await?.map_err(|f| refused(source, None, &f))?;
-
-        let chart = format!("{REPOSITORY}/{}", source.chart);
-        let search = ["search", "repo", &chart, "--versions", "--devel", "--output", "json"];
-        let found = helm.capture(search, None).await?.map_err(|f| refused(source, None, &f))?;
-        let found: Vec<Found> = serde_json::from_slice(&found)
-            .map_err(|source| Error::Json { what: "the versions that helm found", source })?;
-        Ok(found.into_iter().filter(|row| row.name == chart).map(|row| row.version).collect())
+        let authority = self.ca_file.iter().flat_map(|file| ["--ca-file".to_owned(), file.display().to_string()]);
+        authority.chain(plain).collect()
     }
 }
 
@@ -211,13 +182,6 @@ fn archive_in(directory: &Path) -> std::io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-/// A row of `helm search repo -o json`.
-#[derive(Deserialize)]
-struct Found {
-    name: String,
-    version: String,
 }
 
 fn choose<'a>(
@@ -247,17 +211,40 @@ fn choose<'a>(
     })
 }
 
-/// Docker's file of credentials. It is written, and not made by `helm registry login`, because a login asks the registry
-/// for more than a pull needs.
-fn registry_config(address: &str, credentials: &Credentials) -> Vec<u8> {
-    match credentials {
-        Credentials::Docker(config) => config.clone(),
-        Credentials::Basic { username, password } => {
-            let host = address.trim_start_matches("oci://").split('/').next().unwrap_or_default();
-            let auth = STANDARD.encode(format!("{username}:{password}"));
-            json!({"auths": {host: {"auth": auth}}}).to_string().into_bytes()
+/// Docker's file of credentials, with those of this registry alone: a registry may ask for those of another one, and
+/// `credsStore` and `credHelpers` name programs. It is written, and not made by `helm registry login`, because a login asks
+/// the registry for more than a pull needs.
+fn registry_config(address: &Address, credentials: &Credentials) -> Result<Vec<u8>, Box<Problem>> {
+    let host = address.authority();
+    let auth = match credentials {
+        Credentials::Docker(config) => {
+            let config: Value = serde_json::from_slice(config).unwrap_or_default();
+            let own = config["auths"].as_object().into_iter().flatten().find(|(key, _)| is_of(key, &host));
+            own.map(|(_, auth)| auth.clone()).ok_or_else(|| {
+                let message = format!("the .dockerconfigjson of the Secret has no credentials for {host}");
+                Problem::new(FailureClass::RepositoryUnauthorized, message)
+                    .field("spec.chart.credentialsSecret")
+                    .boxed()
+            })?
         }
-    }
+        Credentials::Basic { username, password } => {
+            json!({"auth": STANDARD.encode(format!("{username}:{password}"))})
+        }
+    };
+    let key = if host == DOCKER_HUB { DOCKER_HUB_KEY } else { &host };
+    Ok(json!({"auths": {key: auth}}).to_string().into_bytes())
+}
+
+/// The registry of Docker Hub, and its name in Docker's file of credentials.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// Whether a key of Docker's file of credentials is that of the registry: keys may have a scheme and a path.
+fn is_of(key: &str, host: &str) -> bool {
+    let key = key.trim_start_matches("https://").trim_start_matches("http://");
+    let name = key.split('/').next().unwrap_or_default();
+    let hub = [DOCKER_HUB, "index.docker.io", "docker.io"];
+    name.eq_ignore_ascii_case(host) || (hub.contains(&host) && hub.contains(&name))
 }
 
 /// What helm said about a repository, as a problem that says what was asked, where, and which field is to be corrected.
@@ -308,16 +295,18 @@ fn arguments<const N: usize>(arguments: [&str; N]) -> Vec<String> {
     arguments.map(Into::into).into()
 }
 
-fn ca_arguments(ca_file: Option<&Path>) -> Vec<String> {
-    ca_file.map_or_else(Vec::new, |file| vec!["--ca-file".into(), file.display().to_string()])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn source(address: &str) -> Source {
-        Source { address: address.into(), chart: "coder".into(), credentials: None, ca: None, plain_http: false }
+        Source {
+            address: Address::parse(address).unwrap(),
+            chart: "coder".into(),
+            credentials: None,
+            ca: None,
+            plain_http: false,
+        }
     }
 
     #[test]
@@ -358,11 +347,31 @@ mod tests {
         );
     }
 
+    fn config(address: &str, credentials: &Credentials) -> Value {
+        let address = Address::parse(address).unwrap();
+        serde_json::from_slice(&registry_config(&address, credentials).unwrap()).unwrap()
+    }
+
     #[test]
     fn registry_credentials_are_for_its_host() {
         let credentials = Credentials::Basic { username: "u".into(), password: "p".into() };
-        let config: serde_json::Value =
-            serde_json::from_slice(&registry_config("oci://registry:5000/charts", &credentials)).unwrap();
-        assert_eq!(config, json!({"auths": {"registry:5000": {"auth": "dTpw"}}}));
+        let registry = "oci://registry:5000/charts";
+        assert_eq!(config(registry, &credentials), json!({"auths": {"registry:5000": {"auth": "dTpw"}}}));
+    }
+
+    #[test]
+    fn of_many_credentials_only_those_of_the_registry_are_given_to_helm() {
+        let docker = |value: Value| Credentials::Docker(value.to_string().into_bytes());
+        let many = docker(json!({
+            "credsStore": "desktop", "credHelpers": {"ghcr.io": "evil"},
+            "auths": {"https://GHCR.io/v2/": {"auth": "mine"}, "other.example": {"auth": "theirs"}},
+        }));
+        assert_eq!(config("oci://ghcr.io/coder/chart", &many), json!({"auths": {"ghcr.io": {"auth": "mine"}}}));
+        let none = registry_config(&Address::parse("oci://ghcr.io:5000/x").unwrap(), &many).unwrap_err();
+        assert!(none.message.contains("no credentials for ghcr.io:5000"), "{}", none.message);
+
+        let hub = docker(json!({"auths": {"https://index.docker.io/v1/": {"auth": "hub"}}}));
+        let auths = json!({"auths": {"https://index.docker.io/v1/": {"auth": "hub"}}});
+        assert_eq!(config("oci://registry-1.docker.io/x", &hub), auths);
     }
 }

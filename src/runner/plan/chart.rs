@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
+use sha2::{Digest, Sha256};
 
 use super::release::Release;
-use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, Finding, ProductLine};
+use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, Finding, ProductLine, label};
+use crate::core::allowed::{Address, Repositories, official};
+use crate::core::digest::hex;
 use crate::core::guard::ChartMetadata;
 use crate::core::path::{Journey, Path};
 use crate::core::report::Problem;
@@ -17,13 +20,10 @@ use crate::runner::error::Error;
 use crate::runner::helm::pull::{Credentials, Repository, Source, metadata};
 use crate::runner::io;
 
-/// The official repositories of the product lines.
-fn official(line: ProductLine) -> &'static str {
-    match line {
-        ProductLine::V1 => "https://helm.coder.com",
-        ProductLine::V2 => "https://helm.coder.com/v2",
-    }
-}
+/// Types of Secrets that are there to be sent to a server.
+const CREDENTIAL_TYPES: [&str; 2] = ["kubernetes.io/basic-auth", "kubernetes.io/dockerconfigjson"];
+/// Value of the label of other Secrets that may be sent to a chart repository.
+const REPOSITORY: &str = "repository";
 
 /// The chart of which the rules of paths speak; the others of Coder keep no data.
 const SERVER: &str = "coder";
@@ -41,7 +41,13 @@ pub struct Fetched {
 }
 
 /// Fetches the chart of the first hop on the way to the wanted version into the work directory.
-pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, installed: &Release) -> Result<Fetched, Error> {
+pub async fn fetch(
+    ctx: &Context,
+    spec: &CoderUpgradeSpec,
+    installed: &Release,
+    allowed: &Repositories,
+) -> Result<Fetched, Error> {
+    allowed.judge(spec, Some(installed.line()))?;
     let directory = ctx.work_dir.join("chart");
     io::create_dir(&directory).await?;
     let journey = |to: &str| {
@@ -54,11 +60,13 @@ pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, installed: &Release) 
         io::write_private(&path, &read_archive(ctx, archive).await?).await?;
         let chart = metadata(&ctx.helm, &path).await.map_err(|error| of_archive(error.into_problem()))?;
         chart.check(&spec.chart.name, spec.version.as_deref())?;
+        // Only now: of another Secret than that of a chart, not even the digest is told.
+        check_digest(spec, &io::read(&path).await?)?;
         let findings = journey(&chart.version).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
         return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings });
     }
     let source = source(ctx, spec, installed.line()).await?;
-    let repository = Repository::open(&ctx.helm, &source).await?;
+    let repository = Repository::open(&ctx.helm, &source, allowed).await?;
     let wanted = repository.find(spec.version.as_deref(), installed.line()).await?;
     let mut path = Path::default();
     if let Some(journey) = journey(&wanted) {
@@ -67,11 +75,32 @@ pub async fn fetch(ctx: &Context, spec: &CoderUpgradeSpec, installed: &Release) 
     }
     let mut hops: Vec<String> = path.hops.iter().map(ToString::to_string).collect();
     let ahead = if hops.is_empty() { Vec::new() } else { hops.split_off(1) };
-    let hop = hops.pop().unwrap_or(wanted);
+    let hop = hops.pop().unwrap_or_else(|| wanted.clone());
+    if spec.chart.digest.is_some() && version::plain(&hop) != version::plain(&wanted) {
+        let message = format!(
+            "spec.chart.digest is that of {wanted}, but the path leads over {hop} first: set spec.version to {hop} and \
+             spec.chart.digest to that of its package"
+        );
+        return Err(Problem::new(FailureClass::SpecInvalid, message).field("spec.chart.digest").into());
+    }
     let archive = repository.pull(&hop, &directory).await?;
+    check_digest(spec, &io::read(&archive).await?)?;
     let chart = metadata(&ctx.helm, &archive).await?;
     chart.check(&spec.chart.name, Some(&hop))?;
     Ok(Fetched { archive, chart, ahead, findings: path.findings })
+}
+
+/// Whether the package is the one that the spec names.
+fn check_digest(spec: &CoderUpgradeSpec, package: &[u8]) -> Result<(), Box<Problem>> {
+    let found = format!("sha256:{}", hex(&Sha256::digest(package)));
+    match &spec.chart.digest {
+        Some(wanted) if *wanted != found => {
+            let message =
+                format!("the chart that was fetched has the digest {found}, but spec.chart.digest is {wanted}");
+            Err(Problem::new(FailureClass::DigestMismatch, message).field("spec.chart.digest").boxed())
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<Source, Error> {
@@ -83,13 +112,11 @@ async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Re
         Some(name) => Some(read_key(ctx, name, "ca.crt", "spec.chart.caSecret").await?.0),
         None => None,
     };
-    Ok(Source {
-        address: spec.chart.repository.clone().unwrap_or_else(|| official(line).into()),
-        chart: spec.chart.name.clone(),
-        credentials,
-        ca,
-        plain_http: spec.chart.plain_http,
-    })
+    let address = Address::parse(spec.chart.repository.as_deref().unwrap_or(official(line))).map_err(|why| {
+        let field = "spec.chart.repository";
+        Problem::new(FailureClass::SpecInvalid, format!("{field} {why}")).field(field)
+    })?;
+    Ok(Source { address, chart: spec.chart.name.clone(), credentials, ca, plain_http: spec.chart.plain_http })
 }
 
 /// The problem of an archive from the cluster: no repository is to blame.
@@ -123,6 +150,15 @@ async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Erro
     let secrets: Api<Secret> = ctx.api();
     let found = request(&format!("read {object}"), || secrets.get_opt(name)).await?;
     let exists = found.is_some();
+    if let Some(secret) = found.as_ref().filter(|secret| !is_for_repositories(secret)) {
+        let type_ = secret.type_.as_deref().unwrap_or("Opaque");
+        let message = format!(
+            "{object} is not sent to a chart repository: its type is {type_}. Give it the type kubernetes.io/basic-auth or \
+             kubernetes.io/dockerconfigjson, or the label {}: {REPOSITORY}",
+            label::CREDENTIALS
+        );
+        return Err(Problem::new(FailureClass::RepositoryUnauthorized, message).object(object).field(field).into());
+    }
     let mut data = found.and_then(|secret| secret.data).unwrap_or_default();
     if let Some(config) = data.remove(".dockerconfigjson") {
         hide_docker_config(ctx, &config.0);
@@ -135,6 +171,14 @@ async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Erro
     let (username, password) = (text("username")?, text("password")?);
     ctx.secrets.hide([password.clone()]);
     Ok(Credentials::Basic { username, password })
+}
+
+/// Whether somebody who may write the Secret has said what it is for: whoever may write a `CoderUpgrade` alone shall not have
+/// the credentials of another application sent anywhere.
+fn is_for_repositories(secret: &Secret) -> bool {
+    let labels = secret.metadata.labels.as_ref();
+    let labelled = labels.and_then(|labels| labels.get(label::CREDENTIALS)).is_some_and(|value| value == REPOSITORY);
+    labelled || secret.type_.as_deref().is_some_and(|type_| CREDENTIAL_TYPES.contains(&type_))
 }
 
 fn hide_docker_config(ctx: &Context, config: &[u8]) {

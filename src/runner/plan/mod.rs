@@ -27,6 +27,7 @@ use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{inventory, io};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
+use crate::core::allowed::Repositories;
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
@@ -47,6 +48,8 @@ pub struct Order {
     pub target: Option<String>,
     /// How long to wait for the right answers when nothing is to be done.
     pub verify_timeout: Duration,
+    /// Where charts may come from.
+    pub repositories: Repositories,
 }
 
 /// A plan that was made, and what it is made of. Nothing is written yet.
@@ -69,7 +72,8 @@ pub struct Made {
 pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
     upgrade.spec.version = upgrade.spec.version.or(order.target);
-    let Made { plan, refusal, archive, merged, installed, observer } = Box::pin(make(ctx, &upgrade)).await?;
+    let Made { plan, refusal, archive, merged, installed, observer } =
+        Box::pin(make(ctx, &upgrade, &order.repositories)).await?;
     if let Some(refusal) = refusal {
         return Err(refusal.into());
     }
@@ -88,14 +92,14 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
 
 /// Makes the plan and writes nothing, not even the plan. If a check refuses what the plan would do, that stands in it. What
 /// could not be written is an error here, too.
-pub async fn look(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Plan, Error> {
-    let Made { plan, archive, merged, installed, .. } = Box::pin(make(ctx, upgrade)).await?;
+pub async fn look(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories) -> Result<Plan, Error> {
+    let Made { plan, archive, merged, installed, .. } = Box::pin(make(ctx, upgrade, allowed)).await?;
     secret::check(&secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() })?;
     Ok(plan)
 }
 
 /// Finds out what an upgrade needs and does. Changes nothing.
-pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> {
+pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories) -> Result<Made, Error> {
     let spec = &upgrade.spec;
     let storage = Storage::new(ctx.api(), &spec.release);
 
@@ -107,7 +111,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Made, Error> 
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
-    let Fetched { archive, chart, ahead, findings: path } = chart::fetch(ctx, spec, &installed).await?;
+    let Fetched { archive, chart, ahead, findings: path } = chart::fetch(ctx, spec, &installed, allowed).await?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");

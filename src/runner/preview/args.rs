@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::core::allowed::{Allowed, ImagePattern, RepositoryPattern};
+
 /// What `plan` is told.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = HELP)]
@@ -24,9 +26,29 @@ pub struct PreviewArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
 
+    /// Where the controller lets charts come from, as its flag of this name says; everything by default
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "*")]
+    allowed_repositories: Vec<RepositoryPattern>,
+
+    /// ServiceAccounts that the controller allows, as its flag of this name says; everything by default
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "*")]
+    allowed_service_accounts: Vec<String>,
+
+    /// Images that the controller allows, as its flag of this name says; everything by default
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',', default_value = "*")]
+    allowed_job_images: Vec<ImagePattern>,
+
     /// Say nothing on the way
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+impl PreviewArgs {
+    /// What the controller allows, as far as it is said.
+    pub fn allowed(&self) -> Allowed {
+        let (accounts, images) = (self.allowed_service_accounts.clone(), self.allowed_job_images.clone());
+        Allowed::new(self.allowed_repositories.clone(), accounts, images)
+    }
 }
 
 /// How a plan is printed.
@@ -63,6 +85,9 @@ Examples:
 
   The repairs, for a script:
     coder-upgrade-operator plan -f coder.yaml -o json | jq .plan.repairs
+
+  Would a controller that is started with this flag allow it?
+    coder-upgrade-operator plan -f coder.yaml --allowed-repositories https://charts.example.com/coder
 
   A comment on a pull request:
     coder-upgrade-operator plan -f coder.yaml -o markdown > comment.md";

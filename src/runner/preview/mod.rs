@@ -91,7 +91,11 @@ async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
         reporter: Reporter::to_terminal(secrets.clone(), args.quiet),
         stop: CancellationToken::new(),
     };
-    let planned = Box::pin(plan::look(&ctx, &upgrade)).await;
+    let allowed = args.allowed();
+    let planned = match allowed.judge(&upgrade.spec) {
+        Ok(()) => Box::pin(plan::look(&ctx, &upgrade, &allowed.repositories)).await,
+        Err(problem) => Err(problem.into()),
+    };
     let others = others(&client, &namespace, &upgrade).await?;
     let siblings: Vec<Sibling> = others.iter().map(Sibling::from).collect();
     let same = others.iter().find(|other| other.spec.release == upgrade.spec.release);

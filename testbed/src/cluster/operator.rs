@@ -10,12 +10,25 @@ pub const OPERATOR_NAMESPACE: &str = "coder-upgrade-operator";
 const RUNNER_NAMESPACE: &str = "coder";
 
 impl Cluster {
-    /// Applies `deploy/default` (CRD, rights, controller) and waits until the controller is available.
+    /// Applies `deploy/default` (CRD, rights, controller) and waits until the controller is available. `CoderUpgrades` may
+    /// name whatever they want: see `testbed/operator`.
     ///
     /// # Errors
     /// When kubectl fails, with what it said.
     pub async fn load_operator(&self) -> Result<(), ToolError> {
-        let manifests = deploy("default");
+        self.load_operator_from(&Path::new(env!("CARGO_MANIFEST_DIR")).join("operator")).await
+    }
+
+    /// As [`Cluster::load_operator`], with the manifests as they are in `deploy/default`: the controller allows what it
+    /// allows by default.
+    ///
+    /// # Errors
+    /// When kubectl fails, with what it said.
+    pub async fn load_operator_as_deployed(&self) -> Result<(), ToolError> {
+        self.load_operator_from(&deploy("default")).await
+    }
+
+    async fn load_operator_from(&self, manifests: &Path) -> Result<(), ToolError> {
         self.kubectl(&["apply", "--server-side", "-k", &manifests.to_string_lossy()]).await?;
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd/coderupgrades.coderupgrade.dev"])
             .await?;

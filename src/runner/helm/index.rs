@@ -1,0 +1,106 @@
+//! The index of a repository.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::api::FailureClass;
+use crate::core::report::Problem;
+
+/// Most nodes of an index: some hold thousands of versions of hundreds of charts. Its size is limited as well.
+const NODES: usize = 4_000_000;
+
+/// The versions of one chart.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// As the repository spells them.
+    pub versions: Vec<String>,
+    urls: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    /// Every index has one; most other documents have not.
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(default)]
+    entries: BTreeMap<String, Option<Vec<Option<Entry>>>>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
+}
+
+impl Index {
+    /// Reads what an index says of a chart.
+    pub fn read(bytes: &[u8], chart: &str) -> Result<Self, Box<Problem>> {
+        let invalid = |why: &str| {
+            let message = format!("the index.yaml of the repository cannot be read: {why}");
+            Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.repository").boxed()
+        };
+        let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is no text in UTF-8"))?;
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_nodes: NODES, max_events: 2 * NODES },
+        };
+        let document: Document = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| invalid(e.to_string().lines().next().unwrap_or_default()))?;
+        let mut index = Self::default();
+        let entries = document.entries.into_iter().filter(|(name, _)| name == chart);
+        for entry in entries.filter_map(|(_, entries)| entries).flatten().flatten() {
+            let url = entry.urls.and_then(|urls| urls.into_iter().next());
+            if let Some(url) = url.filter(|_| !entry.version.is_empty()) {
+                index.versions.push(entry.version.clone());
+                index.urls.entry(entry.version).or_insert(url);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Where a version lies: an address, or the part of one below the repository's.
+    #[must_use]
+    pub fn url(&self, version: &str) -> Option<&str> {
+        self.urls.get(version).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indoc::indoc;
+
+    use super::*;
+
+    #[test]
+    fn versions_and_addresses_are_read_and_what_is_broken_is_left_out() {
+        let text = indoc! {"
+            apiVersion: v1
+            entries:
+              coder:
+              - version: 2.31.7
+                name: coder
+                urls: [coder-2.31.7.tgz, elsewhere.tgz]
+                dependencies: [{name: x}]
+              - version: 2.30.0
+              -
+              - {urls: [a]}
+              other:
+              - {version: 1.0.0, urls: [b]}
+              none:
+        "};
+        let index = Index::read(text.as_bytes(), "coder").unwrap();
+        assert_eq!(index.versions, ["2.31.7"]);
+        assert_eq!((index.url("2.31.7"), index.url("2.30.0")), (Some("coder-2.31.7.tgz"), None));
+        assert!(Index::read(text.as_bytes(), "none").unwrap().versions.is_empty());
+    }
+
+    #[test]
+    fn a_page_of_a_website_is_no_index() {
+        for text in ["<!DOCTYPE html><html><body>Sign in: here</body></html>", "- a\n", "entries: 5\n", "\u{0}"] {
+            let problem = Index::read(text.as_bytes(), "coder").unwrap_err();
+            assert!(problem.message.contains("index.yaml"), "{}", problem.message);
+        }
+    }
+}
