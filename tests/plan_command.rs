@@ -268,3 +268,23 @@ async fn without_helm_the_remedy_is_told() {
     assert!(shown.err.contains("helm 3 or 4"));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn what_a_controller_with_these_flags_would_refuse_is_said() {
+    let world = World::with_v2("plan-allowed", "2.30.0", &[]).await;
+    let terminal = Terminal::of(&world).await;
+    let repository = world.repositories().v2.clone();
+    let spec = json!({"version": "2.31.7", "chart": {"repository": repository}});
+    let shown = terminal.plan_spec(&world, &spec, &["--allowed-repositories", "https://helm.coder.com"]).await;
+    assert_eq!(shown.code, 4, "{}", shown.err);
+    for words in ["NotAllowed", "spec.chart.repository", "--allowed-repositories: https://helm.coder.com"] {
+        assert!(shown.out.contains(words), "{words} is not in {}", shown.out);
+    }
+    let below = repository.trim_end_matches("/v2").to_owned();
+    assert_eq!(terminal.plan_spec(&world, &spec, &["--allowed-repositories", &below]).await.code, 2);
+    let account = json!({"version": "2.31.7", "chart": {"repository": repository}, "job": {"serviceAccountName": "x"}});
+    let allowed = ["--allowed-service-accounts", "coder-upgrade-runner"];
+    assert_eq!(terminal.plan_spec(&world, &account, &allowed).await.code, 4);
+    assert_eq!(terminal.plan_spec(&world, &account, &[]).await.code, 2, "nothing is said of the controller");
+    world.finish().await;
+}

@@ -271,3 +271,19 @@ async fn what_somebody_edited_or_deleted_is_something_to_do(#[case] helm: HelmMa
     assert_eq!(steps.plan(spec).await.plan.action, PlannedAction::Nothing, "Coder may be scaled");
     steps.world.finish().await;
 }
+
+/// Only the rehearsal's helm has this argument.
+#[rstest]
+#[case::empty(": > \"$KUBECONFIG\"")]
+#[case::missing("rm \"$KUBECONFIG\"")]
+#[tokio::test]
+async fn a_rehearsal_without_its_kubeconfig_fails_and_upgrades_nothing(#[case] loses: &str) {
+    let steps = Steps::with("no-config", HelmMajor::Four, |repositories| &repositories.v2, "2.30.0", &[]).await;
+    let before = at_rest(&steps.world).await;
+    steps.before_helm(&format!("case \" $* \" in *\" --no-hooks \"*) {loses};; esac"));
+    let problem = steps.refused(json!({"version": "2.31.7"})).await;
+    assert_eq!(problem.class, FailureClass::ApiUnavailable, "{problem:?}");
+    assert_eq!(at_rest(&steps.world).await, before);
+    assert_eq!(steps.world.release().await, (1, "deployed".into()));
+    steps.world.finish().await;
+}

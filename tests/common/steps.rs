@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
 };
 
@@ -107,6 +107,15 @@ impl Steps {
         }
         std::fs::create_dir(&directory).unwrap();
         symlink(helm, directory.join("helm")).unwrap();
+    }
+
+    /// From now on a shell does this before each helm of the runner: something goes wrong with a file.
+    pub fn before_helm(&self, commands: &str) {
+        let helm = self.path("bin").join("helm");
+        let real = std::fs::read_link(&helm).unwrap();
+        std::fs::remove_file(&helm).unwrap();
+        std::fs::write(&helm, format!("#!/bin/sh\n{commands}\nexec {} \"$@\"\n", real.display())).unwrap();
+        std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {

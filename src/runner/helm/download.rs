@@ -29,8 +29,6 @@ pub struct Downloads {
     credentials: Option<(String, String)>,
     /// Checks the certificate against that of the spec, if there is one.
     own: Client,
-    /// For what lies elsewhere.
-    other: Client,
 }
 
 impl Downloads {
@@ -58,10 +56,11 @@ impl Downloads {
                 })?;
                 client(Client::builder().tls_certs_only(authorities))?
             }
+            // Without TLS it needs no authorities, which a machine may not have.
+            None if source.address.is_unencrypted() => client(Client::builder().tls_certs_only([]))?,
             None => client(Client::builder())?,
         };
-        let other = client(Client::builder())?;
-        Ok(Self { repository: source.address.clone(), allowed: allowed.clone(), credentials, own, other })
+        Ok(Self { repository: source.address.clone(), allowed: allowed.clone(), credentials, own })
     }
 
     /// A file of the repository. `reference` is its address, or the part of it below the repository's.
@@ -72,7 +71,9 @@ impl Downloads {
         for _ in 0..=REDIRECTS {
             let address = self.judge(&url, from)?;
             let mine = self.repository.holds(&address);
-            let asked = if mine { &self.own } else { &self.other }.get(url.clone());
+            // The authority of the spec is that of the repository; what lies elsewhere has a public one.
+            let asked = if mine || address.is_unencrypted() { self.own.clone() } else { client(Client::builder())? };
+            let asked = asked.get(url.clone());
             let asked = match &self.credentials {
                 Some((username, password)) if mine => asked.basic_auth(username, Some(password)),
                 _ => asked,

@@ -19,7 +19,7 @@ use crate::runner::error::Error;
 use crate::runner::io;
 
 /// Greatest size of an index, in bytes.
-const INDEX_LIMIT: usize = 64 << 20;
+const INDEX_LIMIT: usize = 32 << 20;
 /// Greatest size of a packaged chart, in bytes: it must fit into a Secret of 1 MiB in the end.
 const PACKAGE_LIMIT: usize = 8 << 20;
 
