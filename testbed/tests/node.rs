@@ -143,15 +143,83 @@ async fn a_missing_secret_keeps_the_pod_waiting_until_it_is_there() {
     pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "keys", "mountPath": "/etc/keys"}]);
     pod["spec"]["volumes"] = json!([{"name": "keys", "secret": {"secretName": "keys"}}]);
     namespace.apply(&[pod]).await;
-    let is_said = |events: &Value| events.to_string().contains("secret \\\"keys\\\" not found");
-    namespace.eventually("an event", is_said, &["events"]).await;
+    let message = "MountVolume.SetUp failed for volume \"keys\" : secret \"keys\" not found";
+    namespace.eventually("an event", |events| is_said(events, "FailedMount", message), &["events"]).await;
     let waiting = namespace.get(&["pod", "main"]).await;
     assert_eq!(waiting["status"]["phase"], "Pending");
-    let keys =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"a": "found"}});
-    namespace.apply(&[keys]).await;
+    namespace.apply(&[keys("a")]).await;
     assert_eq!(namespace.ended_pod("main").await["status"]["phase"], "Succeeded");
     assert_eq!(namespace.kubectl(&["logs", "main"]).await, "found");
+}
+
+/// Whether one of the events has exactly this reason and message.
+fn is_said(events: &Value, reason: &str, message: &str) -> bool {
+    let mut events = events["items"].as_array().unwrap().iter();
+    events.any(|event| event["reason"] == reason && event["message"] == message)
+}
+
+/// A pod that waits for the Secret `keys` in a volume or in its environment.
+fn waiting_pod(name: &str, in_volume: bool) -> Value {
+    let mut pod = shell_pod(name, "true");
+    if in_volume {
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "keys", "mountPath": "/etc/keys"}]);
+        let secret = json!({"secretName": "keys", "items": [{"key": "a", "path": "a"}]});
+        pod["spec"]["volumes"] = json!([{"name": "keys", "secret": secret}]);
+    } else {
+        pod["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "keys"}}]);
+    }
+    pod
+}
+
+fn keys(key: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {key: "found"}})
+}
+
+#[tokio::test]
+async fn pods_that_cannot_start_cost_few_requests_and_start_soon_after_they_can() {
+    let namespace = Namespace::new("idle").await;
+    let mut unpulled = shell_pod("image", "true");
+    unpulled["metadata"]["annotations"] = json!({"testbed.coderupgrade.dev/pull-error": "manifest unknown"});
+    let mut crashing = shell_pod("crash", "exit 5");
+    crashing["spec"]["restartPolicy"] = json!("Always");
+    namespace.apply(&[waiting_pod("volume", true), waiting_pod("environment", false), unpulled, crashing]).await;
+    // Long enough for any loop without a pause to show: it made more than a hundred requests a second.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+
+    let requests = namespace.requests_of_nodes();
+    let count = |wanted: &str| requests.iter().filter(|request| request.contains(wanted)).count();
+    // Each pod: six attempts, each with an event and what it reads; at most five more until the authorizer knows the pod.
+    assert!(requests.len() <= 4 * 20, "{requests:#?}");
+    assert!(count("get secrets") >= 4, "both pods were tried again: {requests:#?}");
+    assert!(count("get secrets") <= 2 * 12 && count("events") <= 4 * 8 && count("pods") <= 4 * 10, "{requests:#?}");
+    let events = namespace.get(&["events"]).await;
+    let of = |reason: &str| {
+        let events = events["items"].as_array().unwrap().iter().filter(|event| event["reason"] == reason);
+        events.map(|event| event["count"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert!(matches!(of("FailedMount")[..], [4..=8]), "one event that counts: {events:#}");
+    assert!(!events.to_string().contains("no relationship found"), "{events:#}");
+
+    namespace.apply(&[keys("a")]).await;
+    let created = Instant::now();
+    for name in ["volume", "environment"] {
+        assert_eq!(namespace.ended_pod(name).await["status"]["phase"], "Succeeded");
+    }
+    assert!(created.elapsed() < Duration::from_secs(25), "no pause is longer than 15 s: {:?}", created.elapsed());
+}
+
+#[tokio::test]
+async fn an_event_tells_the_cause_of_now_not_the_first_one() {
+    let namespace = Namespace::new("cause").await;
+    namespace.apply(&[waiting_pod("main", true)]).await;
+    let failed = "MountVolume.SetUp failed for volume \"keys\" : ";
+    for (cause, correction) in [("secret \"keys\" not found", "other"), ("references non-existent secret key: a", "a")]
+    {
+        let message = format!("{failed}{cause}");
+        namespace.eventually(cause, |events| is_said(events, "FailedMount", &message), &["events"]).await;
+        namespace.apply(&[keys(correction)]).await;
+    }
+    assert_eq!(namespace.ended_pod("main").await["status"]["phase"], "Succeeded");
 }
 
 #[tokio::test]

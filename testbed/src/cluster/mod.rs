@@ -115,7 +115,7 @@ impl Cluster {
     }
 
     /// The cluster for tests: the one that `CODER_UPGRADE_TESTBED` names, else one of this process, which ends with it.
-    /// That one has the operator loaded if its program was built; tests of the test bed alone do not need it.
+    /// That one writes an audit log, and has the operator loaded if its program was built; tests of the test bed alone do not need it.
     ///
     /// # Errors
     /// As [`Cluster::attach`] and [`Cluster::up`].
@@ -127,6 +127,7 @@ impl Cluster {
             }
             let options = ClusterOptions {
                 load_operator: locate::bin_dir_with(OPERATOR_PROGRAM).is_ok(),
+                audit_log: true,
                 owner_pid: Some(std::process::id()),
                 ..ClusterOptions::default()
             };

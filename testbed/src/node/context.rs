@@ -6,10 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::watch;
 
 use super::addresses::AddressPool;
@@ -41,7 +39,6 @@ pub struct Node {
     /// Whether the node speaks to the API server; a lost node goes on working silently.
     pub online: watch::Sender<bool>,
     pub pods: Mutex<BTreeMap<PodKey, Arc<PodRuntime>>>,
-    recorder: Recorder,
 }
 
 impl Node {
@@ -60,9 +57,7 @@ impl Node {
             .tls_danger_accept_invalid_certs(true)
             .build()
             .map_err(|source| NodeError::Http { what: "the client for probes".into(), source })?;
-        let reporter = Reporter { controller: "process-node".into(), instance: Some(config.node_name.clone()) };
         Ok(Arc::new(Self {
-            recorder: Recorder::new(config.client.clone(), reporter),
             client: config.client,
             name: config.node_name,
             api_server: host_and_port(&config.api_server_url)?,
@@ -109,28 +104,6 @@ impl Node {
             }
         }
         Ok(directory)
-    }
-
-    /// Publishes an event about a pod. An event that cannot be published is only logged, as a kubelet does.
-    pub async fn event(&self, pod: &PodRuntime, type_: EventType, reason: &str, note: &str) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note.chars().take(1000).collect()),
-            action: reason.to_owned(),
-            secondary: None,
-        };
-        let regarding = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        };
-        if let Err(error) = self.recorder.publish(&event, &regarding).await {
-            tracing::debug!(pod = pod.name, reason, %error, "event not published");
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::relation::is_unknown;
+
 /// Errors of the process node.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -57,6 +59,12 @@ pub enum NodeError {
         /// The reason.
         source: reqwest::Error,
     },
+    /// The node may not read an object yet, although one of its pods refers to it; in a kubelet's words.
+    #[error("failed to sync {kind} cache: timed out waiting for the condition")]
+    NotSynced {
+        /// `secret` or `configmap`.
+        kind: &'static str,
+    },
     /// The API server refused, or did not answer.
     #[error("failed to {operation} {object}: {source}")]
     Api {
@@ -74,6 +82,15 @@ impl NodeError {
     pub(super) fn api(operation: &'static str, object: &str) -> impl FnOnce(kube::Error) -> Self {
         let object = object.to_owned();
         move |source| Self::Api { operation, object, source: Box::new(source) }
+    }
+
+    /// For `map_err` on a call that reads what a pod refers to.
+    pub(super) fn unread(kind: &'static str, object: &str) -> impl FnOnce(kube::Error) -> Self {
+        let object = object.to_owned();
+        move |source| match source {
+            source if is_unknown(&source) => Self::NotSynced { kind },
+            source => Self::Api { operation: "read", object: format!("{kind} \"{object}\""), source: Box::new(source) },
+        }
     }
 
     /// For `map_err` on a file operation.

@@ -6,8 +6,8 @@
 //!
 //! - `register`: the Node object and its Lease.
 //! - `pods`: the watch; one task for each pod (`pod`), one for each container in it (`container`).
-//! - `volumes`, `token`, `environment`, `downward`: what a container is given.
-//! - `status`: what the API server is told.
+//! - `volumes`, `token`, `environment`, `downward`: what a container is given; `sources`, `relation`: what is read for it.
+//! - `status`, `events`: what the API server is told.
 //! - `log_server`, `logs`: `kubectl logs`.
 //! - `control`: faults on request, and the stand-in for cluster DNS.
 //! - `guardian`: no process outlives the node.
@@ -23,6 +23,7 @@ mod control;
 mod downward;
 mod environment;
 mod error;
+mod events;
 mod expand;
 mod guardian;
 mod image_ref;
@@ -34,6 +35,7 @@ mod pod;
 mod pods;
 mod quantity;
 mod register;
+mod relation;
 mod sources;
 mod state;
 mod status;

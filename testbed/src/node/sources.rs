@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
 use kube::{Api, Client};
 
 use super::NodeError;
+use super::relation::once_known;
 
 /// Why a container or volume cannot be made from what is there now; it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,14 +66,14 @@ impl Sources {
 /// The content of a Secret, or `None` if there is none of that name.
 pub(super) async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Payload>, NodeError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(NodeError::api("read Secret", name))?;
+    let found = once_known(|| api.get_opt(name)).await.map_err(NodeError::unread("secret", name))?;
     Ok(found.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()))
 }
 
 /// The content of a `ConfigMap`, or `None` if there is none of that name.
 pub(super) async fn config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<Payload>, NodeError> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await.map_err(NodeError::api("read ConfigMap", name))?;
+    let found = once_known(|| api.get_opt(name)).await.map_err(NodeError::unread("configmap", name))?;
     Ok(found.map(|map| {
         let text = map.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
         text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0))).collect()

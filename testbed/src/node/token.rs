@@ -8,6 +8,7 @@ use kube::api::PostParams;
 
 use super::NodeError;
 use super::pod::PodRuntime;
+use super::relation::once_known;
 use super::sources::Unmet;
 
 /// Life of a token whose volume names none, in seconds.
@@ -52,7 +53,8 @@ pub(super) async fn current(
         ..TokenRequest::default()
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+    let parameters = PostParams::default();
+    let answer = once_known(|| accounts.create_token_request(account, &parameters, &request)).await;
     let answer = answer.map_err(NodeError::api("request a token of ServiceAccount", account))?;
     let status = answer.status.ok_or_else(|| Unmet::new("the API server answered a token request without a token"))?;
     let held = HeldToken { token: status.token, renew_after: renewal(now, status.expiration_timestamp.0) };

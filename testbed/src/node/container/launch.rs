@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::duration;
 use crate::node::NodeError;
+use crate::node::backoff::{self, BackOff};
 use crate::node::environment::{Variables, command, variables};
 use crate::node::guardian::NODE_MARK;
 use crate::node::images::{ExecHandling, ImageFaults, Program, Readiness};
@@ -24,6 +26,8 @@ pub const CONTAINER_MARK: &str = "TESTBED_CONTAINER";
 /// Annotations of a pod that ask for faults.
 const START_DELAY: &str = "testbed.coderupgrade.dev/start-delay";
 const PULL_ERROR: &str = "testbed.coderupgrade.dev/pull-error";
+/// Pause before an image is pulled again for the first time. A kubelet's is 10 s; tests wait for less.
+const PULL_PAUSE: Duration = Duration::from_secs(1);
 /// Where clients in a pod expect its token.
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -70,6 +74,22 @@ impl NotStarted {
             Self::Pull { .. } => "ImagePullBackOff",
             Self::Config(_) => "CreateContainerConfigError",
             Self::Start { .. } => "RunContainerError",
+        }
+    }
+
+    /// The message in the container's status: as in the event, but what is missing is named without more words.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Config(unmet) => unmet.message.clone(),
+            Self::Pull { .. } | Self::Start { .. } => self.to_string(),
+        }
+    }
+
+    /// The pauses before it is tried again, up to the limit of `restarts` for an image.
+    pub fn back_off(&self, restarts: BackOff) -> BackOff {
+        match self {
+            Self::Pull { .. } => BackOff { base: PULL_PAUSE, ..restarts },
+            Self::Config(_) | Self::Start { .. } => backoff::OBJECTS,
         }
     }
 }

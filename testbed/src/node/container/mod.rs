@@ -23,9 +23,6 @@ use super::state::{Activity, ContainerState, Exit, RestartPolicy};
 use super::volumes::Volumes;
 use crate::process::Signal;
 
-/// Pause before a container that could not be made is tried again; it doubles, up to the node's limit.
-const UNMET_PAUSE: Duration = Duration::from_secs(1);
-
 /// What a container is in its pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -89,10 +86,9 @@ impl ContainerTask {
             };
             match started {
                 Err(reason) => {
-                    self.report_not_started(&reason, unmet == 0).await;
-                    let pause = UNMET_PAUSE.saturating_mul(2_u32.saturating_pow(unmet)).min(self.node().backoff.limit);
                     unmet += 1;
-                    self.pause(pause).await;
+                    self.report_not_started(&reason, unmet == 1).await;
+                    self.pause(reason.back_off(self.node().backoff).pause(unmet)).await;
                 }
                 Ok(run) => {
                     unmet = 0;
@@ -223,8 +219,8 @@ impl ContainerTask {
     }
 
     async fn report_not_started(&self, reason: &NotStarted, first: bool) {
-        let (word, message) = (reason.reason(first), reason.to_string());
-        self.pod.warn("Failed", &message).await;
+        let (word, message) = (reason.reason(first), reason.message());
+        self.pod.warn("Failed", &reason.to_string()).await;
         self.update(|state| state.activity = Activity::Waiting { reason: word.to_owned(), message: Some(message) });
     }
 

@@ -12,13 +12,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState as ApiState, ContainerStatus, Pod};
 use kube::ResourceExt;
-use kube::runtime::events::EventType;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 pub use self::worker::run;
 use super::context::{HOST, Node, lock};
 use super::downward::PodFacts;
+use super::events::Events;
 use super::state::{Activity, ContainerState, Exit, RestartPolicy};
 use super::status::PodView;
 use super::token::HeldToken;
@@ -79,6 +79,7 @@ pub struct PodRuntime {
     /// Something that the status shows has changed.
     pub changed: watch::Sender<()>,
     state: Mutex<State>,
+    events: Events,
 }
 
 #[derive(Default)]
@@ -127,6 +128,7 @@ impl PodRuntime {
             stop: watch::Sender::new(None),
             changed: watch::Sender::new(()),
             state: Mutex::new(state),
+            events: Events::default(),
             node,
         }
     }
@@ -185,13 +187,15 @@ impl PodRuntime {
     /// Says, once, what the node cannot do for this pod.
     pub async fn not_supported(&self, note: &str) {
         if lock(&self.state).told.insert(note.to_owned()) {
-            self.node.event(self, EventType::Warning, "NotSupported", note).await;
+            self.warn("NotSupported", note).await;
         }
     }
 
-    /// Publishes a warning about the pod.
+    /// Publishes a warning about the pod. A lost node publishes nothing.
     pub async fn warn(&self, reason: &str, note: &str) {
-        self.node.event(self, EventType::Warning, reason, note).await;
+        if *self.node.online.borrow() {
+            self.events.warn(self, reason, note).await;
+        }
     }
 
     /// How long its containers may take to end when they are asked to.

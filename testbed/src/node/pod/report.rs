@@ -1,18 +1,15 @@
 //! Telling the API server about a pod: its status, and that it may be removed.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::PodRuntime;
+use crate::node::backoff;
 use crate::node::status::compute;
-
-/// Pause before a call that failed is repeated.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Sends the pod's status whenever it changes. Never ends.
 pub(super) async fn keep_reporting(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
@@ -27,6 +24,7 @@ pub(super) async fn keep_reporting(pod: &PodRuntime, sent: &mut Option<PodStatus
 /// Sends the status, unless it is the one `sent` before, again and again until the API server has it or the pod is gone.
 pub(super) async fn report(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
     let api: Api<Pod> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
+    let mut failures = 0;
     loop {
         pod.node.online().await;
         // Transition times are kept from what was sent last, because the watch may not have shown it yet.
@@ -44,7 +42,8 @@ pub(super) async fn report(pod: &PodRuntime, sent: &mut Option<PodStatus>) {
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 tracing::warn!(pod = pod.name, %error, "pod status not sent; trying again");
-                tokio::time::sleep(RETRY_AFTER).await;
+                failures += 1;
+                sleep(backoff::REQUESTS.pause(failures)).await;
             }
         }
     }
@@ -82,6 +81,7 @@ pub(super) async fn remove(pod: &PodRuntime) {
     let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
     let parameters =
         DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..Default::default() };
+    let mut failures = 0;
     loop {
         pod.node.online().await;
         match api.delete(&pod.name, &parameters).await {
@@ -89,7 +89,8 @@ pub(super) async fn remove(pod: &PodRuntime) {
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 tracing::warn!(pod = pod.name, %error, "pod not removed; trying again");
-                tokio::time::sleep(RETRY_AFTER).await;
+                failures += 1;
+                sleep(backoff::REQUESTS.pause(failures)).await;
             }
         }
     }

@@ -10,14 +10,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::report::{keep_reporting, remove, report};
 use super::{Feed, PodRuntime, stopped};
-use crate::node::BackOff;
+use crate::node::backoff;
 use crate::node::container::{ContainerTask, Role};
 use crate::node::state::ContainerState;
 use crate::node::status::is_sidecar;
 use crate::node::volumes::{self, Volumes};
 
-/// Delays between attempts to make a pod's volumes.
-const MOUNT_BACKOFF: BackOff = BackOff { base: Duration::from_millis(500), limit: Duration::from_secs(15) };
 /// How often volumes are brought up to date with the objects they are made from, tokens included.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
 
@@ -95,7 +93,7 @@ fn init_is_done(pod: &PodRuntime) -> bool {
 /// Makes the volumes, again and again until all are there; `None` if the pod is stopped before.
 async fn mount(pod: &Arc<PodRuntime>) -> Option<Volumes> {
     let mut stop = pod.stop.subscribe();
-    let mut failures = 1;
+    let mut failures = 0;
     loop {
         let attempt = tokio::select! {
             attempt = volumes::materialise(pod) => attempt,
@@ -112,11 +110,10 @@ async fn mount(pod: &Arc<PodRuntime>) -> Option<Volumes> {
             Err(unmet) => pod.warn("FailedMount", &unmet.message).await,
         }
         failures += 1;
-        let mut feed = pod.feed.clone();
+        // Nothing but an order to stop cuts the pause short. A change of the pod does not: its volumes cannot be changed, and
+        // the status that the node itself reports is such a change.
         tokio::select! {
-            () = sleep(MOUNT_BACKOFF.delay(failures)) => {}
-            // The pod itself changed: its volumes may be there now. An error cannot be: the pod's task is fed until it ends.
-            _ = feed.changed() => {}
+            () = sleep(backoff::OBJECTS.pause(failures)) => {}
             () = stopped(&mut stop) => {}
         }
     }

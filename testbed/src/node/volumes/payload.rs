@@ -55,7 +55,10 @@ pub(super) fn items(
                 files.insert(item.path.clone(), (bytes.clone(), bits(item.mode.unwrap_or(mode))));
             }
             None if optional => {}
-            None => return Err(Unmet::new(format!("{kind} \"{name}\" has no key {}", item.key))),
+            None => {
+                let kind = if kind == "configmap" { "config" } else { kind };
+                return Err(Unmet::new(format!("references non-existent {kind} key: {}", item.key)));
+            }
         }
     }
     Ok(files)
@@ -97,7 +100,7 @@ mod tests {
         let files = items("secret", "s", payload(), Some(&[item("a", "sub/a")]), 0o400, false).unwrap();
         assert_eq!(files, Files::from([("sub/a".to_owned(), (b"1".to_vec(), 0o400))]));
         let missing = items("secret", "s", payload(), Some(&[item("c", "c")]), 0o400, false).unwrap_err();
-        assert_eq!(missing.message, "secret \"s\" has no key c");
+        assert_eq!(missing.message, "references non-existent secret key: c");
         assert_eq!(items("secret", "s", None, None, 0o400, true), Ok(Files::new()));
         assert_eq!(items("secret", "s", None, None, 0o400, false).unwrap_err().message, "secret \"s\" not found");
     }
