@@ -130,10 +130,11 @@ async fn a_controller_with_other_flags_goes_on_by_itself() {
     world.finish().await;
 }
 
-/// Applies deploy/admission, for one namespace: other tests use the cluster as well.
-async fn restrict(world: &World) {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/admission");
-    let manifests = world.cluster.kubectl(&["kustomize", directory]).await.unwrap();
+/// Applies a policy of deploy/ for one namespace, because other tests use the cluster as well, and waits until it refuses what
+/// the writer changes.
+async fn restrict(world: &World, policy: &str) {
+    let directory = format!("{}/deploy/{policy}", env!("CARGO_MANIFEST_DIR"));
+    let manifests = world.cluster.kubectl(&["kustomize", &directory]).await.unwrap();
     let here = format!(
         "  matchResources:\n    namespaceSelector:\n      matchLabels:\n        kubernetes.io/metadata.name: {}\n",
         world.namespace
@@ -161,7 +162,7 @@ fn image(name: &str) -> Value {
 async fn the_admission_policy_refuses_the_same_at_once() {
     let world = world("admission").await;
     apply(&world, &repository("https://before.example")).await.unwrap();
-    restrict(&world).await;
+    restrict(&world, "admission").await;
     // What is there already can still be changed by those who do not touch its spec, as the controller does.
     let arguments = ["annotate", "coderupgrade", "coder", "a=b", "--as", WRITER];
     world.kubectl(&arguments).await;
@@ -207,5 +208,46 @@ async fn the_admission_policy_refuses_the_same_at_once() {
     world.eventually("other limits", || async { apply(&world, &wide).await.ok() }).await;
     let error = apply(&world, &image("attacker.example/own-tool:1")).await.unwrap_err().to_string();
     assert!(error.contains("spec.job.image"), "{error}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn with_the_policy_of_roles_a_writer_changes_the_version_only() {
+    let world = world("roles").await;
+    let values = json!({"coder": {"env": []}});
+    let spec = |version: &str| json!({"suspend": true, "version": version, "values": values});
+    apply(&world, &spec("2.30.0")).await.unwrap();
+    restrict(&world, "admission-roles").await;
+
+    apply(&world, &spec(VERSION)).await.unwrap();
+    let edits = [
+        ("/spec/values", json!({"coder": {"image": {"repo": "attacker.example/coder"}}})),
+        ("/spec/valuesFrom", json!([{"kind": "Secret", "name": "ldap"}])),
+        ("/spec/recovery", json!("Reinstall")),
+        ("/spec/chart/name", json!("other")),
+        ("/metadata/annotations", json!({"coderupgrade.dev/approve": "0123456789ab"})),
+    ];
+    let patch = |(path, value): (&str, Value)| json!([{"op": "add", "path": path, "value": value}]).to_string();
+    let kubectl = async |arguments: &[&str]| {
+        let given = ["--as", WRITER, "--namespace", &world.namespace];
+        world.cluster.kubectl(&[arguments, &given[..]].concat()).await
+    };
+    for edit in edits.clone() {
+        let refused = kubectl(&["patch", "cu", "coder", "--type=json", "--patch", &patch(edit.clone())]).await;
+        let refused = refused.unwrap_err().to_string();
+        let verb = if edit.0.starts_with("/spec") { "configure" } else { "approve" };
+        assert!(refused.contains(&format!("the verb {verb} on coderupgrades")), "{edit:?}: {refused}");
+    }
+    let without = json!([{"op": "remove", "path": "/spec/values"}]).to_string();
+    assert!(kubectl(&["patch", "cu", "coder", "--type=json", "--patch", &without]).await.is_err());
+    assert!(kubectl(&["annotate", "cu", "coder", "coderupgrade.dev/requested-at=now"]).await.is_ok());
+
+    let user = format!("--user={WRITER}");
+    for role in ["coder-upgrade-configurator", "coder-upgrade-approver"] {
+        world.kubectl(&["create", "rolebinding", role, "--clusterrole", role, &user]).await;
+    }
+    for edit in edits {
+        kubectl(&["patch", "cu", "coder", "--type=json", "--patch", &patch(edit)]).await.unwrap();
+    }
     world.finish().await;
 }
