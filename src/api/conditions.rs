@@ -62,6 +62,8 @@ pub enum Reason {
     AwaitingApproval,
     /// Another `CoderUpgrade` must be Ready first.
     AwaitingDependency,
+    /// As many upgrades have a Job as the controller allows.
+    AwaitingPlace,
     /// The time window is closed.
     AwaitingWindow,
     /// The backup is being made.
@@ -90,8 +92,6 @@ pub enum Reason {
     Suspended,
     /// An older `CoderUpgrade` in this namespace is for the same release.
     ReleaseClaimed,
-    /// The API server refuses to create a Job; it is tried again.
-    Refused,
     /// A step failed; status.failure says why.
     Failed,
     /// Nothing is to be done.

@@ -2,10 +2,12 @@
 //!
 //! This module knows nothing of the rest of the program. Everything else may use it.
 
+mod blocked;
 mod chart;
 mod checks;
 mod conditions;
 mod crd;
+mod drift;
 mod failure;
 mod forecast;
 mod gates;
@@ -15,10 +17,12 @@ mod spec;
 mod status;
 mod step;
 
+pub use blocked::{Blocked, BlockedReason};
 pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
 pub use checks::{CheckName, Finding, Severity};
 pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;
+pub use drift::DriftRepeat;
 pub use failure::{FailureClass, Treatment};
 pub use forecast::{Forecast, Interruption, InterruptionLength, ObjectCounts, PlannedRepair, WorkloadMark};
 pub use gates::{ApprovalMode, Backup, BackupRecord, Day, PathPolicy, Quiesce, ScaledDown, Strategy, Window};

@@ -15,6 +15,11 @@ pub mod annotation {
     pub const APPROVE: &str = "coderupgrade.dev/approve";
     /// Written by the runner into its own Job: progress while it runs and the outcome at the end, as JSON.
     pub const REPORT: &str = "coderupgrade.dev/report";
+    /// Written by the controller into a Job of its own: when it let the Job start, or asked last for a pod that could not be
+    /// created.
+    pub const STARTED_AT: &str = "coderupgrade.dev/started-at";
+    /// Written by the controller into a Job of its own: digest of the settings that its pod was built with.
+    pub const SETTINGS: &str = "coderupgrade.dev/settings";
 }
 
 /// Labels of the objects that the operator creates.

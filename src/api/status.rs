@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AddressChange, Approval, BackupRecord, CheckName, FailureClass, Finding, Forecast, PlannedAction, Recovery, Remedy,
-    Repair, ScaledDown, Step, StepName, StepState, WaitingFor, WorkloadMark,
+    AddressChange, Approval, BackupRecord, Blocked, CheckName, DriftRepeat, FailureClass, Finding, Forecast,
+    PlannedAction, Recovery, Remedy, Repair, ScaledDown, Step, StepName, StepState, WaitingFor, WorkloadMark,
 };
 
 /// Where the upgrade stands.
@@ -59,6 +59,11 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 
+    /// What keeps the running step from beginning: its Job cannot be created, or no pod of it starts. It goes on by itself
+    /// once that is cured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
+
     /// What was repaired in this attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repair>,
@@ -106,6 +111,15 @@ pub struct CoderUpgradeStatus {
     /// What was changed from outside since Coder was verified, one line for each object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_outside: Vec<String>,
+
+    /// Workloads that were changed from outside, and how often since the last day without such a change: each time it is
+    /// waited twice as long before a plan is made, at most an hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift_repeats: Vec<DriftRepeat>,
+
+    /// When a plan is made for a change from outside that has come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_answer_at: Option<Time>,
 
     /// The change of this attempt has begun: helm's records were changed, or may have been. It is finished, whatever
     /// suspend, after, approval and window say meanwhile.
@@ -206,6 +220,8 @@ pub enum Phase {
     AwaitingApproval,
     /// Another `CoderUpgrade` must be Ready first (spec.after).
     AwaitingDependency,
+    /// As many upgrades have a Job as the controller allows (`--max-running-jobs`); its turn comes by itself.
+    AwaitingPlace,
     /// The time window is closed; status.nextLook says when it opens.
     AwaitingWindow,
     /// The backup is being made.

@@ -18,6 +18,10 @@ pub struct Step {
     /// The Job that does it. Its name is recorded before the Job can exist. Empty for a step that only waits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub job_name: String,
+    /// UID of that Job, recorded before its pod may start: a Job of that name with another UID is somebody else's, and
+    /// nothing that it says counts.
+    #[serde(rename = "jobUID", default, skip_serializing_if = "String::is_empty")]
+    pub job_uid: String,
     /// When it began.
     pub started: Time,
     /// When it ended.

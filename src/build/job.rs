@@ -6,8 +6,9 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec,
-            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+            PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+            VolumeMount,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -15,8 +16,12 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 
 use crate::{
-    api::{CoderUpgrade, ScaledDown, StepName, Strategy, label},
-    core::{allowed::Allowed, job::JobRequest},
+    api::{CoderUpgrade, ScaledDown, StepName, Strategy, annotation, label},
+    core::{
+        allowed::Allowed,
+        digest::short_hash,
+        job::{JOB_UID_LABEL, JobRequest},
+    },
 };
 
 /// Where the runner keeps its scratch files; the root of its file system is read-only.
@@ -45,11 +50,11 @@ pub struct RunnerDefaults {
 ///   by itself after a power cut would only meet the lock that the killed helm left.
 /// - The deadline stands on the pod: a Job's deadline deletes the pod, and with it the log and the exit code.
 /// - `podReplacementPolicy: Failed`: the Job has not ended while its pod may still be at work.
+/// - `suspend: true`: the Job does nothing until its UID is in the status; only then does the controller let it start.
 #[must_use]
 pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Job {
-    let settings = &upgrade.spec.job;
     let ours = labels(upgrade, request);
-    let pod_labels = settings.labels.clone().into_iter().chain(ours.clone()).collect();
+    let pod_labels = upgrade.spec.job.labels.clone().into_iter().chain(ours.clone()).collect();
     let safe_to_evict =
         BTreeMap::from([("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned())]);
     Job {
@@ -57,11 +62,13 @@ pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaul
             name: Some(request.name.clone()),
             namespace: upgrade.namespace(),
             labels: Some(ours),
+            annotations: Some(BTreeMap::from([(annotation::SETTINGS.to_owned(), settings(upgrade, defaults))])),
             owner_references: owner(upgrade).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
+            suspend: Some(true),
             pod_replacement_policy: Some("Failed".into()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -75,6 +82,19 @@ pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaul
         }),
         status: None,
     }
+}
+
+/// Digest of the settings that a pod is built with, beside what its step is told. A pod that cannot be created or started with
+/// some is tried with others as soon as these change.
+#[must_use]
+pub fn settings(upgrade: &CoderUpgrade, defaults: &RunnerDefaults) -> String {
+    let request = JobRequest::planning();
+    let mut pod = pod(upgrade, &request, defaults);
+    for container in &mut pod.containers {
+        container.args = None;
+    }
+    let pod = serde_json::to_string(&(pod, &upgrade.spec.job.labels)).unwrap_or_default();
+    short_hash(&[&pod], 16)
 }
 
 fn owner(upgrade: &CoderUpgrade) -> Option<OwnerReference> {
@@ -145,7 +165,10 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
         name: "runner".into(),
         image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
         args: Some(arguments(upgrade, request, &defaults.allowed)),
-        env: Some(vec![EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() }]),
+        env: Some(vec![
+            EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() },
+            EnvVar { name: "RUNNER_JOB_UID".into(), value_from: Some(job_uid()), ..EnvVar::default() },
+        ]),
         resources: settings.resources.clone(),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
@@ -157,6 +180,14 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
         volume_mounts: Some([mount("work", WORK_DIR, false)].into_iter().chain(plan).collect()),
         ..Container::default()
     }
+}
+
+/// UID of the Job that a pod belongs to, as the Job controller writes it into a label: a pod that outlives its Job must not
+/// report into a later Job of that name.
+fn job_uid() -> EnvVarSource {
+    let field_path = format!("metadata.labels['{JOB_UID_LABEL}']");
+    let field_ref = Some(ObjectFieldSelector { field_path, ..ObjectFieldSelector::default() });
+    EnvVarSource { field_ref, ..EnvVarSource::default() }
 }
 
 /// Names and times only: whoever may look at pods reads these.
@@ -247,7 +278,7 @@ fn seconds(duration: &kube::core::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{CoderUpgradeSpec, Recovery};
+    use crate::api::CoderUpgradeSpec;
     use serde_json::json;
 
     fn upgrade() -> CoderUpgrade {
@@ -258,24 +289,18 @@ mod tests {
         upgrade
     }
 
+    fn defaults_of(image: &str) -> RunnerDefaults {
+        RunnerDefaults { image: image.into(), allowed: Arc::default() }
+    }
+
     fn built(step: StepName) -> Job {
         built_for(&upgrade(), step)
     }
 
     fn built_for(upgrade: &CoderUpgrade, step: StepName) -> Job {
         let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
-        let request = JobRequest {
-            name: "job".into(),
-            step,
-            attempt: 1,
-            plan_secret: plan,
-            plan_id: None,
-            target: None,
-            recovery: Recovery::Repair,
-            new_version_started: false,
-            scaled_down: vec![],
-        };
-        job(upgrade, &request, &RunnerDefaults { image: "runner:1".into(), allowed: Arc::default() })
+        let request = JobRequest { name: "job".into(), step, plan_secret: plan, ..JobRequest::planning() };
+        job(upgrade, &request, &defaults_of("runner:1"))
     }
 
     #[test]
@@ -302,6 +327,23 @@ mod tests {
     #[test]
     fn a_long_name_makes_a_valid_label() {
         assert_eq!(label_value(&format!("{}.b", "a".repeat(62))), "a".repeat(62));
+    }
+
+    #[test]
+    fn a_job_waits_until_it_is_let_start() {
+        assert_eq!(built(StepName::Upgrade).spec.unwrap().suspend, Some(true));
+    }
+
+    #[test]
+    fn the_settings_change_with_what_the_pod_is_built_with_and_with_nothing_else() {
+        let defaults = defaults_of("runner:1");
+        let (mut other, before) = (upgrade(), settings(&upgrade(), &defaults));
+        other.metadata.generation = Some(7);
+        other.spec.version = Some("2.31.7".into());
+        assert_eq!(settings(&other, &defaults), before);
+        other.spec.job.labels.insert("team".into(), "platform".into());
+        assert_ne!(settings(&other, &defaults), before);
+        assert_ne!(settings(&upgrade(), &defaults_of("runner:2")), before);
     }
 
     #[test]

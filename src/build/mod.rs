@@ -3,4 +3,4 @@
 pub mod backup;
 mod job;
 
-pub use job::{RunnerDefaults, job};
+pub use job::{RunnerDefaults, job, settings};

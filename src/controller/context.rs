@@ -1,15 +1,16 @@
 //! What every pass needs.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Client,
     runtime::{events::Recorder, reflector::Store},
 };
+use tokio::sync::Semaphore;
 
-use super::{drain::Watches, drift::Workloads};
-use crate::{api::CoderUpgrade, build::RunnerDefaults};
+use super::{drain::Watches, drift::Workloads, owned::Owned, places::Places};
+use crate::{api::CoderUpgrade, build::RunnerDefaults, core::decide::Obstruction};
 
 /// Longest time for one request: a connection that hangs must not hold a pass for ever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,14 +25,22 @@ pub struct Context {
     pub upgrades: Store<CoderUpgrade>,
     /// Cache of the Jobs that carry our labels, without their pod templates.
     pub jobs: Store<Job>,
+    /// Which of them each object controls.
+    pub jobs_of: Arc<Owned>,
     /// Cache of the runner's pods, without their specs.
     pub pods: Store<Pod>,
+    /// Which of them each Job controls.
+    pub pods_of: Arc<Owned>,
     /// What Jobs get that the spec does not set.
     pub defaults: RunnerDefaults,
     /// Watches of what is waited for between an uninstall and an install.
     pub drains: Watches,
     /// What is seen of the workloads of releases.
     pub workloads: Workloads,
+    /// How many upgrades may have a Job.
+    pub places: Arc<Places>,
+    /// One permit for each pass whose events are being published.
+    pub publishing: Arc<Semaphore>,
     /// Delay before the first retry.
     pub retry_delay: Duration,
 }
@@ -48,6 +57,12 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The Job of the step cannot be created.
+    #[error("{}", .0.message)]
+    Obstructed(Box<Obstruction>),
+    /// What was to be changed has been changed by somebody else meanwhile.
+    #[error("{0} was changed meanwhile")]
+    Changed(String),
     /// The API server did not answer in time.
     #[error("cannot {what}: no answer within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout {
@@ -59,15 +74,29 @@ pub enum Error {
 impl Error {
     /// Whether our view was older than what is stored. The watch brings the newer one.
     pub fn is_stale(&self) -> bool {
-        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_not_found()))
+        match self {
+            Self::Changed(_) => true,
+            Self::Api { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if status.is_conflict() || status.is_not_found())
+            }
+            _ => false,
+        }
     }
 
     /// What the API server said, if it refused the request for good reason: the same request is refused again until
     /// somebody changes something.
-    pub fn refusal(&self) -> Option<String> {
+    pub fn refusal(&self) -> Option<&str> {
         let Self::Api { source, .. } = self else { return None };
         let kube::Error::Api(status) = &**source else { return None };
-        matches!(status.code, 400 | 403 | 413 | 422).then(|| self.to_string())
+        matches!(status.code, 400 | 403 | 413 | 422).then_some(&status.message)
+    }
+
+    /// What keeps the step from beginning, if that is what went wrong.
+    pub fn obstruction(&self) -> Option<&Obstruction> {
+        match self {
+            Self::Obstructed(found) => Some(found),
+            _ => None,
+        }
     }
 }
 

@@ -1,20 +1,24 @@
 //! One small function for each deed.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ObjectReference};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::events::{Event as KubeEvent, EventType},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::{Context, Error, bounded};
 use crate::{
-    api::{CoderUpgrade, CoderUpgradeStatus, FINALIZER},
+    api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation},
     build,
     core::{
-        decide::{Action, Event},
-        job::JobRequest,
+        blocked::{self, Cure},
+        decide::{Action, Event, Obstruction},
+        job::{JobRequest, Namesake, judge},
         redact,
     },
 };
@@ -28,6 +32,8 @@ pub async fn execute(context: &Context, upgrade: &CoderUpgrade, action: Action) 
         Action::AddFinalizer => set_finalizers(context, upgrade, &[FINALIZER]).await.map(Some),
         Action::RemoveFinalizer => set_finalizers(context, upgrade, &[]).await.map(Some),
         Action::CreateJob(request) => create_job(context, upgrade, &request).await.map(|()| None),
+        Action::StartJob { name, uid } => start_job(context, upgrade, &name, &uid).await.map(|()| None),
+        Action::SuspendJob { name, uid } => suspend_job(context, upgrade, &name, &uid).await.map(|()| None),
         Action::DeleteJob { name, uid } => delete_job(context, upgrade, &name, uid).await.map(|()| None),
     }
 }
@@ -47,8 +53,19 @@ pub async fn write_status(
     bounded(format!("write the status of CoderUpgrade {name}"), request).await
 }
 
-/// Publishes events, each with the Job that it is about. One that is lost is no reason to do anything again.
-pub async fn publish(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Event, Option<String>)>) {
+/// Publishes events in the background, each with the Job that it is about. One that is lost is no reason to do anything again,
+/// and an API that takes no events holds up no upgrade.
+pub fn publish(context: Arc<Context>, upgrade: Arc<CoderUpgrade>, events: Vec<(Event, Option<String>)>) {
+    let Ok(permit) = context.publishing.clone().try_acquire_owned() else {
+        return tracing::warn!(upgrade = upgrade.name_any(), "events lost: those before them are not published yet");
+    };
+    tokio::spawn(async move {
+        let _permit = permit;
+        publish_each(&context, &upgrade, events).await;
+    });
+}
+
+async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Event, Option<String>)>) {
     let about = upgrade.object_ref(&());
     for (event, job) in events {
         let event = KubeEvent {
@@ -71,20 +88,103 @@ pub async fn publish(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Eve
     }
 }
 
-/// `AlreadyExists` is no failure: the Job of this step is there, and the cache will show it.
+/// Creates the Job of a step, which does nothing yet; records its UID; and lets it start. So the status names every Job that
+/// ever ran, and whatever else has its name was not created here.
 async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), Error> {
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
+    let api = jobs(context, upgrade);
     let job = build::job(upgrade, request, &context.defaults);
-    match bounded(format!("create Job {}", request.name), api.create(&PostParams::default(), &job)).await {
+    let created = match bounded(format!("create Job {}", request.name), api.create(&PostParams::default(), &job)).await
+    {
+        Ok(created) => created,
         Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_already_exists()) => {
-            Ok(())
+            return occupied(context, upgrade, request).await;
         }
-        created => created.map(|_| ()),
+        Err(error) => return Err(told(error, request, upgrade)),
+    };
+    let uid = created.metadata.uid.unwrap_or_default();
+    let mut status = upgrade.status.clone().unwrap_or_default();
+    if let Some(step) = status.steps.last_mut().filter(|step| step.job_name == request.name) {
+        step.job_uid.clone_from(&uid);
     }
+    write_status(context, upgrade, status).await?;
+    start_job(context, upgrade, &request.name, &uid).await
+}
+
+/// What follows if there is a Job of that name already.
+async fn occupied(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), Error> {
+    let (name, object) = (&request.name, format!("Job/{}", request.name));
+    let Some(found) = bounded(format!("read {object}"), jobs(context, upgrade).get_opt(name)).await? else {
+        return Err(Error::Changed(object));
+    };
+    let namespace = upgrade.namespace().unwrap_or_default();
+    let found = match judge(&found, upgrade, &request.recorded) {
+        Namesake::Recorded => return Ok(()), // The cache will show it.
+        Namesake::Unrecorded => {
+            delete_job(context, upgrade, name, found.uid().unwrap_or_default()).await?;
+            return Err(Error::Changed(object));
+        }
+        Namesake::Leaving(finalizers) if finalizers.is_empty() => return Err(Error::Changed(object)),
+        Namesake::Leaving(finalizers) => Obstruction {
+            reason: BlockedReason::JobRefused,
+            field: Some("metadata.finalizers"),
+            message: format!("{object} is still being deleted; its finalizers: {}.", finalizers.join(", ")),
+            next_step: "Find out what keeps the finalizer; the step goes on once that Job is gone.".into(),
+            object,
+        },
+        Namesake::Foreign(field, why) => Obstruction {
+            reason: BlockedReason::ForeignJob,
+            field: Some(field),
+            message: format!("{object} was not created by the controller, so nothing that it says counts: {why}."),
+            next_step: format!(
+                "Find out who created it, and delete it: kubectl delete job --namespace {namespace} {name}; the step goes on by \
+                 itself then."
+            ),
+            object,
+        },
+    };
+    Err(Error::Obstructed(Box::new(found)))
+}
+
+/// A refusal of the Job itself, with what cures it.
+fn told(error: Error, request: &JobRequest, upgrade: &CoderUpgrade) -> Error {
+    let Some(words) = error.refusal() else { return error };
+    let words = blocked::clean(words, &request.name);
+    let object = format!("Job/{}", request.name);
+    let Cure { object: cause, field, next_step } = blocked::refused(&words, &upgrade.namespace().unwrap_or_default());
+    Error::Obstructed(Box::new(Obstruction {
+        reason: BlockedReason::JobRefused,
+        message: format!("{object} cannot be created: {words}"),
+        object: cause.unwrap_or(object),
+        field,
+        next_step,
+    }))
+}
+
+/// Lets a Job start whose UID is recorded.
+async fn start_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), Error> {
+    let now = Timestamp::now().to_string();
+    let change = json!({
+        "metadata": {"uid": uid, "annotations": {annotation::STARTED_AT: now}}, "spec": {"suspend": false}
+    });
+    patch_job(context, upgrade, name, change).await
+}
+
+async fn suspend_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), Error> {
+    patch_job(context, upgrade, name, json!({"metadata": {"uid": uid}, "spec": {"suspend": true}})).await
+}
+
+/// The UID in the change is a precondition: the API server refuses it for another Job of that name.
+async fn patch_job(context: &Context, upgrade: &CoderUpgrade, name: &str, change: Value) -> Result<(), Error> {
+    let (api, params, patch) = (jobs(context, upgrade), PatchParams::default(), Patch::Merge(change));
+    bounded(format!("change Job {name}"), api.patch_metadata(name, &params, &patch)).await.map(|_| ())
+}
+
+fn jobs(context: &Context, upgrade: &CoderUpgrade) -> Api<Job> {
+    Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default())
 }
 
 async fn delete_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: String) -> Result<(), Error> {
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
+    let api = jobs(context, upgrade);
     let params = DeleteParams::background().preconditions(Preconditions { uid: Some(uid), resource_version: None });
     match bounded(format!("delete Job {name}"), api.delete(name, &params)).await {
         Err(error) if error.is_stale() => Ok(()),

@@ -11,7 +11,10 @@ mod health;
 mod leader;
 mod metrics;
 mod observe;
+mod owned;
+mod places;
 mod reconcile;
 mod run;
+mod words;
 
 pub use run::{ControllerArgs, run};

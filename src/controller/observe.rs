@@ -1,19 +1,17 @@
 //! All that a decision sees.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Error, bounded};
 use crate::{
-    api::{CoderUpgrade, label},
+    api::CoderUpgrade,
+    build,
     core::{
         after::Sibling,
-        job::{JOB_NAME_LABEL, JobFacts},
+        job::{JobFacts, RunnerPod, controlling, is_owned},
         observed::Observed,
-        workload::PodFacts,
     },
 };
 
@@ -22,26 +20,35 @@ use crate::{
 /// A cache may lag. That is harmless here: a status decided on an old object is refused by its resourceVersion, and a
 /// Job whose existence is missed cannot be created twice, because its name is the same.
 pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
-    let uid = upgrade.uid();
-    let ours = |job: &&Arc<Job>| uid.is_some() && job.labels().get(label::UPGRADE_UID) == uid.as_ref();
-    let jobs = context.jobs.state();
-    let jobs =
-        jobs.iter().filter(ours).map(|job| JobFacts { trouble: trouble(context, job), ..JobFacts::from(&**job) });
-    let jobs = jobs.collect();
-    let others = context.upgrades.state();
-    let claimed_by = others.iter().filter(|other| claims_before(other, &upgrade)).map(|other| other.name_any()).min();
-    let siblings = siblings(context, &upgrade);
+    let claims = |other: &CoderUpgrade| claims_before(other, &upgrade);
+    let claimed_by = context.upgrades.state_filter(claims).iter().map(|other| other.name_any()).min();
     Observed {
-        now: Timestamp::now(),
-        upgrade,
-        jobs,
+        jobs: jobs(context, &upgrade),
+        settings: build::settings(&upgrade, &context.defaults),
         claimed_by,
-        siblings,
-        left: None,
-        drift: Vec::new(),
+        siblings: siblings(context, &upgrade),
         retry_delay: context.retry_delay,
         allowed: context.defaults.allowed.clone(),
+        ..Observed::new(upgrade, Timestamp::now())
     }
+}
+
+/// The Jobs in the object's namespace that it controls.
+fn jobs(context: &Context, upgrade: &CoderUpgrade) -> Vec<JobFacts> {
+    let (Some(uid), Some(namespace)) = (&upgrade.metadata.uid, &upgrade.metadata.namespace) else { return Vec::new() };
+    let names = context.jobs_of.by(uid, namespace);
+    let jobs = names.iter().filter_map(|name| context.jobs.get(&ObjectRef::new(name).within(namespace)));
+    let owned = jobs.filter(|job| is_owned(job, upgrade));
+    owned.map(|job| JobFacts { pod: pod(context, &job), ..JobFacts::from(&*job) }).collect()
+}
+
+/// The pod of a Job: one that the Job controls, whatever the labels of others say.
+fn pod(context: &Context, job: &Job) -> Option<RunnerPod> {
+    let (uid, namespace) = (job.metadata.uid.as_deref()?, job.metadata.namespace.as_deref()?);
+    let names = context.pods_of.by(uid, namespace);
+    let pods = names.iter().filter_map(|name| context.pods.get(&ObjectRef::new(name).within(namespace)));
+    let of_job = pods.filter(|pod| controlling(&**pod).is_some_and(|owner| owner.kind == "Job" && owner.uid == uid));
+    of_job.map(|pod| RunnerPod::from(&*pod)).max_by_key(|pod| (pod.started, !pod.leaving))
 }
 
 /// The objects that this one comes after, directly or over others.
@@ -61,16 +68,6 @@ fn siblings(context: &Context, upgrade: &CoderUpgrade) -> Vec<Sibling> {
     found
 }
 
-/// What keeps the pod of a Job from running.
-fn trouble(context: &Context, job: &Job) -> Option<String> {
-    context.pods.state().iter().filter(|pod| pod.labels().get(JOB_NAME_LABEL) == job.metadata.name.as_ref()).find_map(
-        |pod| {
-            let pod = PodFacts::from(&**pod);
-            (!pod.leaving).then(|| pod.trouble()).flatten().map(|trouble| format!("Pod/{} {trouble}", pod.name))
-        },
-    )
-}
-
 /// The object as it is stored now, for a decision that changes something in the cluster.
 pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<CoderUpgrade>, Error> {
     let name = upgrade.name_any();
@@ -83,8 +80,10 @@ pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<C
 fn claims_before(other: &CoderUpgrade, upgrade: &CoderUpgrade) -> bool {
     let rank =
         |one: &CoderUpgrade| (one.finalizers().is_empty(), one.creation_timestamp().map(|time| time.0), one.name_any());
-    other.uid() != upgrade.uid()
-        && other.namespace() == upgrade.namespace()
-        && other.spec.release == upgrade.spec.release
-        && rank(other) < rank(upgrade)
+    other.metadata.uid != upgrade.metadata.uid && is_rival(other, upgrade) && rank(other) < rank(upgrade)
+}
+
+/// Whether two objects are for the same release.
+pub fn is_rival(one: &CoderUpgrade, other: &CoderUpgrade) -> bool {
+    one.metadata.namespace == other.metadata.namespace && one.spec.release == other.spec.release
 }

@@ -9,11 +9,12 @@ use super::{
     context::{Context, Error},
     drain, drift, execute,
     observe::{fresh, observe},
+    words,
 };
 use crate::{
     api::CoderUpgrade,
     core::{
-        decide::{Event, decide, refused},
+        decide::{Event, obstructed},
         observed::Observed,
     },
 };
@@ -28,11 +29,14 @@ const FAILED: Duration = Duration::from_secs(5);
 /// Events, each with the Job that it is about.
 type Events = Vec<(Event, Option<String>)>;
 
-/// One pass, and then the events that it gave rise to: people can wait for these, the Job cannot.
+/// One pass, and beside what follows the events that it gave rise to: nobody waits for these.
 pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
+    context.places.seed(&context.upgrades);
     let mut events = Events::new();
     let next = Box::pin(pass(&upgrade, &context, &mut events)).await;
-    execute::publish(&context, &upgrade, events).await;
+    if !events.is_empty() {
+        execute::publish(context, upgrade, events);
+    }
     next
 }
 
@@ -44,11 +48,16 @@ pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Res
 async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) -> Result<Next, Error> {
     let mut current = upgrade.clone();
     let mut stored = false;
+    let mut words = None;
     for _ in 0..WRITES {
         let left = drain::look(context, &current).await?;
         let drift = drift::look(context, &current).await?;
-        let observed = Observed { left, drift, ..observe(context, current) };
-        let decision = decide(&observed);
+        let mut observed = Observed { left, drift, ..observe(context, current) };
+        if words.is_none() {
+            words = words::look(context, &observed).await;
+        }
+        observed.words.clone_from(&words);
+        let decision = context.places.decide(&mut observed);
         current = observed.upgrade;
         if current.status.as_ref() != Some(&decision.status) {
             info!(upgrade = name(&current), phase = %decision.status.phase, "{}", decision.status.message);
@@ -72,7 +81,7 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
             Ok(Some(changed)) => current = changed,
             Ok(None) => return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue)),
             Err(error) => {
-                tell_refusal(context, current, &error, events).await?;
+                tell_obstruction(context, current, &error, events).await?;
                 return Err(error);
             }
         }
@@ -80,16 +89,17 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
     Ok(Next::requeue(STALE))
 }
 
-/// Puts what the API server refused into the status, once.
-async fn tell_refusal(
+/// Puts what keeps the step from beginning into the status, once.
+async fn tell_obstruction(
     context: &Context,
     upgrade: CoderUpgrade,
     error: &Error,
     events: &mut Events,
 ) -> Result<(), Error> {
-    let Some(why) = error.refusal() else { return Ok(()) };
+    let Some(found) = error.obstruction() else { return Ok(()) };
     let observed = observe(context, upgrade);
-    let decision = refused(&observed, &why);
+    context.places.give_back(observed.uid());
+    let decision = obstructed(&observed, found.clone());
     if observed.upgrade.status.as_ref() != Some(&decision.status) {
         execute::write_status(context, &observed.upgrade, decision.status).await?;
         events.extend(decision.events.into_iter().map(|event| (event, None)));

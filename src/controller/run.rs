@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, channel::mpsc};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     batch::v1::Job,
-    core::v1::Pod,
+    core::v1::{Pod, PodTemplateSpec},
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
@@ -23,7 +23,10 @@ use kube::{
         watcher,
     },
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -33,16 +36,22 @@ use super::{
     health::{self, Readiness},
     leader::Leadership,
     metrics::Metrics,
+    observe::is_rival,
+    owned::Owned,
+    places::Places,
     reconcile::{after_error, reconcile},
 };
 use crate::{
     api::{CoderUpgrade, label},
     build::RunnerDefaults,
-    core::{allowed::AllowedFlags, plan::WorkloadKind},
+    core::{allowed::AllowedFlags, job::controlling, plan::WorkloadKind},
 };
 
 /// Name under which the controller reports events.
 const NAME: &str = "coder-upgrade-operator";
+
+/// Of how many passes the events are published at a time. More than that waits only where the API server does not answer.
+const PUBLISHING: usize = 64;
 
 /// Settings of the controller.
 #[derive(Args, Clone, Debug)]
@@ -74,6 +83,10 @@ pub struct ControllerArgs {
     /// How many objects are looked at side by side
     #[arg(long, default_value_t = 16)]
     concurrency: u16,
+
+    /// How many CoderUpgrades may have a Job at a time; the others wait for their turn. A change that has begun is not held back
+    #[arg(long, env = "MAX_RUNNING_JOBS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    max_running_jobs: u16,
 
     /// Seconds before the first retry of a failure that time can cure; the delay doubles up to five minutes
     #[arg(long, env = "RETRY_DELAY", default_value_t = 10)]
@@ -164,6 +177,8 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
     metrics.observe(upgrade_store.clone());
     let (waking, woken) = mpsc::unbounded();
     let (drained, drifted) = (waking.clone(), waking.clone());
+    let places = Arc::new(Places::new(args.max_running_jobs.into(), waking.clone()));
+    let placed = places.clone();
     let siblings = upgrade_store.clone();
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .default_backoff()
@@ -173,16 +188,25 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         // A deleted or changed object may free a release for another one, or be what others wait for. The cache knows of it
         // by now.
         .inspect_ok(move |changed| {
+            let present = siblings.get(&ObjectRef::from_obj(changed));
+            if let Some(uid) =
+                changed.uid().filter(|_| present.is_none_or(|now| now.metadata.uid != changed.metadata.uid))
+            {
+                placed.give_back(&uid);
+            }
             for sibling in same_release(&siblings, changed).into_iter().chain(coming_after(&siblings, changed)) {
                 // Fails only when nobody reconciles any more.
                 let _ = waking.unbounded_send(sibling);
             }
         });
 
+    let (jobs_of, pods_of) = (Arc::<Owned>::default(), Arc::<Owned>::default());
+    let (job_index, pod_index) = (jobs_of.clone(), pods_of.clone());
     let (job_store, job_writer) = reflector::store();
     let job_stream = watcher(scoped::<Job>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
         .default_backoff()
         .modify(slim)
+        .inspect_ok(move |event| job_index.take(event))
         .reflect(job_writer)
         .touched_objects();
 
@@ -193,9 +217,10 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
             pod.managed_fields_mut().clear();
             pod.spec = None;
         })
+        .inspect_ok(move |event| pod_index.take(event))
         .reflect(pod_writer)
         .touched_objects();
-    let owners = upgrade_store.clone();
+    let owners = job_store.clone();
 
     let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
     let filled = async {
@@ -212,10 +237,14 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         client,
         upgrades: upgrade_store.clone(),
         jobs: job_store,
+        jobs_of,
         pods: pod_store,
+        pods_of,
         drains: Watches::new(drained),
         workloads: Workloads::new(drifted),
         defaults: RunnerDefaults { image: args.runner_image.clone(), allowed: Arc::new(args.allowed.allowed()) },
+        places,
+        publishing: Arc::new(Semaphore::new(PUBLISHING)),
         retry_delay: Duration::from_secs(args.retry_delay),
     });
     let (watched, upgrades) = (context.clone(), upgrade_store.clone());
@@ -252,32 +281,33 @@ where
     }
 }
 
-/// Drops what no decision needs: with a thousand objects the pod templates would be most of the memory.
+/// Drops what no decision needs: with a thousand objects the pod templates would be most of the memory. Of the specs only
+/// those stay that tell of a Job that it is suspended, which is rare and short.
 fn slim(job: &mut Job) {
     job.managed_fields_mut().clear();
-    job.spec = None;
+    job.spec = job.spec.take().filter(|spec| spec.suspend == Some(true));
+    if let Some(spec) = &mut job.spec {
+        spec.template = PodTemplateSpec::default();
+    }
 }
 
-/// The object that a pod works for.
-fn upgrade_of(upgrades: &Store<CoderUpgrade>, pod: &Pod) -> Option<ObjectRef<CoderUpgrade>> {
-    let uid = pod.labels().get(label::UPGRADE_UID);
-    upgrades.find(|upgrade| upgrade.metadata.uid.as_ref() == uid).map(|upgrade| ObjectRef::from_obj(&*upgrade))
+/// The object that a pod works for: that of the Job which controls the pod, in the pod's namespace.
+fn upgrade_of(jobs: &Store<Job>, pod: &Pod) -> Option<ObjectRef<CoderUpgrade>> {
+    let namespace = pod.metadata.namespace.as_deref()?;
+    let job = jobs.get(&ObjectRef::new(&controlling(pod)?.name).within(namespace))?;
+    Some(ObjectRef::new(&controlling(&*job)?.name).within(namespace))
 }
 
 fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
-    let others = upgrades.state();
-    let others = others.iter().filter(|other| {
-        other.namespace() == changed.namespace()
-            && other.spec.release == changed.spec.release
-            && other.uid() != changed.uid()
-    });
-    others.map(|other| ObjectRef::from_obj(&**other)).collect()
+    let rival = |other: &CoderUpgrade| is_rival(other, changed) && other.metadata.uid != changed.metadata.uid;
+    upgrades.state_filter(rival).iter().map(|other| ObjectRef::from_obj(&**other)).collect()
 }
 
 /// The objects that come after the changed one, directly or over others: what they wait for, or a circle, may have changed.
 fn coming_after(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
-    let mut waiting = upgrades.state();
-    waiting.retain(|other| !other.spec.after.is_empty() && other.namespace() == changed.namespace());
+    let waits =
+        |other: &CoderUpgrade| !other.spec.after.is_empty() && other.metadata.namespace == changed.metadata.namespace;
+    let mut waiting = upgrades.state_filter(waits);
     let mut names = vec![changed.name_any()];
     let mut found = Vec::new();
     while let Some(name) = names.pop() {

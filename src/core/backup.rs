@@ -1,12 +1,13 @@
 //! Backups before a change: what they are called, which older ones count, and what they say of themselves.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::digest::short_hash;
+use super::job::controlling;
 use crate::api::ClaimStatus;
 
 /// Longest name of a Job, which becomes a label of its pods.
@@ -86,13 +87,40 @@ pub fn ended(job: &Job) -> Option<Ended> {
 
 /// The last success of a `CronJob` among its Jobs, if it was not before `since`: name and end of the Job.
 #[must_use]
-pub fn recent_job(jobs: &[Job], cron_job_uid: &str, since: Timestamp) -> Option<(String, Timestamp)> {
-    let owned = jobs.iter().filter(|job| job.owner_references().iter().any(|owner| owner.uid == cron_job_uid));
-    let ended_well = owned.filter_map(|job| match ended(job) {
+pub fn recent_job(jobs: &[Job], cron_job: &CronJob, since: Timestamp) -> Option<(String, Timestamp)> {
+    let ended_well = jobs.iter().filter(|job| is_of(job, cron_job)).filter_map(|job| match ended(job) {
         Some(Ended::Well(at)) => Some((job.name_any(), at)),
         _ => None,
     });
     ended_well.filter(|(_, at)| *at >= since).max_by_key(|(_, at)| *at)
+}
+
+/// Whether a Job does what a `CronJob` would do now: it is controlled by it, and its pods are built as the `CronJob` says. The
+/// owner alone can be written by whoever creates the Job; pods that are built in this way make the backup, whoever asks for it.
+#[must_use]
+pub fn is_of(job: &Job, cron_job: &CronJob) -> bool {
+    let owned = controlling(job).is_some_and(|owner| {
+        owner.kind == "CronJob"
+            && Some(&owner.uid) == cron_job.metadata.uid.as_ref()
+            && owner.name == cron_job.name_any()
+    });
+    let template =
+        |spec: Option<&JobSpec>| spec.and_then(|spec| serde_json::to_value(spec.template.spec.as_ref()?).ok());
+    let wanted = template(cron_job.spec.as_ref().and_then(|spec| spec.job_template.spec.as_ref()));
+    owned && wanted.zip(template(job.spec.as_ref())).is_some_and(|(wanted, found)| covers(&found, &wanted))
+}
+
+/// Whether everything that is wanted is there. The API server adds defaults, and admission adds members to lists.
+fn covers(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| covers(found, wanted)))
+        }
+        (Value::Array(found), Value::Array(wanted)) => {
+            wanted.iter().all(|wanted| found.iter().any(|found| covers(found, wanted)))
+        }
+        (found, wanted) => found == wanted,
+    }
 }
 
 /// A `VolumeSnapshot`, as far as it matters here.
@@ -166,7 +194,9 @@ mod tests {
     fn job(name: &str, owner: &str, condition: &str, end: i64) -> Job {
         serde_json::from_value(json!({
             "metadata": {"name": name, "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": owner}]},
+                {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": owner, "controller": true}]},
+            "spec": {"template": {"spec": {"dnsPolicy": "ClusterFirst", "containers": [
+                {"name": "sidecar"}, {"name": "dump", "image": "pg:1", "args": ["all"], "terminationMessagePath": "/x"}]}}},
             "status": {
                 "completionTime": at(end),
                 "conditions": [{"type": condition, "status": "True", "reason": "Why", "message": "so"}]},
@@ -201,8 +231,26 @@ mod tests {
             job("failed", "u", "Failed", 30),
             job("other", "v", "Complete", 40),
         ];
-        assert_eq!(recent_job(&jobs, "u", at(15)), Some(("late".into(), at(20))));
-        assert_eq!(recent_job(&jobs, "u", at(21)), None);
+        assert_eq!(recent_job(&jobs, &nightly("pg:1"), at(15)), Some(("late".into(), at(20))));
+        assert_eq!(recent_job(&jobs, &nightly("pg:1"), at(21)), None);
+    }
+
+    fn nightly(image: &str) -> CronJob {
+        serde_json::from_value(json!({
+            "metadata": {"name": "nightly", "uid": "u"},
+            "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": {"spec": {"containers": [
+                {"name": "dump", "image": image, "args": ["all"]}]}}}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_that_does_something_else_is_no_backup() {
+        let job = job("x", "u", "Complete", 10);
+        assert!(is_of(&job, &nightly("pg:1")) && !is_of(&job, &nightly("pg:2")));
+        let mut uncontrolled = job;
+        uncontrolled.metadata.owner_references.as_mut().unwrap()[0].controller = None;
+        assert!(!is_of(&uncontrolled, &nightly("pg:1")));
     }
 
     #[test]

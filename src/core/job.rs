@@ -1,12 +1,19 @@
-//! Jobs: their names and what they say.
+//! Jobs: their names, whose they are and what they say.
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 
-use super::{digest::short_hash, report::Report};
-use crate::api::{Recovery, ScaledDown, StepName, annotation, label};
+use super::{digest::short_hash, report::Report, workload::PodFacts};
+use crate::api::{CoderUpgrade, Recovery, ScaledDown, StepName, annotation, label};
 
 /// Kubernetes puts the name of a Job into this label of its pods.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
+/// Kubernetes puts the UID of a Job into this label of its pods.
+pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
@@ -32,6 +39,27 @@ pub struct JobRequest {
     pub new_version_started: bool,
     /// Workloads that an earlier try of the step has scaled to zero.
     pub scaled_down: Vec<ScaledDown>,
+    /// UID of the Job of that name that was created already and is not to be seen any more; empty if there was none.
+    pub recorded: String,
+}
+
+impl JobRequest {
+    /// The request of a plan that nothing is known for yet.
+    #[must_use]
+    pub const fn planning() -> Self {
+        Self {
+            name: String::new(),
+            step: StepName::Plan,
+            attempt: 1,
+            plan_secret: None,
+            plan_id: None,
+            target: None,
+            recovery: Recovery::Repair,
+            new_version_started: false,
+            scaled_down: Vec::new(),
+            recorded: String::new(),
+        }
+    }
 }
 
 /// What is known of a Job.
@@ -39,18 +67,124 @@ pub struct JobRequest {
 pub struct JobFacts {
     /// Name of the Job.
     pub name: String,
-    /// UID of the Job, the precondition of its deletion.
+    /// UID of the Job: what tells it from a namesake, and the precondition of its deletion.
     pub uid: String,
-    /// UID of the controlling owner. A namesake with another owner is never trusted.
-    pub owner_uid: Option<String>,
     /// Number of the attempt, from its label.
     pub attempt: i32,
+    /// Digest of the settings that its pod was built with.
+    pub settings: String,
+    /// It is suspended: no pod of it runs.
+    pub suspended: bool,
+    /// When the controller let it start, or asked last for a pod that could not be created; none before.
+    pub started_at: Option<Timestamp>,
+    /// It is being deleted, and no pod of it is at work any more.
+    pub leaving: bool,
     /// Where it stands.
     pub state: JobState,
-    /// What keeps its pod from running, for example an image that cannot be pulled.
-    pub trouble: Option<String>,
+    /// Its pod, if there is one.
+    pub pod: Option<RunnerPod>,
     /// What the runner has said.
     pub report: Report,
+}
+
+/// The pod of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerPod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its container runs or has run.
+    pub started: bool,
+    /// It is being deleted, or has ended.
+    pub leaving: bool,
+    /// What keeps it from running, for example an image that cannot be pulled.
+    pub trouble: Option<String>,
+}
+
+impl From<&Pod> for RunnerPod {
+    fn from(pod: &Pod) -> Self {
+        let facts = PodFacts::from(pod);
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let ran = facts.containers.iter().any(|container| container.started);
+        Self {
+            started: ran || matches!(phase, Some("Running" | "Succeeded")),
+            trouble: facts.trouble().filter(|_| !facts.leaving),
+            name: facts.name,
+            uid: facts.uid,
+            leaving: facts.leaving,
+        }
+    }
+}
+
+impl JobFacts {
+    /// Whether the runner may have begun to work.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.state != JobState::Active
+            || self.report != Report::default()
+            || self.pod.as_ref().is_some_and(|pod| pod.started)
+    }
+}
+
+/// What a Job is that has the name of a step's Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namesake {
+    /// The one that the status names.
+    Recorded,
+    /// One that the controller created without coming to record it. It has never run.
+    Unrecorded,
+    /// The one that the status names, or the one before it, which is being deleted: the finalizers that hold it.
+    Leaving(Vec<String>),
+    /// Somebody else's: the field that tells, and what it says.
+    Foreign(&'static str, String),
+}
+
+/// What a Job is that has the name of the Job of a step whose recorded UID is `recorded`.
+///
+/// A Job runs only after its UID was recorded. So whatever runs or has run under another UID was not created for this step,
+/// whatever its labels, its owner and its report say: anybody who may create Jobs can write these.
+#[must_use]
+pub fn judge(job: &Job, upgrade: &CoderUpgrade, recorded: &str) -> Namesake {
+    let facts = JobFacts::from(job);
+    let status = job.status.clone().unwrap_or_default();
+    let has_run = facts.started_at.is_some() || facts.has_run() || status.start_time.is_some();
+    if facts.uid == recorded && !facts.leaving {
+        return Namesake::Recorded;
+    }
+    if !is_owned(job, upgrade) {
+        let owner = controlling(job).map_or_else(
+            || "nobody controls it".to_owned(),
+            |owner| format!("{} {} (UID {}) controls it", owner.kind, owner.name, owner.uid),
+        );
+        return Namesake::Foreign("metadata.ownerReferences", owner);
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return Namesake::Leaving(job.finalizers().to_vec());
+    }
+    if facts.suspended && !has_run {
+        return Namesake::Unrecorded;
+    }
+    let expected = if recorded.is_empty() { "none yet" } else { recorded };
+    Namesake::Foreign("metadata.uid", format!("its UID is {}, and status.steps[].jobUID is {expected}", facts.uid))
+}
+
+/// Whether a Job, by its own words, belongs to the object: in its namespace and controlled by it. That is needed and not
+/// enough; the recorded UID decides.
+#[must_use]
+pub fn is_owned(job: &Job, upgrade: &CoderUpgrade) -> bool {
+    let wanted = upgrade.controller_owner_ref(&());
+    let same = |owner: &OwnerReference, wanted: &OwnerReference| {
+        (&owner.api_version, &owner.kind, &owner.name, &owner.uid)
+            == (&wanted.api_version, &wanted.kind, &wanted.name, &wanted.uid)
+    };
+    job.metadata.namespace == upgrade.metadata.namespace
+        && controlling(job).zip(wanted.as_ref()).is_some_and(|(owner, wanted)| same(owner, wanted))
+}
+
+/// The owner that controls an object.
+pub fn controlling<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object.owner_references().iter().find(|owner| owner.controller == Some(true))
 }
 
 /// Where a Job stands.
@@ -76,17 +210,20 @@ pub fn job_name(release: &str, uid: &str, attempt: i32, step: StepName, try_numb
 impl From<&Job> for JobFacts {
     fn from(job: &Job) -> Self {
         let meta = &job.metadata;
-        let owner = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let status = job.status.as_ref();
         let text = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| {
             map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
         };
         Self {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
-            owner_uid: owner.map(|owner| owner.uid.clone()),
             attempt: text(&meta.labels, label::ATTEMPT).parse().unwrap_or_default(),
+            settings: text(&meta.annotations, annotation::SETTINGS),
+            suspended: job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true)),
+            started_at: text(&meta.annotations, annotation::STARTED_AT).parse().ok(),
+            leaving: meta.deletion_timestamp.is_some() && status.and_then(|status| status.active).unwrap_or(0) == 0,
             state: state(job),
-            trouble: None,
+            pod: None,
             // A report that cannot be read counts as none: the step is then done again, which is always right.
             report: serde_json::from_str(&text(&meta.annotations, annotation::REPORT)).unwrap_or_default(),
         }
@@ -141,6 +278,68 @@ mod tests {
             |type_: &str| json!({"conditions": [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded"}]});
         assert_eq!(JobFacts::from(&job(condition("FailureTarget"))).state, JobState::Active);
         assert_eq!(JobFacts::from(&job(condition("Failed"))).state, JobState::Ended("BackoffLimitExceeded".into()));
+    }
+
+    fn upgrade() -> CoderUpgrade {
+        let mut upgrade = CoderUpgrade::new("coder", crate::api::CoderUpgradeSpec::default());
+        upgrade.metadata.namespace = Some("ns".into());
+        upgrade.metadata.uid = Some("owner".into());
+        upgrade
+    }
+
+    /// A Job as the controller creates it, with a change.
+    fn created(change: impl FnOnce(&mut serde_json::Value)) -> Job {
+        let mut job = json!({
+            "metadata": {"name": "x", "namespace": "ns", "uid": "u", "ownerReferences": [{"apiVersion": "coderupgrade.dev/v1alpha1",
+                "kind": "CoderUpgrade", "name": "coder", "uid": "owner", "controller": true}]},
+            "spec": {"suspend": true, "template": {}},
+        });
+        change(&mut job);
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn only_the_recorded_uid_speaks() {
+        let running = created(|job| job["spec"]["suspend"] = json!(false));
+        assert_eq!(judge(&running, &upgrade(), "u"), Namesake::Recorded);
+        for recorded in ["", "other"] {
+            assert!(matches!(judge(&running, &upgrade(), recorded), Namesake::Foreign("metadata.uid", _)));
+        }
+    }
+
+    #[test]
+    fn what_was_created_and_never_ran_is_no_danger() {
+        assert_eq!(judge(&created(|_| {}), &upgrade(), ""), Namesake::Unrecorded);
+        assert_eq!(judge(&created(|_| {}), &upgrade(), "before"), Namesake::Unrecorded);
+        let reports =
+            created(|job| job["metadata"]["annotations"] = json!({annotation::REPORT: "{\"progress\": \"x\"}"}));
+        assert!(matches!(judge(&reports, &upgrade(), ""), Namesake::Foreign(..)));
+        let ended = created(|job| job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+        assert!(matches!(judge(&ended, &upgrade(), ""), Namesake::Foreign(..)));
+    }
+
+    #[test]
+    fn every_part_of_the_owner_counts_and_so_does_the_namespace() {
+        for (part, value) in [("apiVersion", "v1"), ("kind", "Other"), ("name", "x"), ("uid", "v")] {
+            let job = created(|job| job["metadata"]["ownerReferences"][0][part] = json!(value));
+            assert!(matches!(judge(&job, &upgrade(), ""), Namesake::Foreign("metadata.ownerReferences", _)), "{part}");
+        }
+        let uncontrolled = created(|job| job["metadata"]["ownerReferences"][0]["controller"] = json!(false));
+        assert!(!is_owned(&uncontrolled, &upgrade()));
+        assert!(!is_owned(&created(|job| job["metadata"]["namespace"] = json!("evil")), &upgrade()));
+    }
+
+    #[test]
+    fn one_that_is_being_deleted_speaks_while_its_pod_works() {
+        let leaving = |active: i32| {
+            created(|job| {
+                job["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                job["metadata"]["finalizers"] = json!(["keep.example.com/it"]);
+                job["status"] = json!({"active": active});
+            })
+        };
+        assert_eq!(judge(&leaving(1), &upgrade(), "u"), Namesake::Recorded);
+        assert_eq!(judge(&leaving(0), &upgrade(), "u"), Namesake::Leaving(vec!["keep.example.com/it".into()]));
     }
 
     #[test]

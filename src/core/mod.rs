@@ -5,6 +5,7 @@ pub mod after;
 pub mod allowed;
 pub mod apis;
 pub mod backup;
+pub mod blocked;
 pub mod bridge;
 pub mod checks;
 pub mod classify;

@@ -8,11 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     after::{self, Obstacle, Sibling},
     allowed::Allowed,
+    blocked::Words,
     drift::Drift,
     job::JobFacts,
     request,
 };
-use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, FINALIZER, WaitingFor, annotation};
+use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, FINALIZER, Step, WaitingFor, annotation};
 
 /// What is left of an uninstalled release.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,8 +31,12 @@ pub struct Observed {
     pub now: Timestamp,
     /// The object.
     pub upgrade: CoderUpgrade,
-    /// The Jobs that carry the object's UID in a label.
+    /// The Jobs of the object's namespace that it controls, by their own words; see [`Self::job`].
     pub jobs: Vec<JobFacts>,
+    /// What the cluster says of the running step's Job or pod; looked at only while no pod of it starts.
+    pub words: Option<Words>,
+    /// Digest of the settings that a pod would be built with now.
+    pub settings: String,
     /// Another `CoderUpgrade` that had the release first.
     pub claimed_by: Option<String>,
     /// The `CoderUpgrades` that `spec.after` leads to, directly or over others.
@@ -40,13 +45,47 @@ pub struct Observed {
     pub left: Option<Left>,
     /// Workloads of the release that are not what was verified; looked at only while [`super::drift::is_watched`].
     pub drift: Vec<Drift>,
+    /// Whether there is room for one more Job.
+    pub place: Place,
     /// Delay before the first retry; it doubles from there.
     pub retry_delay: Duration,
     /// What the spec may name.
     pub allowed: Arc<Allowed>,
 }
 
+/// Whether there is room for one more Job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// There is, or the object has a Job already.
+    #[default]
+    Free,
+    /// Others have all places, or come first.
+    Taken {
+        /// How many places there are.
+        limit: usize,
+    },
+}
+
 impl Observed {
+    /// An object of which nothing else is known.
+    #[must_use]
+    pub fn new(upgrade: CoderUpgrade, now: Timestamp) -> Self {
+        Self {
+            now,
+            upgrade,
+            jobs: Vec::new(),
+            words: None,
+            settings: String::new(),
+            claimed_by: None,
+            siblings: Vec::new(),
+            left: None,
+            drift: Vec::new(),
+            place: Place::Free,
+            retry_delay: Duration::from_secs(10),
+            allowed: Arc::default(),
+        }
+    }
+
     /// The status as stored; the default for an object that nobody has looked at.
     #[must_use]
     pub fn status(&self) -> CoderUpgradeStatus {
@@ -112,9 +151,11 @@ impl Observed {
         Time(Timestamp::from_second(self.now.as_second()).unwrap_or(self.now))
     }
 
-    /// The Job of that name.
+    /// The Job of a step: the one whose UID was recorded when the controller had created it.
     #[must_use]
-    pub fn job(&self, name: &str) -> Option<&JobFacts> {
-        self.jobs.iter().find(|job| job.name == name)
+    pub fn job(&self, step: &Step) -> Option<&JobFacts> {
+        let recorded =
+            |job: &&JobFacts| job.name == step.job_name && job.uid == step.job_uid && !step.job_uid.is_empty();
+        self.jobs.iter().find(recorded).filter(|job| !job.leaving)
     }
 }

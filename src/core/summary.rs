@@ -1,6 +1,6 @@
 //! The conditions, derived from the rest of status.
 
-use super::{after::Obstacle, observed::Observed, redact};
+use super::{after::Obstacle, blocked, observed::Observed, redact};
 use crate::api::{
     AddressChange, CoderUpgradeStatus, ConditionType, FailureClass, Phase, PlannedAction, Reason, Statement, StepName,
     StepState, set_condition,
@@ -33,7 +33,7 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let holds = asked && status.phase == Phase::Succeeded;
     let reason = match holds {
         true => success(status),
-        false if changed_outside(status) => Reason::ChangedOutside.into(),
+        false if changed_outside(status) && status.blocked.is_none() => Reason::ChangedOutside.into(),
         false => reason(observed, status),
     };
     let message = match status.changed_outside.as_slice() {
@@ -49,19 +49,22 @@ fn changed_outside(status: &CoderUpgradeStatus) -> bool {
         status.phase,
         Phase::Planning
             | Phase::Suspended
+            | Phase::AwaitingPlace
             | Phase::AwaitingApproval
             | Phase::AwaitingDependency
             | Phase::AwaitingWindow
             | Phase::BackingUp
     );
-    waits && !status.changed_outside.is_empty()
+    (waits || status.drift_answer_at.is_some()) && !status.changed_outside.is_empty()
 }
 
 fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let waiting = status.failure.as_ref().is_some_and(|failure| failure.retryable);
     let holds = match status.phase {
+        _ if needs_person(observed, status) => false,
         Phase::AwaitingDependency => !in_a_circle(observed),
         Phase::Planning
+        | Phase::AwaitingPlace
         | Phase::AwaitingWindow
         | Phase::BackingUp
         | Phase::Upgrading
@@ -71,7 +74,7 @@ fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
         | Phase::Installing
         | Phase::Restoring
         | Phase::Verifying => true,
-        Phase::Pending => waiting && observed.claimed_by.is_none(),
+        Phase::Pending => (waiting || status.drift_answer_at.is_some()) && observed.claimed_by.is_none(),
         Phase::Suspended | Phase::AwaitingApproval | Phase::Succeeded | Phase::Failed => false,
     };
     let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
@@ -82,10 +85,16 @@ fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 fn stalled(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let claimed = observed.claimed_by.is_some() && status.phase == Phase::Pending;
     let circle = status.phase == Phase::AwaitingDependency && in_a_circle(observed);
-    let holds = matches!(status.phase, Phase::Failed | Phase::AwaitingApproval) || claimed || circle;
+    let person = matches!(status.phase, Phase::Failed | Phase::AwaitingApproval) || needs_person(observed, status);
+    let holds = person || claimed || circle;
     let reason = if holds { reason(observed, status) } else { Reason::Idle.into() };
     let message = if holds { sentence(status) } else { String::new() };
     Statement { type_: ConditionType::Stalled, holds: Some(holds), reason, message }
+}
+
+/// Only a person can cure what keeps the running step from beginning.
+fn needs_person(observed: &Observed, status: &CoderUpgradeStatus) -> bool {
+    status.blocked.as_ref().is_some_and(|found| blocked::needs_person(found, observed.now))
 }
 
 /// No time cures that upgrades wait for each other.
@@ -236,6 +245,9 @@ fn success(status: &CoderUpgradeStatus) -> &'static str {
 
 /// Why it is not ready.
 fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
+    if let Some(blocked) = &status.blocked {
+        return blocked.reason.into();
+    }
     match status.phase {
         Phase::Planning => Reason::Planning.into(),
         Phase::Upgrading => Reason::Upgrading.into(),
@@ -247,6 +259,7 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
         Phase::Restoring => Reason::Restoring.into(),
         Phase::AwaitingApproval => Reason::AwaitingApproval.into(),
         Phase::AwaitingDependency => Reason::AwaitingDependency.into(),
+        Phase::AwaitingPlace => Reason::AwaitingPlace.into(),
         Phase::AwaitingWindow => Reason::AwaitingWindow.into(),
         Phase::BackingUp => Reason::BackingUp.into(),
         Phase::Suspended => Reason::Suspended.into(),
@@ -259,6 +272,9 @@ fn reason(observed: &Observed, status: &CoderUpgradeStatus) -> &'static str {
 
 /// The message, and after a failure what to do about it.
 fn sentence(status: &CoderUpgradeStatus) -> String {
+    if let Some(blocked) = &status.blocked {
+        return with_next_step(&status.message, &blocked.next_step);
+    }
     match &status.failure {
         Some(failure) if matches!(status.phase, Phase::Failed | Phase::Pending | Phase::AwaitingApproval) => {
             with_next_step(&status.message, &failure.next_step)

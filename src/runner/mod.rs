@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 use self::context::Context;
 use self::error::Error;
 use self::helm::Helm;
-use self::report::Writer;
+use self::report::{Addressee, Writer};
 use self::secrets::Secrets;
 use crate::api::{Recovery, ScaledDown};
 use crate::core::allowed::{OFFICIAL, Repositories, RepositoryPattern};
@@ -95,6 +95,10 @@ pub struct CommonArgs {
     /// Name of the Job that this runs in; the report goes there
     #[arg(long, env = "RUNNER_JOB")]
     pub job: String,
+
+    /// UID of that Job: a later one of the same name gets no reports
+    #[arg(long, env = "RUNNER_JOB_UID")]
+    pub job_uid: Option<String>,
 
     /// Namespace of the `CoderUpgrade`, the Job and the release
     #[arg(long, env = "RUNNER_NAMESPACE")]
@@ -245,7 +249,8 @@ pub async fn run(args: RunnerArgs) -> ExitCode {
         }
     };
     let jobs = Api::namespaced(client.clone(), &common.namespace);
-    let writer = Writer::start(jobs, &common.job, secrets.clone());
+    let addressee = Addressee { name: common.job.clone(), uid: common.job_uid.clone().filter(|uid| !uid.is_empty()) };
+    let writer = Writer::start(jobs, addressee, secrets.clone());
     let result = match context(common, client, &writer, &secrets).await {
         Ok(ctx) => Box::pin(perform(&ctx, &args.step)).await,
         Err(error) => Err(error),

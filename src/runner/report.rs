@@ -34,10 +34,19 @@ pub struct Reporter {
     secrets: Secrets,
 }
 
+/// The Job that reports go into.
+#[derive(Clone, Debug)]
+pub struct Addressee {
+    /// Name of the Job.
+    pub name: String,
+    /// Its UID, where it is known: a later Job of that name gets no reports.
+    pub uid: Option<String>,
+}
+
 /// Writes the reports of one Job.
 pub struct Writer {
     jobs: Api<Job>,
-    job: String,
+    job: Addressee,
     task: Option<JoinHandle<()>>,
     reporter: Reporter,
 }
@@ -127,11 +136,11 @@ fn unrecorded(what: &str) -> Problem {
 impl Writer {
     /// Begins to write reports into the Job.
     #[must_use]
-    pub fn start(jobs: Api<Job>, job: &str, secrets: Secrets) -> Self {
+    pub fn start(jobs: Api<Job>, job: Addressee, secrets: Secrets) -> Self {
         let (lines, changes) = watch::channel(Report::default());
         let (done, written) = watch::channel(Report::default());
-        let task = tokio::spawn(keep_writing(jobs.clone(), job.to_owned(), changes, done));
-        Self { jobs, job: job.to_owned(), task: Some(task), reporter: Reporter { lines, written, secrets } }
+        let task = tokio::spawn(keep_writing(jobs.clone(), job.clone(), changes, done));
+        Self { jobs, job, task: Some(task), reporter: Reporter { lines, written, secrets } }
     }
 
     /// The side that parts of the step speak to.
@@ -158,9 +167,9 @@ impl Writer {
                 Err(error) => error,
             };
             if begun.elapsed() + pause > OUTCOME_TIMEOUT || error.is_final() {
-                return Err(format!("the outcome could not be written to Job/{}: {error}", self.job));
+                return Err(format!("the outcome could not be written to Job/{}: {error}", self.job.name));
             }
-            tracing::warn!("the outcome could not be written to Job/{} and is written again: {error}", self.job);
+            tracing::warn!("the outcome could not be written to Job/{} and is written again: {error}", self.job.name);
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(8));
         }
@@ -170,7 +179,7 @@ impl Writer {
 /// Writes the newest report whenever it is not what the Job says, and says which one is written.
 async fn keep_writing(
     jobs: Api<Job>,
-    job: String,
+    job: Addressee,
     mut changes: watch::Receiver<Report>,
     written: watch::Sender<Report>,
 ) {
@@ -180,7 +189,7 @@ async fn keep_writing(
         tracing::info!("{}", report.progress);
         match write(&jobs, &job, &report).await {
             Ok(()) => drop(written.send_replace(report.clone())),
-            Err(error) => tracing::warn!("progress could not be written to Job/{job}: {error}"),
+            Err(error) => tracing::warn!("progress could not be written to Job/{}: {error}", job.name),
         }
         // What somebody waits for is not held up by a line that was written just before.
         let urgent = |now: &Report| {
@@ -210,11 +219,14 @@ impl WriteError {
     }
 }
 
-async fn write(jobs: &Api<Job>, name: &str, report: &Report) -> Result<(), WriteError> {
-    let patch = json!({"metadata": {"annotations": {annotation::REPORT: serde_json::to_string(report)?}}});
+async fn write(jobs: &Api<Job>, job: &Addressee, report: &Report) -> Result<(), WriteError> {
+    let mut patch = json!({"metadata": {"annotations": {annotation::REPORT: serde_json::to_string(report)?}}});
+    if let Some(uid) = &job.uid {
+        patch["metadata"]["uid"] = json!(uid);
+    }
     let patch = Patch::Merge(patch);
     let parameters = PatchParams::default();
-    let write = jobs.patch_metadata(name, &parameters, &patch);
+    let write = jobs.patch_metadata(&job.name, &parameters, &patch);
     timeout(WRITE_TIMEOUT, write).await.map_err(|_| WriteError::Silent)??;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use coder_upgrade_operator::api::{ConditionType, FailureClass, Phase, Reason, StepState, crd};
+use coder_upgrade_operator::api::{BlockedReason, ConditionType, FailureClass, Phase, Reason, StepState, crd};
 use serde_json::Value;
 use strum::{EnumMessage, IntoEnumIterator};
 
@@ -34,6 +34,11 @@ pub fn markdown() -> String {
          tools understand them; the others are facts about the current attempt, Unknown until they are known.",
     );
     words::<Reason>(&mut text, "Reasons", "`status.conditions[].reason`, beside the classes of failures.");
+    words::<BlockedReason>(
+        &mut text,
+        "Obstacles",
+        "`status.blocked.reason`, also the reason of Ready and Stalled while a step cannot begin.",
+    );
     failure_classes(&mut text);
     text
 }

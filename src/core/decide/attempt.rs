@@ -1,6 +1,6 @@
 //! An attempt: when one begins, which step comes next, which Job is missing.
 
-use super::{Action, Draft, approval, concluded, drift, follow, gates, job_of_last_step, outcome, recover};
+use super::{Action, Draft, approval, blocked, concluded, drift, follow, gates, job_of_last_step, outcome, recover};
 use crate::{
     api::{CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
     core::{
@@ -51,17 +51,20 @@ fn proceed(draft: &mut Draft) {
         draft.status.failure = None;
         let occasion = if drift::waits(&draft.status) { Occasion::Drifted } else { Occasion::Asked };
         begin(draft, occasion);
-    } else if drift::noticed(draft) {
-        draft.status.retries = 0;
-        draft.status.failure = None;
+    } else if drift::is_held(draft) {
+    } else if draft.status.drift_answer_at.is_some() {
         begin(draft, Occasion::Drifted);
+    } else if drift::noticed(draft) {
+        if !drift::is_held(draft) {
+            begin(draft, Occasion::Drifted);
+        }
     } else if due(draft) {
         again(draft);
     } else if hop_done(&draft.status) {
         begin(draft, Occasion::NextHop);
-    } else if planned(draft) {
+    } else if planned(draft) && !remedy_waits(&draft.status) {
         start(draft);
-    } else if draft.status.approval.is_some() {
+    } else if remedy_waits(&draft.status) && draft.status.running_step().is_none() {
         gate(draft);
     }
 }
@@ -99,9 +102,23 @@ fn gate(draft: &mut Draft) {
         draft.status.phase = Phase::AwaitingApproval; // It may have been suspended meanwhile.
         return;
     };
-    if draft.status.incomplete || !gates::keep_from_repairing(draft) {
-        remedy(draft, step);
+    if draft.status.incomplete {
+        return remedy(draft, step);
     }
+    if gates::keep_from_repairing(draft) {
+        return;
+    }
+    if gates::backup_due(draft) {
+        let tries = tries(&draft.status, StepName::Backup);
+        return begin_step(draft, StepName::Backup, tries.saturating_add(1));
+    }
+    remedy(draft, step);
+}
+
+/// Whether a remedy waits for a person, or for the backup before it, after a step has failed.
+fn remedy_waits(status: &CoderUpgradeStatus) -> bool {
+    let failed = status.failure.as_ref().is_some_and(|failure| failure.remedy.is_some() && !failure.retryable);
+    failed && status.approval.is_some()
 }
 
 /// Begins a remedy.
@@ -135,6 +152,7 @@ fn asked_anew(draft: &Draft) -> bool {
 /// Begins a new attempt with a plan, unless something holds it back.
 fn begin(draft: &mut Draft, occasion: Occasion) {
     outcome::supersede(draft);
+    draft.status.drift_answer_at = None;
     if !draft.status.incomplete && gates::keep_from_planning(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
@@ -235,9 +253,39 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
         job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan)
     };
     status.incomplete |= name == StepName::Uninstall;
+    status.blocked = None;
+    if status.steps.len() >= STEPS_KEPT {
+        status.steps.remove(1); // The plan stays at the head; what goes is the oldest of many tries.
+    }
+    status.steps.push(Step {
+        name,
+        state: StepState::Running,
+        try_number,
+        job_name,
+        job_uid: String::new(),
+        started: observed.time(),
+        finished: None,
+        message: String::new(),
+    });
+    let (phase, reason, message) = words(&draft.status, name);
+    draft.status.phase = phase;
+    draft.status.message.clone_from(&message);
+    let action = if name == StepName::Drain { "Drain" } else { "CreateJob" };
+    draft.event(reason.into(), action, message);
+}
+
+/// Says again what the running step does.
+pub(super) fn tell_step(draft: &mut Draft) {
+    if let Some(name) = draft.status.running_step().map(|step| step.name) {
+        (draft.status.phase, _, draft.status.message) = words(&draft.status, name);
+    }
+}
+
+/// What is said of a step that begins.
+fn words(status: &CoderUpgradeStatus, name: StepName) -> (Phase, Reason, String) {
     let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
     let goal = outcome::on_the_way(status).unwrap_or_else(|| target.clone());
-    let (phase, reason, message) = match name {
+    match name {
         StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
         StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "The backup is made.".into()),
         StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {goal}.")),
@@ -251,29 +299,39 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
         }
         StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {goal}.")),
         StepName::Restore => (Phase::Restoring, Reason::Restoring, "The saved release is put back.".into()),
-    };
-    status.phase = phase;
-    status.message.clone_from(&message);
-    if status.steps.len() >= STEPS_KEPT {
-        status.steps.remove(1); // The plan stays at the head; what goes is the oldest of many tries.
     }
-    status.steps.push(Step {
-        name,
-        state: StepState::Running,
-        try_number,
-        job_name,
-        started: observed.time(),
-        finished: None,
-        message: String::new(),
-    });
-    let action = if name == StepName::Drain { "Drain" } else { "CreateJob" };
-    draft.event(reason.into(), action, message);
+}
+
+/// Does the running step with another Job, because the settings of its pod were changed before one had started.
+pub(super) fn replace_job(draft: &mut Draft) {
+    let Some(step) = draft.status.running_step().cloned() else { return };
+    outcome::end_step(draft, StepState::Superseded, "The settings of its pod were changed before one had started.");
+    begin_step(draft, step.name, step.try_number.saturating_add(1));
+}
+
+/// The Job of a step that another one does now. It goes first, so that its pod does not start after all.
+pub(super) fn superseded_job(draft: &Draft) -> Option<Action> {
+    let superseded = draft.status.steps.iter().filter(|step| step.state == StepState::Superseded);
+    let job = superseded.filter_map(|step| draft.observed.job(step)).find(|job| job.state == JobState::Active)?;
+    Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
+}
+
+/// The Job of the running step, if it is to be let start, or to be suspended until it is.
+pub(super) fn waiting_job(draft: &Draft) -> Option<Action> {
+    let job = job_of_last_step(draft).filter(|_| draft.status.running_step().is_some())?;
+    let (name, uid) = (job.name.clone(), job.uid.clone());
+    if blocked::is_in_vain(draft, job) {
+        return Some(Action::SuspendJob { name, uid });
+    }
+    let created = job.suspended && job.started_at.is_none();
+    (created || (blocked::asks_again(draft, job) && blocked::may_ask(draft))).then_some(Action::StartJob { name, uid })
 }
 
 /// The Job of the running step, if it is to be created.
 pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
     let step = draft.status.running_step().filter(|step| step.name != StepName::Drain)?;
-    if job_of_last_step(draft).is_some() {
+    let refused = draft.status.blocked.is_some();
+    if job_of_last_step(draft).is_some() || (refused && !blocked::may_ask(draft)) {
         return None;
     }
     let plan = draft.status.plan.as_ref().filter(|_| step.name != StepName::Plan);
@@ -287,6 +345,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         recovery: recover::allowed(draft),
         new_version_started: draft.status.new_version_started,
         scaled_down: draft.status.scaled_down.clone(),
+        recorded: step.job_uid.clone(),
     }))
 }
 
@@ -296,7 +355,7 @@ pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
     let oldest_kept = attempt.saturating_sub(draft.observed.upgrade.spec.history_limit);
     let outdated = |job: &&JobFacts| {
         let superseded = job.attempt < attempt && job.state == JobState::Active && job.report.outcome.is_none();
-        job.owner_uid.as_deref() == Some(draft.observed.uid()) && (job.attempt <= oldest_kept || superseded)
+        !job.leaving && (job.attempt <= oldest_kept || superseded)
     };
     let job = draft.observed.jobs.iter().find(outdated)?;
     Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })

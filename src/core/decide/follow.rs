@@ -1,11 +1,11 @@
 //! The running step and what its Job says.
 
-use super::{Draft, Event, drain, outcome, recover};
+use super::{Draft, Event, attempt, blocked, drain, outcome, recover};
 use crate::{
-    api::{FailureClass, Phase, Reason, Remedy, StepName},
+    api::{Phase, Reason, Remedy, StepName},
     core::{
         job::JobState,
-        report::{Outcome, Problem, Report},
+        report::{Outcome, Report},
     },
 };
 
@@ -18,10 +18,7 @@ pub(super) fn running_step(draft: &mut Draft) {
     if step.name == StepName::Drain {
         return drain::advance(draft);
     }
-    let Some(job) = draft.observed.job(&step.job_name) else { return };
-    if job.owner_uid.as_deref() != Some(draft.observed.uid()) {
-        return outcome::failed(draft, foreign(&job.name));
-    }
+    let Some(job) = draft.observed.job(step) else { return };
     remember(draft, &job.report);
     match (&job.report.outcome, &job.state) {
         (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, (**planned).clone()),
@@ -32,8 +29,14 @@ pub(super) fn running_step(draft: &mut Draft) {
         (Some(Outcome::Failed(problem)), _) => outcome::failed(draft, problem.clone()),
         (None, JobState::Ended(how)) => outcome::lost(draft, how),
         (None, JobState::Active) => {
-            let line = job.trouble.as_deref().unwrap_or(&job.report.progress);
-            progress(draft, line, &job.report);
+            if !job.has_run() && job.settings != draft.observed.settings && !draft.observed.deleting() {
+                return attempt::replace_job(draft);
+            }
+            blocked::look(draft, job);
+            if draft.status.blocked.is_none() {
+                let slow = blocked::slow(draft, job);
+                progress(draft, slow.as_deref().unwrap_or(&job.report.progress), &job.report);
+            }
         }
     }
 }
@@ -79,11 +82,4 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
             StepName::Restore => Phase::Restoring,
         };
     }
-}
-
-fn foreign(job: &str) -> Problem {
-    let message = format!(
-        "Job {job} exists but does not belong to this CoderUpgrade, so nothing it says is trusted. Delete that Job."
-    );
-    Problem::new(FailureClass::Unknown, message).object(format!("Job/{job}")).field("metadata.ownerReferences")
 }

@@ -12,6 +12,7 @@ use crate::{
     api::{Phase, Reason},
     core::{
         after::Obstacle,
+        observed::Place,
         report::Problem,
         window::{Opening, Schedule},
     },
@@ -42,17 +43,17 @@ struct Closed {
 
 /// Whether something keeps even a plan from being made.
 pub(super) fn keep_from_planning(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, allowed, readable])
+    closed(draft, &[claimed, suspended, allowed, readable, place])
 }
 
 /// Whether something keeps the planned change from beginning.
 pub(super) fn keep_from_changing(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, after, approval, window])
+    closed(draft, &[claimed, suspended, after, approval, window, place])
 }
 
 /// Whether something keeps a remedy from beginning that was approved by itself.
 pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, after, window])
+    closed(draft, &[claimed, suspended, after, window, place])
 }
 
 /// Refuses what is not allowed, whatever is to be done with it: nobody shall learn of it only when something is to begin.
@@ -212,4 +213,19 @@ fn window(draft: &Draft) -> Gate {
             until: Some(opens),
         }),
     }
+}
+
+/// Jobs cost memory and requests; so only so many are started at a time. What has begun is not asked.
+fn place(draft: &Draft) -> Gate {
+    let Place::Taken { limit } = draft.observed.place else { return Gate::Open };
+    Gate::Closed(Closed {
+        phase: Phase::AwaitingPlace,
+        reason: Reason::AwaitingPlace,
+        warning: false,
+        message: format!(
+            "Waiting for a free place: {limit} Jobs of other CoderUpgrades run or come first, as many as the controller allows \
+             (--max-running-jobs)."
+        ),
+        until: None,
+    })
 }

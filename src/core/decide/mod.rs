@@ -27,6 +27,7 @@
 
 mod approval;
 mod attempt;
+mod blocked;
 mod drain;
 mod drift;
 mod follow;
@@ -39,11 +40,13 @@ use std::{fmt, time::Duration};
 use jiff::SignedDuration;
 
 use super::{
-    job::{JobRequest, JobState},
+    job::{JobFacts, JobRequest, JobState},
     observed::Observed,
     summary,
 };
-use crate::api::{CoderUpgradeStatus, Phase, Reason, StepState};
+use crate::api::{CoderUpgradeStatus, Phase, StepState};
+
+pub use blocked::{Obstruction, is_silent};
 
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +59,20 @@ pub struct Decision {
     pub action: Option<Action>,
     /// When to look again, if nothing happens before.
     pub wake: Option<Duration>,
+    /// What becomes of the object's place among the Jobs that run.
+    pub place: PlaceUse,
+}
+
+/// What an object does with a place among the Jobs that run at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlaceUse {
+    /// It needs none.
+    #[default]
+    None,
+    /// It waits for one.
+    Waits,
+    /// Its Job runs, or is about to.
+    Has,
 }
 
 /// A change in the cluster.
@@ -65,8 +82,22 @@ pub enum Action {
     AddFinalizer,
     /// Let the object go.
     RemoveFinalizer,
-    /// Start the Job of a step.
+    /// Create the Job of a step, record its UID, and let it start.
     CreateJob(JobRequest),
+    /// Let a Job start whose UID is recorded, or ask again for a pod that could not be created.
+    StartJob {
+        /// Name of the Job.
+        name: String,
+        /// Its UID: a namesake is left alone.
+        uid: String,
+    },
+    /// Keep a Job from trying until it is let start again: no pod can be created for it.
+    SuspendJob {
+        /// Name of the Job.
+        name: String,
+        /// Its UID: a namesake is left alone.
+        uid: String,
+    },
     /// Remove a Job that nobody needs any more.
     DeleteJob {
         /// Name of the Job.
@@ -82,6 +113,8 @@ impl fmt::Display for Action {
             Self::AddFinalizer => write!(f, "add the finalizer: a change begins"),
             Self::RemoveFinalizer => write!(f, "remove the finalizer: no change is under way"),
             Self::CreateJob(request) => write!(f, "create Job {}", request.name),
+            Self::StartJob { name, .. } => write!(f, "let Job {name} start"),
+            Self::SuspendJob { name, .. } => write!(f, "suspend Job {name}, for which no pod can be created"),
             Self::DeleteJob { name, .. } => write!(f, "delete Job {name}, which nobody needs any more"),
         }
     }
@@ -139,24 +172,20 @@ pub fn decide(observed: &Observed) -> Decision {
         summary::summarize(observed, &mut draft.status);
     }
     let action = action(&draft);
-    Decision { status: draft.status, events: draft.events, action, wake: draft.wake }
+    let place = blocked::place(&draft, action.as_ref());
+    Decision { status: draft.status, events: draft.events, action, wake: draft.wake, place }
 }
 
-/// What is to be said when the API server refuses a deed (a quota, a missing right, an invalid setting of the Job). The
-/// deed is tried again; whoever looks at the object meanwhile must see what it waits for.
+/// What is to be said when the Job of the step cannot be created. It is tried again; whoever looks at the object meanwhile must
+/// see what it waits for.
 #[must_use]
-pub fn refused(observed: &Observed, why: &str) -> Decision {
+pub fn obstructed(observed: &Observed, found: Obstruction) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
-    if draft.status.message != why {
-        why.clone_into(&mut draft.status.message);
-        if let Some(step) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
-            why.clone_into(&mut step.message);
-        }
-        let reason = Reason::Refused.into();
-        draft.events.push(Event { warning: true, reason, action: "CreateJob", message: why.to_owned() });
+    if draft.status.steps.last().is_some_and(|step| step.state == StepState::Running) {
+        blocked::set(&mut draft, found);
         summary::summarize(observed, &mut draft.status);
     }
-    Decision { status: draft.status, events: draft.events, action: None, wake: None }
+    Decision { status: draft.status, events: draft.events, action: None, wake: None, place: PlaceUse::None }
 }
 
 /// The deed that the status asks for and that is not done yet.
@@ -165,24 +194,34 @@ fn action(draft: &Draft) -> Option<Action> {
     let begun = draft.status.steps.last().is_some_and(|step| step.name.changes());
     let waits = matches!(
         draft.status.phase,
-        Phase::AwaitingApproval | Phase::AwaitingDependency | Phase::AwaitingWindow | Phase::Suspended
+        Phase::AwaitingApproval
+            | Phase::AwaitingDependency
+            | Phase::AwaitingPlace
+            | Phase::AwaitingWindow
+            | Phase::Suspended
     );
     let bound = draft.status.incomplete;
     let hold = bound || (begun && !waits && !concluded(&draft.status));
     if observed.deleting() && !bound {
-        let working = draft.changing() && job_of_last_step(draft).is_some_and(|state| *state == JobState::Active);
-        return (observed.held() && !working).then_some(Action::RemoveFinalizer);
+        if let Some(job) = job_of_last_step(draft).filter(|job| draft.changing() && job.state == JobState::Active) {
+            // A Job that has not run has changed nothing, and may never run; it goes before the object does.
+            let unused = Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };
+            return (!job.has_run()).then_some(unused);
+        }
+        return observed.held().then_some(Action::RemoveFinalizer);
     }
     // Kubernetes takes no new finalizer once an object is deleted.
     if hold != observed.held() && !(hold && observed.deleting()) {
         return Some(if hold { Action::AddFinalizer } else { Action::RemoveFinalizer });
     }
-    attempt::missing_job(draft).or_else(|| attempt::outdated_job(draft))
+    attempt::superseded_job(draft)
+        .or_else(|| attempt::missing_job(draft))
+        .or_else(|| attempt::waiting_job(draft))
+        .or_else(|| attempt::outdated_job(draft))
 }
 
-fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobState> {
-    let step = draft.status.steps.last()?;
-    draft.observed.job(&step.job_name).map(|job| &job.state)
+fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobFacts> {
+    draft.observed.job(draft.status.steps.last()?)
 }
 
 /// Whether the attempt has come to an end.

@@ -31,6 +31,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     };
     end_step(draft, StepState::Succeeded, &message);
     let nothing = plan.action == PlannedAction::Nothing;
+    let now = draft.observed.time();
     let status = &mut draft.status;
     if !plan.forecast.hops.is_empty() && status.path_from.is_none() {
         status.path_from.clone_from(&plan.from);
@@ -48,7 +49,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
         status.new_version_started = false;
         status.retries = 0;
         status.phase = Phase::Succeeded;
-        drift::verified(status, planned.workloads);
+        drift::verified(status, planned.workloads, &now);
         draft.event(Reason::UpToDate.into(), "Plan", message);
     } else {
         draft.event(Reason::PlanMade.into(), "Plan", message);
@@ -126,6 +127,7 @@ pub(super) fn restored(draft: &mut Draft, restored: Upgraded) {
 
 /// What a verified release tells, whichever it is.
 fn found(draft: &mut Draft, upgraded: Upgraded) {
+    let now = draft.observed.time();
     let status = &mut draft.status;
     status.current = Some(upgraded.current);
     status.persistent_volume_claims = upgraded.claims;
@@ -135,7 +137,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.begun = false;
     status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
-    drift::verified(status, upgraded.workloads);
+    drift::verified(status, upgraded.workloads, &now);
     if !draft.status.address_changes.is_empty() {
         let message = summary::address_changes(&draft.status.address_changes);
         draft.warn(Reason::AddressChanged.into(), "Verify", message);
@@ -324,12 +326,14 @@ pub(super) fn supersede(draft: &mut Draft) {
     if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
         running.state = StepState::Superseded;
         running.finished = Some(draft.observed.time());
+        draft.status.blocked = None;
         "The spec was changed.".clone_into(&mut running.message);
     }
 }
 
 pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
     let now = draft.observed.time();
+    draft.status.blocked = None;
     if let Some(step) = draft.status.steps.last_mut() {
         step.state = state;
         step.finished = Some(now);

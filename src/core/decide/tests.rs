@@ -9,7 +9,7 @@ use crate::{
         PlannedAction, ProductLine, StepName, Target,
     },
     core::{
-        job::JobFacts,
+        job::{JobFacts, RunnerPod},
         report::{Outcome, Planned, Problem, Report, Upgraded},
     },
 };
@@ -18,6 +18,7 @@ use kube::ResourceExt;
 
 mod allowed;
 mod backup;
+mod blocked;
 mod drift;
 mod gates;
 mod path;
@@ -31,6 +32,8 @@ struct World {
     observed: Observed,
     events: Vec<&'static str>,
     created: Vec<JobRequest>,
+    /// Whether the cluster starts the pods of Jobs.
+    pods_start: bool,
 }
 
 impl World {
@@ -39,18 +42,9 @@ impl World {
             CoderUpgrade::new("coder", CoderUpgradeSpec { version: Some(version.into()), ..Default::default() });
         upgrade.metadata.uid = Some("uid".into());
         upgrade.metadata.generation = Some(1);
-        let observed = Observed {
-            now: Timestamp::from_second(1_750_000_000).unwrap(),
-            upgrade,
-            jobs: Vec::new(),
-            claimed_by: None,
-            siblings: Vec::new(),
-            left: None,
-            drift: Vec::new(),
-            retry_delay: Duration::from_secs(10),
-            allowed: Arc::default(),
-        };
-        Self { observed, events: Vec::new(), created: Vec::new() }
+        let now = Timestamp::from_second(1_750_000_000).unwrap();
+        let observed = Observed { settings: "settings".into(), ..Observed::new(upgrade, now) };
+        Self { observed, events: Vec::new(), created: Vec::new(), pods_start: true }
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut CoderUpgradeSpec)) {
@@ -72,14 +66,29 @@ impl World {
             Some(Action::AddFinalizer) => finalizers.push(FINALIZER.into()),
             Some(Action::RemoveFinalizer) => finalizers.clear(),
             Some(Action::DeleteJob { name, .. }) => self.observed.jobs.retain(|job| job.name != name),
+            Some(Action::SuspendJob { uid, .. }) => {
+                self.observed.jobs.iter_mut().find(|job| job.uid == uid).unwrap().suspended = true;
+            }
+            Some(Action::StartJob { uid, .. }) => {
+                let now = self.observed.now;
+                let job = self.observed.jobs.iter_mut().find(|job| job.uid == uid).unwrap();
+                (job.suspended, job.started_at) = (false, Some(now));
+                let (name, uid) = (format!("{}-pod", job.name), format!("{uid}-pod"));
+                job.pod.get_or_insert(RunnerPod { name, uid, started: self.pods_start, leaving: false, trouble: None });
+            }
             Some(Action::CreateJob(request)) => {
+                let uid = format!("job-{}", self.created.len());
+                self.observed.upgrade.status.as_mut().unwrap().steps.last_mut().unwrap().job_uid.clone_from(&uid);
                 self.observed.jobs.push(JobFacts {
                     name: request.name.clone(),
-                    uid: format!("job-{}", self.created.len()),
-                    owner_uid: Some("uid".into()),
+                    uid,
                     attempt: request.attempt,
+                    settings: self.observed.settings.clone(),
+                    suspended: true,
+                    started_at: None,
+                    leaving: false,
                     state: JobState::Active,
-                    trouble: None,
+                    pod: None,
                     report: Report::default(),
                 });
                 self.created.push(request);
@@ -361,50 +370,4 @@ fn a_claimed_release_is_refused_by_name() {
     world.observed.claimed_by = None;
     world.settle();
     assert_eq!(world.status().phase, Phase::Planning);
-}
-
-#[test]
-fn a_job_of_somebody_else_is_never_trusted() {
-    let mut world = World::new("2.31.7");
-    world.settle();
-    let job = world.running_job().unwrap();
-    job.owner_uid = Some("other".into());
-    job.report.outcome = Some(planned(PlannedAction::Upgrade, "2.31.7"));
-    world.settle();
-    assert_eq!(world.ready(), pair("False", "Unknown"));
-    assert_eq!(world.created.len(), 1);
-}
-
-#[test]
-fn a_refused_job_is_told_once_and_stays_told() {
-    let mut world = World::new("2.31.7");
-    world.pass();
-    let told = refused(&world.observed, "cannot create Job x: exceeded quota");
-    assert!(told.status.message.contains("quota") && told.events.len() == 1);
-    world.observed.upgrade.status = Some(told.status);
-    assert!(refused(&world.observed, "cannot create Job x: exceeded quota").events.is_empty());
-    assert!(matches!(decide(&world.observed).action, Some(Action::CreateJob(_))), "it is tried again");
-    assert!(world.ready().0 == "False" && decide(&world.observed).status.message.contains("quota"));
-}
-
-#[test]
-fn a_runner_that_cannot_start_is_told() {
-    let mut world = World::new("2.31.7");
-    world.settle().running_job().unwrap().trouble = Some("Pod/x cannot be scheduled (no node)".into());
-    world.settle();
-    assert_eq!(world.status().message, "Pod/x cannot be scheduled (no node)");
-    world.report(planned(PlannedAction::Upgrade, "2.31.7"));
-    assert_eq!(world.status().phase, Phase::Upgrading, "and forgotten once it has started");
-}
-
-#[test]
-fn old_jobs_are_pruned() {
-    let mut world = World::new("2.31.0");
-    world.observed.upgrade.spec.history_limit = 2;
-    for patch in 1..6 {
-        world.settle().report(planned(PlannedAction::Nothing, "2.30.0"));
-        world.edit(|spec| spec.version = Some(format!("2.31.{patch}")));
-    }
-    world.settle();
-    assert_eq!((world.status().attempt, world.observed.jobs.len()), (6, 2));
 }

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, FailureClass, label};
 use crate::build;
-use crate::core::backup::{Ended, ended, is_stale, recent_job};
-use crate::core::job::JOB_NAME_LABEL;
+use crate::core::backup::{Ended, ended, is_of, is_stale, recent_job};
+use crate::core::job::{JOB_NAME_LABEL, controlling};
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::workload::PodFacts;
@@ -65,7 +65,7 @@ async fn recent(
     let all = ListParams::default();
     let found = request("list Jobs", || jobs.list(&all)).await?.items;
     let object = format!("CronJob/{}", cron_job.name_any());
-    if let Some((name, at)) = recent_job(&found, &cron_job.uid().unwrap_or_default(), since) {
+    if let Some((name, at)) = recent_job(&found, cron_job, since) {
         let detail = format!("Job/{name} of {object}");
         return Ok(Some(record(plan, vec![format!("Job/{name}")], at, true, detail)));
     }
@@ -98,8 +98,7 @@ async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, 
     match request(&format!("create {object}"), || jobs.create(&parameters, &new)).await {
         Err(error) if error.has_code(409) => {
             let found = request(&format!("read {object}"), || jobs.get(&name)).await?;
-            let ours = found.labels().get(label::PLAN) == Some(&plan.id)
-                && found.owner_references().iter().any(|owner| Some(&owner.uid) == cron_job.uid().as_ref());
+            let ours = found.labels().get(label::PLAN) == Some(&plan.id) && is_of(&found, cron_job);
             if ours { Ok(found) } else { Err(foreign(&object)) }
         }
         other => other,
@@ -131,7 +130,7 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                 Ok(Some(Some(now))) if now.uid() == uid => match ended(&now) {
                     None => {}
                     Some(Ended::Well(at)) => return Ok(at),
-                    Some(Ended::Failed(why)) => return Err(witness.explain(ctx, &name, &why).await.into()),
+                    Some(Ended::Failed(why)) => return Err(witness.explain(ctx, job, &why).await.into()),
                 },
                 Ok(_) => {
                     let message = format!("Job/{name} was deleted before it had ended");
@@ -140,12 +139,18 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                 Err(error) => refused(&format!("watch Job/{name}"), error)?,
             },
             seen = pods.try_next() => match seen {
-                Ok(Some(pod)) => witness.hear(ctx, &name, &pod).await,
+                Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.hear(ctx, &name, &pod).await,
+                Ok(Some(_)) => {}
                 Ok(None) => {}
                 Err(error) => refused(&format!("watch the pods of Job/{name}"), error)?,
             },
         }
     }
+}
+
+/// Whether the Job controls the pod: a label with the Job's name can be anybody's.
+fn is_of_job(pod: &Pod, uid: Option<&String>) -> bool {
+    controlling(pod).is_some_and(|owner| Some(&owner.uid) == uid)
 }
 
 /// A watch that breaks begins again by itself, but no patience brings a right that is missing.
@@ -198,14 +203,15 @@ impl Witness {
         }
     }
 
-    async fn explain(mut self, ctx: &Context, job: &str, why: &str) -> Problem {
+    async fn explain(mut self, ctx: &Context, job: &Job, why: &str) -> Problem {
+        let (job, uid) = (&job.name_any(), job.uid());
         if self.trouble.is_none() {
             // The end of the Job was seen before that of its pod.
             let pods: Api<Pod> = ctx.api();
             let of_job = ListParams::default().labels(&format!("{JOB_NAME_LABEL}={job}"));
             match request(&format!("list the pods of Job/{job}"), || pods.list(&of_job)).await {
                 Ok(found) => {
-                    for pod in found.items {
+                    for pod in found.items.into_iter().filter(|pod| is_of_job(pod, uid.as_ref())) {
                         self.hear(ctx, job, &pod).await;
                     }
                 }

@@ -26,7 +26,7 @@ fn verified(spec: impl FnOnce(&mut CoderUpgradeSpec)) -> World {
 impl World {
     /// Somebody changes the Deployment. As the controller does it, the change is told until it is marked.
     fn meddle(&mut self, line: &str, uid: &str) -> &mut Self {
-        self.observed.drift = vec![Drift { line: line.into(), now: mark(uid) }];
+        self.observed.drift = vec![Drift { line: line.into(), manager: Some("keel".into()), now: mark(uid) }];
         self.pass();
         self.observed.drift.clear();
         self.settle()
@@ -99,4 +99,58 @@ fn the_newest_version_stays_what_it_was() {
     world.observed.upgrade.annotations_mut().insert(crate::api::annotation::REQUESTED_AT.into(), "now".into());
     world.settle();
     assert_eq!((world.status().target, world.status().changed_outside), (None, vec![]), "a person asks anew");
+}
+
+/// Somebody changes the Deployment, and the plan finds nothing to do. Returns how long the plan was waited for.
+fn again(world: &mut World) -> i64 {
+    let before = world.observed.now;
+    world.meddle("Deployment/coder was changed by keel", "u");
+    while world.status().phase != Phase::Planning {
+        let wake = decide(&world.observed).wake.expect("somebody looks again");
+        world.wait(wake.as_secs().try_into().unwrap());
+    }
+    let waited = world.observed.now.duration_since(before).as_secs();
+    world.report(nothing_to_do(vec![mark("u")]));
+    waited
+}
+
+#[test]
+fn a_change_that_comes_back_is_answered_later_each_time() {
+    let mut world = verified(|_| {});
+    let waits: Vec<i64> = (0..12).map(|_| again(&mut world)).collect();
+    assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
+    let repeat = &world.status().drift_repeats[0];
+    assert_eq!(
+        (repeat.object.as_str(), repeat.times, repeat.manager.as_deref()),
+        ("Deployment/coder", 12, Some("keel"))
+    );
+    world.wait(25 * 60 * 60);
+    assert_eq!(again(&mut world), 0, "after a calm day");
+    assert_eq!(world.status().drift_repeats[0].times, 1);
+}
+
+#[test]
+fn what_waits_is_told_once_with_who_does_it() {
+    let mut world = verified(|_| {});
+    again(&mut world);
+    let told = world.events.iter().filter(|event| **event == "ChangedOutside").count();
+    world.meddle("Deployment/coder was changed by keel", "u");
+    assert_eq!((world.status().phase, world.ready()), (Phase::Pending, pair("False", "ChangedOutside")));
+    assert_eq!(world.condition(ConditionType::Reconciling).0, "True");
+    let message = world.status().message;
+    assert!(message.contains("2 times (last by keel)") && message.contains("spec.suspend"), "{message}");
+    world.wait(5);
+    world.meddle("Deployment/coder was changed again by keel", "u");
+    assert_eq!(world.events.iter().filter(|event| **event == "ChangedOutside").count(), told + 1);
+}
+
+#[test]
+fn who_asks_for_something_else_does_not_wait() {
+    let mut world = verified(|_| {});
+    again(&mut world);
+    world.meddle("Deployment/coder was changed by keel", "u");
+    world.edit(|spec| spec.version = Some("2.32.0".into()));
+    world.settle();
+    assert_eq!((world.status().phase, world.status().drift_answer_at), (Phase::Planning, None));
+    assert_eq!(world.status().target.unwrap().version, "2.32.0");
 }
