@@ -33,7 +33,7 @@ async fn values_given_by_hand_are_planned_and_kept() {
     let world = verified("drift-values", json!({})).await;
     upgrade_by_hand(&world, "2.31.6", &["--set", "coder.podAnnotations.team=platform"]).await;
     let (object, lines) = noticed(&world, 1).await;
-    assert!(lines.contains("Deployment/coder was changed by helm: its spec differs"), "{lines}");
+    assert!(lines.contains("Deployment/coder was changed by helm: the annotations of its pods differ"), "{lines}");
     assert_eq!(reason(&object, "Ready"), Some(("False".into(), "ChangedOutside".into())));
     let object = verified_again(&world, 1).await;
     assert!(object.status.unwrap().changed_outside.is_empty());

@@ -13,7 +13,7 @@ async fn a_change_made_while_no_controller_runs_is_noticed_later() {
     world.restart_controller().await;
     upgrade_by_hand(&world, "2.31.6", &["--set", "coder.podAnnotations.team=platform"]).await;
     let (_, lines) = noticed(&world, 1).await;
-    assert!(lines.contains("its spec differs from what was verified"), "{lines}");
+    assert!(lines.contains("the annotations of its pods differ from what was verified"), "{lines}");
     verified_again(&world, 1).await;
     world.finish().await;
 }
