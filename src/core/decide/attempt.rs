@@ -51,10 +51,7 @@ fn proceed(draft: &mut Draft) {
         draft.status.failure = None;
         let occasion = if drift::waits(&draft.status) { Occasion::Drifted } else { Occasion::Asked };
         begin(draft, occasion);
-    } else if drift::is_held(draft) {
-    } else if draft.status.drift_answer_at.is_some() {
-        begin(draft, Occasion::Drifted);
-    } else if drift::noticed(draft) {
+    } else if draft.status.drift_answer_at.is_some() || drift::noticed(draft) {
         if !drift::is_held(draft) {
             begin(draft, Occasion::Drifted);
         }

@@ -53,9 +53,10 @@ pub(super) fn look(draft: &mut Draft, job: &JobFacts) {
     let now = draft.observed.now;
     draft.wake_at(if now.duration_since(started) < SILENCE {
         started + SILENCE
-    } else if job.suspended {
-        (started + pause(now.duration_since(since))).max(now)
+    } else if job.suspended && started + pause(now.duration_since(since)) > now {
+        started + pause(now.duration_since(since))
     } else {
+        // Whoever waits for a place is woken when there is one.
         now + pause(now.duration_since(since))
     });
     match obstruction(draft, job, draft.observed.now.duration_since(since)) {

@@ -106,6 +106,7 @@ fn a_pod_that_is_refused_is_told_with_what_cures_it_and_asked_for_again() {
     assert!(matches!(asked(&world), Some(Action::StartJob { .. })), "five seconds after it was let start");
     world.observed.place = Place::Taken { limit: 1 };
     assert_eq!((asked(&world), decide(&world.observed).place), (None, PlaceUse::Waits));
+    assert!(decide(&world.observed).wake >= Some(Duration::from_secs(5)), "it is woken when there is a place");
     world.observed.place = Place::Free;
     world.pods_start = true;
     world.settle();
