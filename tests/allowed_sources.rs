@@ -5,7 +5,10 @@
 mod common;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use coder_upgrade_operator::{api::FailureClass, core::report::Problem};
+use coder_upgrade_operator::{
+    api::FailureClass,
+    core::{digest::hex, report::Problem},
+};
 use common::{
     World,
     recorder::{Answer, Recorder},
@@ -29,12 +32,17 @@ async fn package(world: &World) -> Vec<u8> {
 }
 
 fn digest(package: &[u8]) -> String {
-    let digits = Sha256::digest(package).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("sha256:{digits}")
+    format!("sha256:{}", hex(&Sha256::digest(package)))
 }
 
-fn basic() -> Option<String> {
-    Some(format!("Basic {}", STANDARD.encode(format!("reader:{PASSWORD}"))))
+/// What is sent with these credentials.
+fn basic(user: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{PASSWORD}")))
+}
+
+fn spec(repository: &str) -> Value {
+    let chart = json!({"repository": repository, "credentialsSecret": "login", "plainHTTP": true});
+    json!({"version": VERSION, "chart": chart})
 }
 
 /// A repository that is allowed below /team, a server that is not, and credentials for the first.
@@ -57,14 +65,9 @@ impl Scene {
         format!("{}/team", self.ours.url)
     }
 
-    fn spec(&self, repository: &str) -> Value {
-        let chart = json!({"repository": repository, "credentialsSecret": "login", "plainHTTP": true});
-        json!({"version": VERSION, "chart": chart})
-    }
-
     /// Plans from a repository that must be refused, and sees that nobody else was asked.
     async fn refused(&self, repository: &str) -> Problem {
-        let problem = self.steps.refused(self.spec(repository)).await;
+        let problem = self.steps.refused(spec(repository)).await;
         assert_eq!(
             (problem.class, problem.field.as_deref()),
             (FailureClass::NotAllowed, Some("spec.chart.repository")),
@@ -90,7 +93,7 @@ async fn a_repository_that_is_not_allowed_is_not_asked() {
         format!("{}/team/../other", scene.ours.url),
         format!("{}/team/%2e%2e/other", scene.ours.url),
     ] {
-        let problem = scene.steps.refused(scene.spec(&repository)).await;
+        let problem = scene.steps.refused(spec(&repository)).await;
         assert_eq!(problem.field.as_deref(), Some("spec.chart.repository"), "{problem:?}");
         assert!(matches!(problem.class, FailureClass::NotAllowed | FailureClass::SpecInvalid), "{problem:?}");
         assert_eq!((scene.ours.asked(), scene.theirs.asked()), (vec![], vec![]), "{repository}");
@@ -105,7 +108,7 @@ async fn a_redirect_leads_neither_to_a_server_nor_to_a_path_that_is_not_allowed(
     scene.ours.answer("/team/index.yaml", Answer::Redirect(index.clone()));
     let problem = scene.refused(&scene.repository()).await;
     assert!(problem.message.contains(&index) && problem.message.contains("--allowed-repositories"), "{problem:?}");
-    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), basic())]);
+    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), Some(basic("reader")))]);
 
     // The package, and another path of the same server.
     scene.ours.index("/team/index.yaml", VERSION, "coder.tgz");
@@ -131,7 +134,7 @@ async fn an_index_leads_nowhere_else_either() {
     ] {
         scene.ours.index("/team/index.yaml", VERSION, &url);
         scene.refused(&scene.repository()).await;
-        assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), basic())], "{url}");
+        assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), Some(basic("reader")))], "{url}");
     }
     scene.finish().await;
 }
@@ -144,21 +147,21 @@ async fn what_is_allowed_elsewhere_is_fetched_without_the_credentials() {
     scene.ours.index("/team/index.yaml", VERSION, &format!("{}/releases/a.tgz", scene.theirs.url));
     scene.theirs.answer("/releases/a.tgz", Answer::Redirect("/releases/b.tgz?signature=x".into()));
     scene.theirs.answer("/releases/b.tgz", Answer::Content(package.clone()));
-    let planned = scene.steps.plan(scene.spec(&scene.repository())).await;
+    let planned = scene.steps.plan(spec(&scene.repository())).await;
     assert_eq!(format!("sha256:{}", planned.plan.chart_digest), digest(&package));
     let without = |path: &str| (path.to_owned(), None);
     assert_eq!(scene.theirs.asked(), [without("/releases/a.tgz"), without("/releases/b.tgz")]);
-    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), basic())]);
+    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), Some(basic("reader")))]);
     scene.finish().await;
 }
 
 #[tokio::test]
 async fn a_secret_that_is_not_for_repositories_is_not_sent() {
     let scene = Scene::new("secret").await;
-    let mut spec = scene.spec(&scene.repository());
-    spec["chart"]["credentialsSecret"] = json!("ldap");
+    let mut declared = spec(&scene.repository());
+    declared["chart"]["credentialsSecret"] = json!("ldap");
     scene.steps.world.create_secret("ldap", json!({"username": "svc-ldap", "password": PASSWORD})).await;
-    let problem = scene.steps.refused(spec.clone()).await;
+    let problem = scene.steps.refused(declared.clone()).await;
     assert_eq!(
         (problem.class, problem.object.as_deref(), problem.field.as_deref()),
         (FailureClass::RepositoryUnauthorized, Some("Secret/ldap"), Some("spec.chart.credentialsSecret"))
@@ -168,9 +171,8 @@ async fn a_secret_that_is_not_for_repositories_is_not_sent() {
 
     // Who may write the Secret says that it may be sent.
     scene.steps.world.kubectl(&["label", "secret", "ldap", "coderupgrade.dev/credentials=repository"]).await;
-    scene.steps.refused(spec).await;
-    let sent = Some(format!("Basic {}", STANDARD.encode(format!("svc-ldap:{PASSWORD}"))));
-    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), sent)]);
+    scene.steps.refused(declared).await;
+    assert_eq!(scene.ours.asked(), [("/team/index.yaml".to_owned(), Some(basic("svc-ldap")))]);
     scene.finish().await;
 }
 

@@ -170,7 +170,8 @@ impl Steps {
             spec["chart"] = json!({"repository": self.repository});
         }
         let generation = self.world.declare("coder", spec).await.metadata.generation.unwrap().to_string();
-        self.run("plan", &["--generation", &generation, "--allowed-repositories", &self.allowed.borrow()]).await
+        let allowed = self.allowed.borrow().clone();
+        self.run("plan", &["--generation", &generation, "--allowed-repositories", &allowed]).await
     }
 
     /// Performs a step after the plan.

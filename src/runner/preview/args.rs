@@ -30,7 +30,7 @@ pub struct PreviewArgs {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', default_value = "*")]
     allowed_repositories: Vec<RepositoryPattern>,
 
-    /// ServiceAccounts that the controller allows, as its flag of this name says; everything by default
+    /// `ServiceAccounts` that the controller allows, as its flag of this name says; everything by default
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "*")]
     allowed_service_accounts: Vec<String>,
 
@@ -45,6 +45,7 @@ pub struct PreviewArgs {
 
 impl PreviewArgs {
     /// What the controller allows, as far as it is said.
+    #[must_use]
     pub fn allowed(&self) -> Allowed {
         let (accounts, images) = (self.allowed_service_accounts.clone(), self.allowed_job_images.clone());
         Allowed::new(self.allowed_repositories.clone(), accounts, images)

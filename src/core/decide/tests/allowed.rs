@@ -4,6 +4,9 @@ use super::*;
 use crate::api::CoderUpgradeSpec;
 use crate::core::allowed::Allowed;
 
+/// An edit of a spec.
+type Edit = fn(&mut CoderUpgradeSpec);
+
 const EVIL: &str = "https://evil.example/charts";
 
 fn failure(world: &World) -> (Phase, Option<(FailureClass, String)>) {
@@ -27,7 +30,7 @@ fn allow_all(world: &mut World) -> &mut World {
 
 #[test]
 fn nothing_is_started_for_what_is_not_allowed() {
-    let cases: [(&str, fn(&mut CoderUpgradeSpec)); 3] = [
+    let cases: [(&str, Edit); 3] = [
         ("spec.chart.repository", elsewhere),
         ("spec.job.serviceAccountName", |spec| spec.job.service_account_name = "admin".into()),
         ("spec.job.image", |spec| spec.job.image = Some("evil.example/tool:1".into())),
