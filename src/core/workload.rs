@@ -185,11 +185,16 @@ impl From<&ContainerStatus> for ContainerFacts {
         let state = status.state.clone().unwrap_or_default();
         let running = state.running.is_some();
         let since = state.running.as_ref().and_then(|running| running.started_at.as_ref()).map(|time| time.0);
-        let ended = state.terminated.or_else(|| status.last_state.clone().unwrap_or_default().terminated);
+        let before = status.last_state.clone().unwrap_or_default().terminated;
+        // A kubelet ends a container that never ran as well, when its pod is deleted: it says no time of a start then.
+        let ran = state.terminated.as_ref().is_some_and(|ended| ended.started_at.is_some())
+            || status.container_id.as_ref().is_some_and(|id| !id.is_empty());
+        let has_run = before.is_some() || ran || status.restart_count > 0;
+        let ended = state.terminated.or(before);
         Self {
             name: status.name.clone(),
             ready: status.ready,
-            started: running || ended.is_some() || status.restart_count > 0,
+            started: running || has_run,
             since,
             restarts: status.restart_count,
             waiting: state.waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default())),
@@ -213,6 +218,7 @@ fn images(template: &PodTemplateSpec) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -249,6 +255,21 @@ mod tests {
         let unschedulable =
             json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
         assert_eq!(pod(&unschedulable).trouble().as_deref(), Some("cannot be scheduled (0/1 nodes)"));
+    }
+
+    #[rstest]
+    #[case::waiting(json!({"waiting": {"reason": "ImagePullBackOff"}}), "", false)]
+    #[case::running(json!({"running": {}}), "containerd://1", true)]
+    #[case::ended(json!({"terminated": {"exitCode": 1, "startedAt": "2026-01-01T00:00:00Z"}}), "", true)]
+    #[case::lost_after_it_ran(json!({"terminated": {"exitCode": 137}}), "containerd://1", true)]
+    #[case::deleted_before_it_ran(
+        json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": null}}), "", false)]
+    fn a_container_has_started_once_it_ran(#[case] state: Value, #[case] id: &str, #[case] started: bool) {
+        let pod = pod(&json!({"containerStatuses": [{
+            "name": "coder", "ready": false, "restartCount": 0, "image": "", "imageID": "", "containerID": id,
+            "state": state,
+        }]}));
+        assert_eq!(pod.containers[0].started, started);
     }
 
     #[test]

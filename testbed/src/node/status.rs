@@ -166,7 +166,13 @@ fn statuses(pod: &Pod, containers: &[Container], states: &[ContainerState]) -> V
         .map(|(container, state)| {
             let id = |restarts: i32| format!("process://{uid}/{}/{restarts}", container.name);
             let image = container.image.clone().unwrap_or_default();
-            let has_run = state.last.is_some() || !matches!(state.activity, Activity::Waiting { .. });
+            // As a kubelet does, a container that never ran is ended with its pod all the same: without an id.
+            let ran = match &state.activity {
+                Activity::Waiting { .. } => false,
+                Activity::Running { .. } => true,
+                Activity::Terminated(exit) => exit.started.is_some(),
+            };
+            let has_run = state.last.is_some() || ran;
             ContainerStatus {
                 name: container.name.clone(),
                 image_id: if has_run { format!("process://{image}") } else { String::new() },
@@ -202,7 +208,7 @@ fn api_state(activity: &Activity, id: &str) -> ApiState {
 
 fn terminated(exit: &Exit, id: &str) -> ApiState {
     let terminated = ContainerStateTerminated {
-        container_id: Some(id.to_owned()),
+        container_id: exit.started.map(|_| id.to_owned()),
         exit_code: exit.code,
         signal: exit.signal,
         reason: Some(exit.reason.clone()),
