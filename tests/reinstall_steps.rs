@@ -290,3 +290,48 @@ async fn a_coder_on_another_database_is_found_at_once() {
     assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
     steps.world.finish().await;
 }
+
+/// A hook that runs before the uninstall.
+fn before_the_uninstall(script: &str) -> Value {
+    let container = json!({"name": "hook", "image": "testbed-host:1", "command": ["sh", "-c", script]});
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "goodbye", "annotations": {"helm.sh/hook": "pre-delete"}},
+        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    })
+}
+
+async fn with_hook(name: &str, helm: HelmMajor, script: &str) -> Steps {
+    let steps = Steps::with(name, helm, |r| &r.v2, "2.30.0", &[]).await;
+    steps.world.kubectl(&["create", "role", "hooks", "--verb=*", "--resource=jobs.batch"]).await;
+    let runner = format!("--serviceaccount={}:coder-upgrade-runner", steps.world.namespace);
+    steps.world.kubectl(&["create", "rolebinding", "hooks", "--role=hooks", &runner]).await;
+    steps.plan(json!({"version": "2.31.6", "values": {"extraTemplates": [before_the_uninstall(script)]}})).await;
+    steps.upgrade().await;
+    steps.plan(json!({"version": "2.31.7"})).await;
+    steps
+}
+
+#[rstest]
+#[case::helm_3(HelmMajor::Three)]
+#[case::helm_4(HelmMajor::Four)]
+#[tokio::test]
+async fn a_refused_uninstall_leaves_helms_record_as_it_was(#[case] helm: HelmMajor) {
+    let steps = with_hook("refused-uninstall", helm, "exit 1").await;
+    let before = steps.helm(&["get", "manifest", "coder"]).await;
+    let problem = steps.fails("uninstall", &[]).await;
+    assert!(problem.message.contains("goodbye"), "{}", problem.message);
+    assert_eq!(steps.helm(&["get", "manifest", "coder"]).await, before, "nothing is marked to be kept any more");
+    steps.world.finish().await;
+}
+
+#[rstest]
+#[case::helm_3(HelmMajor::Three)]
+#[case::helm_4(HelmMajor::Four)]
+#[tokio::test]
+async fn a_hook_of_the_uninstall_may_take_its_time(#[case] helm: HelmMajor) {
+    let steps = with_hook("slow-goodbye", helm, "sleep 8").await;
+    let uninstalled = steps.uninstall(&[]).await;
+    assert_eq!(uninstalled.current.status, "uninstalled");
+    steps.world.finish().await;
+}

@@ -59,6 +59,8 @@ pub enum CheckName {
     ClaimHealth,
     /// No `PersistentVolumeClaim` is part of the release's manifest, where an uninstall would take it along.
     ClaimInManifest,
+    /// No object that may hold data, or own it, would be deleted. This check cannot be overridden.
+    DataOwners,
     /// No key that cannot be made again is lost by a reinstall (satellites of Coder Classic).
     SatelliteKey,
     /// The address is pinned, where a reinstall could change it.

@@ -66,7 +66,8 @@ pub enum FailureClass {
 
     /// A field that cannot be changed would change: the object must be made anew.
     Immutable,
-    /// The change would need a volume to be made anew, or to shrink. Volumes are data and are never replaced.
+    /// The change would need an object to be replaced that is data, or may own it: a volume, or an object of a kind that is not
+    /// known to hold none. Such objects are never replaced.
     ImmutableData,
     /// Objects of the chart exist already and do not belong to any Helm release.
     OwnershipMissing,
@@ -130,7 +131,7 @@ pub enum FailureClass {
     /// A `PersistentVolumeClaim` is gone, is being deleted, or is another one than before; or Coder works on another
     /// database.
     DataMissing,
-    /// A `PersistentVolumeClaim` would be deleted together with an object of the release.
+    /// An object that may hold data, or own it, would be deleted, or a `PersistentVolumeClaim` together with its owner.
     DataAtRisk,
     /// Steps kept ending without a word.
     RetriesExhausted,
@@ -236,7 +237,7 @@ impl FailureClass {
                 "Allow the repair: set spec.recovery to Repair, or approve it as status.approval says.",
             ),
             Self::ImmutableData => person(
-                "Set the size, the storage class or the access mode in the values back to what the PersistentVolumeClaim has, then apply the CoderUpgrade again. To move the data to another volume, back it up and restore it by hand.",
+                "Set the field that the message names back in the values to what the object has (for a PersistentVolumeClaim its size, storage class or access mode), then apply the CoderUpgrade again. To change it all the same, back up the data, replace the object by hand, and restore the data.",
             ),
             Self::OwnershipMissing => cured(
                 Remedy::Adopt,
@@ -321,7 +322,7 @@ impl FailureClass {
                 "Stop and look at the data before anything else. If a PersistentVolumeClaim is really gone, restore its volume from a backup; if Coder works on another database, correct the values that say where its database is.",
             ),
             Self::DataAtRisk => person(
-                "Set persistentVolumeClaimRetentionPolicy.whenDeleted of the StatefulSet to Retain, or remove the owner from the claim; then set the annotation coderupgrade.dev/requested-at to a new value.",
+                "Do what the message says: have the object kept (kubectl annotate KIND NAME helm.sh/resource-policy=keep), set persistentVolumeClaimRetentionPolicy of the StatefulSet to Retain, remove the owner from the PersistentVolumeClaim, or grant the right to read it; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::RetriesExhausted => person(
                 "Look at the nodes and at the runner's pod (kubectl describe job); then set the annotation coderupgrade.dev/requested-at to a new value.",

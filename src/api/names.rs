@@ -20,6 +20,9 @@ pub mod annotation {
     pub const STARTED_AT: &str = "coderupgrade.dev/started-at";
     /// Written by the controller into a Job of its own: digest of the settings that its pod was built with.
     pub const SETTINGS: &str = "coderupgrade.dev/settings";
+    /// Written by the runner into the Lease of a release: the highest version of which a pod may have started and migrated the
+    /// database.
+    pub const HIGHEST_STARTED: &str = "coderupgrade.dev/highest-started-version";
 }
 
 /// Labels of the objects that the operator creates.

@@ -136,6 +136,11 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_version_started: bool,
 
+    /// The highest version of which a pod may have started and migrated the database. An older version is refused by the check
+    /// Downgrade, whether or not anything runs now. Only an upgrade that was verified lowers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_started_version: Option<String>,
+
     /// Objects that are still being deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<WaitingFor>,

@@ -2,17 +2,21 @@
 
 use serde_json::Value;
 
-use super::ladder::holds_data;
+use super::disposable::{is_data, is_disposable};
 use super::object::ObjectRef;
 use super::plan::Plan;
 
 /// Whether helm shall leave this object of the installed release in place until the plan's install takes it back.
 ///
-/// Data always is. Otherwise only what the new chart has, too, is kept: nobody would ever remove the rest.
+/// Data always is. Otherwise only what the new chart has, too, is kept: nobody would ever remove the rest. What may own data
+/// and is not kept must not be uninstalled at all.
 #[must_use]
 pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef, object: &Value) -> bool {
-    if holds_data(&name.kind) {
+    if is_data(name) {
         return true;
+    }
+    if !is_disposable(name) {
+        return stays(plan, name);
     }
     let has_address = match name.kind.as_str() {
         "Secret" => return stays(plan, name),
@@ -56,6 +60,8 @@ mod tests {
     #[case::secret_that_the_new_chart_has_not("v1", "Secret", "token", true, false)]
     #[case::claim("v1", "PersistentVolumeClaim", "data", false, true)]
     #[case::deployment("apps/v1", "Deployment", "coder", true, false)]
+    #[case::custom("pg.example.com/v1", "Cluster", "database", false, true)]
+    #[case::custom_that_the_new_chart_has_not("pg.example.com/v1", "Cluster", "other", false, false)]
     fn what_cannot_be_made_again_is_kept(
         #[case] version: &str,
         #[case] kind: &str,
@@ -68,6 +74,7 @@ mod tests {
             name("networking.k8s.io/v1", "Ingress", "web"),
             name("v1", "Secret", "key"),
             name("apps/v1", "Deployment", "coder"),
+            name("pg.example.com/v1", "Cluster", "database"),
         ];
         let plan = Plan { objects, ..sample() };
         let object = json!({"spec": {"type": "LoadBalancer"}});

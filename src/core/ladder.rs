@@ -4,6 +4,8 @@
 //! was tried on an object and did not help is not tried on it again: the next rung is the reinstall.
 
 use super::classify::Cause;
+use super::disposable::{any_stays, may_be_disposable};
+use super::object::ObjectRef;
 use crate::api::{FailureClass, Recovery, Remedy};
 
 /// What is to be done about a failure of helm within the running step.
@@ -24,22 +26,29 @@ pub struct Planned {
     pub object: String,
 }
 
-/// Kinds that are never deleted: they are data, or hold the data of others.
-const NEVER_REPLACED: [&str; 4] =
-    ["PersistentVolumeClaim", "PersistentVolume", "Namespace", "CustomResourceDefinition"];
-
-/// Whether objects of a kind are data, or hold the data of others: they are never deleted.
-#[must_use]
-pub fn holds_data(kind: &str) -> bool {
-    NEVER_REPLACED.contains(&kind)
-}
-
-/// Class of a cause, with the narrower class that its object implies: what is immutable in a volume is data.
+/// Class of a cause, with the narrower class that its object implies: what may hold data, or own it, is not replaced.
 #[must_use]
 pub fn class_of(cause: &Cause) -> FailureClass {
     let class = cause.class.unwrap_or(FailureClass::Unknown);
-    let kind = cause.object.as_deref().and_then(|object| object.split('/').next()).unwrap_or_default();
-    if class == FailureClass::Immutable && holds_data(kind) { FailureClass::ImmutableData } else { class }
+    let kind = cause.object.as_deref().and_then(|object| object.split('/').next());
+    let stays = kind.is_some_and(|kind| !may_be_disposable(kind));
+    if class == FailureClass::Immutable && stays { FailureClass::ImmutableData } else { class }
+}
+
+/// The causes with the classes that the objects of the chart imply. A text calls a custom object by its kind alone, which may
+/// be the name of a built-in kind.
+#[must_use]
+pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
+    for cause in &mut causes {
+        let stays = cause.object.as_deref().is_some_and(|object| any_stays(object, objects.iter()));
+        if cause.class.is_some() {
+            cause.class = Some(class_of(cause));
+        }
+        if stays && cause.class == Some(FailureClass::Immutable) {
+            cause.class = Some(FailureClass::ImmutableData);
+        }
+    }
+    causes
 }
 
 /// The next rung, seen from all causes of the failure, from what was done in this step already, and from what is allowed.
@@ -176,6 +185,23 @@ mod tests {
         let causes = [cause(Immutable, "PersistentVolumeClaim/data")];
         assert_eq!(next(&causes, &[], Recovery::Reinstall), Next::Stop(None));
         assert_eq!(class_of(&causes[0]), ImmutableData);
+    }
+
+    #[rstest]
+    #[case::custom("Cluster/database", &[])]
+    #[case::namesake_of_a_built_in_kind("Service/database", &["serving.example.com/v1"])]
+    #[case::one_of_two_namesakes("Service/database", &["v1", "serving.example.com/v1"])]
+    fn what_may_own_data_is_never_replaced(#[case] object: &str, #[case] versions: &[&str]) {
+        let (kind, name) = object.split_once('/').unwrap();
+        let reference = |version: &&str| ObjectRef {
+            api_version: (*version).into(),
+            kind: kind.into(),
+            namespace: None,
+            name: name.into(),
+        };
+        let objects: Vec<ObjectRef> = versions.iter().map(reference).collect();
+        let causes = narrowed(vec![cause(Immutable, object)], &objects);
+        assert_eq!((causes[0].class, next(&causes, &[], Recovery::Reinstall)), (Some(ImmutableData), Next::Stop(None)));
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl ObjectRef {
         self.namespace.as_deref() == Some(namespace)
     }
 
-    fn group(&self) -> &str {
+    /// Its API group; empty for the core group.
+    #[must_use]
+    pub fn group(&self) -> &str {
         self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
 

@@ -3,11 +3,12 @@
 //! It lies in one immutable Secret under the keys below. The upgrade Job mounts that Secret and reads nothing else, so
 //! that a repository that fails or a chart that is published anew under an old version cannot change what is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
+use super::hooks::Hook;
 use super::object::ObjectRef;
 use crate::api::{ClaimStatus, DataRef, Exposure, Finding, Forecast, Installed, PlannedAction, ProductLine, Strategy};
 
@@ -54,6 +55,12 @@ pub struct Plan {
     /// All objects of the rendered chart: what a reinstall would make again.
     #[serde(default)]
     pub objects: Vec<ObjectRef>,
+    /// The hooks of the rendered chart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// The images that the rendered chart runs, its hooks included.
+    #[serde(default)]
+    pub images: BTreeSet<String>,
     /// The state that must survive.
     pub inventory: Inventory,
     /// Whether Coder is scaled to zero first, with its companions, and how running builds are waited for.
@@ -157,6 +164,8 @@ pub fn sample() -> Plan {
         rollback_on_failure: false,
         workloads: vec![],
         objects: vec![],
+        hooks: vec![],
+        images: BTreeSet::new(),
         inventory: Inventory::default(),
         pause: Pause::default(),
         forecast: Forecast::default(),

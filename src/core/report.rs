@@ -32,6 +32,9 @@ pub struct Report {
     /// A pod of the new version may have started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub started: bool,
+    /// The step has left workloads of the new version behind, of which a pod may start later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_start: bool,
     /// Workloads that are scaled to zero now, each written before it is done and taken out once its replicas are back; none
     /// while the step has not come to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,22 +2,33 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::documents::Documents;
 use super::verify::Observed;
-use super::workload::PodFacts;
+use super::workload::{PodFacts, WorkloadFacts};
 
 /// The images that the pods of a manifest run, those of init containers included.
 #[must_use]
 pub fn images(documents: &Documents) -> BTreeSet<String> {
+    documents.objects().flat_map(|(_, object)| images_in(object)).collect()
+}
+
+/// The images that the pods of an object run: all that stand under the key `image`, wherever that is. So those of kinds that
+/// this program does not know are found as well.
+#[must_use]
+pub fn images_in(object: &Value) -> BTreeSet<String> {
     let mut images = BTreeSet::new();
-    for (name, object) in documents.objects() {
-        let pod = match name.kind.as_str() {
-            "Pod" => &object["spec"],
-            "CronJob" => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-            _ => &object["spec"]["template"]["spec"],
-        };
-        let lists = ["initContainers", "containers"].iter().filter_map(|list| pod[*list].as_array());
-        images.extend(lists.flatten().filter_map(|container| container["image"].as_str()).map(Into::into));
+    let mut left = vec![object];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::Object(map) => {
+                images.extend(map.get("image").and_then(Value::as_str).map(ToOwned::to_owned));
+                left.extend(map.values());
+            }
+            Value::Array(items) => left.extend(items),
+            _ => {}
+        }
     }
     images
 }
@@ -33,8 +44,37 @@ pub fn new_version_started(observed: &[Observed], old_images: &BTreeSet<String>)
 /// The same for one pod.
 #[must_use]
 pub fn is_started(pod: &PodFacts, old_images: &BTreeSet<String>) -> bool {
-    let mut images = pod.images.iter().map(|(_, image)| image).chain(&pod.init_images);
-    images.any(|image| !old_images.contains(image)) && pod.containers.iter().any(|container| container.started)
+    is_new(pod, old_images) && began(pod)
+}
+
+/// Whether a pod has an image that the old version does not have.
+#[must_use]
+pub fn is_new(pod: &PodFacts, old_images: &BTreeSet<String>) -> bool {
+    pod_images(pod).any(|image| !old_images.contains(image))
+}
+
+/// Whether a container was started in a pod with one of these images.
+#[must_use]
+pub fn runs(pod: &PodFacts, new_images: &BTreeSet<String>) -> bool {
+    pod_images(pod).any(|image| new_images.contains(image)) && began(pod)
+}
+
+fn began(pod: &PodFacts) -> bool {
+    pod.containers.iter().any(|container| container.started)
+}
+
+fn pod_images(pod: &PodFacts) -> impl Iterator<Item = &String> {
+    pod.images.iter().map(|(_, image)| image).chain(&pod.init_images)
+}
+
+/// Whether a workload of the new version is left that makes pods: one may start when nobody looks any more.
+#[must_use]
+pub fn may_start(observed: &[Observed], old_images: &BTreeSet<String>) -> bool {
+    observed.iter().any(|observed| {
+        let new = |workload: &WorkloadFacts| workload.images.iter().any(|(_, image)| !old_images.contains(image));
+        let makes_pods = observed.workload.as_ref().is_some_and(|workload| workload.desired > 0 && new(workload));
+        makes_pods || observed.pods.iter().any(|asked| !asked.pod.leaving && is_new(&asked.pod, old_images))
+    })
 }
 
 #[cfg(test)]
@@ -83,8 +123,13 @@ kind: CronJob
 apiVersion: batch/v1
 metadata: {name: b}
 spec: {jobTemplate: {spec: {template: {spec: {containers: [{image: clean:1}]}}}}}
+---
+kind: Rollout
+apiVersion: argoproj.io/v1alpha1
+metadata: {name: c}
+spec: {workload: {pods: [{image: rolled:1}]}}
 ";
         let images = images(&Documents::parse(manifest, "ns").unwrap());
-        assert_eq!(images.into_iter().collect::<Vec<_>>(), ["clean:1", "coder:1", "migrate:1", "proxy:1"]);
+        assert_eq!(images.into_iter().collect::<Vec<_>>(), ["clean:1", "coder:1", "migrate:1", "proxy:1", "rolled:1"]);
     }
 }

@@ -16,6 +16,12 @@ pub fn parse(version: &str) -> Option<Version> {
     Version::parse(plain(version)).ok()
 }
 
+/// The higher one of two versions. What cannot be read as a version is lower than all others.
+#[must_use]
+pub fn higher<'a>(known: Option<&'a str>, other: &'a str) -> &'a str {
+    known.filter(|known| parse(known) >= parse(other)).unwrap_or(other)
+}
+
 /// The product line of a chart version: major 1 is Coder Classic, everything else Coder v2 (which began with 0).
 #[must_use]
 pub fn product_line(version: &Version) -> ProductLine {

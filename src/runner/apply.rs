@@ -13,22 +13,25 @@ use super::excerpt::{self, Witness};
 use super::fence::still_held;
 use super::helm::storage::{self, Storage};
 use super::helm::{HelmFailure, upgrade as helm};
+use super::highest;
 use super::lease::Held;
 use super::leftovers;
 use super::listen::{Listener, Verdict};
 use super::observe::Observer;
 use super::pause::Paused;
 use super::repair::{self, Scene};
+use super::starts::Starts;
 use super::verify::same_claims;
 use crate::api::{FailureClass, Recovery, Remedy, Strategy};
+use crate::core::classify::{self, Cause};
 use crate::core::ladder::{self, Next, Planned};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
 use crate::core::report::Problem;
-use crate::core::started::new_version_started;
+use crate::core::started;
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
-use crate::core::{classify, history, progress};
+use crate::core::{history, progress};
 
 /// What is brought into the cluster.
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ pub struct Package<'a> {
     /// Images of the old version: a pod with another one may migrate the database. None if that does not matter, because
     /// this is the old version.
     pub old_images: Option<BTreeSet<String>>,
+    /// helm is stopped, and nothing is repaired any more, once this is cancelled.
+    pub halt: CancellationToken,
 }
 
 /// Runs helm until it has ended well. What helm is refused for is repaired as far as the package allows; what is certain
@@ -68,11 +73,41 @@ pub async fn apply(
     observer: &Observer,
     paused: &Paused<'_>,
 ) -> Result<(), Error> {
-    let lease = paused.lease();
     same_claims(ctx, &plan.inventory.claims).await?;
     leftovers::none_going(ctx, &package.made_anew).await?;
     observer.ready().await;
-    note_started(ctx, package, observer);
+    note_started(ctx, plan, package, observer).await;
+    let starts = match &package.old_images {
+        Some(old_images) => Some(Starts::watch(ctx, plan, old_images).await),
+        None => None,
+    };
+    let done = bring(ctx, plan, package, observer, paused, starts.as_ref()).await;
+    let (Err(_), Some(starts)) = (&done, &starts) else { return done };
+    let old_images = package.old_images.as_ref();
+    if old_images.is_some_and(|old_images| started::may_start(&observer.seen(), old_images)) {
+        ctx.reporter.may_start();
+    }
+    // Rather once too often: nobody may go back over a database that may be migrated.
+    let started = starts.may_have_been(ctx).await.unwrap_or_else(|also| {
+        tracing::warn!("{also}: a pod of the new version counts as started");
+        true
+    });
+    if started {
+        started_now(ctx, plan).await;
+    }
+    done
+}
+
+/// The same, without the look at what has started.
+async fn bring(
+    ctx: &Context,
+    plan: &Plan,
+    package: &Package<'_>,
+    observer: &Observer,
+    paused: &Paused<'_>,
+    starts: Option<&Starts>,
+) -> Result<(), Error> {
+    let lease = paused.lease();
     let mut scene = Scene::new(ctx, plan, package, lease);
     let mut repairs = scene.planned().await?;
     let foreseen = scene.foreseen().await?;
@@ -97,16 +132,21 @@ pub async fn apply(
             }
         }
         refused = true;
-        let Err(Failed { failure, heard, verdict }) = run(ctx, plan, package, &done, observer, lease).await? else {
+        let ended = run(ctx, plan, package, &done, observer, lease, starts).await?;
+        let Err(Failed { failure, heard, verdict }) = ended else {
             return repair::finish(ctx, package.workloads).await;
         };
+        if package.halt.is_cancelled() {
+            return Err(Error::helm(failure));
+        }
         if let Some(verdict) = verdict {
             return Err(refused_to_start(&failure, verdict).into());
         }
-        repairs = match ladder::next(&classify::causes(&failure.text), &done, package.recovery) {
+        let causes = ladder::narrowed(classify::causes(&failure.text), &plan.objects);
+        repairs = match ladder::next(&causes, &done, package.recovery) {
             Next::Repair(repairs) => repairs,
             Next::Stop(remedy) => {
-                let problem = explained(ctx, failure, &observer.seen(), heard).await;
+                let problem = explained(ctx, failure, causes, &observer.seen(), heard).await;
                 return Err(Problem { remedy, ..problem }.into());
             }
         };
@@ -130,6 +170,7 @@ async fn run(
     done: &[Planned],
     observer: &Observer,
     lease: &Held,
+    starts: Option<&Starts>,
 ) -> Result<Result<(), Failed>, Error> {
     let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
@@ -151,25 +192,52 @@ async fn run(
     let stop = ctx.stop.child_token();
     let ended = tokio::select! {
         ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &stop, lease.lost()) => ended?,
-        never = tell(ctx, package, observer, &mut heard, &mut listener, &stop) => match never {},
+        never = tell(ctx, plan, package, observer, &mut heard, &mut listener, &stop) => match never {},
+        never = note_starts(ctx, plan, starts) => match never {},
+        never = halt(&package.halt, &stop) => match never {},
     };
-    note_started(ctx, package, observer);
+    note_started(ctx, plan, package, observer).await;
     let Err(failure) = ended else { return Ok(Ok(())) };
     still_held(ctx, lease)?;
     Ok(Err(Failed { failure, heard, verdict: listener.verdict().cloned() }))
 }
 
-/// Puts on record once a pod of the new version may have begun its work.
-fn note_started(ctx: &Context, package: &Package<'_>, observer: &Observer) {
-    if package.old_images.as_ref().is_some_and(|old| new_version_started(&observer.seen(), old)) {
-        ctx.reporter.started();
+/// Records it as soon as a pod of the new version may have begun its work.
+async fn note_started(ctx: &Context, plan: &Plan, package: &Package<'_>, observer: &Observer) {
+    if package.old_images.as_ref().is_some_and(|old| started::new_version_started(&observer.seen(), old)) {
+        started_now(ctx, plan).await;
     }
+}
+
+/// The same for what the watches tell: pods of hooks as well, and those that exist for a moment only.
+async fn note_starts(ctx: &Context, plan: &Plan, starts: Option<&Starts>) -> std::convert::Infallible {
+    if let Some(starts) = starts {
+        starts.seen().cancelled().await;
+        started_now(ctx, plan).await;
+    }
+    std::future::pending().await
+}
+
+/// Records in the Job, and for those who come later in the Lease, that a pod of the new version may have started.
+pub async fn started_now(ctx: &Context, plan: &Plan) {
+    if !ctx.reporter.has_started() {
+        ctx.reporter.started();
+        highest::raise(ctx, &plan.release, &plan.version).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+    }
+}
+
+/// Stops helm once it shall end.
+async fn halt(halt: &CancellationToken, stop: &CancellationToken) -> std::convert::Infallible {
+    halt.cancelled().await;
+    stop.cancel();
+    std::future::pending().await
 }
 
 /// Says how the rollout goes, whenever something changes, and hears each pod in trouble: after a rollback it is gone. Servers
 /// that are long in starting are listened to; what they say can end the wait.
 async fn tell(
     ctx: &Context,
+    plan: &Plan,
     package: &Package<'_>,
     observer: &Observer,
     heard: &mut Option<Witness>,
@@ -181,7 +249,7 @@ async fn tell(
             () = observer.changed() => {}
             () = listener.due() => {}
         }
-        note_started(ctx, package, observer);
+        note_started(ctx, plan, package, observer).await;
         let seen = observer.seen();
         listener.listen(ctx, &seen).await;
         if let Some(line) = listener.line(&seen, Timestamp::now()).or_else(|| progress::line(&seen)) {
@@ -210,8 +278,14 @@ fn refused_to_start(failure: &HelmFailure, verdict: Verdict) -> Problem {
 }
 
 /// A failure of helm, with the pod that explains it.
-async fn explained(ctx: &Context, failure: HelmFailure, observed: &[Observed], heard: Option<Witness>) -> Problem {
-    let cause = classify::worst(&failure.text);
+async fn explained(
+    ctx: &Context,
+    failure: HelmFailure,
+    causes: Vec<Cause>,
+    observed: &[Observed],
+    heard: Option<Witness>,
+) -> Problem {
+    let cause = classify::worst_of(causes);
     let class = cause.class.unwrap_or(FailureClass::Unknown);
     let message = classify::shortened(&failure.text);
     let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, message) };

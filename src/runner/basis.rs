@@ -10,10 +10,12 @@ use kube::ResourceExt;
 use super::context::{Context, request};
 use super::error::Error;
 use super::helm::storage::Storage;
+use super::owners::owned;
 use super::repair::Kinds;
+use crate::api::FailureClass;
+use crate::core::disposable::is_disposable;
 use crate::core::documents::{Change, Documents};
 use crate::core::history::Revision;
-use crate::core::ladder::holds_data;
 use crate::core::merge::add_fields;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
@@ -44,10 +46,13 @@ pub async fn failed_before(storage: &Storage) -> Result<bool, Error> {
 }
 
 /// The changed record, and how it was.
-struct Basis {
-    revision: Revision,
-    manifest: String,
-    extended: String,
+pub struct Basis {
+    /// The revision.
+    pub revision: Revision,
+    /// Its manifest as it was.
+    pub manifest: String,
+    /// Its manifest as it was changed.
+    pub extended: String,
 }
 
 impl Basis {
@@ -81,13 +86,19 @@ impl Basis {
         if extended == Documents::parse(&manifest, &ctx.namespace)?.text() {
             return Ok(None);
         }
-        storage.lend(&stored, extended.clone()).await?;
+        match storage.lend(&stored, extended.clone()).await {
+            Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
+                tracing::warn!("what was partly applied stays where helm does not know of it: {}", problem.message);
+                return Ok(None);
+            }
+            lent => lent?,
+        }
         Ok(Some(Self { revision: revision.clone(), manifest, extended }))
     }
 
     /// Writes the manifest back as it was. helm itself has written the record meanwhile if it ended well; a repair may have
     /// written another manifest, which stays.
-    async fn put_back(self, storage: &Storage) -> Result<(), Error> {
+    pub async fn put_back(self, storage: &Storage) -> Result<(), Error> {
         let mut stored = storage.read(&self.revision).await?;
         if stored.record.manifest() == self.extended {
             stored.record.set_manifest(self.manifest);
@@ -104,7 +115,7 @@ fn compared(history: &[Revision]) -> Option<&Revision> {
     history.iter().find(|revision| revision.deployed()).or(Some(newest))
 }
 
-/// What is not wanted and must not be deleted with the rest: what holds data, what was there before the first change of
+/// What is not wanted and must not be deleted with the rest: what may hold data, or own it, what was there before the first change of
 /// this plan or of those that failed before it, and what does not belong to the release.
 async fn strangers(
     ctx: &Context,
@@ -124,8 +135,14 @@ async fn strangers(
     }
     let mut kinds = Kinds::default();
     let mut strangers = Vec::new();
-    for (name, _) in all.objects().filter(|(name, _)| !wanted.iter().any(|known| known.same(name))) {
-        if holds_data(&name.kind) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
+    let unwanted: Vec<ObjectRef> =
+        all.objects().map(|(name, _)| name).filter(|name| !wanted.iter().any(|known| known.same(name))).collect();
+    let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &mut kinds, &ctx.namespace).await? };
+    let owns = |name: &ObjectRef| {
+        claims.iter().any(|claim| claim.unknown().is_some() || claim.belongs_to(|owner| owner.same(name)).is_some())
+    };
+    for name in unwanted {
+        if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
             strangers.push(name);
         }
     }

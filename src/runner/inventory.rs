@@ -10,8 +10,12 @@ use kube::{Api, ResourceExt};
 use super::context::{Context, request};
 use super::error::Error;
 use super::observe::Observer;
+use super::owners::owned;
+use super::repair::Kinds;
 use crate::api::{ClaimStatus, Exposure};
+use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Answer;
 use crate::core::verify::Observed;
 
@@ -19,6 +23,16 @@ use crate::core::verify::Observed;
 pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
     let found = try_join_all(names.iter().map(|name| claim(ctx, name))).await?;
     Ok(found.into_iter().flatten().map(|claim| (claim.name.clone(), claim)).collect())
+}
+
+/// Names of the claims that objects of these manifests own, directly or through others.
+pub async fn owned_claims(ctx: &Context, manifests: &[&Documents]) -> Result<BTreeSet<String>, Error> {
+    let objects: Vec<ObjectRef> =
+        manifests.iter().flat_map(|manifest| manifest.objects()).map(|(name, _)| name).collect();
+    let claims = owned(ctx, &mut Kinds::default(), &ctx.namespace).await?;
+    let ours =
+        claims.into_iter().filter(|claim| claim.belongs_to(|owner| objects.iter().any(|o| o.same(owner))).is_some());
+    Ok(ours.map(|claim| claim.name).collect())
 }
 
 async fn claim(ctx: &Context, name: &str) -> Result<Option<ClaimStatus>, Error> {

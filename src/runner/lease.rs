@@ -31,6 +31,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a Lease of another is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Name of the Lease of a release.
+#[must_use]
+pub fn name_of(release: &str) -> String {
+    format!("coder-upgrade-{release}")
+}
+
 /// A Lease that is held and renewed until it is released, lost or dropped.
 pub struct Held {
     leases: Api<Lease>,
@@ -50,7 +56,7 @@ impl Held {
     /// Takes the Lease of a release, waiting for a holder that may have died.
     pub async fn take(ctx: &Context, release: &str) -> Result<Self, Error> {
         let leases: Api<Lease> = ctx.api();
-        let name = format!("coder-upgrade-{release}");
+        let name = name_of(release);
         // A pod that is replaced is another holder, though its Job is the same.
         let holder = format!("{}_{:08x}", ctx.job, RandomState::new().hash_one(0u8) >> 32);
         let lease = acquire(&leases, &name, &holder, ctx).await?;

@@ -91,6 +91,16 @@ impl Reporter {
         self.lines.send_if_modified(|report| !std::mem::replace(&mut report.started, true));
     }
 
+    /// Whether a pod of the new version may have started.
+    pub fn has_started(&self) -> bool {
+        self.lines.borrow().started
+    }
+
+    /// Says that workloads of the new version are left behind, of which a pod may start later.
+    pub fn may_start(&self) {
+        self.lines.send_if_modified(|report| !std::mem::replace(&mut report.may_start, true));
+    }
+
     /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of.
     pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
         let repair = Repair { message: redact::head(&self.secrets.clean(&repair.message), LINE_LIMIT), ..repair };

@@ -5,16 +5,13 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::ListParams;
 use serde_json::Value;
 
-use super::apply::{Package, apply};
+use super::apply::{Package, apply, started_now};
 use super::basis::extended;
-use super::context::{Context, request};
+use super::context::Context;
 use super::error::Error;
-use super::fence::fenced;
+use super::fence::{fenced, while_held};
 use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::io;
@@ -22,6 +19,7 @@ use super::observe::Observer;
 use super::pause::Paused;
 use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
+use super::starts::Starts;
 use super::target::Target;
 use super::upgrade::Order;
 use super::verify::same_claims;
@@ -31,11 +29,10 @@ use crate::core::guard::ChartMetadata;
 use crate::core::history::Revision;
 use crate::core::manifest::Manifest;
 use crate::core::object::ObjectRef;
-use crate::core::plan::{Plan, Workload};
+use crate::core::plan::Plan;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::restore::{self, Left};
 use crate::core::started;
-use crate::core::workload::PodFacts;
 
 /// The saved release, unpacked.
 struct Saved {
@@ -91,8 +88,12 @@ async fn put_back(
     };
     if run {
         let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
-        if new_version_runs(ctx, plan, &documents).await? {
-            ctx.reporter.started();
+        let mut old_images = started::images(&documents);
+        old_images.extend(saved.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
+        // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.
+        let starts = Starts::watch(ctx, plan, &old_images).await;
+        if starts.seen().is_cancelled() || starts.anywhere(ctx).await? {
+            started_now(ctx, plan).await;
             return Err(too_late(plan).into());
         }
         let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
@@ -108,8 +109,25 @@ async fn put_back(
             workloads: &workloads,
             pauses: false,
             old_images: None,
+            halt: starts.seen().clone(),
         };
-        extended(ctx, plan, storage, &objects, Box::pin(apply(ctx, plan, &package, &observer, paused))).await?;
+        let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
+        let applied = extended(ctx, plan, storage, &objects, applied).await;
+        if applied.is_ok() && !starts.seen().is_cancelled() {
+            ctx.reporter.progress("waiting until the pods of the new version are gone");
+            if let Some(pod) =
+                while_held(ctx, lease, async { Ok(starts.none_left(order.verify_timeout).await) }).await?
+            {
+                let message =
+                    format!("Pod/{pod} of the new version is still there after the saved release was put back");
+                return Err(Problem::new(FailureClass::StillDeleting, message).object(format!("Pod/{pod}")).into());
+            }
+        }
+        if starts.seen().is_cancelled() {
+            started_now(ctx, plan).await;
+            return Err(too_late(plan).into());
+        }
+        applied?;
     }
     paused.resume(storage).await?;
     let target = Target {
@@ -131,20 +149,6 @@ fn too_late(plan: &Plan) -> Problem {
         plan.app_version
     );
     Problem::new(FailureClass::Downgrade, message)
-}
-
-/// Whether a pod of the new version has started since the step that failed looked: perhaps its image was pulled at last.
-async fn new_version_runs(ctx: &Context, plan: &Plan, saved: &Documents) -> Result<bool, Error> {
-    let old_images = started::images(saved);
-    let pods: Api<Pod> = ctx.api();
-    for Workload { kind, name, selector } in &plan.workloads {
-        let ours = ListParams::default().labels(selector);
-        let found = request(&format!("list the pods of {kind}/{name}"), || pods.list(&ours)).await?;
-        if found.items.iter().map(PodFacts::from).any(|pod| started::is_started(&pod, &old_images)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Writes the saved release as a chart into the work directory, with its values beside it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use serde_json::Value;
 
+use super::basis::Basis;
 use super::context::{Context, request};
 use super::error::Error;
 use super::fence::{fenced, still_held};
@@ -14,12 +15,14 @@ use super::helm::{HelmFailure, run as helm};
 use super::lease::Held;
 use super::leftovers;
 use super::repair::{Kinds, serve};
+use super::risk;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::verify::same_claims;
-use super::volumes;
 use crate::api::{FailureClass, Installed};
+use crate::core::disposable::is_disposable;
 use crate::core::documents::Documents;
 use crate::core::history::Revision;
+use crate::core::hooks::{Hook, Work};
 use crate::core::keep::is_kept;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
@@ -93,13 +96,20 @@ async fn uninstall(
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
-    volumes::none_at_risk(ctx, &plan.inventory.claims, &documents).await?;
     let strangers = strangers(ctx, plan, &documents).await?;
     let kept =
         |name: &ObjectRef, object: &_| strangers.contains(name) || is_kept(plan, order.keep_addresses, name, object);
-    mark(ctx, storage, applied, documents, kept).await?;
+    let hooks = match applied.first() {
+        Some(newest) => storage.read(newest).await?.record.hook_objects(&ctx.namespace)?,
+        None => Vec::new(),
+    };
+    let marked = safe(ctx, &documents, &kept, &hooks).await?;
+    let kept = |name: &ObjectRef, object: &Value| marked.contains(name) || kept(name, object);
+    let record = mark(ctx, storage, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
-    let wait = order.helm_timeout.min(WAIT);
+    // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
+    let hooked = hooks.iter().any(|hook| hook.runs_in(Work::Uninstall));
+    let wait = if hooked { Wait::Hooks(order.helm_timeout) } else { Wait::Objects(order.helm_timeout.min(WAIT)) };
     let mut ended = helm(ctx, plan, wait, &[], lease).await?;
     if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
         // These words hide the cause. helm says it when asked to, and perhaps it succeeds now.
@@ -111,8 +121,49 @@ async fn uninstall(
             tracing::info!("going on: {}", failure.text);
             Ok(())
         }
-        Err(failure) => Err(refused(failure)),
+        Err(failure) => {
+            // Whoever uninstalls the release by hand later would be left with what was marked.
+            if let Some(record) = record {
+                record.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+            }
+            Err(refused(failure))
+        }
     }
+}
+
+/// What helm waits for, and how long.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// Until the objects are gone.
+    Objects(Duration),
+    /// Until the hooks have ended.
+    Hooks(Duration),
+}
+
+/// Refuses if helm would delete what may hold data, or own it. Returns what of that stays because a person has marked it.
+async fn safe(
+    ctx: &Context,
+    documents: &Documents,
+    kept: impl Fn(&ObjectRef, &Value) -> bool,
+    hooks: &[Hook],
+) -> Result<Vec<ObjectRef>, Error> {
+    let mut kinds = Kinds::default();
+    let (mut going, mut marked) = (Vec::new(), Vec::new());
+    let mut left = documents.clone();
+    let by_chart = left.keep(|_, _| false);
+    for (name, _) in documents.objects().filter(|(name, object)| !kept(name, object) && !by_chart.contains(name)) {
+        if is_disposable(&name) {
+            going.push(name);
+            continue;
+        }
+        let Some(live) = risk::live(ctx, &mut kinds, &name).await? else { continue };
+        if !risk::is_marked(&live) {
+            return Err(risk::stays(&name, "the release is uninstalled, and the new chart has it no more").into());
+        }
+        marked.push(name);
+    }
+    risk::none_at_risk(ctx, &mut kinds, hooks, Work::Uninstall, going).await?;
+    Ok(marked)
 }
 
 /// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
@@ -138,39 +189,52 @@ async fn strangers(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<
 }
 
 /// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.
+/// Returns how the record was, if it was changed.
 async fn mark(
     ctx: &Context,
     storage: &Storage,
     applied: &[Revision],
     mut documents: Documents,
     kept: impl Fn(&ObjectRef, &Value) -> bool,
-) -> Result<(), Error> {
-    let Some(newest) = applied.first() else { return Ok(()) };
+) -> Result<Option<Basis>, Error> {
+    let Some(newest) = applied.first() else { return Ok(None) };
     let mut stored = storage.read(newest).await?;
-    let as_it_is = Documents::parse(stored.record.manifest(), &ctx.namespace)?.text();
+    let manifest = stored.record.manifest().to_owned();
+    let as_it_is = Documents::parse(&manifest, &ctx.namespace)?.text();
     let kept = documents.keep(kept);
     // helm cannot uninstall what it finds no API for.
     serve(ctx, &mut documents).await?;
-    let text = documents.text();
-    if text != as_it_is {
-        stored.record.set_manifest(text);
-        storage.rewrite(&stored).await?;
-    }
+    let extended = documents.text();
     tracing::info!("kept: {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-    Ok(())
+    if extended == as_it_is {
+        return Ok(None);
+    }
+    // Lent, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
+    match storage.lend(&stored, extended.clone()).await {
+        Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
+            stored.record.set_manifest(extended.clone());
+            storage.rewrite(&stored).await?;
+        }
+        lent => lent?,
+    }
+    Ok(Some(Basis { revision: newest.clone(), manifest, extended }))
 }
 
 async fn helm(
     ctx: &Context,
     plan: &Plan,
-    wait: Duration,
+    wait: Wait,
     more: &[&str],
     lease: &Held,
 ) -> Result<Result<(), HelmFailure>, Error> {
-    let timeout = format!("{}s", wait.as_secs().max(1));
+    let (timeout, waits): (Duration, &[&str]) = match wait {
+        Wait::Objects(timeout) => (timeout, &["--wait"]),
+        Wait::Hooks(timeout) => (timeout, &[]),
+    };
+    let timeout = format!("{}s", timeout.as_secs().max(1));
     let arguments =
-        ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--wait", "--timeout"];
-    let arguments = arguments.into_iter().chain([timeout.as_str()]).chain(more.iter().copied());
+        ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--timeout", &timeout];
+    let arguments = arguments.into_iter().chain(waits.iter().copied()).chain(more.iter().copied());
     let arguments: Vec<String> = arguments.map(Into::into).collect();
     let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, &ctx.stop, lease.lost()).await?;
     if ended.is_err() {

@@ -1,29 +1,38 @@
 //! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio_util::sync::CancellationToken;
 
-use super::apply::{Package, apply};
+use super::apply::{Package, apply, started_now};
 use super::basis::{extended, failed_before};
 use super::context::Context;
 use super::error::Error;
 use super::fence::fenced;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
+use super::highest;
 use super::observe::Observer;
 use super::pause::Paused;
 use super::repair;
+use super::risk;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::target::Target;
 use super::verify::same_claims;
-use super::volumes;
-use crate::api::{FailureClass, Recovery, Remedy, Repair, ScaledDown};
+use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
+use crate::core::disposable::is_disposable;
+use crate::core::documents::Documents;
 use crate::core::history::{self, Clock, Revision, Start, Work};
+use crate::core::hooks::{self, Hook};
+use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
+use crate::core::started;
+use crate::core::version;
 
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
@@ -50,8 +59,9 @@ pub struct Order {
 pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     if order.new_version_started {
-        ctx.reporter.started();
+        started_now(ctx, &plan).await;
     }
+    not_below(ctx, &plan).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     let saved = read_previous(&plan, &order.plan_dir).await?;
     fenced(ctx, &storage, &plan.release, async |before, lease| {
@@ -74,7 +84,11 @@ async fn change(
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
     let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
     let put_back = is_put_back(plan, storage, before, saved).await?;
+    // Begun to be put back while a pod of the new version started after all: that one stays.
+    let overcome = order.new_version_started
+        && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
     let run = match history::work(plan, before, order.start, put_back, clock) {
+        Work::Outdated(_) if overcome => true,
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
             false
@@ -84,11 +98,16 @@ async fn change(
         Work::Run => true,
         Work::Unlock(revision) => {
             unlock(ctx, order, plan, storage, &revision, put_back).await?;
+            // Nobody has seen what the hooks did that a killed runner's helm had begun.
+            let ours = revision.plan.as_deref() == Some(plan.id.as_str());
+            if ours && plan.hooks.iter().any(|hook| runs_anew(hook, paused.old_images())) {
+                started_now(ctx, plan).await;
+            }
             true
         }
     };
     if run {
-        volumes::spare(ctx, plan, storage, before).await?;
+        risk::spare(ctx, plan, storage, before).await?;
         let package = Package {
             version: &plan.version,
             chart: &order.plan_dir.join(key::CHART),
@@ -97,12 +116,16 @@ async fn change(
             made_anew: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
-            rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned,
+            // And helm would delete what the chart has added, be it data or not.
+            rollback_on_failure: plan.rollback_on_failure
+                && order.start == Start::Planned
+                && !adds_data(ctx, plan, saved)?,
             recovery: order.recovery,
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
             pauses: order.start == Start::Planned,
             old_images: Some(paused.old_images().clone()),
+            halt: CancellationToken::new(),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
@@ -112,13 +135,44 @@ async fn change(
             applied.await?;
         }
     } else {
-        ctx.reporter.started();
+        started_now(ctx, plan).await;
         repair::finish(ctx, &plan.workloads).await?;
     }
     paused.resume(storage).await?;
-    Target::of(plan, order.verify_timeout, order.soak, order.recovery)
-        .verified(ctx, storage, observer, paused.lease())
-        .await
+    if started::may_start(&observer.seen(), paused.old_images()) {
+        ctx.reporter.may_start();
+    }
+    let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);
+    let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
+    highest::confirm(ctx, &plan.release, &plan.version).await?;
+    Ok(upgraded)
+}
+
+/// Refuses the upgrade if a pod of a higher version may have started since the plan was made.
+async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
+    let overridden =
+        |finding: &Finding| finding.check == CheckName::Downgrade && finding.severity == Severity::Overridden;
+    let Some(highest) = highest::read(ctx, &plan.release).await? else { return Ok(()) };
+    let lower = version::higher(Some(&highest), &plan.version) == highest && highest != plan.version;
+    let same_line = version::parse(&highest).is_some_and(|highest| version::product_line(&highest) == plan.line);
+    if !lower || !same_line || plan.findings.iter().any(overridden) {
+        return Ok(());
+    }
+    let message =
+        format!("a pod of {highest} may have started and migrated the database: {} is not put over it", plan.version);
+    Err(Problem::new(FailureClass::Downgrade, message).field("spec.version").into())
+}
+
+/// Whether a hook of the change runs an image that the old version does not have.
+fn runs_anew(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
+    hook.runs_in(hooks::Work::Change) && hook.images.iter().any(|image| !old_images.contains(image))
+}
+
+/// Whether the new chart has objects that may hold data, or own it, and the release has not.
+fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool, Error> {
+    let old = Documents::parse(saved.map_or("", Record::manifest), &ctx.namespace)?;
+    let known = |object: &ObjectRef| old.objects().any(|(name, _)| name.same(object));
+    Ok(plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
 }
 
 /// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.

@@ -1,7 +1,6 @@
-//! The volumes of a release: what would delete them, and whether they are as large as the chart asks.
+//! The volumes of a release: whether they are as large as the chart asks.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -11,78 +10,9 @@ use serde_json::{Value, json};
 
 use super::context::{Context, request};
 use super::error::Error;
-use super::helm::storage::Storage;
-use crate::api::{ClaimStatus, FailureClass, Recovery, Remedy, Repair};
-use crate::core::documents::{Documents, KEEP, RESOURCE_POLICY};
-use crate::core::history::Revision;
+use crate::api::{ClaimStatus, Recovery, Remedy, Repair};
 use crate::core::manifest::Manifest;
-use crate::core::plan::Plan;
-use crate::core::report::Problem;
-use crate::core::uninstall;
 use crate::core::volumes::{self, Growth, Judgement, Shape};
-
-/// Refuses if a claim would be deleted together with objects of the release that go: because one of them owns it, or
-/// because its `StatefulSet` deletes its claims when it is deleted itself.
-pub async fn none_at_risk(ctx: &Context, claims: &[ClaimStatus], going: &Documents) -> Result<(), Error> {
-    for ClaimStatus { name, .. } in claims {
-        let owners = metadata(ctx, name).await?.and_then(|claim| claim.owner_references).unwrap_or_default();
-        let goes = |owner: &str| going.objects().any(|(object, _)| object.is_in(&ctx.namespace) && object.is(owner));
-        let owner = owners.into_iter().map(|owner| format!("{}/{}", owner.kind, owner.name)).find(|owner| {
-            // A pod goes with its workload.
-            goes(owner) || owner.starts_with("Pod/")
-        });
-        if let Some(owner) = owner {
-            return Err(at_risk(
-                &format!("PersistentVolumeClaim/{name}"),
-                "metadata.ownerReferences",
-                &format!("PersistentVolumeClaim/{name} belongs to {owner} and would be deleted with it"),
-            ));
-        }
-    }
-    let sets: Api<StatefulSet> = ctx.api();
-    for (set, _) in going.objects().filter(|(name, _)| name.kind == "StatefulSet" && name.is_in(&ctx.namespace)) {
-        let spec = request(&format!("read {set}"), || sets.get_opt(&set.name)).await?.and_then(|set| set.spec);
-        let policy = spec.and_then(|spec| spec.persistent_volume_claim_retention_policy?.when_deleted);
-        if policy.as_deref() == Some("Delete") {
-            return Err(at_risk(
-                &set.to_string(),
-                "spec.persistentVolumeClaimRetentionPolicy.whenDeleted",
-                &format!("{set} deletes its PersistentVolumeClaims when it is deleted itself"),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn at_risk(object: &str, field: &str, message: &str) -> Error {
-    Problem::new(FailureClass::DataAtRisk, format!("{message}; nothing was touched")).object(object).field(field).into()
-}
-
-async fn metadata(ctx: &Context, claim: &str) -> Result<Option<ObjectMeta>, Error> {
-    let claims: Api<PersistentVolumeClaim> = ctx.api();
-    let found = request(&format!("read PersistentVolumeClaim/{claim}"), || claims.get_metadata_opt(claim)).await?;
-    Ok(found.map(|claim| claim.metadata))
-}
-
-/// Before an upgrade: helm deletes what the new chart does not have any more. Claims among that are marked, so that helm
-/// leaves them; what would take claims with it stops the upgrade.
-pub async fn spare(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<(), Error> {
-    let mut going = storage.union(uninstall::applied(plan, history), &ctx.namespace).await?;
-    going.remove(|name, _| plan.objects.iter().any(|object| object.same(name)));
-    none_at_risk(ctx, &plan.inventory.claims, &going).await?;
-    let dropped =
-        going.objects().filter(|(name, _)| name.kind == "PersistentVolumeClaim" && name.is_in(&ctx.namespace));
-    for (claim, _) in dropped {
-        let Some(now) = metadata(ctx, &claim.name).await? else { continue };
-        if now.annotations.as_ref().and_then(|all| all.get(RESOURCE_POLICY)).is_some_and(|policy| policy == KEEP) {
-            continue;
-        }
-        tracing::info!("{claim} is not in the new chart: it stays");
-        let marked = json!({"metadata": {"uid": now.uid, "annotations": {RESOURCE_POLICY: KEEP}}});
-        patch(ctx, &claim.name, marked).await?;
-    }
-    Ok(())
-}
 
 /// A patch that names the UID is refused for a namesake.
 async fn patch(ctx: &Context, claim: &str, patch: Value) -> Result<(), Error> {

@@ -11,9 +11,11 @@ use crate::core::version;
 
 /// [`CheckName::Downgrade`]
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let (Some(installed), Some(target)) = (&facts.installed, version::parse(&facts.chart.version)) else {
-        return Vec::new();
-    };
+    let Some(target) = version::parse(&facts.chart.version) else { return Vec::new() };
+    if let Some(started) = started(facts, &target) {
+        return vec![started];
+    }
+    let Some(installed) = &facts.installed else { return Vec::new() };
     if installed.line != facts.line() {
         return Vec::new(); // There is no older and newer between the product lines.
     }
@@ -29,6 +31,23 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let refusal =
         |(pod, running)| refusal(format!("Pod/{pod} runs Coder {running} already")).about(format!("Pod/{pod}"));
     newer.map(refusal).into_iter().collect()
+}
+
+/// The refusal of a version below the highest one of which a pod may have started, whether or not anything runs now.
+fn started(facts: &Facts, target: &Version) -> Option<Finding> {
+    let highest = facts.highest_started.as_ref()?;
+    let parsed = version::parse(highest).filter(|highest| version::product_line(highest) == facts.line())?;
+    (*target < parsed).then(|| {
+        let message = format!(
+            "{} is older: a pod of {highest} may have started and migrated the database",
+            facts.chart.version
+        );
+        let next = format!(
+            "Choose {highest} or a newer version. If the database has not been migrated, or was restored from a backup since, \
+             add Downgrade to spec.overrides."
+        );
+        Finding::refusal(CheckName::Downgrade, message, next).at("spec.version")
+    })
 }
 
 /// The version that each server answers; of one that does not answer, the tag of its image.
@@ -67,5 +86,24 @@ mod tests {
     ) {
         let found = check(&sample::running(from, to, answer, image));
         sample::finds(&found, expected);
+    }
+
+    #[rstest]
+    #[case::below("2.30.0", "2.31.6", Some("2.31.7"), Some("a pod of 2.31.7 may have started"))]
+    #[case::the_installed_one("2.30.0", "2.30.0", Some("2.31.7"), Some("a pod of 2.31.7 may have started"))]
+    #[case::the_same("2.30.0", "2.31.7", Some("2.31.7"), None)]
+    #[case::newer("2.30.0", "2.32.0", Some("2.31.7"), None)]
+    #[case::other_line("1.43.0", "1.44.3", Some("2.31.7"), None)]
+    fn what_may_have_started_is_never_newer_though_nothing_runs(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] highest: Option<&str>,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut facts = sample::facts(from, to);
+        facts.highest_started = highest.map(Into::into);
+        sample::finds(&check(&facts), expected);
+        facts.installed = None;
+        sample::finds(&check(&facts), expected);
     }
 }

@@ -43,6 +43,8 @@ pub struct Facts {
     pub pods: Vec<PodFacts>,
     /// The workloads of what is installed as they are, each as Kind/name with its metadata.
     pub marks: Vec<(String, ObjectMeta)>,
+    /// The highest version of which a pod may have started, and migrated the database; none if that is not recorded.
+    pub highest_started: Option<String>,
     /// Version of Kubernetes, if the API server tells one that can be read.
     pub kubernetes: Option<Version>,
 }

@@ -140,6 +140,7 @@ pub fn class(check: CheckName) -> FailureClass {
         CheckName::KubeVersion => FailureClass::Incompatible,
         CheckName::RunnerRights => FailureClass::Forbidden,
         CheckName::Quota => FailureClass::QuotaExceeded,
+        CheckName::DataOwners => FailureClass::DataAtRisk,
         _ => FailureClass::CheckRefused,
     }
 }

@@ -38,6 +38,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
         answers: vec![],
         pods: vec![],
         marks: vec![],
+        highest_started: None,
         kubernetes: Some(Version::new(1, 35, 4)),
     }
 }

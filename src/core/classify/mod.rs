@@ -48,6 +48,12 @@ pub fn helm_error(stderr: &str) -> &str {
 /// what no rule knows counts as such. What time cures comes last, as one try more costs nothing.
 #[must_use]
 pub fn worst(text: &str) -> Cause {
+    worst_of(causes(text))
+}
+
+/// The same for causes that are known already.
+#[must_use]
+pub fn worst_of(causes: Vec<Cause>) -> Cause {
     let rank = |cause: &Cause| match cause.class {
         Some(FailureClass::RollbackFailed) => 0,
         // A wait that was cut short follows from another cause, if one is named.
@@ -57,7 +63,7 @@ pub fn worst(text: &str) -> Cause {
         Some(_) => 1,
         None => 2,
     };
-    causes(text).into_iter().min_by_key(rank).unwrap_or_default()
+    causes.into_iter().min_by_key(rank).unwrap_or_default()
 }
 
 /// Every cause that a text names, in its order; at least one. A part that no rule knows is a cause without a class.

@@ -26,7 +26,14 @@ pub(super) fn running_step(draft: &mut Draft) {
         (Some(Outcome::Upgraded(upgraded)), _) => outcome::upgraded(draft, upgraded.clone()),
         (Some(Outcome::Uninstalled(uninstalled)), _) => outcome::uninstalled(draft, uninstalled.clone()),
         (Some(Outcome::Restored(restored)), _) => outcome::restored(draft, restored.clone()),
-        (Some(Outcome::Failed(problem)), _) => outcome::failed(draft, problem.clone()),
+        (Some(Outcome::Failed(problem)), _) => {
+            outcome::failed(draft, problem.clone());
+            // Whoever puts the saved release back looks whether a pod has started meanwhile.
+            let restoring = draft.status.running_step().is_some_and(|step| step.name == StepName::Restore);
+            if job.report.may_start && !restoring {
+                outcome::may_have_started(&mut draft.status);
+            }
+        }
         (None, JobState::Ended(how)) => outcome::lost(draft, how),
         (None, JobState::Active) => {
             if !job.has_run() && job.settings != draft.observed.settings && !draft.observed.deleting() {
@@ -45,6 +52,9 @@ pub(super) fn running_step(draft: &mut Draft) {
 fn remember(draft: &mut Draft, report: &Report) {
     let status = &mut draft.status;
     status.new_version_started |= report.started;
+    if report.started {
+        outcome::may_have_started(status);
+    }
     status.begun |= report.started || !report.repairs.is_empty();
     if let Some(down) = &report.scaled_down {
         let was_down = !status.scaled_down.is_empty();

@@ -13,7 +13,7 @@ use crate::{
     },
     core::{
         report::{Planned, Problem, Uninstalled, Upgraded},
-        retry, summary,
+        retry, summary, version,
     },
 };
 
@@ -45,6 +45,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     status.addresses = planned.exposures;
     status.message.clone_from(&message);
     if nothing {
+        may_have_started(status); // What runs was verified.
         status.incomplete = false;
         status.new_version_started = false;
         status.retries = 0;
@@ -70,6 +71,7 @@ pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
 pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
     end_step(draft, StepState::Succeeded, &upgraded.verified);
     let message = format!("Coder {} runs and was verified: {}.", upgraded.current.version, upgraded.verified);
+    draft.status.highest_started_version = Some(upgraded.current.version.clone());
     found(draft, upgraded);
     draft.status.failure = None;
     if hops_left(&draft.status) && !draft.observed.deleting() {
@@ -142,6 +144,13 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
         let message = summary::address_changes(&draft.status.address_changes);
         draft.warn(Reason::AddressChanged.into(), "Verify", message);
     }
+}
+
+/// A pod of the planned version may have started, and migrated the database.
+pub(super) fn may_have_started(status: &mut CoderUpgradeStatus) {
+    let Some(planned) = status.plan.as_ref().map(|plan| plan.to.clone()) else { return };
+    let highest = version::higher(status.highest_started_version.as_deref(), &planned).to_owned();
+    status.highest_started_version = Some(highest);
 }
 
 /// The step failed; see [`recover::way`] for what follows.
@@ -217,6 +226,9 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
     end_step(draft, StepState::Interrupted, &message);
     draft.status.begun |= step.changes(); // Nobody knows how far it came.
+    if matches!(step, StepName::Upgrade | StepName::Install) {
+        may_have_started(&mut draft.status);
+    }
     let failure = Failure {
         step,
         class,

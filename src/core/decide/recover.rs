@@ -46,17 +46,21 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
             _ => retry(draft, problem, Way::Stop),
         },
         StepName::Uninstall if !incomplete => retry(draft, problem, Way::Stop),
-        // The new version has started meanwhile, and stays; see `onward`.
-        StepName::Restore if draft.status.new_version_started && !incomplete => Way::Stop,
+        // The new version has started meanwhile, and stays. What was put back of the old one by then is overcome; see `onward`.
+        StepName::Restore if draft.status.new_version_started && !incomplete && !problem.changed => Way::Stop,
         StepName::Install if !class.retryable() && restorable(draft, problem) => Way::Restore,
         StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,
     }
 }
 
 /// The step that a failed one is followed by when it is tried again. Once the new version may have started, nothing is put
-/// back any more: it is installed.
+/// back any more: it is installed, or the upgrade to it is made once more.
 pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName {
-    if failed == StepName::Restore && status.new_version_started { StepName::Install } else { failed }
+    match failed {
+        StepName::Restore if status.new_version_started && status.incomplete => StepName::Install,
+        StepName::Restore if status.new_version_started => StepName::Upgrade,
+        failed => failed,
+    }
 }
 
 /// Again, if time can cure it and it was not tried too often; only tries that changed helm's records count.

@@ -25,6 +25,7 @@ mod path;
 mod pause;
 mod properties;
 mod recovery;
+mod started;
 
 /// A cluster of one object and its Jobs.
 #[derive(Clone)]

@@ -4,10 +4,12 @@ mod dependency;
 mod drift;
 mod leave;
 pub mod request;
+mod shrunk;
 
 pub use dependency::{Otherwise, otherwise};
 pub use drift::{astray, decisive};
 pub use leave::without_leave;
+pub use shrunk::shrunk;
 
 use std::collections::BTreeMap;
 

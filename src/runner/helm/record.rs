@@ -10,7 +10,11 @@ use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 
 use crate::api::Installed;
+use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
+use crate::core::hooks::Hook;
+use crate::core::manifest::ManifestError;
+use crate::core::started::images_in;
 use crate::core::version;
 
 /// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB; text rarely packs better than 1:20.
@@ -104,6 +108,22 @@ impl Record {
             .map(|text| format!("---\n{}\n", text.trim_end()))
             .collect::<Vec<_>>()
             .concat()
+    }
+
+    /// The hooks, as far as their manifests can be read; objects without a namespace lie in that of the release.
+    pub fn hook_objects(&self, namespace: &str) -> Result<Vec<Hook>, ManifestError> {
+        let mut found = Vec::new();
+        for hook in self.0["hooks"].as_array().into_iter().flatten() {
+            let events = hook["events"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let events: Vec<String> = events.map(Into::into).collect();
+            let documents = Documents::parse(hook["manifest"].as_str().unwrap_or_default(), namespace)?;
+            found.extend(documents.objects().map(|(object, manifest)| Hook {
+                object,
+                events: events.clone(),
+                images: images_in(manifest).into_iter().collect(),
+            }));
+        }
+        Ok(found)
     }
 
     /// The hooks: kind, name, and the events that run them.

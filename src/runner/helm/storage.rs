@@ -9,9 +9,10 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::record::{Record, RecordError};
-use crate::api::label;
+use crate::api::{FailureClass, label};
 use crate::core::documents::Documents;
 use crate::core::history::Revision;
+use crate::core::report::Problem;
 use crate::runner::context::request;
 use crate::runner::error::Error;
 
@@ -19,6 +20,9 @@ use crate::runner::error::Error;
 const RECORD_KEY: &str = "release";
 /// Key beside it, while the record holds another manifest for a time: one that has the manifest as it was.
 const ORIGINAL_KEY: &str = "coderupgrade.dev.original";
+
+/// What the data of a Secret may take together, in bytes: a limit of the API server.
+const LIMIT: usize = 1 << 20;
 
 /// The records of one release.
 #[derive(Clone)]
@@ -143,6 +147,7 @@ impl Storage {
             "modifiedAt": Timestamp::now().as_second().to_string(),
         });
         let encoded = record.encode().map_err(broken)?;
+        fits(secret, encoded.len() + original.as_ref().map_or(0, Vec::len))?;
         let patch = json!({
             "metadata": {"resourceVersion": resource_version, "labels": labels},
             "data": {RECORD_KEY: ByteString(encoded), ORIGINAL_KEY: original.map(ByteString)},
@@ -152,6 +157,18 @@ impl Storage {
         request(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
         Ok(())
     }
+}
+
+/// Refuses a record that the API server would not take.
+fn fits(secret: &str, size: usize) -> Result<(), Box<Problem>> {
+    if size <= LIMIT {
+        return Ok(());
+    }
+    let message = format!(
+        "helm's record in Secret/{secret} would take {} KiB, and a Secret holds 1024 KiB; it was left as it is",
+        size.div_ceil(1024)
+    );
+    Err(Problem::new(FailureClass::TooLarge, message).object(format!("Secret/{secret}")).boxed())
 }
 
 /// Labels for the revision that helm makes next: of this plan, and whether it puts the saved release back.
@@ -201,6 +218,13 @@ mod tests {
 
     fn written_labels(plan: &str, number: i32, restores: bool) -> BTreeMap<String, String> {
         labels(plan, number, restores).into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_not_written() {
+        assert!(fits("a", LIMIT).is_ok());
+        let problem = fits("a", LIMIT + 1).unwrap_err();
+        assert_eq!((problem.class, problem.object.as_deref()), (FailureClass::TooLarge, Some("Secret/a")));
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl<'a> Paused<'a> {
         if let Some(saved) = saved {
             workloads.extend(Manifest::parse(saved.manifest(), &ctx.namespace)?.workloads());
             old_images = started::images(&Documents::parse(saved.manifest(), &ctx.namespace)?);
+            old_images.extend(saved.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         }
         let deployments = workloads.into_iter().filter(|workload| workload.kind == WorkloadKind::Deployment);
         let deployments = deployments.map(|workload| workload.name).collect();

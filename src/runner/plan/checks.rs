@@ -54,6 +54,7 @@ pub async fn facts(
         pods: seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod).collect(),
         marks,
         kubernetes: version::parse(&version.git_version),
+        highest_started: None,
     })
 }
 

@@ -9,6 +9,7 @@ mod secret;
 mod surroundings;
 mod values;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ use super::helm::storage::Storage;
 use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
-use super::{inventory, io};
+use super::{highest, inventory, io, risk};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core::allowed::Repositories;
 use crate::core::difference::{self, Difference, Sides};
@@ -36,6 +37,7 @@ use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
 use crate::core::rehearsal::Rehearsal;
 use crate::core::report::{Planned, Problem};
+use crate::core::started;
 use crate::core::verify::Expected;
 use crate::core::version;
 
@@ -122,6 +124,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let mut facts =
         checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
     facts.path = path;
+    facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
     let findings = checks::judge(ctx, &facts, None).accepted()?;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
@@ -132,11 +135,14 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     ctx.secrets.hide_values(&merged);
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
-    let claims = inventory::claims(ctx, &before.claims().union(&after.claims()).cloned().collect()).await?;
+    let mut names: BTreeSet<String> = before.claims().union(&after.claims()).cloned().collect();
+    names.extend(inventory::owned_claims(ctx, &[&facts.old, &objects]).await?);
+    let claims = inventory::claims(ctx, &names).await?;
     let before_change: Vec<ClaimStatus> = claims.values().cloned().collect();
     compare_claims(&before_change, &claims)?;
     let inventory = Inventory { claims: before_change, exposures: inventory::exposures(ctx, &before).await?, answers };
     let archive = io::read(&archive).await?;
+    let hooks = rendered.hook_objects(&ctx.namespace)?;
     let mut plan = Plan {
         id: String::new(),
         release: spec.release.clone(),
@@ -150,6 +156,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         rollback_on_failure: spec.helm.rollback_on_failure,
         workloads: after.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
+        images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
+        hooks,
         inventory,
         pause: Pause {
             strategy: spec.strategy,
@@ -181,6 +189,11 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         let judgement = checks::judge(ctx, &facts, Some(&foreseen));
         plan.findings = judgement.findings;
         refusal = judgement.refusal;
+        // No override helps: the steps would refuse it as well.
+        if let Some(problem) = risk::foresee(ctx, &plan, &storage, &rehearsal).await? {
+            plan.findings.splice(0..0, problem.findings.clone());
+            refusal = Some(refusal.unwrap_or_else(|| Problem { findings: plan.findings.clone(), ..*problem }.boxed()));
+        }
     }
     if plan.action == PlannedAction::Nothing {
         plan.forecast.interruption.reason = "Nothing is changed.".into();
@@ -189,6 +202,15 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, refusal, archive, merged, installed, observer })
+}
+
+/// The highest version of which a pod may have started, as far as anybody has recorded it: this object, the Lease of the
+/// release, or helm after an upgrade of somebody else that failed.
+async fn highest_started(ctx: &Context, upgrade: &CoderUpgrade, installed: &Release) -> Result<Option<String>, Error> {
+    let by_status = upgrade.status.as_ref().and_then(|status| status.highest_started_version.clone());
+    let by_lease = highest::read(ctx, &upgrade.spec.release).await?;
+    let known = [by_status, by_lease, installed.tried_by_others()].into_iter().flatten();
+    Ok(known.reduce(|one, other| version::higher(Some(&one), &other).to_owned()))
 }
 
 /// What the rehearsal means for people: what changes, and how long Coder is interrupted. Manifests and values are those

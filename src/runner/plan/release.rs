@@ -101,6 +101,13 @@ impl Release {
         self.base().and_then(|base| version::parse(&base.installed.version))
     }
 
+    /// The version of a newer revision that failed, or was left pending, and was not made by this operator: nobody has looked
+    /// whether a pod of it had started.
+    pub fn tried_by_others(&self) -> Option<String> {
+        let newest = self.newest.as_ref().filter(|_| self.base.is_some())?;
+        newest.revision.plan.is_none().then(|| newest.installed.version.clone())
+    }
+
     /// Name of the installed chart.
     pub fn chart_name(&self) -> Option<&str> {
         self.base().map(|base| base.chart.name.as_str())

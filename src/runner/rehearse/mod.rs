@@ -30,6 +30,7 @@ use crate::core::classify::{self, Cause};
 use crate::core::documents::Documents;
 use crate::core::history::Revision;
 use crate::core::ladder::{self, Next};
+use crate::core::object::ObjectRef;
 use crate::core::rehearsal::Rehearsal;
 
 /// What is rehearsed.
@@ -93,6 +94,8 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
             }
             Err(failure) => (classify::causes(&failure.text), Some(failure), None),
         };
+        let objects: Vec<ObjectRef> = rendered.iter().flat_map(Documents::objects).map(|(name, _)| name).collect();
+        let causes = ladder::narrowed(causes, &objects);
         let Some(failure) = failure else { return Ok(done(repairs, seen, trials, None, Vec::new())) };
         match ladder::next(&causes, &repairs.done, Recovery::Repair) {
             Next::Repair(next) => repairs.add(ctx, script, next, &causes).await?,

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::Scene;
 use super::live::Kinds;
 use crate::api::{FailureClass, Remedy};
+use crate::core::disposable::is_data;
 use crate::core::documents::Documents;
-use crate::core::ladder::holds_data;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::{Owner, marked};
 use crate::core::report::Problem;
@@ -101,7 +101,7 @@ pub async fn unowned(
             }
         }
     }
-    match unowned.iter().find(|(object, _)| holds_data(&object.kind)) {
+    match unowned.iter().find(|(object, _)| is_data(object)) {
         None => Ok(unowned),
         Some((object, why)) => {
             let message = format!(

@@ -18,16 +18,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::live::{delete, wait_gone};
+use super::live::{Kinds, delete, wait_gone};
 use super::replace::Refused;
 use crate::api::label;
 use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::core::manifest;
+use crate::core::object::ObjectRef;
 use crate::core::ownership::FIELD_MANAGER;
 use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::fence::while_held;
+use crate::runner::risk::none_owned_by;
 
 /// Longest value of a label, in characters.
 const LABEL_LENGTH: usize = 63;
@@ -245,6 +247,13 @@ where
         return Ok(());
     }
     let (api, name): (Api<K>, String) = (ctx.api(), object.name_any());
+    let reference = ObjectRef {
+        api_version: K::api_version(&()).into_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(ctx.namespace.clone()),
+        name: name.clone(),
+    };
+    none_owned_by(ctx, &mut Kinds::default(), &[reference]).await?;
     ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
     let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
     let parameters = DeleteParams { preconditions, ..DeleteParams::background() };

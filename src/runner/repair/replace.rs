@@ -8,8 +8,9 @@ use super::Scene;
 use super::bridge;
 use super::live::delete;
 use crate::api::{FailureClass, Recovery, Remedy};
+use crate::core::disposable::any_stays;
 use crate::core::documents::Documents;
-use crate::core::ladder::{Planned, holds_data};
+use crate::core::ladder::Planned;
 use crate::core::manifest;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::Owner;
@@ -17,6 +18,7 @@ use crate::core::plan::WorkloadKind;
 use crate::core::report::Problem;
 use crate::runner::context::request;
 use crate::runner::error::Error;
+use crate::runner::risk::none_owned_by;
 use crate::runner::verify::same_claims;
 
 /// An object that is to be replaced.
@@ -44,11 +46,6 @@ impl Refused<'_> {
 /// if it is another one than the plan found.
 pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error> {
     let kind = object.split('/').next().unwrap_or_default();
-    if holds_data(kind) {
-        let message =
-            format!("{object} refuses the change, and objects of this kind are never replaced: they are data");
-        return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
-    }
     let here = scene.ctx.namespace.clone();
     let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.is(object));
     // Of namesakes in several namespaces, the one beside the release.
@@ -57,6 +54,13 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error>
         let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
         return Err(Problem::new(FailureClass::Immutable, message).object(object).into());
     };
+    let namesakes: Vec<ObjectRef> = scene.rendered().await?.objects().map(|(reference, _)| reference).collect();
+    if any_stays(object, namesakes.iter()) {
+        let message = format!(
+            "{object} refuses the change, and objects of its kind are never replaced: they are data, or may own it"
+        );
+        return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
+    }
     let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
         // An earlier try has deleted it; helm makes it anew.
@@ -64,6 +68,7 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error>
     };
     belongs(scene, &reference, &live).await?;
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
+    none_owned_by(scene.ctx, &mut scene.kinds, std::slice::from_ref(&reference)).await?;
     scene.record(Remedy::Replace, object, how(kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
