@@ -100,7 +100,11 @@ async fn up(args: Up) -> Result<()> {
     let Up { which, images, lb_release_delay, load_operator, node, audit_log } = args;
     let (flag, dir) = (which.flag(), which.dir());
     if let Ok(cluster) = Cluster::attach(&dir) {
-        println!("a cluster runs in {} already", dir.display());
+        println!("a cluster runs in {} already, with the options that it was started with", dir.display());
+        if load_operator {
+            println!("loading the operator");
+            cluster.load_operator().await?;
+        }
         how_to_use(&cluster, &flag);
         return Ok(());
     }

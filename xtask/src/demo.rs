@@ -10,13 +10,13 @@ mod scene;
 mod timeline;
 mod upgrade;
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use scene::Scene;
 use testbed::{Cluster, ClusterOptions};
 
-use crate::{Result, build};
+use crate::{Result, build, interrupt, workspace};
 
 /// Upgrade Coder on a throw-away cluster and watch how it goes
 ///
@@ -77,9 +77,9 @@ pub async fn run(args: Args) -> Result<()> {
     let begin = Instant::now();
     println!("Coder upgrade operator: a demonstration on a throw-away cluster\n");
     build::workspace_programs().await?;
-    let directory = args.keep.then(|| PathBuf::from("target/demo"));
+    let directory = workspace::target().join("demo");
     let cluster = Cluster::up(ClusterOptions {
-        dir: directory,
+        dir: args.keep.then(|| directory.clone()),
         owner_pid: (!args.keep).then(std::process::id),
         progress: Arc::new(|line| eprintln!("  {line}")),
         ..ClusterOptions::default()
@@ -89,12 +89,12 @@ pub async fn run(args: Args) -> Result<()> {
     // Whatever happens in between, the cluster goes (and if this process dies, it goes by itself).
     let shown = tokio::select! {
         shown = play(&args, &scene) => shown,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        asked = interrupt::asked() => asked.map_err(Into::into).and(Err("interrupted".into())),
     };
     if args.keep {
         let kubeconfig = cluster.kubeconfig();
         println!("\nThe cluster runs on. Use it:  export KUBECONFIG={}", kubeconfig.display());
-        println!("Stop it:                      cargo xtask cluster down --dir target/demo");
+        println!("Stop it:                      cargo xtask cluster down --dir {}", directory.display());
     } else {
         cluster.down().await?;
         println!("\nThe cluster is gone; nothing is left running. ({:.0} s in all)", begin.elapsed().as_secs_f32());

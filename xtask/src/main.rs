@@ -11,6 +11,7 @@ mod cluster;
 mod demo;
 mod failures;
 mod generate;
+mod interrupt;
 mod progress;
 mod reference;
 mod test;

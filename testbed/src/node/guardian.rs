@@ -26,6 +26,7 @@ while [ -n "$found" ]; do
       kill -KILL "${process#/proc/}"
     fi
   done
+  if [ -n "$found" ]; then sleep 0.05; fi
 done
 "#;
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::record::Record;
 use super::settings::Settings;
-use super::store::{Store, StoreError, check};
+use super::store::{RETRY_AFTER, Store, StoreError, check};
 use super::{SimError, faults, log, schema};
 
 /// How often a running migration says how far it is.
@@ -34,7 +34,10 @@ pub async fn up(store: &Store, settings: &Settings) -> Result<Record, SimError> 
                 return Ok(store.read().await);
             }
             Err(StoreError::Conflict) => log("info", "another server has migrated the database meanwhile"),
-            Err(error) => log("warn", &format!("migration rolled back: {error}; trying again")),
+            Err(error) => {
+                log("warn", &format!("migration rolled back: {error}; trying again"));
+                sleep(RETRY_AFTER).await;
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::{SimError, schema};
 
 /// Pause before an unreachable database is asked again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// `PostgreSQL`'s port.

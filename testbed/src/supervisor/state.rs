@@ -68,9 +68,11 @@ pub enum NodeKind {
     /// Local processes instead of containers: no root, no packages.
     #[default]
     Process,
-    /// kubelet and containerd.
+    /// kubelet and containerd; not built yet, and therefore not offered.
+    #[value(hide = true)]
     Real,
-    /// The nodes of a cluster that exists already (`KUBECONFIG`).
+    /// The nodes of a cluster that exists already (`KUBECONFIG`); not built yet, and therefore not offered.
+    #[value(hide = true)]
     Existing,
 }
 

@@ -36,8 +36,8 @@ impl TestCluster {
     }
 
     /// How test programs find it: name and value of an environment variable.
-    pub fn variable(&self) -> (&'static str, &Path) {
-        (TESTBED_VARIABLE, self.0.dir())
+    pub fn variable(&self) -> (&'static str, PathBuf) {
+        (TESTBED_VARIABLE, self.0.dir().to_owned())
     }
 
     /// Stops it. With `keep_logs` its logs are copied to the directory `logs` before, and where they are is printed.

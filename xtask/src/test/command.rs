@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use testbed::process::{Signal, signal_group, spawn};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -100,15 +101,27 @@ impl Outcome {
     }
 }
 
-/// Runs a command. Everything it prints goes to `log`, the results of single tests to the terminal as well.
+/// The processes of a command, in a group of their own; dropping it kills those that are left.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(|leader| signal_group(leader, Signal::KILL)) {
+            eprintln!("processes of a step were not ended: {error}");
+        }
+    }
+}
+
+/// Runs a command. Everything it prints goes to `log`, the results of single tests to the terminal as well. When it has
+/// ended, or when the returned future is dropped, what it has started is killed.
 pub async fn run(step: &str, invocation: &Invocation, log: &mut File) -> io::Result<Outcome> {
     let started = Instant::now();
     let (reader, writer) = io::pipe()?;
     let mut command = invocation.command();
     command.stdout(writer.try_clone()?).stderr(writer);
-    let mut child = command.spawn()?;
-    // It holds the writing end; without this the lines would never end.
-    drop(command);
+    // The command, and with it our copy of the writing end, is dropped there: otherwise the lines would never end.
+    let mut child = spawn(command.into_std()).await?;
+    let mut group = Some(Group(child.id()));
 
     let (sender, mut lines) = mpsc::channel(64);
     let reading = tokio::task::spawn_blocking(move || -> io::Result<()> {
@@ -120,6 +133,7 @@ pub async fn run(step: &str, invocation: &Invocation, log: &mut File) -> io::Res
         Ok(())
     });
     let mut outcome = Outcome::default();
+    let mut status = None;
     let mut alive = interval(SIGN_OF_LIFE);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     alive.tick().await;
@@ -134,11 +148,20 @@ pub async fn run(step: &str, invocation: &Invocation, log: &mut File) -> io::Res
                     alive.reset();
                 }
             }
+            ended = child.wait(), if status.is_none() => {
+                status = Some(ended?);
+                // What is left would keep the writing end open.
+                drop(group.take());
+            }
             _ = alive.tick() => println!("    {step}: {} s", started.elapsed().as_secs()),
         }
     }
     reading.await.map_err(io::Error::other)??;
-    outcome.success = child.wait().await?.success();
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().await?,
+    };
+    outcome.success = status.success();
     Ok(outcome)
 }
 
@@ -159,6 +182,8 @@ pub fn explain(log: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use testbed::process::Identity;
+
     use super::*;
 
     #[test]
@@ -187,5 +212,49 @@ mod tests {
         let outcome = run("step", &invocation, &mut log).await.unwrap();
         assert_eq!(outcome, Outcome { success: false, passed: 0, failed: 0 });
         assert_eq!(std::fs::read_to_string(path).unwrap(), "out\nerr\n");
+    }
+
+    /// A log, and the processes whose numbers a command has written to it.
+    struct Logged(tempfile::TempDir);
+
+    impl Logged {
+        fn new() -> (Self, File) {
+            let logged = Self(tempfile::tempdir().unwrap());
+            let file = File::create(logged.0.path().join("log")).unwrap();
+            (logged, file)
+        }
+
+        fn processes(&self) -> Vec<Option<Identity>> {
+            let text = std::fs::read_to_string(self.0.path().join("log")).unwrap();
+            text.lines().map(|line| Identity::of(line.parse().unwrap())).collect()
+        }
+
+        async fn until(&self, wanted: impl Fn(&[Option<Identity>]) -> bool) {
+            while !wanted(&self.processes()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_command_takes_along_all_that_it_has_started() {
+        let (logged, mut log) = Logged::new();
+        let invocation = Invocation::program("sh", &["-c", "sleep 600 & echo $!; echo $$; wait"]);
+        tokio::select! {
+            outcome = run("step", &invocation, &mut log) => panic!("{outcome:?}"),
+            () = logged.until(|processes| processes.len() == 2) => {}
+        }
+        let ended = logged.until(|processes| processes.iter().all(Option::is_none));
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("a process goes on");
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_behind_neither_goes_on_nor_keeps_the_run_waiting() {
+        let (logged, mut log) = Logged::new();
+        let invocation = Invocation::program("sh", &["-c", "sleep 600 & echo $!"]);
+        let ran = tokio::time::timeout(Duration::from_secs(20), run("step", &invocation, &mut log)).await;
+        assert!(ran.expect("the run waits for a process that was left").unwrap().success);
+        let ended = logged.until(|processes| processes.iter().all(Option::is_none));
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("a process goes on");
     }
 }

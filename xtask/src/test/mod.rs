@@ -12,18 +12,25 @@ mod command;
 mod plan;
 mod summary;
 
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use binaries::TestBinary;
+use cluster::TestCluster;
 use command::{Invocation, Outcome};
 use plan::{Plan, Selection};
 use summary::{Row, Summary};
+use tempfile::TempDir;
 use testbed::components::{CLUSTER, Component, ensure};
+use tokio::time::sleep;
 
-use crate::{Result, progress, workspace};
+use crate::{Result, interrupt, progress, workspace};
+
+/// How long the end of clusters that killed test programs had started is waited for.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// Check everything: format, lints, documentation, generated files, unit tests, and the tests that need a cluster.
 ///
@@ -43,12 +50,22 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let logs = workspace::target().join("xtask-test");
     std::fs::create_dir_all(&logs)?;
     let selection = Selection::of(args.filter.as_deref(), &workspace::integration_tests()?);
-    let mut session = Session { logs, threads: args.test_threads, summary: Summary::default() };
-    session.checks(&selection).await?;
-    if selection.needs_binaries() {
-        session.tests(&selection).await?;
-    }
+    let temporary = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
+    let summary = Summary::default();
+    let mut session = Session { logs, threads: args.test_threads, summary, temporary, cluster: None };
+    let ran = tokio::select! {
+        ran = session.steps(&selection) => Some(ran),
+        asked = interrupt::asked() => asked.map(|()| None)?,
+    };
+    let interrupted = ran.is_none();
+    session.clean_up(interrupted).await?;
+    ran.transpose()?;
     print!("{}", session.summary);
+    if interrupted {
+        println!("interrupted: the steps above are those that had ended");
+        // Not by returning: a build of a component that is under way would be waited for.
+        std::process::exit(interrupt::EXIT_CODE);
+    }
     Ok(if session.summary.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -57,9 +74,42 @@ struct Session {
     logs: PathBuf,
     threads: NonZeroUsize,
     summary: Summary,
+    /// Where test programs make temporary files: one that was killed cannot remove its own.
+    temporary: TempDir,
+    /// The cluster that runs for the tests.
+    cluster: Option<TestCluster>,
 }
 
 impl Session {
+    /// Everything that is selected.
+    async fn steps(&mut self, selection: &Selection) -> Result<()> {
+        self.checks(selection).await?;
+        if selection.needs_binaries() {
+            self.tests(selection).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops what still runs, and removes what test programs have left.
+    async fn clean_up(&mut self, interrupted: bool) -> Result<()> {
+        if let Some(cluster) = self.cluster.take() {
+            cluster.stop(&self.logs, interrupted || self.summary.failed() > 0).await?;
+        }
+        // A cluster of a killed test program ends by itself a moment later, and writes until then.
+        let directory = self.temporary.path();
+        let began = Instant::now();
+        while let Err(error) = std::fs::remove_dir_all(directory) {
+            if error.kind() == ErrorKind::NotFound {
+                break;
+            }
+            if began.elapsed() > REMOVAL {
+                return Err(format!("cannot remove {}: {error}", directory.display()).into());
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
     /// The steps that need no test program. Each counts as one test.
     async fn checks(&mut self, selection: &Selection) -> Result<()> {
         for (name, invocation) in plan::checks(selection)? {
@@ -81,7 +131,7 @@ impl Session {
         let plan = Plan::new(selection, binaries)?;
         if !plan.unit.is_empty() || plan.doc_tests {
             let mut invocations: Vec<_> =
-                plan.unit.iter().map(|binary| binary.invocation(&plan.filter, None)).collect();
+                plan.unit.iter().map(|binary| self.invocation(binary, plan.filter.as_str(), None)).collect();
             if plan.doc_tests {
                 invocations.push(Invocation::cargo(&["test", "--workspace", "--doc"]));
             }
@@ -93,7 +143,7 @@ impl Session {
         self.integration(&plan).await
     }
 
-    /// Runs the integration tests; those that need it against one cluster, which is stopped in any case.
+    /// Runs the integration tests; those that need it against one cluster.
     async fn integration(&mut self, plan: &Plan) -> Result<()> {
         if !self.components().await? {
             return Ok(());
@@ -108,8 +158,8 @@ impl Session {
         }
         let started = Instant::now();
         println!("==> test bed");
-        let cluster = match cluster::TestCluster::start().await {
-            Ok(cluster) => cluster,
+        let (name, directory) = match TestCluster::start().await {
+            Ok(cluster) => self.cluster.insert(cluster).variable(),
             Err(error) => {
                 println!("    {error}");
                 self.summary.add(Row::setup("test bed", false, started.elapsed()));
@@ -117,15 +167,10 @@ impl Session {
             }
         };
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        let ran = async {
-            for binary in online {
-                self.file(binary, plan, Some(cluster.variable())).await?;
-            }
-            Ok(())
-        };
-        let ran = ran.await;
-        cluster.stop(&self.logs, self.summary.failed() > 0).await?;
-        ran
+        for binary in online {
+            self.file(binary, plan, Some((name, &directory))).await?;
+        }
+        Ok(())
     }
 
     /// Builds what is missing of Kubernetes, helm and the registry; says whether it is all there now.
@@ -141,8 +186,13 @@ impl Session {
         Ok(built.is_ok())
     }
 
+    /// A test program, with a place for its temporary files.
+    fn invocation(&self, binary: &TestBinary, filter: &str, threads: Option<NonZeroUsize>) -> Invocation {
+        binary.invocation(filter, threads).env("TMPDIR", self.temporary.path())
+    }
+
     async fn file(&mut self, binary: &TestBinary, plan: &Plan, cluster: Option<(&str, &Path)>) -> Result<()> {
-        let mut invocation = binary.invocation(&plan.filter, Some(self.threads));
+        let mut invocation = self.invocation(binary, &plan.filter, Some(self.threads));
         if let Some((name, directory)) = cluster {
             invocation = invocation.env(name, directory);
         }
