@@ -133,6 +133,24 @@ async fn a_job_without_any_label_or_owner_is_told_as_well() {
     world.finish().await;
 }
 
+/// A controller that is killed between the creation of a Job and the record of its UID leaves one that has never run.
+#[tokio::test]
+async fn a_job_that_was_created_and_not_recorded_is_created_again() {
+    let (world, object) = waiting("unrecorded").await;
+    let name = next_job(&object, StepName::Upgrade);
+    let mut job = forged(&object, &name, &json!({}));
+    job.metadata.annotations = None;
+    job.metadata.finalizers = None;
+    let left = world.api::<Job>().create(&PostParams::default(), &job).await.unwrap();
+    approve(&world, &object).await;
+    let status = world.ready("coder").await.status.unwrap();
+    let last = status.steps.last().unwrap();
+    assert_eq!(last.job_name, name);
+    assert!(Some(&last.job_uid) != left.metadata.uid.as_ref(), "{last:?}");
+    assert_eq!(world.release().await, (2, "deployed".into()));
+    world.finish().await;
+}
+
 /// Nobody needs to know a plan for the name of the Job that makes the next one.
 #[tokio::test]
 async fn the_plan_of_the_next_attempt_cannot_be_forged() {

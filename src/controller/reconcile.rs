@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action as Next};
 use tracing::{debug, info, warn};
 
@@ -25,6 +26,8 @@ const WRITES: usize = 8;
 const STALE: Duration = Duration::from_secs(2);
 /// When the API server failed.
 const FAILED: Duration = Duration::from_secs(5);
+/// When the Job of a step could not be created for a minute.
+const OBSTRUCTED: Duration = Duration::from_secs(20);
 
 /// Events, each with the Job that it is about.
 type Events = Vec<(Event, Option<String>)>;
@@ -119,5 +122,7 @@ pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &Error, _: Arc<Context>) -
         return Next::requeue(STALE);
     }
     warn!(upgrade = name(&upgrade), %error, "pass not finished");
-    Next::requeue(FAILED)
+    let blocked = upgrade.status.as_ref().and_then(|status| status.blocked.as_ref());
+    let long = blocked.is_some_and(|blocked| blocked.since.0 + OBSTRUCTED * 3 < Timestamp::now());
+    Next::requeue(if long && error.obstruction().is_some() { OBSTRUCTED } else { FAILED })
 }
