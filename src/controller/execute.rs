@@ -31,7 +31,7 @@ pub async fn execute(context: &Context, upgrade: &CoderUpgrade, action: Action) 
     match action {
         Action::AddFinalizer => set_finalizers(context, upgrade, &[FINALIZER]).await.map(Some),
         Action::RemoveFinalizer => set_finalizers(context, upgrade, &[]).await.map(Some),
-        Action::CreateJob(request) => create_job(context, upgrade, &request).await.map(|()| None),
+        Action::CreateJob(request) => Box::pin(create_job(context, upgrade, &request)).await.map(|()| None),
         Action::StartJob { name, uid } => start_job(context, upgrade, &name, &uid).await.map(|()| None),
         Action::SuspendJob { name, uid } => suspend_job(context, upgrade, &name, &uid).await.map(|()| None),
         Action::DeleteJob { name, uid } => delete_job(context, upgrade, &name, uid).await.map(|()| None),

@@ -178,7 +178,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
     let (waking, woken) = mpsc::unbounded();
     let (drained, drifted) = (waking.clone(), waking.clone());
     let places = Arc::new(Places::new(args.max_running_jobs.into(), waking.clone()));
-    let placed = places.clone();
+    let watching_places = places.clone();
     let siblings = upgrade_store.clone();
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .default_backoff()
@@ -192,7 +192,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
             if let Some(uid) =
                 changed.uid().filter(|_| present.is_none_or(|now| now.metadata.uid != changed.metadata.uid))
             {
-                placed.give_back(&uid);
+                watching_places.give_back(&uid);
             }
             for sibling in same_release(&siblings, changed).into_iter().chain(coming_after(&siblings, changed)) {
                 // Fails only when nobody reconciles any more.

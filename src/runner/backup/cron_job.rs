@@ -140,8 +140,7 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
             },
             seen = pods.try_next() => match seen {
                 Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.hear(ctx, &name, &pod).await,
-                Ok(Some(_)) => {}
-                Ok(None) => {}
+                Ok(_) => {}
                 Err(error) => refused(&format!("watch the pods of Job/{name}"), error)?,
             },
         }
