@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use coder_upgrade_operator::api::{CheckName, CoderUpgrade, FailureClass, Phase, Remedy, StepName};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, StepName};
 use common::World;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -338,74 +338,6 @@ async fn an_object_of_another_live_release_is_left_to_it() {
     let now = world.api::<ServiceAccount>().get("coder").await.unwrap();
     assert_eq!(now.resource_version(), before.resource_version(), "nothing was touched");
     assert_eq!(world.release().await, (1, "deployed".into()));
-    world.finish().await;
-}
-
-/// Somebody upgrades by hand, and helm is killed in the middle: it leaves its lock.
-async fn with_killed_helm(name: &str) -> World {
-    let world = World::with_v2(name, "2.30.0", &[]).await;
-    let mut helm = world.cluster.helm_command();
-    helm.args([
-        "upgrade",
-        "coder",
-        "coder",
-        "--repo",
-        &world.repositories().v2,
-        "--version",
-        "2.31.6",
-        "--reuse-values",
-    ]);
-    helm.args(["--namespace", &world.namespace, "--wait", "--timeout", "5m"]);
-    helm.args(["--set", "coder.podAnnotations.testbed\\.coderupgrade\\.dev/start-delay=120s"]);
-    let mut helm = helm.spawn().unwrap();
-    let pending = world.eventually("lock", || async {
-        let (number, status) = world.release().await;
-        (number == 2 && status == "pending-upgrade").then_some(())
-    });
-    pending.await;
-    helm.kill().await.unwrap();
-    world
-}
-
-/// Makes the record of revision 2 look as old as that.
-async fn age(world: &World, by: jiff::SignedDuration) {
-    let then = (jiff::Timestamp::now() - by).as_second().to_string();
-    let labels = json!({"createdAt": then, "modifiedAt": then});
-    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-    let name = "sh.helm.release.v1.coder.v2";
-    world.api::<Secret>().patch(name, &PatchParams::default(), &patch).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_lock_of_somebody_else_is_broken_only_when_it_is_old() {
-    let world = with_killed_helm("locked").await;
-    world.upgrade_to("2.31.7").await;
-    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
-    let status = world.until("coder", "refused", failed).await.status.unwrap();
-    let (failure, check) = (status.failure.unwrap(), status.checks[0].check);
-    assert_eq!((failure.class, failure.retryable), (FailureClass::ReleaseLocked, true));
-    assert_eq!(check, CheckName::ReleasePending);
-    assert!(failure.message.contains("it counts as left behind at 20"), "{}", failure.message);
-    assert_eq!(world.release().await, (2, "pending-upgrade".into()));
-
-    age(&world, jiff::SignedDuration::from_hours(2)).await;
-    world.kubectl(&["annotate", "cu", "coder", "coderupgrade.dev/requested-at=now"]).await;
-    let object = world.ready("coder").await;
-    assert_eq!(repairs(&object), one(Remedy::Unlock, "Secret/sh.helm.release.v1.coder.v2"));
-    assert_eq!(world.release().await, (3, "deployed".into()));
-    world.finish().await;
-}
-
-#[tokio::test]
-async fn without_leave_to_repair_an_old_lock_is_left_alone() {
-    let world = with_killed_helm("locked-stop").await;
-    age(&world, jiff::SignedDuration::from_hours(2)).await;
-    let spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "recovery": "Stop"});
-    world.declare("coder", spec).await;
-    let object = world.phase("coder", Phase::AwaitingApproval).await;
-    assert_eq!(foreseen(&object), one(Remedy::Unlock, "Secret/sh.helm.release.v1.coder.v2"));
-    assert!(repairs(&object).is_empty());
-    assert_eq!(world.release().await, (2, "pending-upgrade".into()));
     world.finish().await;
 }
 

@@ -35,6 +35,8 @@ pub enum CheckName {
     SchemaOverlap,
     /// No other program manages the release: Flux, Argo CD or coder-k8s.
     ReleaseManager,
+    /// A release that was seen, or whose workloads are there, has records in helm's storage.
+    ReleaseRecords,
     /// The newest revision of the release is not left pending.
     ReleasePending,
     /// The chart supports this version of Kubernetes.

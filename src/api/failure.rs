@@ -90,6 +90,8 @@ pub enum FailureClass {
     ReleaseMissing,
     /// The release is not what the plan was made for any more.
     PlanOutdated,
+    /// The Secret with the plan of the change under way is gone.
+    PlanMissing,
 
     /// The runner was told to stop.
     Interrupted,
@@ -255,7 +257,7 @@ impl FailureClass {
             ),
 
             Self::ReleaseLocked => time(
-                "Find out who runs helm on this release (helm history). If nobody does, wait until the lock counts as stale, or run helm rollback to the last deployed revision; it is tried again with growing delays.",
+                "Find out whether a helm process still works on the release: ask who upgrades it, look at CI jobs, and at who wrote the object that the message names and when (kubectl get --show-managed-fields -o yaml). If one does, wait: it is tried again with growing delays. If none does, approve the repair of the plan (annotation coderupgrade.dev/approve: PLAN/repair, with the id in status.plan), or run helm rollback to the last deployed revision.",
             ),
             Self::HistoryBroken | Self::RollbackFailed => cured(
                 Remedy::Reinstall,
@@ -265,9 +267,12 @@ impl FailureClass {
                 "Remove what keeps the object that the message names from being deleted; it is tried again with growing delays.",
             ),
             Self::ReleaseMissing => person(
-                "Find out who removed the release; then set the annotation coderupgrade.dev/requested-at to a new value, and it is planned again.",
+                "Find out who removed the release. To have it back with its values, restore helm's records (the Secrets of type helm.sh/release.v1) from a backup, or give all values in the spec; the Secret of the last plan, if it is still there, has them under the key values.json. Then set the annotation coderupgrade.dev/requested-at to a new value. To install it with the values of the spec alone, add ReleaseRecords to spec.overrides.",
             ),
             Self::PlanOutdated => time("Nothing: the release is planned again as it is now."),
+            Self::PlanMissing => time(
+                "Find out what deletes Secrets in this namespace (kubectl get events, an audit log) and exclude those of type coderupgrade.dev/plan. The operator plans again from helm's records, which hold the chart and the values, and then continues.",
+            ),
 
             Self::Interrupted => time("Nothing: the step is done again."),
             Self::Forbidden => person(

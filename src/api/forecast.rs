@@ -15,6 +15,9 @@ pub struct PlannedRepair {
     pub object: String,
     /// What helm would be refused for, in a line.
     pub message: String,
+    /// A person must approve it by name, whatever spec.recovery allows: the helm process of somebody else may still run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
 }
 
 /// How long Coder will be interrupted.
@@ -93,6 +96,12 @@ impl Forecast {
     #[must_use]
     pub fn needs(&self) -> Recovery {
         self.repairs.iter().map(|repair| repair.remedy.needs()).max().unwrap_or(Recovery::Stop)
+    }
+
+    /// Whether a person must approve the repairs by name, whatever spec.recovery allows.
+    #[must_use]
+    pub fn needs_approval(&self) -> bool {
+        self.repairs.iter().any(|repair| repair.needs_approval)
     }
 }
 

@@ -131,6 +131,11 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub incomplete: bool,
 
+    /// The release, or an object of it that is to be replaced, was removed or may have been, and Coder was not verified
+    /// since. Only a verification resets this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
+
     /// A pod of a new version may have started since Coder was verified the last time, and may have migrated the database:
     /// from then on the operator does not put the old version back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -127,7 +127,12 @@ fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) 
     let settings = &upgrade.spec.job;
     let plan = request.plan_secret.as_ref().map(|secret| Volume {
         name: "plan".into(),
-        secret: Some(SecretVolumeSource { secret_name: Some(secret.clone()), ..SecretVolumeSource::default() }),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.clone()),
+            // A runner that finds no plan says so; a pod that waits for it would not.
+            optional: Some(true),
+            ..SecretVolumeSource::default()
+        }),
         ..Volume::default()
     });
     let work = Volume { name: "work".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
@@ -217,6 +222,8 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, allowed: &Allowed) ->
             flag("soak", seconds(&spec.verify.soak));
             flag("recovery", request.recovery.to_string().to_lowercase());
             flag("new-version-started", request.new_version_started.to_string());
+            flag("incomplete", request.incomplete.to_string());
+            flag("repair-approved", request.repair_approved.to_string());
             if !request.scaled_down.is_empty() {
                 flag("scaled-down", join(&request.scaled_down));
             }

@@ -48,6 +48,15 @@ impl Watches {
     fn keep(&self, context: &Context, upgrade: &CoderUpgrade, draining: Option<&CoderUpgradeStatus>) {
         let Some(uid) = upgrade.uid() else { return };
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was taken away by force in the middle is never looked at again.
+        running.retain(|known, watch| {
+            let there =
+                *known == uid || context.upgrades.find(|upgrade| upgrade.uid().as_ref() == Some(known)).is_some();
+            if !there {
+                watch.abort();
+            }
+            there
+        });
         match draining {
             None => {
                 if let Some(watch) = running.remove(&uid) {

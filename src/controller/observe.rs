@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Error, bounded};
 use crate::{
-    api::CoderUpgrade,
+    api::{CoderUpgrade, FINALIZER},
     build,
     core::{
         after::Sibling,
@@ -78,12 +78,39 @@ pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<C
 
 /// Whether another object had the release first: one in the middle of a change, otherwise the older one.
 fn claims_before(other: &CoderUpgrade, upgrade: &CoderUpgrade) -> bool {
-    let rank =
-        |one: &CoderUpgrade| (one.finalizers().is_empty(), one.creation_timestamp().map(|time| time.0), one.name_any());
+    let rank = |one: &CoderUpgrade| {
+        (
+            !one.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            one.creation_timestamp().map(|time| time.0),
+            one.name_any(),
+        )
+    };
     other.metadata.uid != upgrade.metadata.uid && is_rival(other, upgrade) && rank(other) < rank(upgrade)
 }
 
 /// Whether two objects are for the same release.
 pub fn is_rival(one: &CoderUpgrade, other: &CoderUpgrade) -> bool {
     one.metadata.namespace == other.metadata.namespace && one.spec.release == other.spec.release
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::CoderUpgradeSpec;
+
+    #[test]
+    fn only_our_own_finalizer_tells_that_a_change_is_under_way() {
+        let upgrade = |name: &str, finalizer: &str| {
+            let mut upgrade = CoderUpgrade::new(name, CoderUpgradeSpec::default());
+            upgrade.metadata.uid = Some(name.into());
+            upgrade.metadata.finalizers = (!finalizer.is_empty()).then(|| vec![finalizer.into()]);
+            upgrade
+        };
+        let (changing, foreign) = (upgrade("b", FINALIZER), upgrade("a", "example.com/other"));
+        assert!(claims_before(&changing, &foreign) && !claims_before(&foreign, &changing));
+        assert!(
+            claims_before(&upgrade("a", ""), &upgrade("b", "example.com/other")),
+            "otherwise the older, or by name"
+        );
+    }
 }

@@ -3,13 +3,9 @@
 //! Helm knows no lock and no holder: the newest revision is `pending-…` while a helm is at work, and for ever after one
 //! that was killed. The plan label tells whose revision it is.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Plan;
-use super::report::Problem;
-use crate::api::{CheckName, FailureClass, Finding};
 
 /// A revision of a release, as the labels of its record tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,47 +20,19 @@ pub struct Revision {
     pub restored: bool,
     /// Name of the Secret that holds the record.
     pub secret: String,
-    /// When helm wrote the record the last time, if that is known.
+    /// When the record was written the last time, if that is known: the latest that any clock says.
     pub written: Option<Timestamp>,
 }
 
-/// How old a foreign lock must be to count as left behind. No helm can be told to wait longer than others do: twice the
-/// configured timeout (an upgrade and its rollback), and never less than ten minutes.
-#[must_use]
-pub fn stale_after(helm_timeout: Duration) -> Duration {
-    (helm_timeout * 2).max(Duration::from_secs(10 * 60))
-}
-
-/// By which clock a foreign lock is judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    /// The time now.
-    pub now: Timestamp,
-    /// Age from which a lock counts as left behind, from [`stale_after`].
-    pub stale_after: Duration,
-}
+/// How long nobody must have written to a foreign lock before it counts as left behind: twice the longest timeout that
+/// `spec.helm.timeout` allows (an upgrade and its rollback), and an hour.
+pub const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(2 * 24 + 1);
 
 impl Revision {
     /// A helm is at work on it, or was killed at work.
     #[must_use]
     pub fn pending(&self) -> bool {
         self.status.starts_with("pending-")
-    }
-
-    /// When a lock counts as left behind; never if its age is not known.
-    fn stale_at(&self, clock: Clock) -> Option<Timestamp> {
-        self.written?.checked_add(SignedDuration::try_from(clock.stale_after).ok()?).ok()
-    }
-
-    /// It is a lock that was left behind.
-    fn stale(&self, clock: Clock) -> bool {
-        self.pending() && self.stale_at(clock).is_some_and(|at| at <= clock.now)
-    }
-
-    /// A lock that may be broken: one of this operator, whose runners all hold the release's Lease, or one that was left
-    /// behind.
-    fn breakable(&self, clock: Clock) -> bool {
-        self.pending() && (self.plan.is_some() || self.stale(clock))
     }
 
     /// It is what is installed.
@@ -89,31 +57,11 @@ pub fn next_number(history: &History) -> i32 {
     history.first().map_or(1, |newest| newest.number.saturating_add(1))
 }
 
-/// Refuses to plan while another helm is, or may be, at work. A lock that may be broken is no reason: the upgrade step, which
-/// alone holds the release's Lease, releases it. Neither is an uninstall that was interrupted.
-pub fn check_lock(history: &History, clock: Clock) -> Result<(), Box<Problem>> {
-    match history.first() {
-        Some(newest) if newest.pending() && !newest.breakable(clock) => Err(locked(newest, clock).boxed()),
-        _ => Ok(()),
-    }
-}
-
-/// The problem with a lock that may not be broken yet.
-fn locked(newest: &Revision, clock: Clock) -> Problem {
-    let text = |time: Option<Timestamp>| time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string());
-    let message = format!(
-        "revision {} has been {} since {} and was not begun by this operator: another helm is at work, or was killed; \
-         it counts as left behind at {}",
-        newest.number,
-        newest.status,
-        text(newest.written),
-        text(newest.stale_at(clock)),
-    );
-    let object = format!("Secret/{}", newest.secret);
-    // No override helps: helm refuses to work on a release that is pending.
-    let finding = Finding::refusal(CheckName::ReleasePending, &message, FailureClass::ReleaseLocked.next_step());
-    let problem = Problem::new(FailureClass::ReleaseLocked, message).object(&object);
-    Problem { findings: vec![finding.about(object)], ..problem }
+/// Whether a revision is a lock of somebody else that was certainly left behind. `now` is the time by the API server's clock.
+#[must_use]
+pub fn left_behind(revision: &Revision, now: Timestamp) -> bool {
+    let written = revision.written.filter(|_| revision.pending());
+    written.is_some_and(|written| now.duration_since(written) >= LEFT_BEHIND)
 }
 
 /// What is left to do of a planned upgrade.
@@ -121,7 +69,8 @@ fn locked(newest: &Revision, clock: Clock) -> Problem {
 pub enum Work {
     /// helm has not begun, or has failed: run it.
     Run,
-    /// An earlier try was killed and left this revision locked: release it, then run helm.
+    /// This revision is locked, by an earlier try or by the helm process of somebody else that the plan saw: release it, if that
+    /// is allowed, then run helm.
     Unlock(Revision),
     /// helm has ended well already: verify.
     Verify,
@@ -147,13 +96,14 @@ pub enum Start {
 }
 
 /// What is left to do of `plan`, seen from the present history. `put_back` says that the newest revision has the chart and
-/// the values of the release that the plan saved: after a failure of this plan's upgrade it may have been rolled back.
+/// the values of the release that the plan saved: after a failure of this plan's upgrade helm may have rolled back to it.
+/// `incomplete` says that something was removed already: records that vanish are no reason then to leave it away.
 #[must_use]
-pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, clock: Clock) -> Work {
+pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomplete: bool) -> Work {
     let Some(newest) = history.first() else {
         return match &plan.from {
             None => Work::Run,
-            Some(_) if start == Start::Uninstalled => Work::Run,
+            Some(_) if start == Start::Uninstalled || incomplete => Work::Run,
             Some(from) => Work::Outdated(format!("the release, which was at revision {}, is gone", from.revision)),
         };
     };
@@ -170,7 +120,8 @@ pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, clock:
             _ => Work::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
         };
     }
-    if put_back && follows_failure(plan, history) {
+    // Without that flag helm does not roll back by itself: then a person does, or has done it.
+    if put_back && plan.rollback_on_failure && follows_failure(plan, history) {
         match newest.status.as_str() {
             "deployed" | "failed" => return Work::Run,
             "pending-rollback" => return Work::Unlock(newest.clone()),
@@ -184,8 +135,7 @@ pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, clock:
         Some(from) if from.revision != newest.number => {
             Work::Outdated(format!("the plan starts from revision {}, but there is {now}", from.revision))
         }
-        Some(_) if newest.breakable(clock) => Work::Unlock(newest.clone()),
-        Some(_) if newest.pending() => Work::Outdated(format!("another helm is at work: there is {now}")),
+        Some(from) if newest.pending() && from.status == newest.status => Work::Unlock(newest.clone()),
         // A lock that the plan saw may have been released by an earlier try.
         Some(from)
             if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") =>
@@ -217,13 +167,6 @@ mod tests {
         }
     }
 
-    /// So long after the records were written.
-    fn after(minutes: i64) -> Clock {
-        let written: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let stale_after = stale_after(Duration::from_secs(1800));
-        Clock { now: written + SignedDuration::from_mins(minutes), stale_after }
-    }
-
     fn plan(from: Option<(i32, &str)>) -> Plan {
         Plan {
             id: "mine".into(),
@@ -250,7 +193,8 @@ mod tests {
     #[case::locked_by_hand(Some((1, "deployed")), &[(2, "pending-upgrade", None), (1, "deployed", None)], "outdated")]
     #[case::uninstalled_by_hand(Some((1, "deployed")), &[(1, "uninstalled", None)], "outdated")]
     #[case::uninstall_interrupted(Some((1, "uninstalling")), &[(1, "uninstalling", None)], "half gone")]
-    #[case::locked_by_somebody(Some((2, "pending-upgrade")), &[(2, "pending-upgrade", None)], "outdated")]
+    #[case::locked_when_it_was_planned(Some((2, "pending-upgrade")), &[(2, "pending-upgrade", None)], "unlock")]
+    #[case::the_other_helm_has_ended(Some((2, "pending-upgrade")), &[(2, "deployed", None)], "outdated")]
     #[case::gone(Some((1, "deployed")), &[], "outdated")]
     #[case::first_install(None, &[], "run")]
     #[case::after_an_uninstall(None, &[(3, "uninstalled", None)], "run")]
@@ -263,7 +207,7 @@ mod tests {
         #[case] expected: &str,
     ) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(&work(&plan(from), &history, Start::Planned, false, after(1))), expected);
+        assert_eq!(word(&work(&plan(from), &history, Start::Planned, false, false)), expected);
     }
 
     fn word(work: &Work) -> &'static str {
@@ -286,53 +230,51 @@ mod tests {
     #[case::installed_by_hand(&[(3, "deployed", None)], "outdated")]
     fn after_an_uninstall_it_is_installed(#[case] history: &[(i32, &str, Option<&str>)], #[case] expected: &str) {
         let history: Vec<Revision> = history.iter().map(|(n, s, p)| revision(*n, s, *p)).collect();
-        assert_eq!(word(&work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled, false, after(1))), expected);
+        assert_eq!(word(&work(&plan(Some((1, "deployed"))), &history, Start::Uninstalled, false, false)), expected);
     }
 
     #[rstest]
-    #[case::rolled_back("deployed", true, "run")]
-    #[case::rollback_failed("failed", true, "run")]
-    #[case::rollback_killed("pending-rollback", true, "unlock")]
-    #[case::upgraded_by_hand("deployed", false, "outdated")]
-    fn after_a_rollback_it_goes_on(#[case] status: &str, #[case] put_back: bool, #[case] expected: &str) {
+    #[case::rolled_back("deployed", true, true, "run")]
+    #[case::rollback_failed("failed", true, true, "run")]
+    #[case::rollback_killed("pending-rollback", true, true, "unlock")]
+    #[case::upgraded_by_hand("deployed", true, false, "outdated")]
+    #[case::a_person_rolls_back("pending-rollback", false, true, "outdated")]
+    #[case::a_person_has_rolled_back("deployed", false, true, "outdated")]
+    #[case::a_person_failed_to_roll_back("failed", false, true, "outdated")]
+    fn only_helms_own_rollback_is_gone_on_from(
+        #[case] status: &str,
+        #[case] rollback_on_failure: bool,
+        #[case] put_back: bool,
+        #[case] expected: &str,
+    ) {
         let history = [revision(3, status, None), revision(2, "failed", Some("mine")), revision(1, "superseded", None)];
+        let plan = Plan { rollback_on_failure, ..plan(Some((1, "deployed"))) };
+        assert_eq!(word(&work(&plan, &history, Start::Planned, put_back, false)), expected);
+    }
+
+    #[test]
+    fn records_that_vanish_in_the_middle_leave_nothing_away() {
         let plan = plan(Some((1, "deployed")));
-        assert_eq!(word(&work(&plan, &history, Start::Planned, put_back, after(1))), expected);
+        let found = |incomplete| word(&work(&plan, &[], Start::Planned, false, incomplete));
+        assert_eq!((found(false), found(true)), ("outdated", "run"));
     }
 
     #[test]
     fn what_was_put_back_is_not_the_upgrade() {
         let restored = |status| Revision { restored: true, ..revision(3, status, Some("mine")) };
         let work =
-            |status| word(&work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, false, after(1)));
+            |status| word(&work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, false, false));
         assert_eq!((work("deployed"), work("failed"), work("pending-upgrade")), ("outdated", "run", "unlock"));
     }
 
     #[test]
-    fn a_foreign_lock_is_broken_once_it_is_stale() {
-        let history = [revision(2, "pending-upgrade", None)];
-        let plan = plan(Some((2, "pending-upgrade")));
-        let at = |minutes| word(&work(&plan, &history, Start::Planned, false, after(minutes)));
-        assert_eq!((at(59), at(60)), ("outdated", "unlock"), "twice helm's timeout");
-        assert!(check_lock(&history, after(59)).is_err() && check_lock(&history, after(60)).is_ok());
-        let unknown = [Revision { written: None, ..history[0].clone() }];
-        assert!(check_lock(&unknown, after(600)).is_err(), "a lock of unknown age is never broken");
-        assert_eq!(stale_after(Duration::from_secs(5)), Duration::from_secs(600), "never too soon");
-    }
-
-    #[test]
-    fn only_locks_of_others_hold_up_a_plan() {
-        let locked = check_lock(&[revision(4, "pending-upgrade", None)], after(1)).unwrap_err();
-        for part in
-            ["revision 4 has been pending-upgrade since 2026-01-01T00:00:00Z", "left behind at 2026-01-01T01:00:00Z"]
-        {
-            assert!(locked.message.contains(part), "{}", locked.message);
-        }
-        let free = [("pending-upgrade", Some("any")), ("failed", None), ("uninstalling", None)];
-        for (status, plan) in free {
-            assert!(check_lock(&[revision(4, status, plan)], after(1)).is_ok(), "{status}");
-        }
-        assert!(check_lock(&[], after(1)).is_ok());
+    fn a_foreign_lock_is_left_behind_only_after_longer_than_any_helm_waits() {
+        let lock = revision(2, "pending-upgrade", None);
+        let at = |hours| lock.written.unwrap() + SignedDuration::from_hours(hours);
+        assert!(!left_behind(&lock, at(48)) && left_behind(&lock, at(49)));
+        let unknown = Revision { written: None, ..lock.clone() };
+        assert!(!left_behind(&unknown, at(1000)), "a lock of unknown age is never broken");
+        assert!(!left_behind(&Revision { status: "failed".into(), ..lock.clone() }, at(1000)));
     }
 
     #[test]

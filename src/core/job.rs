@@ -41,6 +41,10 @@ pub struct JobRequest {
     pub scaled_down: Vec<ScaledDown>,
     /// UID of the Job of that name that was created already and is not to be seen any more; empty if there was none.
     pub recorded: String,
+    /// Something of the release was removed and is not back yet.
+    pub incomplete: bool,
+    /// A person has approved the repairs of this plan by name, which spec.recovery alone does not.
+    pub repair_approved: bool,
 }
 
 impl JobRequest {
@@ -58,6 +62,8 @@ impl JobRequest {
             new_version_started: false,
             scaled_down: Vec::new(),
             recorded: String::new(),
+            incomplete: false,
+            repair_approved: false,
         }
     }
 }

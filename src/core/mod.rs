@@ -33,6 +33,7 @@ pub mod ownership;
 pub mod path;
 pub mod pause;
 pub mod plan;
+pub mod presence;
 pub mod preview;
 pub mod progress;
 pub mod quantity;

@@ -35,6 +35,9 @@ pub struct Report {
     /// The step has left workloads of the new version behind, of which a pod may start later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_start: bool,
+    /// helm was started with a command that changes the release. Written before it is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub helm_started: bool,
     /// Workloads that are scaled to zero now, each written before it is done and taken out once its replicas are back; none
     /// while the step has not come to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +146,10 @@ pub struct Problem {
     /// Whether helm's records of the release were changed by this step. Only such failures count against the limit.
     #[serde(default)]
     pub changed: bool,
+    /// Every object that the newest record of the release names exists and is not being deleted, and the record does not
+    /// speak of an uninstall. Only what was looked at counts: false if it could not be found out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// What could cure it beyond what the step has done: the smallest remedy that is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<Remedy>,
@@ -165,6 +172,7 @@ impl Problem {
             message: message.into(),
             excerpt: None,
             changed: false,
+            whole: false,
             remedy: None,
             findings: Vec::new(),
             current: None,

@@ -8,6 +8,8 @@ use super::plan::Plan;
 pub enum Left {
     /// Nothing: helm has uninstalled it.
     Nothing,
+    /// Nothing that helm could do: somebody has removed its records. The saved plan is all that is needed from here on.
+    Gone,
     /// Uninstall the newest revision, perhaps once more.
     Uninstall,
     /// The same, but release the lock first that an interrupted try left on it.
@@ -20,7 +22,7 @@ pub enum Left {
 #[must_use]
 pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
     match place(plan, history, put_back) {
-        Place::Gone => Left::Outdated("the release is gone, with all its records".into()),
+        Place::Gone => Left::Gone,
         Place::Foreign(how) => Left::Outdated(how),
         Place::Locked(revision) => Left::Unlock(revision.clone()),
         Place::Known(revision) if revision.status == "uninstalled" => Left::Nothing,
@@ -48,7 +50,8 @@ pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a>
     let Some(newest) = history.first() else { return Place::Gone };
     let from = plan.from.as_ref().map(|from| from.revision);
     let ours = newest.plan.as_deref() == Some(plan.id.as_str());
-    let rolled_back = put_back && follows_failure(plan, history);
+    // Without that flag helm does not roll back by itself: then a person has done it.
+    let rolled_back = put_back && plan.rollback_on_failure && follows_failure(plan, history);
     let now = format!("revision {} ({})", newest.number, newest.status);
     if !(ours || from == Some(newest.number) || rolled_back) {
         return Place::Foreign(match from {
@@ -58,10 +61,10 @@ pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a>
     }
     if !newest.pending() {
         Place::Known(newest)
-    } else if newest.plan.is_some() || (rolled_back && plan.rollback_on_failure) {
+    } else if newest.plan.is_some() || rolled_back {
         Place::Locked(newest)
     } else {
-        Place::Foreign(format!("there is {now}: another helm is at work, or was killed"))
+        Place::Foreign(format!("there is {now}: another helm process is at work, or was killed"))
     }
 }
 
@@ -116,9 +119,9 @@ mod tests {
     #[case::as_planned(Some(1), &[(1, "deployed", None)], false, "uninstall")]
     #[case::after_our_failure(Some(1), &[(2, "failed", Some("mine")), (1, "deployed", None)], false, "uninstall")]
     #[case::our_upgrade_was_killed(Some(1), &[(2, "pending-upgrade", Some("mine")), (1, "deployed", None)], false, "unlock")]
-    #[case::rolled_back_by_helm(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], true, "uninstall")]
+    #[case::rolled_back_by_a_person(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], true, "outdated")]
     #[case::upgraded_by_hand_after_our_failure(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine"))], false, "outdated")]
-    #[case::rollback_failed(Some(1), &[(3, "failed", None), (2, "failed", Some("mine"))], true, "uninstall")]
+    #[case::rollback_by_a_person_failed(Some(1), &[(3, "failed", None), (2, "failed", Some("mine"))], true, "outdated")]
     #[case::same_by_hand(Some(1), &[(3, "deployed", None), (2, "deployed", None)], true, "outdated")]
     #[case::rollback_by_hand(Some(1), &[(3, "pending-rollback", None), (2, "failed", Some("mine"))], true, "outdated")]
     #[case::interrupted(Some(1), &[(1, "uninstalling", None)], false, "uninstall")]
@@ -126,7 +129,7 @@ mod tests {
     #[case::done_from_the_start(Some(1), &[(1, "uninstalled", None)], false, "nothing")]
     #[case::by_hand_of_another(Some(1), &[(2, "uninstalled", None)], false, "outdated")]
     #[case::locked_by_another(Some(1), &[(1, "pending-rollback", None)], false, "outdated")]
-    #[case::gone(Some(1), &[], false, "outdated")]
+    #[case::gone(Some(1), &[], false, "gone")]
     #[case::first_install_failed(None, &[(1, "failed", Some("mine"))], false, "uninstall")]
     #[case::installed_by_hand(None, &[(1, "deployed", None)], false, "outdated")]
     fn what_is_left_follows_from_the_history(
@@ -137,11 +140,24 @@ mod tests {
     ) {
         let found = match left(&plan(from), &history(rows), put_back) {
             Left::Nothing => "nothing",
+            Left::Gone => "gone",
             Left::Uninstall => "uninstall",
             Left::Unlock(_) => "unlock",
             Left::Outdated(_) => "outdated",
         };
         assert_eq!(found, expected);
+    }
+
+    #[rstest]
+    #[case::rolled_back("deployed", "uninstall")]
+    #[case::rollback_failed("failed", "uninstall")]
+    #[case::rollback_killed("pending-rollback", "unlock")]
+    fn helms_own_rollback_is_known(#[case] status: &str, #[case] expected: &str) {
+        let plan = Plan { rollback_on_failure: true, ..plan(Some(1)) };
+        let found = left(&plan, &history(&[(3, status, None), (2, "failed", Some("mine"))]), true);
+        let expected_unlock = expected == "unlock";
+        assert_eq!(matches!(found, Left::Unlock(_)), expected_unlock, "{found:?}");
+        assert_eq!(matches!(found, Left::Uninstall), !expected_unlock, "{found:?}");
     }
 
     #[rstest]

@@ -134,7 +134,7 @@ async fn bring(
         refused = true;
         let ended = run(ctx, plan, package, &done, observer, lease, starts).await?;
         let Err(Failed { failure, heard, verdict }) = ended else {
-            return repair::finish(ctx, package.workloads).await;
+            return repair::finish(ctx, lease, package.workloads).await;
         };
         if package.halt.is_cancelled() {
             return Err(Error::helm(failure));
@@ -190,8 +190,10 @@ async fn run(
     };
     let (mut heard, mut listener) = (None, Listener::to_others_than(&observer.seen()));
     let stop = ctx.stop.child_token();
+    ctx.reporter.helm_starts().await?;
+    still_held(ctx, lease)?;
     let ended = tokio::select! {
-        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, &stop, lease.lost()) => ended?,
+        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, lease.ends(&stop)) => ended?,
         never = tell(ctx, plan, package, observer, &mut heard, &mut listener, &stop) => match never {},
         never = note_starts(ctx, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},

@@ -10,8 +10,9 @@ use kube::ResourceExt;
 use super::context::{Context, request};
 use super::error::Error;
 use super::helm::storage::Storage;
+use super::kinds::Kinds;
+use super::lease::Held;
 use super::owners::owned;
-use super::repair::Kinds;
 use crate::api::FailureClass;
 use crate::core::disposable::is_disposable;
 use crate::core::documents::{Change, Documents};
@@ -22,10 +23,14 @@ use crate::core::ownership::Owner;
 use crate::core::plan::Plan;
 use crate::core::uninstall;
 
-/// Does the work, which runs helm, while the record that helm looks at also holds what was applied by half. `wanted` are
+/// Does the work, which runs helm, while the record that helm looks at also holds what was partly applied. `wanted` are
 /// the objects that the release shall have afterwards.
+///
+/// Once the Lease is lost the record stays extended: another runner may be at work on it, and every reader of ours finds the
+/// record as it was.
 pub async fn extended<T>(
     ctx: &Context,
+    lease: &Held,
     plan: &Plan,
     storage: &Storage,
     wanted: &[ObjectRef],
@@ -33,7 +38,9 @@ pub async fn extended<T>(
 ) -> Result<T, Error> {
     let basis = Basis::extend(ctx, plan, storage, wanted).await?;
     let done = work.await;
-    if let Some(basis) = basis {
+    if let Some(basis) = basis
+        && !lease.lost().is_cancelled()
+    {
         basis.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
     }
     done

@@ -4,6 +4,9 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::{Request, header::DATE};
+use jiff::{Timestamp, fmt::rfc2822};
+use kube::client::Body;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +15,8 @@ use super::error::Error;
 use super::helm::Helm;
 use super::report::Reporter;
 use super::secrets::Secrets;
+use crate::api::FailureClass;
+use crate::core::report::Problem;
 
 /// How long one request to the API server may take. kube has no limit of its own for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,6 +88,20 @@ where
             Err(_) => return Err(Error::ApiSilent { doing: doing.to_owned(), seconds: REQUEST_TIMEOUT.as_secs() }),
         }
     }
+}
+
+/// The time by the API server's clock: that of this machine may be wrong.
+pub async fn server_time(ctx: &Context) -> Result<Timestamp, Error> {
+    let doing = "ask the API server for its time";
+    let answer = request(doing, async || {
+        let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
+        ctx.client.send(request).await
+    });
+    let answer = answer.await?;
+    let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+    date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp()).ok_or_else(|| {
+        Problem::new(FailureClass::ApiUnavailable, "the API server does not tell its time (header Date)").into()
+    })
 }
 
 /// There was no answer, because there was no connection or it broke.

@@ -9,9 +9,9 @@ use kube::{Api, ResourceExt};
 
 use super::context::{Context, request};
 use super::error::Error;
+use super::kinds::Kinds;
 use super::observe::Observer;
 use super::owners::owned;
-use super::repair::Kinds;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;

@@ -11,11 +11,12 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, is_unreachable, request};
 use super::error::Error;
+use super::helm::run::Ends;
 use crate::api::FailureClass;
 use crate::core::report::Problem;
 
@@ -42,8 +43,17 @@ pub struct Held {
     leases: Api<Lease>,
     name: String,
     holder: String,
-    lost: CancellationToken,
+    lost: Lost,
     renewal: JoinHandle<()>,
+}
+
+/// How a Lease is lost.
+#[derive(Clone, Debug, Default)]
+struct Lost {
+    /// It could not be renewed in time, or was taken.
+    at_all: CancellationToken,
+    /// Somebody else has it, or it was deleted, so that anybody may: whoever still works must end at once.
+    taken: CancellationToken,
 }
 
 impl Drop for Held {
@@ -61,7 +71,7 @@ impl Held {
         let holder = format!("{}_{:08x}", ctx.job, RandomState::new().hash_one(0u8) >> 32);
         let lease = acquire(&leases, &name, &holder, ctx).await?;
         tracing::info!("holding Lease/{name}");
-        let lost = CancellationToken::new();
+        let lost = Lost::default();
         let renewal = tokio::spawn(renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone()));
         Ok(Self { leases, name, holder, lost, renewal })
     }
@@ -69,7 +79,13 @@ impl Held {
     /// Cancelled when the Lease is lost.
     #[must_use]
     pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+        &self.lost.at_all
+    }
+
+    /// What ends a run of helm under this Lease before its time.
+    #[must_use]
+    pub fn ends<'a>(&'a self, stop: &'a CancellationToken) -> Ends<'a> {
+        Ends { stop, lost: &self.lost.at_all, taken: &self.lost.taken }
     }
 
     /// Name of the Lease.
@@ -170,16 +186,17 @@ fn held_by(mut lease: Lease, holder: &str) -> Lease {
 }
 
 /// Renews until the Lease is lost.
-async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Lease, lost: CancellationToken) {
+async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Lease, lost: Lost) {
     let mut renewed = Instant::now();
     let mut pause = RENEW;
     loop {
         sleep(pause).await;
         pause = RENEW;
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
-        let left = GIVE_UP.saturating_sub(renewed.elapsed());
+        // One end for all requests of a round: each has what the ones before it have left.
+        let end = renewed + GIVE_UP;
         let begun = Instant::now();
-        match timeout(left, leases.replace(&name, &PostParams::default(), &lease)).await {
+        match timeout_at(end, leases.replace(&name, &PostParams::default(), &lease)).await {
             Ok(Ok(new)) => {
                 // The request may have been under way for a while: the Lease counts from when it was sent.
                 (lease, renewed) = (new, begun);
@@ -188,21 +205,26 @@ async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Leas
             Ok(Err(error)) => {
                 tracing::warn!("Lease/{name} could not be renewed: {error}");
                 // Written by us after all (the answer was lost), or by somebody who only added an annotation.
-                if let Ok(Ok(Some(now))) = timeout(left, leases.get_opt(&name)).await {
-                    if holder_of(&now) != Some(&holder) {
+                match timeout_at(end, leases.get_opt(&name)).await {
+                    Ok(Ok(Some(now))) if holder_of(&now) == Some(&holder) => lease = now,
+                    Ok(Ok(other)) => {
+                        let other = other.as_ref().and_then(holder_of).map_or("nobody", String::as_str);
+                        tracing::error!("Lease/{name} is held by {other}");
+                        lost.taken.cancel();
                         break;
                     }
-                    lease = now;
+                    Ok(Err(_)) | Err(_) => {}
                 }
                 pause = LOOK;
             }
             Err(_) => tracing::warn!("Lease/{name} could not be renewed: no answer"),
         }
-        if renewed.elapsed() >= GIVE_UP {
+        if Instant::now() >= end {
             break;
         }
+        pause = pause.min(end.saturating_duration_since(Instant::now()));
     }
-    lost.cancel();
+    lost.at_all.cancel();
 }
 
 #[cfg(test)]

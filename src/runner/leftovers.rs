@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::{Context, request};
 use super::error::Error;
-use super::repair::Kinds;
+use super::kinds::Kinds;
 use crate::api::{FailureClass, WaitingFor};
 use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;

@@ -18,6 +18,7 @@ mod highest;
 mod http;
 mod inventory;
 mod io;
+mod kinds;
 mod lease;
 mod leftovers;
 mod listen;
@@ -163,6 +164,14 @@ pub struct UpgradeArgs {
     /// A pod of the new version may have started in an earlier step
     #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = clap::ArgAction::Set)]
     pub new_version_started: bool,
+
+    /// Something of the release was removed in an earlier step and is not back yet
+    #[arg(long, env = "RUNNER_INCOMPLETE", default_value_t = false, action = clap::ArgAction::Set)]
+    pub incomplete: bool,
+
+    /// A person has approved the repairs of this plan, and with them that the lock of somebody else is released
+    #[arg(long, env = "RUNNER_REPAIR_APPROVED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub repair_approved: bool,
 
     /// Workloads that an earlier try has scaled to zero, as Kind/name=replicas
     #[arg(long, env = "RUNNER_SCALED_DOWN", value_delimiter = ',')]
@@ -348,6 +357,8 @@ fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
         soak: args.soak,
         recovery: args.recovery,
         new_version_started: args.new_version_started,
+        incomplete: args.incomplete,
+        repair_approved: args.repair_approved,
         scaled_down: args.scaled_down.clone(),
     }
 }

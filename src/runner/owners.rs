@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::{Context, request};
 use super::error::Error;
-use super::repair::Kinds;
+use super::kinds::Kinds;
 use crate::core::object::ObjectRef;
 
 /// Claims are listed in pages of this size: a namespace may hold those of thousands of workspaces.

@@ -101,6 +101,16 @@ impl Reporter {
         self.lines.send_if_modified(|report| !std::mem::replace(&mut report.may_start, true));
     }
 
+    /// Records that helm is about to be started to change the release. Returns when it stands in the Job: afterwards nobody
+    /// can mistake this step for one that touched nothing.
+    pub async fn helm_starts(&self) -> Result<(), Error> {
+        self.lines.send_if_modified(|report| !std::mem::replace(&mut report.helm_started, true));
+        if self.on_record(|report| report.helm_started).await {
+            return Ok(());
+        }
+        Err(unrecorded("running helm").into())
+    }
+
     /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of.
     pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
         let repair = Repair { message: redact::head(&self.secrets.clean(&repair.message), LINE_LIMIT), ..repair };
@@ -203,7 +213,9 @@ async fn keep_writing(
         }
         // What somebody waits for is not held up by a line that was written just before.
         let urgent = |now: &Report| {
-            now.repairs != report.repairs || now.started != report.started || now.scaled_down != report.scaled_down
+            now.repairs != report.repairs
+                || (now.started, now.helm_started) != (report.started, report.helm_started)
+                || now.scaled_down != report.scaled_down
         };
         if timeout(INTERVAL.saturating_sub(begun.elapsed()), changes.wait_for(urgent)).await.is_ok_and(|c| c.is_err()) {
             return;
@@ -222,10 +234,11 @@ enum WriteError {
 }
 
 impl WriteError {
-    /// Trying again is of no use: the Job is gone, or nothing of this form will ever be accepted.
+    /// Trying again is of no use: the Job is gone, another one has its name by now, or nothing of this form will ever be
+    /// accepted.
     fn is_final(&self) -> bool {
         matches!(self, Self::Json(_))
-            || matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 422))
+            || matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422))
     }
 }
 

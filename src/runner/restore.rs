@@ -17,6 +17,7 @@ use super::helm::storage::Storage;
 use super::io;
 use super::observe::Observer;
 use super::pause::Paused;
+use super::plan::held;
 use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::starts::Starts;
@@ -56,12 +57,14 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     }
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
-    fenced(ctx, &storage, &plan.release, async |before, lease| {
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
         let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
         let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
         paused.end(done).await
     })
-    .await
+    .await;
+    held::end(ctx, &plan, &order.plan_dir, done).await
 }
 
 async fn put_back(
@@ -112,7 +115,7 @@ async fn put_back(
             halt: starts.seen().clone(),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
-        let applied = extended(ctx, plan, storage, &objects, applied).await;
+        let applied = extended(ctx, lease, plan, storage, &objects, applied).await;
         if applied.is_ok() && !starts.seen().is_cancelled() {
             ctx.reporter.progress("waiting until the pods of the new version are gone");
             if let Some(pod) =

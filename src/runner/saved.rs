@@ -10,12 +10,18 @@ use super::error::Error;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::io;
+use crate::api::FailureClass;
 use crate::core::digest::hex;
 use crate::core::history::{History, follows_failure};
 use crate::core::plan::{Plan, key};
+use crate::core::report::Problem;
 
 /// Reads the plan Secret and checks that its parts belong together. What it holds of values is hidden from then on.
 pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
+    if !directory.join(key::PLAN).exists() {
+        let message = "the Secret with the plan is gone: somebody deleted it in the middle of the change";
+        return Err(Problem::new(FailureClass::PlanMissing, message).into());
+    }
     let plan: Plan = serde_json::from_slice(&io::read(&directory.join(key::PLAN)).await?)
         .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::PLAN)))?;
     let digest = hex(&Sha256::digest(io::read(&directory.join(key::CHART)).await?));

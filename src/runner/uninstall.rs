@@ -10,11 +10,14 @@ use super::basis::Basis;
 use super::context::{Context, request};
 use super::error::Error;
 use super::fence::{fenced, still_held};
+use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::helm::{HelmFailure, run as helm};
+use super::kinds::Kinds;
 use super::lease::Held;
 use super::leftovers;
-use super::repair::{Kinds, serve};
+use super::plan::held;
+use super::repair::serve;
 use super::risk;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::verify::same_claims;
@@ -49,8 +52,16 @@ pub struct Order {
 pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
-    fenced(ctx, &storage, &plan.release, async |before, lease| remove(ctx, order, &plan, &storage, before, lease).await)
-        .await
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
+        remove(ctx, order, &plan, &storage, before, lease).await
+    })
+    .await;
+    // The plan is needed from here on, whichever way this ended.
+    if let Err(also) = held::hold(ctx, &plan, &order.plan_dir).await {
+        tracing::error!("{also}");
+    }
+    done
 }
 
 async fn remove(
@@ -65,6 +76,7 @@ async fn remove(
     let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
     match uninstall::left(plan, before, put_back) {
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Left::Gone => return gone(ctx, plan, saved.as_ref()).await,
         Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
         Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
         Left::Unlock(revision) => {
@@ -82,6 +94,26 @@ async fn remove(
         kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
         leftovers,
     })
+}
+
+/// The records are gone, and with them helm's work: the saved plan is installed over whatever is left.
+async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Uninstalled, Error> {
+    tracing::warn!("the release is gone, with all its records: the saved plan is installed");
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let status = "uninstalled".to_owned();
+    let current = plan.from.clone().map_or_else(
+        || Installed {
+            version: plan.version.clone(),
+            app_version: Some(plan.app_version.clone()),
+            revision: 0,
+            status: status.clone(),
+            line: plan.line,
+        },
+        |from| Installed { status: status.clone(), ..from },
+    );
+    let documents = Documents::parse(saved.map_or("", |saved| saved.manifest()), &ctx.namespace)?;
+    let leftovers = leftovers::find(ctx, plan, &documents).await?;
+    Ok(Uninstalled { current, kept: Vec::new(), leftovers })
 }
 
 /// Prepares helm's record, and runs helm.
@@ -236,7 +268,9 @@ async fn helm(
         ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--timeout", &timeout];
     let arguments = arguments.into_iter().chain(waits.iter().copied()).chain(more.iter().copied());
     let arguments: Vec<String> = arguments.map(Into::into).collect();
-    let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, &ctx.stop, lease.lost()).await?;
+    ctx.reporter.helm_starts().await?;
+    still_held(ctx, lease)?;
+    let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, lease.ends(&ctx.stop)).await?;
     if ended.is_err() {
         still_held(ctx, lease)?;
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Package, apply, started_now};
 use super::basis::{extended, failed_before};
-use super::context::Context;
+use super::context::{Context, server_time};
 use super::error::Error;
 use super::fence::fenced;
 use super::helm::record::Record;
@@ -18,6 +18,7 @@ use super::helm::storage::Storage;
 use super::highest;
 use super::observe::Observer;
 use super::pause::Paused;
+use super::plan::held;
 use super::repair;
 use super::risk;
 use super::saved::{is_put_back, read_plan, read_previous};
@@ -26,7 +27,7 @@ use super::verify::same_claims;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::disposable::is_disposable;
 use crate::core::documents::Documents;
-use crate::core::history::{self, Clock, Revision, Start, Work};
+use crate::core::history::{self, Revision, Start, Work};
 use crate::core::hooks::{self, Hook};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, key};
@@ -51,6 +52,10 @@ pub struct Order {
     pub recovery: Recovery,
     /// A pod of the new version may have started in an earlier step.
     pub new_version_started: bool,
+    /// Something of the release was removed in an earlier step and is not back yet.
+    pub incomplete: bool,
+    /// A person has approved that the lock of somebody else is released.
+    pub repair_approved: bool,
     /// What an earlier try has scaled to zero.
     pub scaled_down: Vec<ScaledDown>,
 }
@@ -64,12 +69,14 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     not_below(ctx, &plan).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     let saved = read_previous(&plan, &order.plan_dir).await?;
-    fenced(ctx, &storage, &plan.release, async |before, lease| {
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
         let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
         let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
         paused.end(done).await
     })
-    .await
+    .await;
+    held::end(ctx, &plan, &order.plan_dir, done).await
 }
 
 async fn change(
@@ -82,12 +89,11 @@ async fn change(
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(order.helm_timeout) };
     let put_back = is_put_back(plan, storage, before, saved).await?;
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match history::work(plan, before, order.start, put_back, clock) {
+    let run = match history::work(plan, before, order.start, put_back, order.incomplete) {
         Work::Outdated(_) if overcome => true,
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
@@ -130,13 +136,13 @@ async fn change(
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
         if !package.rollback_on_failure && failed_before(storage).await? {
-            extended(ctx, plan, storage, &plan.objects, applied).await?;
+            extended(ctx, paused.lease(), plan, storage, &plan.objects, applied).await?;
         } else {
             applied.await?;
         }
     } else {
         started_now(ctx, plan).await;
-        repair::finish(ctx, &plan.workloads).await?;
+        repair::finish(ctx, paused.lease(), &plan.workloads).await?;
     }
     paused.resume(storage).await?;
     if started::may_start(&observer.seen(), paused.old_images()) {
@@ -175,7 +181,8 @@ fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool,
     Ok(plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
 }
 
-/// Releases the lock on a revision. That of a helm which was not started by this operator is a repair, and needs leave.
+/// Releases the lock on a revision. That of a helm process which was not started by this operator may still be at work:
+/// without a person's word it counts as left behind only after a time that no helm process is told to wait.
 async fn unlock(
     ctx: &Context,
     order: &Order,
@@ -187,20 +194,27 @@ async fn unlock(
     let secret = format!("Secret/{}", revision.secret);
     let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
     let (object, number, status) = (secret.clone(), revision.number, &revision.status);
-    let ours = revision.plan.is_some() || put_back;
+    let ours = revision.plan.is_some() || (put_back && plan.rollback_on_failure);
     let why = if ours {
         format!("revision {number} is {status}: a runner was killed in the middle")
+    } else if order.repair_approved {
+        format!("revision {number} has been {status}{since}: a person says that no helm process works on it")
+    } else if history::left_behind(revision, server_time(ctx).await?) {
+        let why = format!("revision {number} has been {status}{since}: its helm process was killed");
+        if order.recovery < Remedy::Unlock.needs() {
+            let problem = Problem::new(FailureClass::ReleaseLocked, why).object(object);
+            return Err(Problem { remedy: Some(Remedy::Unlock), ..problem }.into());
+        }
+        why
     } else {
-        format!("revision {number} has been {status}{since}: a helm was killed in the middle")
+        let why =
+            format!("revision {number} has been {status}{since}: a helm process of somebody else may be at work on it");
+        return Err(Problem::new(FailureClass::ReleaseLocked, why).object(object).into());
     };
-    if !ours && order.recovery < Remedy::Unlock.needs() {
-        let problem = Problem::new(FailureClass::ReleaseLocked, why).object(object);
-        return Err(Problem { remedy: Some(Remedy::Unlock), ..problem }.into());
-    }
     same_claims(ctx, &plan.inventory.claims).await?;
     let message = format!("{why}; it is marked as failed");
     ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
-    storage.unlock(revision, "interrupted: the helm that worked on it was killed").await
+    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await
 }
 
 /// helm says of such a release that it has no deployed releases. To end the uninstall is the way out of it.

@@ -136,6 +136,7 @@ pub fn class(check: CheckName) -> FailureClass {
         CheckName::ProductLine => FailureClass::ProductLineChanged,
         CheckName::Downgrade => FailureClass::Downgrade,
         CheckName::ReleaseManager => FailureClass::ManagedElsewhere,
+        CheckName::ReleaseRecords => FailureClass::ReleaseMissing,
         CheckName::ReleasePending => FailureClass::ReleaseLocked,
         CheckName::KubeVersion => FailureClass::Incompatible,
         CheckName::RunnerRights => FailureClass::Forbidden,

@@ -10,10 +10,13 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if !left {
         return Vec::new();
     }
-    let message =
-        format!("revision {} of the release was left {} by a helm that is gone", newest.revision, newest.status);
-    let next =
-        "Nothing, if the change may begin: the operator releases the lock first, where spec.recovery allows a repair.";
+    let message = format!(
+        "revision {} of the release is {}: a helm process is at work on it, or was ended before it was done",
+        newest.revision, newest.status
+    );
+    let next = "If the change waits for an approval: find out whether a helm process still runs (ask who upgrades the release, look \
+                at CI jobs, and at kubectl get secret --show-managed-fields), and approve the repair only if none does. Otherwise \
+                the operator releases the lock itself before helm runs.";
     vec![Finding::warning(CheckName::ReleasePending, message, next)]
 }
 

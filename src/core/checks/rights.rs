@@ -142,7 +142,12 @@ mod tests {
     #[test]
     fn repairs_need_more_rights() {
         let plain = needed(&Rehearsal::default());
-        let repair = |remedy, object: &str| PlannedRepair { remedy, object: object.into(), message: String::new() };
+        let repair = |remedy, object: &str| PlannedRepair {
+            remedy,
+            object: object.into(),
+            message: String::new(),
+            needs_approval: false,
+        };
         let repairs = vec![repair(Remedy::Replace, "Deployment/coder"), repair(Remedy::Expand, "StatefulSet/x")];
         let more = needed(&Rehearsal { repairs, ..Rehearsal::default() });
         let extra: Vec<String> = more.iter().filter(|right| !plain.contains(right)).map(ToString::to_string).collect();

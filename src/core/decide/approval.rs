@@ -32,6 +32,18 @@ pub(super) fn granted<'a>(draft: &Draft<'a>) -> Option<Grant<'a>> {
     given(draft).and_then(read).filter(|grant| Some(grant.plan) == plan_id(&draft.status))
 }
 
+/// Whether the plan waits for a person's word about the lock of somebody else.
+pub(super) fn lock_is_in_doubt(draft: &Draft) -> bool {
+    let locked = draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.needs_approval());
+    locked && !of_repairs(draft)
+}
+
+/// Whether a person has approved the repairs of this plan by name.
+pub(super) fn of_repairs(draft: &Draft) -> bool {
+    let now = granted(draft).map(Grant::recovery);
+    draft.status.approved.max(now) >= Some(Recovery::Repair)
+}
+
 fn given<'a>(draft: &Draft<'a>) -> Option<&'a str> {
     draft.observed.annotation(annotation::APPROVE)
 }
@@ -60,7 +72,8 @@ pub(super) fn count(draft: &mut Draft) {
         }
     }
     let needs = plan.forecast.needs();
-    let value = if needs > recover::allowed(draft) {
+    let by_name = plan.forecast.needs_approval() && !of_repairs(draft);
+    let value = if by_name || needs > recover::allowed(draft) {
         let step = if needs == Recovery::Reinstall { Approvable::Reinstall } else { Approvable::Repair };
         Some(format!("{}/{step}", plan.id))
     } else {

@@ -1,11 +1,17 @@
 //! An attempt: when one begins, which step comes next, which Job is missing.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::{Action, Draft, approval, blocked, concluded, drift, follow, gates, job_of_last_step, outcome, recover};
 use crate::{
-    api::{CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState, Target},
+    api::{
+        CoderUpgradeSpec, CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState,
+        Target,
+    },
     core::{
         job::{JobFacts, JobRequest, JobState, job_name},
-        version,
+        retry, version,
     },
 };
 
@@ -19,6 +25,8 @@ enum Occasion {
     Asked,
     /// The plan does not fit what is installed any more.
     Outdated,
+    /// The plan of the change under way is gone.
+    PlanLost,
     /// The plan could not be made.
     Retry,
     /// A version on the path was reached.
@@ -41,14 +49,21 @@ pub(super) fn advance(draft: &mut Draft) {
 }
 
 fn proceed(draft: &mut Draft) {
+    if draft.observed.deleting() {
+        return finish(draft);
+    }
     if gates::refuse_what_is_not_allowed(draft) {
         return;
     }
     // A change that has begun comes to its end before what is not allowed is refused.
     let held = draft.status.begun && !gates::is_allowed(draft);
-    if asked_anew(draft) && (!draft.status.incomplete || stuck(&draft.status)) && !held {
+    let free = !draft.status.incomplete || concluded(&draft.status) || stuck(&draft.status);
+    if asked_anew(draft) && free && !held {
         draft.status.retries = 0;
-        draft.status.failure = None;
+        let missing = draft.status.failure.take().is_some_and(|failure| failure.class == FailureClass::ReleaseMissing);
+        if missing && gives_values(&draft.observed.upgrade.spec) {
+            draft.status.current = None; // Whoever has read that it is gone, and asks with values, wants it as a new one.
+        }
         let occasion = if drift::waits(&draft.status) { Occasion::Drifted } else { Occasion::Asked };
         begin(draft, occasion);
     } else if draft.status.drift_answer_at.is_some() || drift::noticed(draft) {
@@ -59,11 +74,52 @@ fn proceed(draft: &mut Draft) {
         again(draft);
     } else if hop_done(&draft.status) {
         begin(draft, Occasion::NextHop);
+    } else if unlocked_perhaps(draft) {
+        draft.status.retries = draft.status.retries.saturating_add(1);
+        begin(draft, Occasion::Outdated);
     } else if planned(draft) && !remedy_waits(&draft.status) {
         start(draft);
+        if let Some(at) = looked_at_again(draft) {
+            draft.status.next_look = Some(Time(at));
+            draft.wake_at(at);
+        }
     } else if remedy_waits(&draft.status) && draft.status.running_step().is_none() {
         gate(draft);
     }
+}
+
+/// Whether it is time to look again at a release that was locked by somebody else when it was planned.
+fn unlocked_perhaps(draft: &Draft) -> bool {
+    looked_at_again(draft).is_some_and(|at| at <= draft.observed.now)
+}
+
+/// When that is, while a person is waited for: the helm process of somebody else may have ended, and nothing else would tell.
+fn looked_at_again(draft: &Draft) -> Option<Timestamp> {
+    let waits = draft.status.phase == Phase::AwaitingApproval && planned(draft) && approval::lock_is_in_doubt(draft);
+    let made = draft.status.steps.last().and_then(|step| step.finished.as_ref()).filter(|_| waits)?;
+    let delay = retry::delay(draft.observed.retry_delay, draft.status.retries.saturating_add(1));
+    made.0.checked_add(delay).ok()
+}
+
+/// A deleted object begins nothing new, and nobody approves anything for it any more: what was begun is tried again or taken
+/// back.
+fn finish(draft: &mut Draft) {
+    if due(draft) {
+        again(draft);
+    } else if planned(draft) && !remedy_waits(&draft.status) {
+        start(draft);
+    } else if draft.status.incomplete {
+        if remedy_waits(&draft.status) && draft.status.running_step().is_none() {
+            gate(draft);
+        }
+    } else if draft.status.running_step().is_none() && draft.status.begun && !retries(&draft.status) {
+        recover::withdraw(draft);
+    }
+}
+
+/// Whether the time of another try is set.
+fn retries(status: &CoderUpgradeStatus) -> bool {
+    status.failure.as_ref().is_some_and(|failure| failure.retry_at.is_some())
 }
 
 /// Whether only another spec can cure what fails: the saved plan was installed and started, or there is no plan any more.
@@ -81,6 +137,9 @@ fn start(draft: &mut Draft) {
         if gates::keep_from_changing(draft) {
             return;
         }
+    }
+    if draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.needs_approval()) {
+        draft.status.retries = 0; // What was counted were looks at a lock.
     }
     let step = if !free && gates::backup_due(draft) {
         StepName::Backup
@@ -150,7 +209,9 @@ fn asked_anew(draft: &Draft) -> bool {
 fn begin(draft: &mut Draft, occasion: Occasion) {
     outcome::supersede(draft);
     draft.status.drift_answer_at = None;
-    if !draft.status.incomplete && gates::keep_from_planning(draft) {
+    // What is begun is not held back because its plan was lost.
+    let bound = draft.status.incomplete || (draft.status.begun && occasion == Occasion::PlanLost);
+    if !bound && gates::keep_from_planning(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
         }
@@ -172,6 +233,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     if asked || drifted {
         status.path_from = None;
     }
+    let same_change = occasion == Occasion::PlanLost;
     if asked || drifted || occasion == Occasion::Outdated {
         status.approved_plan.clear();
     }
@@ -183,8 +245,10 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
         status.repairs.clear(); // What is made anew and not back yet is not forgotten.
     }
     status.approval = None;
-    status.approved = None;
-    status.begun = false;
+    if !same_change {
+        status.approved = None;
+        status.begun = false;
+    }
     status.waiting_for.clear();
     begin_step(draft, StepName::Plan, 1);
 }
@@ -194,8 +258,8 @@ fn again(draft: &mut Draft) {
     let Some(last) = draft.status.steps.last().cloned() else { return };
     if last.name == StepName::Plan {
         begin(draft, Occasion::Retry);
-    } else if outcome::plan_is_void(&draft.status) {
-        begin(draft, Occasion::Outdated);
+    } else if let Some(occasion) = void(draft) {
+        begin(draft, occasion);
     } else if draft.status.incomplete || draft.status.begun {
         expire(draft);
         let step = recover::onward(&draft.status, last.name);
@@ -203,6 +267,17 @@ fn again(draft: &mut Draft) {
         begin_step(draft, step, tries.saturating_add(1));
     } else {
         start(draft); // Nothing was changed yet: it may wait.
+    }
+}
+
+/// Why the plan cannot be carried out any more, so that the next try must plan again. What was begun for a deleted object
+/// stays begun: there is no other attempt after it.
+fn void(draft: &Draft) -> Option<Occasion> {
+    match draft.status.failure.as_ref()?.class {
+        FailureClass::PlanMissing => Some(Occasion::PlanLost),
+        FailureClass::PlanOutdated if draft.observed.deleting() => Some(Occasion::PlanLost),
+        FailureClass::PlanOutdated => Some(Occasion::Outdated),
+        _ => None,
     }
 }
 
@@ -343,6 +418,8 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         new_version_started: draft.status.new_version_started,
         scaled_down: draft.status.scaled_down.clone(),
         recorded: step.job_uid.clone(),
+        incomplete: draft.status.incomplete,
+        repair_approved: approval::of_repairs(draft),
     }))
 }
 

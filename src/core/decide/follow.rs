@@ -1,6 +1,6 @@
 //! The running step and what its Job says.
 
-use super::{Draft, Event, attempt, blocked, drain, outcome, recover};
+use super::{Draft, Event, attempt, blocked, drain, outcome};
 use crate::{
     api::{Phase, Reason, Remedy, StepName},
     core::{
@@ -55,19 +55,20 @@ fn remember(draft: &mut Draft, report: &Report) {
     if report.started {
         outcome::may_have_started(status);
     }
-    status.begun |= report.started || !report.repairs.is_empty();
+    status.begun |= report.started || report.helm_started || !report.repairs.is_empty();
     if let Some(down) = &report.scaled_down {
         let was_down = !status.scaled_down.is_empty();
         status.scaled_down.clone_from(down);
         if down.is_empty() && was_down {
             // Only for the replicas, or for more than them.
-            status.incomplete = recover::anything_missing(status);
+            status.incomplete = status.removed;
         }
         status.incomplete |= !down.is_empty();
     }
     for repair in &report.repairs {
         if !status.repairs.contains(repair) {
             status.repairs.push(repair.clone());
+            status.removed |= repair.remedy == Remedy::Replace;
             status.incomplete |= repair.remedy == Remedy::Replace;
             let message = format!("{} {}: {}", repair.remedy, repair.object, repair.message);
             draft.events.push(Event { warning: false, reason: Reason::Repairing.into(), action: "Repair", message });

@@ -61,7 +61,8 @@ pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
 /// suspended or waits for another of the same release says so instead.
 pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
     let (status, observed) = (&draft.status, draft.observed);
-    if status.begun || status.incomplete || observed.upgrade.spec.suspend || observed.claimed_by.is_some() {
+    let under_way = status.begun || (status.incomplete && !super::concluded(status));
+    if under_way || observed.upgrade.spec.suspend || observed.claimed_by.is_some() {
         return false;
     }
     closed(draft, &[allowed])

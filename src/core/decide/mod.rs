@@ -21,9 +21,11 @@
 //! ```
 //!
 //! From the uninstall on, and from the moment an object was removed to be replaced, the attempt is *incomplete*: neither a
-//! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back.
+//! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back. It ceases to be so
+//! when Coder was verified, and by nothing else.
 //!
-//! From the moment at which helm's records may have been changed, the attempt has *begun*: no gate holds it back any more.
+//! From the moment at which helm's records may have been changed, the attempt has *begun*: no gate holds it back any more,
+//! and an object that is deleted meanwhile is held until the change succeeded, was taken back, or was given up.
 
 mod approval;
 mod attempt;
@@ -165,7 +167,7 @@ impl Draft<'_> {
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
-    if observed.deleting() && !draft.status.incomplete {
+    if observed.deleting() && !unfinished(&draft.status) {
         follow::running_step(&mut draft);
     } else {
         attempt::advance(&mut draft);
@@ -200,9 +202,9 @@ fn action(draft: &Draft) -> Option<Action> {
             | Phase::AwaitingWindow
             | Phase::Suspended
     );
-    let bound = draft.status.incomplete;
-    let hold = bound || (begun && !waits && !concluded(&draft.status));
-    if observed.deleting() && !bound {
+    let unfinished = unfinished(&draft.status);
+    let hold = unfinished || draft.status.incomplete || (begun && !waits && !concluded(&draft.status));
+    if observed.deleting() && !unfinished {
         if let Some(job) = job_of_last_step(draft).filter(|job| draft.changing() && job.state == JobState::Active) {
             // A Job that has not run has changed nothing, and may never run; it goes before the object does.
             let unused = Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };
@@ -222,6 +224,11 @@ fn action(draft: &Draft) -> Option<Action> {
 
 fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobFacts> {
     draft.observed.job(draft.status.steps.last()?)
+}
+
+/// Whether a change is half made: it is finished or taken back before the object goes.
+fn unfinished(status: &CoderUpgradeStatus) -> bool {
+    (status.incomplete || status.begun) && !concluded(status)
 }
 
 /// Whether the attempt has come to an end.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{
         BackupRecord, CheckName, CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason,
-        Remedy, Severity, StepName, StepState,
+        Severity, StepName, StepState,
     },
     core::{
         report::{Planned, Problem, Uninstalled, Upgraded},
@@ -19,7 +19,11 @@ use crate::{
 
 /// The plan is made.
 pub(super) fn planned(draft: &mut Draft, planned: Planned) {
-    let plan = planned.plan;
+    let mut plan = planned.plan;
+    if draft.status.incomplete && plan.action == PlannedAction::Nothing {
+        // The records say so, but what was removed is back only when Coder was verified after another run of helm.
+        plan.action = PlannedAction::Upgrade;
+    }
     let message = match plan.action {
         PlannedAction::Nothing => format!("Coder {} runs already, with these values: nothing to do.", plan.to),
         PlannedAction::Install => format!("Plan {}: install {}.", plan.id, plan.to),
@@ -46,7 +50,6 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     status.message.clone_from(&message);
     if nothing {
         may_have_started(status); // What runs was verified.
-        status.incomplete = false;
         status.new_version_started = false;
         status.retries = 0;
         status.phase = Phase::Succeeded;
@@ -105,6 +108,7 @@ pub(super) fn uninstalled(draft: &mut Draft, uninstalled: Uninstalled) {
         kept => format!("kept: {}", kept.join(", ")),
     };
     end_step(draft, StepState::Succeeded, &format!("Uninstalled; {kept}."));
+    draft.status.removed = true;
     draft.status.current = Some(uninstalled.current);
     draft.status.waiting_for = uninstalled.leftovers;
     attempt::begin_step(draft, StepName::Drain, 1);
@@ -136,6 +140,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.addresses = upgraded.exposures;
     status.retries = 0;
     status.incomplete = false;
+    status.removed = false;
     status.begun = false;
     status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
@@ -164,10 +169,10 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
         draft.status.current.clone_from(&problem.current);
     }
     draft.status.begun |= problem.changed;
-    // The first try of an uninstall that changed nothing in Helm's records has not removed anything.
-    let replaced = draft.status.repairs.iter().any(|repair| repair.remedy == Remedy::Replace);
-    if step.name == StepName::Uninstall && step.try_number == 1 && !problem.changed && !replaced {
-        draft.status.incomplete = false;
+    if step.name == StepName::Uninstall {
+        // helm's records may say what they like (it only logs that it could not write them): the objects tell.
+        draft.status.removed |= !problem.whole;
+        draft.status.incomplete = draft.status.removed || !draft.status.scaled_down.is_empty();
     }
     let way = recover::way(draft, step.name, &problem);
     let class = problem.class;
@@ -175,10 +180,11 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
         Way::Remedy(remedy) => Some(recover::offer(draft, remedy, problem.object.as_deref())),
         _ => None,
     };
+    let plan_secret = || Some(format!("Secret/{}", draft.status.plan.as_ref()?.secret_name));
     let failure = Failure {
         step: step.name,
         class,
-        object: problem.object,
+        object: if class == FailureClass::PlanMissing { plan_secret() } else { problem.object },
         field: problem.field,
         message: problem.message,
         next_step: offered.unwrap_or_else(|| class.next_step().into()),
@@ -209,11 +215,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
                 attempt::remedy(draft, step);
             }
         }
-        Way::Restore => {
-            draft.status.failure = Some(failure);
-            draft.status.retries = 0;
-            attempt::begin_step(draft, StepName::Restore, 1);
-        }
+        Way::Restore => recover::restore(draft, Some(failure)),
     }
 }
 
@@ -229,6 +231,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     if matches!(step, StepName::Upgrade | StepName::Install) {
         may_have_started(&mut draft.status);
     }
+    draft.status.removed |= step == StepName::Uninstall;
     let failure = Failure {
         step,
         class,
@@ -244,6 +247,8 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     tell(draft, &failure);
     if again {
         again_later(draft, failure);
+    } else if step == StepName::Upgrade && recover::restorable(draft, None) {
+        recover::restore(draft, Some(failure));
     } else {
         give_up(draft, failure);
     }
@@ -277,18 +282,13 @@ fn asked_for(draft: &Draft, class: FailureClass) -> String {
 }
 
 /// A person is needed.
-fn give_up(draft: &mut Draft, failure: Failure) {
+pub(super) fn give_up(draft: &mut Draft, failure: Failure) {
     let message = line(&failure);
     if failure.class == FailureClass::NotAllowed {
         draft.status.request = asked_for(draft, failure.class);
     }
     draft.status.failure = Some(failure);
     conclude(draft, Phase::Failed, message);
-}
-
-/// Whether the plan cannot be carried out any more, so that the next try must plan again.
-pub(super) fn plan_is_void(status: &CoderUpgradeStatus) -> bool {
-    status.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::PlanOutdated)
 }
 
 pub(super) fn line(failure: &Failure) -> String {
@@ -311,7 +311,7 @@ fn again_later(draft: &mut Draft, failure: Failure) {
     }
     let retry_at = Some(Time(at));
     let record = match draft.status.failure.take() {
-        Some(first) if failure.step == StepName::Restore && failure.class != FailureClass::PlanOutdated => {
+        Some(first) if failure.step == StepName::Restore && !replans(failure.class) => {
             Failure { retryable: true, retry_at, ..first }
         }
         _ => Failure { retry_at, ..failure },
@@ -329,6 +329,7 @@ fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
         FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.incomplete => {
             std::time::Duration::ZERO
         }
+        FailureClass::PlanMissing if draft.status.retries <= 1 => std::time::Duration::ZERO,
         _ => retry::delay(draft.observed.retry_delay, draft.status.retries),
     }
 }
@@ -343,6 +344,11 @@ pub(super) fn supersede(draft: &mut Draft) {
     }
 }
 
+/// Whether a failure of this class is followed by a new plan.
+fn replans(class: FailureClass) -> bool {
+    matches!(class, FailureClass::PlanOutdated | FailureClass::PlanMissing)
+}
+
 pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
     let now = draft.observed.time();
     draft.status.blocked = None;
@@ -354,10 +360,9 @@ pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
 }
 
 /// Ends the attempt and puts it into the history.
-fn conclude(draft: &mut Draft, phase: Phase, message: String) {
+pub(super) fn conclude(draft: &mut Draft, phase: Phase, message: String) {
     record(draft, phase, &message);
     draft.status.phase = phase;
-    draft.status.incomplete = false;
     draft.status.begun = false;
     draft.status.message = message;
 }

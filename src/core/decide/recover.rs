@@ -3,12 +3,11 @@
 use super::{
     Draft,
     approval::{Grant, granted, how_to_allow, plan_id},
-    outcome,
+    attempt, outcome,
 };
 use crate::{
     api::{
-        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, Step, StepName,
-        annotation,
+        Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, StepName, annotation,
     },
     core::report::Problem,
 };
@@ -33,22 +32,26 @@ pub(super) enum Way {
 /// was in danger is still there, and a new plan may succeed where the one before did not.
 pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
     let (class, incomplete) = (problem.class, draft.status.incomplete);
+    let deleting = draft.observed.deleting();
     match step {
         _ if class == FailureClass::DataMissing => Way::Stop,
         _ if class == FailureClass::DataAtRisk && !incomplete => Way::Stop,
+        // Somebody else has brought the release into a state of their own: there is nothing to take back.
+        _ if class == FailureClass::PlanOutdated && deleting && !incomplete && deployed(problem) => Way::Stop,
         StepName::Plan if incomplete => Way::Again,
         StepName::Plan | StepName::Backup | StepName::Drain => retry(draft, problem, Way::Stop),
         StepName::Upgrade => match problem.remedy {
             // Nobody is waited for while an object that was to be replaced may be missing.
-            Some(remedy) if remedy.needs() <= allowed(draft) || !incomplete => Way::Remedy(remedy),
-            _ if restorable(draft, problem) => retry(draft, problem, Way::Restore),
-            _ if incomplete && (!stands(class) || !draft.status.scaled_down.is_empty()) => Way::Again,
+            Some(remedy) if remedy.needs() <= allowed(draft) || !(incomplete || deleting) => Way::Remedy(remedy),
+            _ if restorable(draft, Some(problem)) => retry(draft, problem, Way::Restore),
+            _ if incomplete && !(problem.whole && draft.status.scaled_down.is_empty()) => Way::Again,
             _ => retry(draft, problem, Way::Stop),
         },
         StepName::Uninstall if !incomplete => retry(draft, problem, Way::Stop),
         // The new version has started meanwhile, and stays. What was put back of the old one by then is overcome; see `onward`.
         StepName::Restore if draft.status.new_version_started && !incomplete && !problem.changed => Way::Stop,
-        StepName::Install if !class.retryable() && restorable(draft, problem) => Way::Restore,
+        StepName::Restore if deleting && !incomplete && exhausted(draft) => Way::Stop,
+        StepName::Install if !class.retryable() && restorable(draft, Some(problem)) => Way::Restore,
         StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,
     }
 }
@@ -63,42 +66,56 @@ pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName 
     }
 }
 
-/// Again, if time can cure it and it was not tried too often; only tries that changed helm's records count.
+/// Again, if time can cure it and it was not tried too often. Only tries that changed helm's records count, unless somebody
+/// waits for the object to go.
 fn retry(draft: &Draft, problem: &Problem, otherwise: Way) -> Way {
-    let exhausted = problem.changed && draft.status.retries >= draft.observed.upgrade.spec.retry.limit;
+    let exhausted = (problem.changed || draft.observed.deleting()) && exhausted(draft);
     if problem.class.retryable() && (!exhausted || draft.status.incomplete) { Way::Again } else { otherwise }
 }
 
-/// Whether something of the release may not be there, beside replicas: an object that is made anew, or all of it.
-pub(super) fn anything_missing(status: &CoderUpgradeStatus) -> bool {
-    let replaced = status.repairs.iter().any(|repair| repair.remedy == Remedy::Replace);
-    let removed = |step: &Step| matches!(step.name, StepName::Uninstall | StepName::Drain | StepName::Install);
-    let gone = status.current.as_ref().is_some_and(|current| current.status.starts_with("uninstall"));
-    replaced || gone || status.steps.iter().any(removed)
+fn exhausted(draft: &Draft) -> bool {
+    draft.status.retries >= draft.observed.upgrade.spec.retry.limit
 }
 
-/// helm had made all objects before it failed: nothing that was replaced is missing.
-fn stands(class: FailureClass) -> bool {
-    matches!(
-        class,
-        FailureClass::RolloutTimedOut
-            | FailureClass::VerificationFailed
-            | FailureClass::HookFailed
-            | FailureClass::SchemaTooNew
-            | FailureClass::WrongDatabase
-            | FailureClass::DatabaseNotMigrated
-            | FailureClass::MigrationKilled
-    )
-}
-
-/// Whether the saved release may and must be put back: the failed step left something behind, helm has not rolled back by
-/// itself, and no pod of the new version ever started, which could have migrated the database.
-fn restorable(draft: &Draft, problem: &Problem) -> bool {
+/// Whether the saved release may and must be put back: this try or an earlier one left something behind, helm has not rolled
+/// back by itself, and no pod of the new version ever started, which could have migrated the database. Without a problem
+/// nobody knows what became of the release.
+pub(super) fn restorable(draft: &Draft, problem: Option<&Problem>) -> bool {
     let status = &draft.status;
     let saved = status.plan.as_ref().is_some_and(|plan| plan.from.is_some());
-    let rolled_back = problem.current.as_ref().is_some_and(|current| current.status == "deployed");
-    let touched = status.incomplete || (problem.changed && allowed(draft) > Recovery::Stop);
-    saved && touched && !rolled_back && !status.new_version_started
+    let begun = status.begun && allowed(draft) > Recovery::Stop;
+    saved && (status.incomplete || begun) && !problem.is_some_and(deployed) && !status.new_version_started
+}
+
+/// Whether the step left the release as a whole: helm has rolled back, or somebody else was at work.
+fn deployed(problem: &Problem) -> bool {
+    problem.current.as_ref().is_some_and(|current| current.status == "deployed")
+}
+
+/// Puts the saved release back; what the upgrade failed for stays recorded.
+pub(super) fn restore(draft: &mut Draft, failure: Option<Failure>) {
+    draft.status.failure = failure;
+    draft.status.retries = 0;
+    attempt::begin_step(draft, StepName::Restore, 1);
+}
+
+/// Ends what waits for an approval that nobody gives any more, or for a gate.
+pub(super) fn withdraw(draft: &mut Draft) {
+    draft.status.approval = None;
+    let failure = draft.status.failure.take();
+    let whole = draft.status.current.as_ref().is_some_and(|current| current.status == "deployed");
+    if !whole && restorable(draft, None) {
+        restore(draft, failure);
+    } else {
+        match failure {
+            Some(failure) => outcome::give_up(draft, failure),
+            None => outcome::conclude(
+                draft,
+                Phase::Failed,
+                "The CoderUpgrade was deleted before the change had ended.".into(),
+            ),
+        }
+    }
 }
 
 /// How far this attempt may go: what the spec allows, or a person has approved.

@@ -340,8 +340,12 @@ fn a_runner_that_is_always_killed_ends_stalled() {
     for _ in 0..4 {
         world.kill().wait(1000);
     }
+    assert_eq!(world.status().phase, Phase::Restoring, "what it may have left is taken back");
+    for _ in 0..4 {
+        world.kill().wait(1000);
+    }
     assert_eq!(world.condition(ConditionType::Stalled), pair("True", "RetriesExhausted"));
-    assert_eq!(world.created.len(), 1 + 1 + 3);
+    assert_eq!(world.created.len(), 1 + (1 + 3) + (1 + 3));
 }
 
 #[test]

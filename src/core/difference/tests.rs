@@ -145,8 +145,12 @@ fn every_object_becomes_one_thing() {
     let live =
         deployment("c:1", json!({"selector": {"matchLabels": {"a": "1"}}, "replicas": 1, "revisionHistoryLimit": 10}));
     let refused = Write { verb: Verb::Update, object: ObjectRef::of(&live).unwrap(), before: Some(live), after: None };
-    let repair =
-        PlannedRepair { remedy: Remedy::Replace, object: "Deployment/coder".into(), message: "immutable".into() };
+    let repair = PlannedRepair {
+        remedy: Remedy::Replace,
+        object: "Deployment/coder".into(),
+        message: "immutable".into(),
+        needs_approval: false,
+    };
     let writes = vec![
         write(None, Some(map("new"))),
         refused,

@@ -60,7 +60,8 @@ fn wanted(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
         None => Recovery::Stop,
     });
     let needs = plan.forecast.needs();
-    if needs > spec.recovery.max(granted.unwrap_or(Recovery::Stop)) {
+    let by_name = plan.forecast.needs_approval() && granted < Some(Recovery::Repair);
+    if by_name || needs > spec.recovery.max(granted.unwrap_or(Recovery::Stop)) {
         let step = if needs == Recovery::Reinstall { Approvable::Reinstall } else { Approvable::Repair };
         return Some(format!("{}/{step}", plan.id));
     }
@@ -74,6 +75,10 @@ fn approved(plan: &Plan, around: &Surroundings<'_>) -> Option<Gate> {
     if needs > spec.recovery {
         let message = format!("The repairs need {needs}, which is more than {} allows.", spec.recovery);
         return Some(Gate::new("spec.recovery", open, message));
+    }
+    if plan.forecast.needs_approval() {
+        let message = "The release is locked: a person must say that no helm process works on it any more.";
+        return Some(Gate::new("spec.approval", open, message));
     }
     let message = if open { "This plan is approved." } else { "A person must approve this plan." };
     (spec.approval == ApprovalMode::Manual).then(|| Gate::new("spec.approval", open, message))

@@ -39,7 +39,12 @@ fn installed() -> Installed {
 fn rich() -> Plan {
     let labels = |before: &str, after| vec![field(r"metadata.labels.helm\.sh/chart", Some(before), Some(after))];
     let message = "the selector of a Deployment cannot be changed".to_owned();
-    let repairs = vec![PlannedRepair { remedy: Remedy::Replace, object: "Deployment/coder".into(), message }];
+    let repairs = vec![PlannedRepair {
+        remedy: Remedy::Replace,
+        object: "Deployment/coder".into(),
+        message,
+        needs_approval: false,
+    }];
     let value = |path: &str, kind, shown| ValueChange { path: path.into(), kind, shown };
     Plan {
         from: Some(installed()),

@@ -125,7 +125,12 @@ mod tests {
     #[test]
     fn an_object_that_must_be_repaired_is_another_one_than_helm_left() {
         let manifest = documents(&[deployment("a", 1)]);
-        let repair = |remedy| PlannedRepair { remedy, object: "Deployment/coder".into(), message: String::new() };
+        let repair = |remedy| PlannedRepair {
+            remedy,
+            object: "Deployment/coder".into(),
+            message: String::new(),
+            needs_approval: false,
+        };
         let rehearsal = |remedy| Rehearsal { repairs: vec![repair(remedy)], ..Rehearsal::default() };
         assert_eq!(astray(&rehearsal(Remedy::Replace), &manifest, &manifest).len(), 1);
         assert!(astray(&rehearsal(Remedy::RewriteApis), &manifest, &manifest).is_empty());

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     fn repair(remedy: Remedy, message: &str) -> PlannedRepair {
-        PlannedRepair { remedy, object: "Deployment/coder".into(), message: message.into() }
+        PlannedRepair { remedy, object: "Deployment/coder".into(), message: message.into(), needs_approval: false }
     }
 
     #[test]

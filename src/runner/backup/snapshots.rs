@@ -22,7 +22,7 @@ use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::repair::Kinds;
+use crate::runner::kinds::Kinds;
 
 /// How long an error of a snapshot may stay. The snapshot controller tries again by itself and takes the error away.
 const ERROR_PATIENCE: Duration = Duration::from_secs(15);

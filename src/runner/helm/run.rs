@@ -18,16 +18,26 @@ const LOST_LEASE_GRACE: Duration = Duration::from_secs(4);
 /// How much of what helm says is kept to find out what it meant, in bytes.
 const STDERR_LIMIT: usize = 64 * 1024;
 
-/// Runs helm with these arguments to its end. `stop` (the runner's SIGTERM) goes on to helm, which then records the release as failed;
-/// so does `lost` (the Lease), but then helm does not get more time than the Lease has left.
+/// What ends a run of helm before its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// The runner is told to stop.
+    pub stop: &'a CancellationToken,
+    /// The Lease of the release is lost.
+    pub lost: &'a CancellationToken,
+    /// Somebody else may have the Lease by now.
+    pub taken: &'a CancellationToken,
+}
+
+/// Runs helm with these arguments to its end. The runner's SIGTERM goes on to helm, which then records the release as failed;
+/// so does the loss of the Lease, but then helm does not get more time than the Lease has left: none if somebody else has it.
 ///
 /// helm's notes on stdout are not for logs: charts print addresses and passwords there.
 pub async fn run(
     helm: &Helm,
     secrets: &Secrets,
     arguments: &[String],
-    stop: &CancellationToken,
-    lost: &CancellationToken,
+    ends: Ends<'_>,
 ) -> Result<Result<(), HelmFailure>, Error> {
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
@@ -35,7 +45,7 @@ pub async fn run(
     let mut child = process::spawn(&mut command).map_err(Error::HelmMissing)?;
     drop(child.stdin.take());
     let said = listen(&mut child, secrets);
-    let ended = wait(&mut child, stop, lost);
+    let ended = wait(&mut child, ends);
     let (said, ended) = tokio::join!(said, ended);
     let status = ended?;
     if status.success() {
@@ -66,16 +76,15 @@ fn listen(child: &mut Child, secrets: &Secrets) -> impl Future<Output = String> 
     }
 }
 
-async fn wait(
-    child: &mut Child,
-    stop: &CancellationToken,
-    lost: &CancellationToken,
-) -> Result<std::process::ExitStatus, Error> {
+async fn wait(child: &mut Child, Ends { stop, lost, taken }: Ends<'_>) -> Result<std::process::ExitStatus, Error> {
     let ended = |result: std::io::Result<_>| result.map_err(Error::HelmMissing);
     tokio::select! {
         status = child.wait() => return ended(status),
         () = stop.cancelled() => tracing::warn!("told to stop: passing it on to helm"),
         () = lost.cancelled() => tracing::error!("the Lease of the release is lost: stopping helm"),
+    }
+    if taken.is_cancelled() {
+        return kill(child).await;
     }
     process::terminate(child).map_err(Error::HelmMissing)?;
     // With a rollback, helm may take long to end after a signal. That is allowed as long as nobody else may begin.
@@ -83,9 +92,16 @@ async fn wait(
         status = child.wait() => return ended(status),
         () = lost.cancelled() => {}
     }
-    if let Ok(status) = tokio::time::timeout(LOST_LEASE_GRACE, child.wait()).await {
+    if !taken.is_cancelled()
+        && let Ok(status) = tokio::time::timeout(LOST_LEASE_GRACE, child.wait()).await
+    {
         return ended(status);
     }
+    kill(child).await
+}
+
+/// Whatever helm does next would be done beside another one.
+async fn kill(child: &mut Child) -> Result<std::process::ExitStatus, Error> {
     child.kill().await.map_err(Error::HelmMissing)?;
-    ended(child.wait().await)
+    child.wait().await.map_err(Error::HelmMissing)
 }

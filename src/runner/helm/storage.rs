@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
 use serde_json::json;
 
 use super::record::{Record, RecordError};
@@ -64,6 +64,7 @@ impl Storage {
             .items
             .into_iter()
             .filter_map(|secret| {
+                let by_server = written_by_server(&secret.metadata);
                 let labels = secret.metadata.labels.unwrap_or_default();
                 let number = labels.get("version")?.parse().ok()?;
                 let (plan, restored) = origin(&labels, number);
@@ -73,7 +74,7 @@ impl Storage {
                     plan,
                     restored,
                     secret: secret.metadata.name?,
-                    written: written(&labels).or(secret.metadata.creation_timestamp.map(|time| time.0)),
+                    written: written(&labels).max(by_server),
                 })
             })
             .collect();
@@ -188,10 +189,16 @@ fn origin(labels: &BTreeMap<String, String>, number: i32) -> (Option<String>, bo
     (plan, restores)
 }
 
-/// When helm wrote a record the last time, by its labels (in seconds since 1970).
+/// When helm wrote a record the last time, by its labels (in seconds since 1970): that is by the clock of whoever ran helm.
 fn written(labels: &BTreeMap<String, String>) -> Option<Timestamp> {
     let seconds = ["createdAt", "modifiedAt"].iter().filter_map(|label| labels.get(*label)?.parse().ok()).max()?;
     Timestamp::from_second(seconds).ok()
+}
+
+/// When a record was written the last time, by the API server's clock.
+fn written_by_server(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let managers = metadata.managed_fields.iter().flatten();
+    managers.filter_map(|manager| manager.time.as_ref()).chain(&metadata.creation_timestamp).map(|time| time.0).max()
 }
 
 impl Stored {
@@ -214,6 +221,8 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
+
     use super::*;
 
     fn written_labels(plan: &str, number: i32, restores: bool) -> BTreeMap<String, String> {
@@ -225,6 +234,19 @@ mod tests {
         assert!(fits("a", LIMIT).is_ok());
         let problem = fits("a", LIMIT + 1).unwrap_err();
         assert_eq!((problem.class, problem.object.as_deref()), (FailureClass::TooLarge, Some("Secret/a")));
+    }
+
+    #[test]
+    fn a_record_is_as_young_as_the_server_says_whatever_the_clock_of_the_client_was() {
+        let time = |seconds| Time(Timestamp::from_second(seconds).unwrap());
+        let metadata = ObjectMeta {
+            creation_timestamp: Some(time(100)),
+            managed_fields: Some(vec![ManagedFieldsEntry { time: Some(time(150)), ..ManagedFieldsEntry::default() }]),
+            ..ObjectMeta::default()
+        };
+        let labels = BTreeMap::from([("createdAt".to_owned(), "50".to_owned())]);
+        assert_eq!(written(&labels).max(written_by_server(&metadata)), Some(time(150).0));
+        assert_eq!(written(&labels).max(written_by_server(&ObjectMeta::default())), Some(time(50).0));
     }
 
     #[test]

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::record::Record;
-use super::{Helm, HelmFailure, Major, run};
+use super::run::{self, Ends};
+use super::{Helm, HelmFailure, Major};
 use crate::api::FailureClass;
 use crate::core::classify;
 use crate::runner::error::Error;
@@ -133,10 +132,9 @@ pub async fn run(
     helm: &Helm,
     secrets: &Secrets,
     upgrade: &Upgrade<'_>,
-    stop: &CancellationToken,
-    lost: &CancellationToken,
+    ends: Ends<'_>,
 ) -> Result<Result<(), HelmFailure>, Error> {
-    run::run(helm, secrets, &upgrade.arguments(helm.major()), stop, lost).await
+    run::run(helm, secrets, &upgrade.arguments(helm.major()), ends).await
 }
 
 #[cfg(test)]

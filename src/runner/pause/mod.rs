@@ -167,6 +167,9 @@ impl<'a> Paused<'a> {
     async fn put_back(&self, ended: impl Fn(&str) -> Ended) -> Result<(), Error> {
         let deployments: Api<Deployment> = self.ctx.api();
         for ScaledDown { object, replicas } in self.down().into_iter().rev() {
+            if self.lease.lost().is_cancelled() {
+                return Err(Error::LeaseLost(self.lease.name().to_owned()));
+            }
             let name = object.rsplit('/').next().unwrap_or_default();
             if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(name)).await? {
                 let companion = self.plan.pause.companions.iter().any(|companion| companion == name);

@@ -2,7 +2,10 @@
 
 mod chart;
 mod checks;
+pub mod held;
 mod id;
+mod presence;
+mod prune;
 mod rehearsed;
 mod release;
 mod secret;
@@ -12,7 +15,6 @@ mod values;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -27,12 +29,12 @@ use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{highest, inventory, io, risk};
-use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
+use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Finding, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core::allowed::Repositories;
+use crate::core::checks::{judged, refused};
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
-use crate::core::history::{self, Clock};
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
 use crate::core::rehearsal::Rehearsal;
@@ -81,7 +83,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     }
     let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
     let secret_name = secret::write(ctx, &upgrade, parts).await?;
-    secret::prune(ctx, upgrade.spec.history_limit, &secret_name).await;
+    prune::prune(ctx, &upgrade, &secret_name).await;
 
     let mut planned = planned(ctx, &plan, secret_name);
     if plan.action == PlannedAction::Nothing {
@@ -106,10 +108,12 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let storage = Storage::new(ctx.api(), &spec.release);
 
     ctx.reporter.progress(&format!("reading the Helm release {}", spec.release));
-    let helm_timeout = Duration::from(spec.helm.timeout);
-    let clock = Clock { now: Timestamp::now(), stale_after: history::stale_after(helm_timeout) };
-    let installed = Release::read(ctx, &storage, clock).await?;
-    installed.check_presence(upgrade)?;
+    let installed = Release::read(ctx, &storage).await?;
+    let presence = if installed.recorded() { None } else { presence::look(ctx, upgrade).await? };
+    let presence: Vec<Finding> = presence.into_iter().collect();
+    if let Some(refused) = refused(&judged(presence.clone(), &spec.overrides), None) {
+        return Err(refused.into());
+    }
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
@@ -123,7 +127,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     installed.check(&chart)?;
     let mut facts =
         checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
-    facts.path = path;
+    facts.path = presence.into_iter().chain(path).collect();
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
     let findings = checks::judge(ctx, &facts, None).accepted()?;
 
@@ -175,9 +179,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         findings,
         difference: Difference::default(),
     };
-    // What is scaled to zero looks up to date, and is not. Neither is what a runner that was killed between the old selector
+    // What is scaled to zero or misses an object looks up to date, and is not. Neither is what a runner that was killed between the old selector
     // and one that is not wanted any more has left: the pods need their owner back.
-    let down = upgrade.status.as_ref().is_some_and(|status| !status.scaled_down.is_empty());
+    let down = upgrade.status.as_ref().is_some_and(|status| status.incomplete || !status.scaled_down.is_empty());
     if plan.action == PlannedAction::Nothing && (down || begun(ctx, &plan.workloads).await?) {
         plan.action = PlannedAction::Upgrade;
     }

@@ -3,9 +3,9 @@
 use semver::Version;
 use serde_json::{Map, Value};
 
-use crate::api::{CoderUpgrade, FailureClass, Installed, PlannedAction, ProductLine};
+use crate::api::{Installed, PlannedAction, ProductLine};
 use crate::core::guard::ChartMetadata;
-use crate::core::history::{self, Clock, Revision};
+use crate::core::history::{self, Revision};
 use crate::core::report::Problem;
 use crate::core::version;
 use crate::runner::context::Context;
@@ -38,10 +38,9 @@ impl Found {
 }
 
 impl Release {
-    /// Reads it from Helm's storage. Refuses if another helm may be at work.
-    pub async fn read(ctx: &Context, storage: &Storage, clock: Clock) -> Result<Self, Error> {
+    /// Reads it from Helm's storage.
+    pub async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
         let revisions = storage.history().await?;
-        history::check_lock(&revisions, clock)?;
         let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
         let newest = Found::read(storage, newest).await?;
@@ -75,19 +74,9 @@ impl Release {
         self.base().map_or(Value::Null, |base| base.stored.record.chart_part("values").clone())
     }
 
-    /// Refuses to install anew what somebody has uninstalled together with its records: the values that the release was
-    /// given are gone with them, and without these Coder would come back as another one.
-    pub fn check_presence(&self, upgrade: &CoderUpgrade) -> Result<(), Box<Problem>> {
-        let changed = upgrade.status.as_ref().is_some_and(|status| !status.changed_outside.is_empty());
-        if self.newest.is_some() || !changed || !upgrade.spec.keep_values {
-            return Ok(());
-        }
-        let release = &upgrade.spec.release;
-        let message = format!(
-            "release {release} was uninstalled from outside together with helm's records, and with them the values that are \
-             to be kept; before it is installed again, give all values in spec.values or spec.valuesFrom"
-        );
-        Err(Problem::new(FailureClass::ReleaseMissing, message).field("spec.keepValues").boxed())
+    /// Whether helm has any record of the release.
+    pub fn recorded(&self) -> bool {
+        self.newest.is_some()
     }
 
     /// The installed product line; Coder v2 if nothing is installed.

@@ -8,14 +8,15 @@ use super::stage::Settings;
 use super::{Script, storage};
 use crate::api::{PlannedRepair, Remedy};
 use crate::core::classify::Cause;
-use crate::core::history::Revision;
+use crate::core::history::{Revision, left_behind};
 use crate::core::ladder::Planned;
 use crate::core::object::ObjectRef;
 use crate::core::redact;
-use crate::runner::context::{Context, request};
+use crate::runner::context::{Context, request, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Stored;
-use crate::runner::repair::{self, Kinds};
+use crate::runner::kinds::Kinds;
+use crate::runner::repair;
 
 /// Longest reason of a repair, in bytes: it stands in status.
 const REASON_LIMIT: usize = 600;
@@ -34,8 +35,9 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    /// What is known before the first run: helm does not work on a revision that was left pending. To mark it as failed
-    /// takes nobody's leave if a runner left it, and is planned if somebody else's helm did.
+    /// What is known before the first run: helm does not work on a revision that is pending. To mark it as failed takes
+    /// nobody's approval if a runner left it. It is planned if the helm process of somebody else did, and as long as that may
+    /// still run, a person must say that it does not.
     pub async fn begin(ctx: &Context, script: &Script<'_>) -> Result<Self, Error> {
         let mut repairs = Self::default();
         let Some(revision) = script.locked else { return Ok(repairs) };
@@ -43,13 +45,18 @@ impl Repairs {
         stored.record.mark_failed(INTERRUPTED);
         repairs.seed(ctx, revision, &stored).await?;
         if revision.pending() && revision.plan.is_none() {
+            let gone = left_behind(revision, server_time(ctx).await?);
+            let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
+            let who = if gone {
+                "its helm process was killed"
+            } else {
+                "a helm process of somebody else may be at work on it"
+            };
             repairs.planned.push(PlannedRepair {
                 remedy: Remedy::Unlock,
                 object: format!("Secret/{}", revision.secret),
-                message: format!(
-                    "revision {} is {}: a helm was killed in the middle",
-                    revision.number, revision.status
-                ),
+                message: format!("revision {} has been {}{since}: {who}", revision.number, revision.status),
+                needs_approval: !gone,
             });
         }
         Ok(repairs)
@@ -105,7 +112,7 @@ impl Repairs {
     fn plan(&mut self, remedy: Remedy, object: String, message: String) {
         let known = self.planned.iter().any(|known| (known.remedy, &known.object) == (remedy, &object));
         if !known {
-            self.planned.push(PlannedRepair { remedy, object, message });
+            self.planned.push(PlannedRepair { remedy, object, message, needs_approval: false });
             self.planned.sort_by_key(|repair| repair.remedy);
         }
     }

@@ -14,7 +14,7 @@ use crate::core::rehearsal::otherwise;
 use crate::runner::context::{Context, is_unreachable};
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
-use crate::runner::repair::Kinds;
+use crate::runner::kinds::Kinds;
 
 /// Kinds whose namesake under another name would clash with the live object, over a port, an address or a host.
 const CLASHING: [&str; 2] = ["Service", "Ingress"];

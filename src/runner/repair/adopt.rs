@@ -12,7 +12,6 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::Scene;
-use super::live::Kinds;
 use crate::api::{FailureClass, Remedy};
 use crate::core::disposable::is_data;
 use crate::core::documents::Documents;
@@ -23,6 +22,7 @@ use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
 use crate::runner::helm::storage::Storage;
+use crate::runner::kinds::Kinds;
 
 /// helm's name as a manager of fields.
 const MANAGER: &str = "helm";

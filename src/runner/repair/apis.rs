@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kinds, Scene};
+use super::Scene;
 use crate::api::Remedy;
 use crate::core::apis::{successor, translate};
 use crate::core::documents::{Change, Documents};
@@ -11,6 +11,7 @@ use crate::core::object::ObjectRef;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::{Storage, Stored};
+use crate::runner::kinds::Kinds;
 
 /// A record whose manifest names removed APIs.
 pub struct Rewrite {

@@ -28,7 +28,8 @@ use crate::core::ownership::FIELD_MANAGER;
 use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::fence::while_held;
+use crate::runner::fence::{still_held, while_held};
+use crate::runner::lease::Held;
 use crate::runner::risk::none_owned_by;
 
 /// Longest value of a label, in characters.
@@ -211,10 +212,10 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
 
 /// The new workloads are ready: what was only left for the time being goes, that of earlier attempts which did not get so
 /// far as well. What a workload has taken over stays, without the label of the bridge.
-pub async fn finish(ctx: &Context, workloads: &[Workload]) -> Result<(), Error> {
+pub async fn finish(ctx: &Context, lease: &Held, workloads: &[Workload]) -> Result<(), Error> {
     let names = names(workloads);
-    clear::<ReplicaSet>(ctx, &names).await?;
-    clear::<Pod>(ctx, &names).await
+    clear::<ReplicaSet>(ctx, lease, &names).await?;
+    clear::<Pod>(ctx, lease, &names).await
 }
 
 /// Whether a bridge was begun for these workloads, or their namesakes, and not ended.
@@ -227,8 +228,9 @@ fn names(workloads: &[Workload]) -> Vec<&str> {
     workloads.iter().map(|workload| workload.name.as_str()).collect()
 }
 
-async fn clear<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<(), Error> {
+async fn clear<K: Kind>(ctx: &Context, lease: &Held, workloads: &[&str]) -> Result<(), Error> {
     for object in marked::<K>(ctx, workloads).await? {
+        still_held(ctx, lease)?;
         if controller(&object).is_none() {
             dismiss(ctx, &K::kind(&()), &object).await?;
         } else {

@@ -12,13 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use adopt::unowned;
 pub use apis::{rewrites, serve};
 pub use bridge::{begun, finish};
-pub use live::Kinds;
 
 use super::apply::Package;
 use super::context::Context;
 use super::error::Error;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
+use super::kinds::Kinds;
 use super::lease::Held;
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::documents::Documents;

@@ -33,6 +33,10 @@ enum Happening {
     After(bool),
     Backup(bool),
     Hop,
+    Delete,
+    LosePlan,
+    Whole,
+    PauseCoder(bool),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -47,6 +51,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         FailureClass::QuotaExceeded,
         FailureClass::PortTaken,
         FailureClass::RolloutTimedOut,
+        FailureClass::HookFailed,
+        FailureClass::ReleaseMissing,
+        FailureClass::DataAtRisk,
+        FailureClass::Downgrade,
     ];
     let recoveries = [Recovery::Stop, Recovery::Repair, Recovery::Reinstall];
     prop_oneof![
@@ -67,6 +75,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<bool>().prop_map(Happening::After),
         1 => any::<bool>().prop_map(Happening::Backup),
         1 => Just(Happening::Hop),
+        1 => Just(Happening::LosePlan),
+        1 => Just(Happening::Whole),
+        1 => any::<bool>().prop_map(Happening::PauseCoder),
     ]
 }
 
@@ -91,6 +102,7 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::Window(closed) => world.edit(|spec| spec.window = closed.then(an_hour_on_sundays)),
         Happening::After(waits) => world.edit(|spec| spec.after = waits.then(|| "nobody".into()).into_iter().collect()),
         Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None))),
+        Happening::Delete => world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time()),
         Happening::DeleteJob => {
             if let Some(name) = world.running_job().map(|job| job.name.clone()) {
                 world.observed.jobs.retain(|job| job.name != name);
@@ -101,6 +113,9 @@ fn happen(world: &mut World, happening: Happening) {
         | Happening::Kill
         | Happening::Start
         | Happening::Replace
+        | Happening::LosePlan
+        | Happening::Whole
+        | Happening::PauseCoder(_)
         | Happening::Hop => {
             in_the_job(world, happening);
         }
@@ -131,8 +146,22 @@ fn in_the_job(world: &mut World, happening: Happening) {
             let Outcome::Failed(problem) = failed(class, remedy, "failed") else { unreachable!() };
             job.report.outcome = Some(Outcome::Failed(Problem { changed: step.changes(), ..problem }));
         }
+        Happening::LosePlan if step.changes() => {
+            job.report.outcome = Some(Outcome::Failed(Problem::new(FailureClass::PlanMissing, "gone")));
+        }
+        // Refused before helm was started: nothing is missing, and nothing is half applied.
+        Happening::Whole if step.changes() => {
+            let current = Some(installed("2.30.0", 1));
+            let problem = Problem::new(FailureClass::Forbidden, "no");
+            job.report.outcome = Some(Outcome::Failed(Problem { whole: true, current, ..problem }));
+        }
+        Happening::PauseCoder(down) if step == StepName::Upgrade => {
+            let coder = crate::api::ScaledDown { object: "Deployment/coder".into(), replicas: 1 };
+            job.report.scaled_down = Some(if down { vec![coder] } else { Vec::new() });
+        }
         Happening::Hop if step == StepName::Plan => job.report.outcome = Some(hop("2.30.0", "2.30.5", &[&target])),
         Happening::Succeed => {
+            job.report.scaled_down = job.report.scaled_down.as_ref().map(|_| Vec::new());
             job.report.outcome = Some(match step {
                 StepName::Backup => {
                     let Outcome::BackedUp(record) = record(&now, "") else { unreachable!() };
@@ -176,28 +205,93 @@ fn open(world: &World) -> bool {
     !spec.suspend && spec.after.is_empty() && world.observed.claimed_by.is_none() && window && approved && backed_up
 }
 
+/// That something was removed, or that a change is half made, is never forgotten before Coder was seen back.
+fn remembered(before: &CoderUpgradeStatus, world: &World) -> Result<(), TestCaseError> {
+    let after = world.status();
+    let last = |status: &CoderUpgradeStatus| status.steps.last().map(|step| (step.name, step.state));
+    let ended = |steps: &[StepName]| {
+        last(&after).is_some_and(|(name, state)| state == StepState::Succeeded && steps.contains(&name))
+    };
+    // An attempt that ended well may have made room for the next one in the same pass.
+    let verified = after
+        .history
+        .first()
+        .is_some_and(|end| end.outcome == Phase::Succeeded || end.message.contains("was put back"));
+    let seen = ended(&[StepName::Upgrade, StepName::Install, StepName::Restore])
+        || (verified && after.history.first() != before.history.first());
+    let refused = last(&after) == Some((StepName::Uninstall, StepState::Failed));
+    let replicas = !before.scaled_down.is_empty() && after.scaled_down.is_empty();
+    prop_assert!(!before.removed || after.removed || seen, "forgotten what was removed: {before:?} {after:?}");
+    prop_assert!(
+        !before.incomplete || after.incomplete || seen || (!after.removed && (refused || replicas)),
+        "forgotten that Coder is away: {before:?} {after:?}"
+    );
+    let another = after.attempt > before.attempt || after.history.first() != before.history.first();
+    prop_assert!(
+        !before.begun || after.begun || seen || another || after.phase == Phase::Failed,
+        "forgotten that it was begun: {before:?} {after:?}"
+    );
+    let waits = [Phase::Suspended, Phase::AwaitingWindow, Phase::AwaitingDependency, Phase::AwaitingApproval];
+    prop_assert!(!after.incomplete || !waits.contains(&after.phase), "held back while Coder is away: {after:?}");
+    Ok(())
+}
+
 proptest! {
+    #[test]
+    fn a_deleted_object_goes_only_when_nothing_is_half_made(
+        before in prop::collection::vec((happening(), 0usize..4), 0..30),
+        after in prop::collection::vec((happening(), 1usize..4), 0..30),
+    ) {
+        let mut world = World::new("2.31.7");
+        for (next, passes) in before {
+            happen(&mut world, next);
+            for _ in 0..passes {
+                world.pass();
+            }
+        }
+        let held = world.observed.held();
+        happen(&mut world, Happening::Delete);
+        for (next, passes) in after {
+            happen(&mut world, next);
+            for _ in 0..passes {
+                let (before, was_held) = (world.status(), world.observed.held());
+                world.pass();
+                remembered(&before, &world)?;
+                let status = world.status();
+                if was_held && !world.observed.held() {
+                    prop_assert!(!unfinished(&status), "gone in the middle: {status:?}");
+                    prop_assert!(working(&world) == 0, "gone while a Job is at work: {status:?}");
+                }
+                prop_assert!(held || !world.observed.held(), "Kubernetes takes no new finalizer now");
+            }
+            if held && !world.observed.held() {
+                return Ok(()); // The object is gone.
+            }
+        }
+        // However it stands now: if all goes well from here on, the object goes.
+        for _ in 0..20 {
+            world.wait(1000);
+            happen(&mut world, Happening::Succeed);
+        }
+        world.settle();
+        prop_assert!(!world.observed.held(), "it never goes: {:?}", world.status());
+    }
+
     #[test]
     fn whatever_happens_it_comes_to_rest_and_ends_ready_once_all_goes_well(
         happenings in prop::collection::vec((happening(), 0usize..4), 0..60)
     ) {
         let mut world = World::new("2.31.7");
         for (next, passes) in happenings {
-            let removed = world.status().incomplete;
             happen(&mut world, next);
             for _ in 0..passes {
                 let before = world.status();
                 world.pass();
                 prop_assert!(!begins(&before, &world.status()) || open(&world), "begun behind a gate: {before:?}");
+                remembered(&before, &world)?;
             }
             prop_assert!(working(&world) <= 1, "two Jobs at once: {:?}", world.created);
             prop_assert!(working(&world) == 0 || world.observed.held(), "a change under way is held");
-            let status = world.status();
-            let ended = status.current.as_ref().is_some_and(|current| current.status == "deployed");
-            // helm had made every object before its wait timed out: nothing is away then.
-            let stands = status.history.first().is_some_and(|ended| ended.message.contains("RolloutTimedOut"));
-            let planned = status.steps.last().is_some_and(|step| step.name == StepName::Plan);
-            prop_assert!(!removed || status.incomplete || ended || stands || planned, "given up while Coder is away: {status:?}");
         }
 
         happen(&mut world, Happening::Claim(false));
