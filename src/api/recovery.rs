@@ -51,7 +51,7 @@ pub enum Recovery {
     strum::EnumMessage,
 )]
 pub enum Remedy {
-    /// Mark the revision as failed that a helm which is gone left pending.
+    /// Mark the revision as failed that a helm process which is gone left pending.
     Unlock,
     /// Take objects that belong to no Helm release into this one.
     Adopt,

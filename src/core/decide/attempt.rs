@@ -101,6 +101,11 @@ fn looked_at_again(draft: &Draft) -> Option<Timestamp> {
     made.0.checked_add(delay).ok()
 }
 
+/// Whether the values of the release stand in the spec.
+fn gives_values(spec: &CoderUpgradeSpec) -> bool {
+    spec.values.as_ref().is_some_and(|values| !values.is_empty()) || !spec.values_from.is_empty()
+}
+
 /// A deleted object begins nothing new, and nobody approves anything for it any more: what was begun is tried again or taken
 /// back.
 fn finish(draft: &mut Draft) {
@@ -209,8 +214,9 @@ fn asked_anew(draft: &Draft) -> bool {
 fn begin(draft: &mut Draft, occasion: Occasion) {
     outcome::supersede(draft);
     draft.status.drift_answer_at = None;
-    // What is begun is not held back because its plan was lost.
-    let bound = draft.status.incomplete || (draft.status.begun && occasion == Occasion::PlanLost);
+    // What is begun is not held back because its plan was lost. For a deleted object there is no other change after it.
+    let same_change = occasion == Occasion::PlanLost || draft.observed.deleting();
+    let bound = draft.status.incomplete || (draft.status.begun && same_change);
     if !bound && gates::keep_from_planning(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
@@ -233,7 +239,6 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     if asked || drifted {
         status.path_from = None;
     }
-    let same_change = occasion == Occasion::PlanLost;
     if asked || drifted || occasion == Occasion::Outdated {
         status.approved_plan.clear();
     }
@@ -270,12 +275,10 @@ fn again(draft: &mut Draft) {
     }
 }
 
-/// Why the plan cannot be carried out any more, so that the next try must plan again. What was begun for a deleted object
-/// stays begun: there is no other attempt after it.
+/// Why the plan cannot be carried out any more, so that the next try must plan again.
 fn void(draft: &Draft) -> Option<Occasion> {
     match draft.status.failure.as_ref()?.class {
         FailureClass::PlanMissing => Some(Occasion::PlanLost),
-        FailureClass::PlanOutdated if draft.observed.deleting() => Some(Occasion::PlanLost),
         FailureClass::PlanOutdated => Some(Occasion::Outdated),
         _ => None,
     }

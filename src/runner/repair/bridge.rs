@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::live::{Kinds, delete, wait_gone};
+use super::live::{delete, wait_gone};
 use super::replace::Refused;
 use crate::api::label;
 use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
@@ -29,6 +29,7 @@ use crate::core::plan::Workload;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::fence::{still_held, while_held};
+use crate::runner::kinds::Kinds;
 use crate::runner::lease::Held;
 use crate::runner::risk::none_owned_by;
 
