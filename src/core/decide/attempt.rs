@@ -196,7 +196,7 @@ pub(super) fn remedy(draft: &mut Draft, step: StepName) {
 
 /// How often a step was tried in this attempt. In a full timeline earlier tries may be missing: the number only has to be
 /// larger than all before then.
-fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
+pub(super) fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
     let full = status.steps.len() >= STEPS_KEPT;
     let counted = status.steps.iter().filter(|done| full || done.name == step);
     counted.map(|done| done.try_number).max().unwrap_or_default()

@@ -96,7 +96,8 @@ fn deployed(problem: &Problem) -> bool {
 pub(super) fn restore(draft: &mut Draft, failure: Option<Failure>) {
     draft.status.failure = failure;
     draft.status.retries = 0;
-    attempt::begin_step(draft, StepName::Restore, 1);
+    let tries = attempt::tries(&draft.status, StepName::Restore);
+    attempt::begin_step(draft, StepName::Restore, tries.saturating_add(1));
 }
 
 /// Ends what waits for an approval that nobody gives any more, or for a gate.
