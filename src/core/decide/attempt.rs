@@ -56,6 +56,7 @@ fn proceed(draft: &mut Draft) {
         return;
     }
     // A change that has begun comes to its end before what is not allowed is refused.
+    gates::tell_of_an_edit_that_is_not_allowed(draft);
     let held = draft.status.begun && !gates::is_allowed(draft);
     let free = !draft.status.incomplete || concluded(&draft.status) || stuck(&draft.status);
     if asked_anew(draft) && free && !held {

@@ -68,6 +68,19 @@ pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
     closed(draft, &[allowed])
 }
 
+/// Says once of an edit in the middle of a change that what it names is not allowed.
+pub(super) fn tell_of_an_edit_that_is_not_allowed(draft: &mut Draft) {
+    let (status, observed) = (&draft.status, draft.observed);
+    let edited = status.observed_generation != observed.generation();
+    if !edited || !(status.begun || status.incomplete) {
+        return;
+    }
+    if let Err(problem) = observed.allowed.judge(&observed.upgrade.spec) {
+        let message = format!("{}. The change that has begun is finished first, without it.", problem.message);
+        draft.warn(problem.class.into(), "Wait", message);
+    }
+}
+
 /// Whether the spec names only what is allowed.
 pub(super) fn is_allowed(draft: &Draft) -> bool {
     draft.observed.allowed.judge(&draft.observed.upgrade.spec).is_ok()

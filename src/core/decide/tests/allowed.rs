@@ -103,9 +103,12 @@ fn an_edit_does_not_hold_up_what_has_begun() {
     let problem = Problem { changed: true, ..Problem::new(FailureClass::WebhookUnavailable, "no answer") };
     world.report(Outcome::Failed(problem)).wait(3600);
     assert_eq!(world.status().phase, Phase::Upgrading, "the planned change is tried again");
+    let told = |world: &World| world.events.iter().filter(|reason| **reason == "NotAllowed").count();
+    assert_eq!(told(&world), 1, "the edit is not passed over in silence");
     assert_eq!(world.created.last().unwrap().step, StepName::Upgrade);
     world.report(upgraded("2.31.7"));
     assert_eq!(failure(&world), refused("spec.chart.repository"), "told as soon as it has ended");
+    assert_eq!(told(&world), 2);
 }
 
 #[test]
