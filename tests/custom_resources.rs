@@ -267,3 +267,26 @@ async fn a_custom_kind_is_not_taken_for_the_built_in_one_of_that_name() {
     );
     steps.world.finish().await;
 }
+
+#[tokio::test]
+async fn a_hook_does_not_delete_the_claim_that_has_its_name() {
+    let steps = Steps::with("custom-hook", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    let claim = |annotations: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "dump", "annotations": annotations},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}
+        })
+    };
+    steps.world.apply(&claim(json!({}))).await;
+    let uid = steps.uid("pvc/dump").await;
+    let hook = claim(json!({"helm.sh/hook": "pre-upgrade"}));
+    let problem = steps.refused(json!({"version": "2.31.7", "values": {"extraTemplates": [hook]}})).await;
+    assert_eq!(
+        (problem.class, problem.object.as_deref()),
+        (FailureClass::DataAtRisk, Some("PersistentVolumeClaim/dump")),
+        "{}",
+        problem.message
+    );
+    assert_eq!(steps.uid("pvc/dump").await, uid);
+    steps.world.finish().await;
+}

@@ -16,6 +16,7 @@ pub const TEXT_LIMIT: usize = 4096;
 /// Progress while a step runs; its outcome at the end.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 pub struct Report {
     /// One line for people, for example "Deployment/coder: 1 of 3 pods updated".
     #[serde(default)]

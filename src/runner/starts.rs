@@ -42,7 +42,7 @@ pub struct Starts {
     broken: Arc<AtomicBool>,
     changed: Arc<Notify>,
     pods: Vec<Store<Pod>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Starts {
@@ -59,7 +59,7 @@ impl Starts {
             broken: Arc::default(),
             changed: Arc::default(),
             pods: Vec::new(),
-            _tasks: JoinSet::new(),
+            tasks: JoinSet::new(),
             hooks,
         };
         let mut selections: Vec<watcher::Config> =
@@ -100,7 +100,7 @@ impl Starts {
         let (seen, broken, changed) = (self.seen.clone(), self.broken.clone(), self.changed.clone());
         let (old_images, listed) = (self.old_images.clone(), listed.clone());
         let events = reflector::reflector(writer, watcher(pods, selection).default_backoff());
-        self._tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let mut events = std::pin::pin!(events);
             let mut first = true;
             while let Some(event) = events.next().await {
