@@ -81,15 +81,16 @@ async fn whoever_may_write_coderupgrades_has_nothing_of_their_own_run_or_sent() 
     }
     let theirs = Recorder::start().await;
     let image = json!({"version": VERSION, "job": {"image": "attacker.example/own-tool:1"}});
-    refused(&world, image, "spec.job.image", "--allowed-job-images").await;
+    Box::pin(refused(&world, image, "spec.job.image", "--allowed-job-images")).await;
     let account = json!({"version": VERSION, "job": {"serviceAccountName": "powerful"}});
-    refused(&world, account, "spec.job.serviceAccountName", "--allowed-service-accounts").await;
+    Box::pin(refused(&world, account, "spec.job.serviceAccountName", "--allowed-service-accounts")).await;
     let chart = json!({"repository": theirs.url, "credentialsSecret": "ldap", "plainHTTP": true});
-    refused(&world, json!({"version": VERSION, "chart": chart}), "spec.chart.repository", "--allowed-repositories")
-        .await;
+    let elsewhere = json!({"version": VERSION, "chart": chart});
+    Box::pin(refused(&world, elsewhere, "spec.chart.repository", "--allowed-repositories")).await;
     let archive = json!({"secretKeyRef": {"name": "ldap", "key": "password"}});
     let chart = json!({"archive": archive});
-    refused(&world, json!({"version": VERSION, "chart": chart}), "spec.chart.archive", "--allowed-repositories").await;
+    let archived = json!({"version": VERSION, "chart": chart});
+    Box::pin(refused(&world, archived, "spec.chart.archive", "--allowed-repositories")).await;
     assert_eq!(theirs.asked(), []);
 
     // A corrected spec goes on by itself, under the runner's ServiceAccount and the controller's image.
@@ -111,7 +112,7 @@ async fn a_controller_with_other_flags_goes_on_by_itself() {
     let spec = json!({
         "version": VERSION, "chart": {"repository": repository}, "verify": {"timeout": "60s", "soak": "1s"}
     });
-    refused(&world, spec, "spec.chart.repository", "--allowed-repositories").await;
+    Box::pin(refused(&world, spec, "spec.chart.repository", "--allowed-repositories")).await;
     // Neither time nor a restart alone changes anything.
     world.restart_controller().await;
     let allow = format!("ALLOWED_REPOSITORIES=https://helm.coder.com/v2,{repository}");
