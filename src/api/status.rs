@@ -1,4 +1,5 @@
 //! What the operator answers, for people, `kubectl wait` and GitOps tools alike.
+#![allow(clippy::struct_excessive_bools)] // facts of which any may hold beside the others
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;

@@ -62,7 +62,7 @@ async fn with_aftermath(ctx: &Context, storage: &Storage, before: Option<&[Revis
         }),
         None => false,
     };
-    Problem { changed, current, whole, ..problem }.into()
+    Problem { changed, whole, current, ..problem }.into()
 }
 
 /// Whether all objects of a revision exist, none of them is being deleted, and its record does not speak of an uninstall.

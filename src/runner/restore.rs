@@ -58,11 +58,11 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let saved = unpack(ctx, record).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
         let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
         let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
         paused.end(done).await
-    })
+    }))
     .await;
     held::end(ctx, &plan, &order.plan_dir, done).await
 }

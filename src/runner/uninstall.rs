@@ -53,9 +53,9 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
         remove(ctx, order, &plan, &storage, before, lease).await
-    })
+    }))
     .await;
     // The plan is needed from here on, whichever way this ended.
     if let Err(also) = held::hold(ctx, &plan, &order.plan_dir).await {

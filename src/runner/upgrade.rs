@@ -70,11 +70,11 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
     let storage = Storage::new(ctx.api(), &plan.release);
     let saved = read_previous(&plan, &order.plan_dir).await?;
     held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = fenced(ctx, &storage, &plan.release, async |before, lease| {
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
         let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
         let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
         paused.end(done).await
-    })
+    }))
     .await;
     held::end(ctx, &plan, &order.plan_dir, done).await
 }

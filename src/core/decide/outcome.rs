@@ -325,11 +325,10 @@ fn again_later(draft: &mut Draft, failure: Failure) {
 /// What nobody is to blame for is done again at once; the rest waits longer each time.
 fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     match class {
-        FailureClass::Interrupted if draft.status.retries <= 1 => std::time::Duration::ZERO,
+        FailureClass::Interrupted | FailureClass::PlanMissing if draft.status.retries <= 1 => std::time::Duration::ZERO,
         FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.incomplete => {
             std::time::Duration::ZERO
         }
-        FailureClass::PlanMissing if draft.status.retries <= 1 => std::time::Duration::ZERO,
         _ => retry::delay(draft.observed.retry_delay, draft.status.retries),
     }
 }

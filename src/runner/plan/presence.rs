@@ -46,6 +46,6 @@ async fn last_plan(ctx: &Context) -> Result<Option<String>, Error> {
     let secrets: Api<Secret> = ctx.api();
     let plans = secret::of_upgrade(ctx);
     let found = request("list the plans", || secrets.list_metadata(&plans)).await?;
-    let newest = found.items.into_iter().max_by_key(|secret| secret.creation_timestamp());
+    let newest = found.items.into_iter().max_by_key(ResourceExt::creation_timestamp);
     Ok(newest.map(|secret| secret.name_any()))
 }
