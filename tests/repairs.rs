@@ -130,22 +130,22 @@ async fn one_pod_is_left(world: &World) {
 
 #[tokio::test]
 async fn a_selector_that_gains_a_label_costs_no_moment() {
-    selector("selector-added", "2.31.11", json!({})).await;
+    Box::pin(selector("selector-added", "2.31.11", json!({}))).await;
 }
 
 #[tokio::test]
 async fn a_selector_that_gains_a_label_costs_no_moment_with_helm_3() {
-    selector("selector-helm3", "2.31.11", json!({"job": {"image": HELM_3}})).await;
+    Box::pin(selector("selector-helm3", "2.31.11", json!({"job": {"image": HELM_3}}))).await;
 }
 
 #[tokio::test]
 async fn a_selector_that_loses_a_label_costs_no_moment() {
-    selector("selector-removed", "2.31.12", json!({})).await;
+    Box::pin(selector("selector-removed", "2.31.12", json!({}))).await;
 }
 
 #[tokio::test]
 async fn a_selector_whose_label_changes_costs_no_moment() {
-    selector("selector-changed", "2.31.13", json!({})).await;
+    Box::pin(selector("selector-changed", "2.31.13", json!({}))).await;
 }
 
 #[tokio::test]
