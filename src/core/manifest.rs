@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 use serde_json::Value;
 
+use super::bounded::{self, Unreadable};
 use super::plan::Workload;
 use super::volumes::Shape;
 
@@ -13,16 +14,38 @@ use super::volumes::Shape;
 #[derive(Clone, Debug, Default)]
 pub struct Manifest(Vec<Value>);
 
+/// Greatest number of replicas of a `StatefulSet`: each has its claims, which are looked at one by one.
+const REPLICAS: i64 = 1000;
+
 /// A manifest that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the manifest of the release is no valid YAML: {0}")]
-pub struct ManifestError(#[from] serde_saphyr::Error);
+pub enum ManifestError {
+    /// It is no YAML, or more of it than can be read.
+    #[error("the manifest of the release {0}")]
+    Unreadable(#[from] Unreadable),
+    /// More replicas, and so more claims, than anybody has.
+    #[error("StatefulSet/{0} asks for {1} replicas; at most {REPLICAS} can be looked after")]
+    Replicas(String, i64),
+}
 
 impl Manifest {
     /// Reads a manifest as helm stores it.
     pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
         let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
-        Ok(Self(objects(text)?.into_iter().filter(here).collect()))
+        let manifest = Self(objects(text)?.into_iter().filter(here).collect());
+        manifest.check_replicas()?;
+        Ok(manifest)
+    }
+
+    fn check_replicas(&self) -> Result<(), ManifestError> {
+        for set in self.of_kind("StatefulSet") {
+            let replicas = replicas(set);
+            if replicas > REPLICAS {
+                let name = set["metadata"]["name"].as_str().unwrap_or_default();
+                return Err(ManifestError::Replicas(name.to_owned(), replicas));
+            }
+        }
+        Ok(())
     }
 
     /// Names of the objects of a kind.
@@ -73,13 +96,18 @@ impl Manifest {
             let templates = spec["volumeClaimTemplates"].as_array().map(Vec::as_slice).unwrap_or_default();
             for template in templates {
                 let Some(template_name) = template["metadata"]["name"].as_str() else { continue };
-                let ordinals = first..first + spec["replicas"].as_i64().unwrap_or(1);
+                let ordinals = first..first.saturating_add(replicas(set));
                 let claim = |ordinal| (format!("{template_name}-{name}-{ordinal}"), shape(&template["spec"]));
                 claims.extend(ordinals.map(claim));
             }
         }
         claims
     }
+}
+
+/// How many pods a `StatefulSet` asks for.
+fn replicas(set: &Value) -> i64 {
+    set["spec"]["replicas"].as_i64().unwrap_or(1)
 }
 
 fn shape(claim: &Value) -> Shape {
@@ -98,9 +126,7 @@ fn shape(claim: &Value) -> Shape {
 
 /// All objects of a manifest as helm stores it: YAML documents, Lists among them taken apart.
 pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
-    // Templates repeat keys more often than one would think; helm and the API server take the last one.
-    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins };
-    let documents: Vec<Option<Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
+    let documents: Vec<Option<Value>> = bounded::yaml_documents(text)?;
     let objects = documents.into_iter().flatten().flat_map(|document| match document {
         Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) => {
             match list.remove("items") {
@@ -189,5 +215,24 @@ mod tests {
     fn an_empty_manifest_is_none() {
         assert!(Manifest::parse("", "here").unwrap().workloads().is_empty());
         assert!(Manifest::parse("a: [", "here").is_err());
+    }
+
+    /// Each ordinal is a name in memory and a request to the API server.
+    #[test]
+    fn nobody_asks_for_a_billion_claims() {
+        let set = |replicas: &str, start: &str| {
+            format!(
+                "kind: StatefulSet\nmetadata: {{name: db}}\nspec: {{replicas: {replicas}, ordinals: {{start: {start}}}, \
+                 volumeClaimTemplates: [{{metadata: {{name: data}}}}]}}\n"
+            )
+        };
+        let error = Manifest::parse(&set("2147483647", "0"), "here").unwrap_err().to_string();
+        assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be looked after");
+        assert_eq!(Manifest::parse(&set("1000", "0"), "here").unwrap().claims().len(), 1000);
+        for odd in ["-1", "many", "1e3", "0.5"] {
+            assert!(Manifest::parse(&set(odd, "0"), "here").unwrap().claims().len() <= 1, "{odd}");
+        }
+        let last = Manifest::parse(&set("2", &i64::MAX.to_string()), "here").unwrap();
+        assert!(last.claims().is_empty(), "past the last ordinal there is nothing");
     }
 }

@@ -6,6 +6,7 @@ pub mod allowed;
 pub mod apis;
 pub mod backup;
 pub mod blocked;
+pub mod bounded;
 pub mod bridge;
 pub mod checks;
 pub mod classify;

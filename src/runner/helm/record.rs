@@ -1,24 +1,25 @@
 //! helm's record of a revision: base64 of gzip of JSON, in a Secret.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 
 use crate::api::Installed;
 use crate::core::documents::Documents;
+use crate::core::bounded::{self, Unreadable};
 use crate::core::guard::ChartMetadata;
 use crate::core::hooks::Hook;
 use crate::core::manifest::ManifestError;
 use crate::core::started::images_in;
 use crate::core::version;
 
-/// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB; text rarely packs better than 1:20.
-const LIMIT: u64 = 64 << 20;
+/// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB, of which base64 takes a quarter; text
+/// rarely packs better than 1:20.
+const LIMIT: usize = 24 << 20;
 
 /// A record, unpacked. It is kept as JSON and not as a type of ours, so that writing it back loses nothing that this
 /// program does not know.
@@ -34,11 +35,14 @@ pub enum RecordError {
     /// It is no base64.
     #[error("is no base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// It cannot be unpacked.
-    #[error("cannot be unpacked: {0}")]
+    /// It cannot be unpacked or parsed.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// It cannot be packed.
+    #[error("cannot be packed: {0}")]
     Gzip(#[from] std::io::Error),
-    /// It is no JSON.
-    #[error("is no JSON: {0}")]
+    /// A part of it is not of the form that every record has.
+    #[error("is not the expected JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// A field that every record has is not there.
     #[error("has no {0}")]
@@ -51,11 +55,19 @@ impl Record {
         let packed = STANDARD.decode(stored)?;
         // The first releases of helm 3 did not pack; helm itself goes by these bytes, too.
         if !packed.starts_with(&[0x1f, 0x8b, 0x08]) {
-            return Ok(Self(serde_json::from_slice(&packed)?));
+            return Self::read(&packed);
         }
-        let mut json = Vec::new();
-        GzDecoder::new(packed.as_slice()).take(LIMIT).read_to_end(&mut json)?;
-        Ok(Self(serde_json::from_slice(&json)?))
+        Self::read(&bounded::gunzip(&packed, LIMIT)?)
+    }
+
+    /// What is not a map cannot be written to later.
+    fn read(json: &[u8]) -> Result<Self, RecordError> {
+        let record: Value = bounded::json(json)?;
+        let fields = record.as_object().ok_or(RecordError::Incomplete("fields"))?;
+        if fields.get("info").is_some_and(|info| !info.is_object()) {
+            return Err(RecordError::Incomplete("info"));
+        }
+        Ok(Self(record))
     }
 
     /// Packs the record as helm does.
@@ -261,6 +273,34 @@ mod tests {
         assert!(three.same_chart(&four), "the same archive, installed by either helm");
         four.0["chart"]["templates"][0]["data"] = "YQ==".into();
         assert!(!three.same_chart(&four));
+    }
+
+    /// What a Secret of a few kilobytes can hold. On 64 MiB of small objects, five gigabytes were taken.
+    #[test]
+    fn a_record_that_unpacks_to_more_than_any_is_refused_by_name() {
+        let pack = |json: &str| {
+            let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+            packer.write_all(json.as_bytes()).unwrap();
+            STANDARD.encode(packer.finish().unwrap()).into_bytes()
+        };
+        let refused = |json: &str| Record::decode(&pack(json)).unwrap_err().to_string();
+        let objects = format!(r#"{{"version": 1, "hooks": [{}{{}}]}}"#, r#"{"a":0},"#.repeat(2 << 20));
+        assert_eq!(refused(&objects), "holds more than 250000 values");
+        let text = format!(r#"{{"manifest": "{}"}}"#, "x".repeat(LIMIT));
+        assert_eq!(refused(&text), "takes more than 24 MiB when unpacked");
+        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        assert!(refused(&deep).contains("recursion limit"));
+        for odd in ["[]", "null", "7", r#""text""#, r#"{"info": []}"#, r#"{"info": "deployed"}"#] {
+            assert!(refused(odd).starts_with("has no "), "{odd}");
+        }
+        for odd in ["{}", r#"{"version": "one", "info": {"status": 1}, "chart": 7, "manifest": {}, "hooks": {"a": 1}}"#] {
+            let mut record = Record::decode(&pack(odd)).unwrap();
+            assert!(record.installed().is_err() && record.revision().is_err() && record.manifest().is_empty(), "{odd}");
+            assert!(record.values().is_empty() && record.hooks().is_empty() && record.definitions().is_empty(), "{odd}");
+            record.mark_failed("why");
+            record.set_manifest("a: 1".into());
+            assert_eq!((record.status().unwrap(), record.manifest()), ("failed", "a: 1"), "{odd}");
+        }
     }
 
     #[test]
