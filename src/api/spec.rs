@@ -122,8 +122,9 @@ pub struct CoderUpgradeSpec {
     #[schemars(length(max = 32))]
     pub values_from: Vec<ValuesRef>,
 
-    /// Values given here. They win over all others. Do not put credentials here: refer to a Secret in valuesFrom.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Values given here. They win over all others. Do not put credentials here: refer to a Secret in valuesFrom, also for
+    /// more than 256 KiB of values.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::inline::read")]
     #[schemars(schema_with = "any_object")]
     pub values: Option<serde_json::Map<String, serde_json::Value>>,
 

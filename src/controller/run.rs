@@ -42,9 +42,9 @@ use super::{
     reconcile::{after_error, reconcile},
 };
 use crate::{
-    api::{CoderUpgrade, label},
+    api::{API_GROUP, CoderUpgrade, label},
     build::RunnerDefaults,
-    core::{allowed::AllowedFlags, job::controlling, plan::WorkloadKind},
+    core::{allowed::AllowedFlags, job::controlling, plan::WorkloadKind, report::LIMIT},
 };
 
 /// Name under which the controller reports events.
@@ -215,6 +215,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         .default_backoff()
         .modify(|pod| {
             pod.managed_fields_mut().clear();
+            pod.annotations_mut().clear();
             pod.spec = None;
         })
         .inspect_ok(move |event| pod_index.take(event))
@@ -283,8 +284,18 @@ where
 
 /// Drops what no decision needs: with a thousand objects the pod templates would be most of the memory. Of the specs only
 /// those stay that tell of a Job that it is suspended, which is rare and short.
+///
+/// Whoever may create Jobs writes their labels and annotations, and may write megabytes: only those of the operator are kept,
+/// and of a report no more than is enough to say that it is too long.
 fn slim(job: &mut Job) {
     job.managed_fields_mut().clear();
+    job.labels_mut().retain(|name, _| name.starts_with(API_GROUP));
+    let owned = controlling(job).is_some_and(|owner| owner.kind == CoderUpgrade::kind(&()));
+    job.owner_references_mut().retain(|owner| owner.controller == Some(true));
+    job.annotations_mut().retain(|name, _| owned && name.starts_with(API_GROUP));
+    for text in job.annotations_mut().values_mut().filter(|text| text.len() > LIMIT) {
+        *text = " ".repeat(LIMIT + 1);
+    }
     job.spec = job.spec.take().filter(|spec| spec.suspend == Some(true));
     if let Some(spec) = &mut job.spec {
         spec.template = PodTemplateSpec::default();

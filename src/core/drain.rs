@@ -39,7 +39,7 @@ const HOLDERS: [(&str, &str); 12] = [
 /// When an object that is still there is to be explained.
 #[must_use]
 pub fn explained_at(object: &WaitingFor) -> Timestamp {
-    object.since.0 + PATIENCE
+    object.since.0.checked_add(PATIENCE).unwrap_or(Timestamp::MAX)
 }
 
 /// The object, with an explanation if it is still there after a while.
@@ -112,6 +112,16 @@ mod tests {
         assert!(late.contains("cloud-controller-manager") && late.contains("never removes a finalizer"), "{late}");
         let unknown = explained(&service("example.org/x"), &at("2026-01-02T00:00:00Z")).explanation.unwrap();
         assert!(unknown.contains("finalizer example.org/x: the controller that set it"), "{unknown}");
+    }
+
+    /// The time comes from a report, and the last one there is has none after it.
+    #[test]
+    fn no_time_is_too_far_away() {
+        for far in ["9999-12-30T22:00:00.999999999Z", "-009999-01-02T01:59:59Z"] {
+            let object = WaitingFor { since: Time(far.parse().unwrap()), ..service("a/b") };
+            let _ = explained(&object, &Time(Timestamp::UNIX_EPOCH));
+            assert!(explained_at(&object) >= object.since.0);
+        }
     }
 
     #[test]

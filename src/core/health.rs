@@ -3,6 +3,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::redact::head;
+
+/// Most parts of Coder, and most codes, that are told of.
+const PARTS: usize = 20;
+/// Longest description of one, in bytes.
+const LONGEST: usize = 512;
+
 /// The part of `/api/v2/deployment/stats` that is looked at.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub struct Stats {
@@ -19,7 +26,7 @@ impl Stats {
     /// Workspace builds that wait for a provisioner or run.
     #[must_use]
     pub fn builds(&self) -> u64 {
-        self.workspaces.pending + self.workspaces.building
+        self.workspaces.pending.saturating_add(self.workspaces.building)
     }
 }
 
@@ -41,10 +48,11 @@ impl Health {
         let mut warnings: Vec<String> = parts().flat_map(|(_, part)| codes(part)).collect();
         warnings.sort();
         warnings.dedup();
+        warnings.truncate(PARTS);
         let mut errors: Vec<String> = Vec::new();
         if severity == "error" {
             let wrong = parts().filter(|(_, part)| part["severity"] == "error");
-            errors.extend(wrong.map(|(name, part)| describe(name, part)));
+            errors.extend(wrong.take(PARTS).map(|(name, part)| head(&describe(name, part), LONGEST)));
             if errors.is_empty() {
                 errors.push("it does not say which part".into());
             }
@@ -62,7 +70,7 @@ fn describe(name: &str, part: &Value) -> String {
 
 fn codes(part: &Value) -> impl Iterator<Item = String> {
     let warnings = part["warnings"].as_array().into_iter().flatten();
-    warnings.filter_map(|warning| warning["code"].as_str().map(str::to_owned))
+    warnings.filter_map(|warning| warning["code"].as_str().map(|code| head(code, LONGEST)))
 }
 
 #[cfg(test)]
@@ -76,6 +84,8 @@ mod tests {
         let stats = json!({"workspaces": {"pending": 1, "building": 2, "running": 40, "failed": 3}});
         assert_eq!(serde_json::from_value::<Stats>(stats).unwrap().builds(), 3);
         assert!(serde_json::from_value::<Stats>(json!({"message": "no"})).is_err());
+        let most = json!({"workspaces": {"pending": u64::MAX, "building": u64::MAX}});
+        assert_eq!(serde_json::from_value::<Stats>(most).unwrap().builds(), u64::MAX);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct JobFacts {
     pub pod: Option<RunnerPod>,
     /// What the runner has said.
     pub report: Report,
+    /// Why nobody can tell what the runner has said.
+    pub unreadable: Option<String>,
 }
 
 /// The pod of a Job.
@@ -129,6 +131,7 @@ impl JobFacts {
     pub fn has_run(&self) -> bool {
         self.state != JobState::Active
             || self.report != Report::default()
+            || self.unreadable.is_some()
             || self.pod.as_ref().is_some_and(|pod| pod.started)
     }
 }
@@ -220,6 +223,10 @@ impl From<&Job> for JobFacts {
         let text = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| {
             map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
         };
+        let (report, unreadable) = match Report::read(&text(&meta.annotations, annotation::REPORT)) {
+            Ok(report) => (report, None),
+            Err(why) => (Report::default(), Some(format!("its annotation {} {why}", annotation::REPORT))),
+        };
         Self {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
@@ -230,8 +237,8 @@ impl From<&Job> for JobFacts {
             leaving: meta.deletion_timestamp.is_some() && status.and_then(|status| status.active).unwrap_or(0) == 0,
             state: state(job),
             pod: None,
-            // A report that cannot be read counts as none: the step is then done again, which is always right.
-            report: serde_json::from_str(&text(&meta.annotations, annotation::REPORT)).unwrap_or_default(),
+            report,
+            unreadable,
         }
     }
 }
@@ -349,11 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_report_counts_as_none() {
+    fn a_broken_report_counts_as_none_and_says_so() {
         let job: Job = serde_json::from_value(
             json!({"metadata": {"name": "x", "annotations": {annotation::REPORT: "{"}}, "status": {}}),
         )
         .unwrap();
-        assert_eq!(JobFacts::from(&job).report, Report::default());
+        let facts = JobFacts::from(&job);
+        assert_eq!(facts.report, Report::default());
+        let why = facts.unreadable.unwrap();
+        assert!(why.starts_with("its annotation coderupgrade.dev/report is not the expected JSON"), "{why}");
     }
 }

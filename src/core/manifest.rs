@@ -28,6 +28,17 @@ pub enum ManifestError {
     Replicas(String, i64),
 }
 
+impl ManifestError {
+    /// Whether it goes beyond a limit, and is not merely broken.
+    #[must_use]
+    pub fn is_excess(&self) -> bool {
+        match self {
+            Self::Unreadable(why) => why.is_excess(),
+            Self::Replicas(..) => true,
+        }
+    }
+}
+
 impl Manifest {
     /// Reads a manifest as helm stores it.
     pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {

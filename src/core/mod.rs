@@ -46,6 +46,7 @@ pub mod restore;
 pub mod retry;
 pub mod started;
 pub mod summary;
+pub mod text;
 pub mod uninstall;
 pub mod values;
 pub mod verify;

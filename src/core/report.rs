@@ -3,7 +3,9 @@
 //! It never holds values of the release. Texts from helm and from pods are redacted before they come here.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::{bounded, text};
 use crate::api::{
     AddressChange, BackupRecord, ClaimStatus, Exposure, FailureClass, Finding, Installed, PlanSummary, Remedy, Repair,
     ScaledDown, Target, WaitingFor, WorkloadMark,
@@ -12,6 +14,12 @@ use crate::api::{
 /// Greatest length of [`Problem::message`] and [`Problem::excerpt`] in bytes. All annotations of an object together may
 /// take 256 KiB, and status keeps these texts too.
 pub const TEXT_LIMIT: usize = 4096;
+
+/// Greatest length of a report in bytes. What it holds goes on into a status, which with all else must stay below the
+/// 1.5 MiB that the API server can store.
+pub const LIMIT: usize = 128 * 1024;
+/// Most items of a list in a report.
+const ITEMS: usize = 256;
 
 /// Progress while a step runs; its outcome at the end.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -46,6 +54,45 @@ pub struct Report {
     /// Set once, as the last thing the runner does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+}
+
+impl Report {
+    /// Reads what stands in the annotation. It may be anything: whoever may change the Job may write it. The error is the
+    /// end of a sentence that begins with the annotation.
+    pub fn read(written: &str) -> Result<Self, String> {
+        if written.is_empty() {
+            return Ok(Self::default());
+        }
+        if written.len() > LIMIT {
+            let (size, limit) = (bounded::size(written.len()), bounded::size(LIMIT));
+            return Err(format!("takes {size} of at most {limit}"));
+        }
+        let mut value: Value = bounded::json(written.as_bytes()).map_err(|why| why.to_string())?;
+        if !value.is_object() {
+            return Err("is no report of a runner: it is no map".to_owned());
+        }
+        text::trim(&mut value, ITEMS, TEXT_LIMIT);
+        let report: Self = serde_json::from_value(value).map_err(|e| format!("is no report of a runner: {e}"))?;
+        match report.scaled_down.iter().flatten().find(|down| down.replicas < 0) {
+            Some(down) => Err(format!("says that {} had {} replicas", down.object, down.replicas)),
+            None => Ok(report),
+        }
+    }
+
+    /// The report as it is written into the annotation: readable, and within the limits.
+    pub fn written(&self) -> serde_json::Result<String> {
+        let mut value = serde_json::to_value(self)?;
+        let mut written = String::new();
+        // Lists and texts are cut only as far as needed.
+        for (most, longest) in [(ITEMS, TEXT_LIMIT), (64, 1024), (16, 512)] {
+            text::trim(&mut value, most, longest);
+            written = value.to_string();
+            if written.len() <= LIMIT {
+                break;
+            }
+        }
+        Ok(written)
+    }
 }
 
 /// How a step ended.
@@ -196,5 +243,69 @@ impl Problem {
     #[must_use]
     pub fn boxed(self) -> Box<Self> {
         Box::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn failed(message: &str) -> Report {
+        let outcome = Outcome::Failed(Problem::new(FailureClass::Unknown, message));
+        Report { outcome: Some(outcome), ..Report::default() }
+    }
+
+    #[rstest]
+    #[case::no_json("{", "is not the expected JSON")]
+    #[case::another_type("[]", "is no report of a runner")]
+    #[case::a_wrong_field(r#"{"progress": 7}"#, "is no report of a runner")]
+    #[case::an_unknown_outcome(r#"{"outcome": {"won": {}}}"#, "is no report of a runner")]
+    #[case::a_deep_one(&format!("{{\"progress\": {}{}}}", "[".repeat(5000), "]".repeat(5000)), "recursion limit")]
+    #[case::a_long_one(&" ".repeat(LIMIT + 1), "takes 129 KiB of at most 128 KiB")]
+    #[case::less_than_none(r#"{"scaledDown": [{"object": "Deployment/coder", "replicas": -3}]}"#, "had -3 replicas")]
+    #[case::a_time_that_is_none(
+        r#"{"repairs": [{"remedy": "Replace", "object": "a", "message": "", "time": "99999-01-01T00:00:00Z"}]}"#,
+        "is no report"
+    )]
+    fn what_is_no_report_says_why(#[case] written: &str, #[case] why: &str) {
+        let error = Report::read(written).unwrap_err();
+        assert!(error.contains(why) && error.len() < 500, "{error}");
+    }
+
+    #[test]
+    fn what_is_read_is_readable_and_bounded() {
+        let written = json!({"progress": "\u{1b}[31mred\u{0}", "repairs": vec![json!(
+            {"remedy": "Replace", "object": "x".repeat(9000), "message": "", "time": "2026-01-01T00:00:00Z"}); 5]});
+        let report = Report::read(&written.to_string()).unwrap();
+        assert_eq!(report.progress, "red");
+        assert!(report.repairs.iter().all(|repair| repair.object.len() == TEXT_LIMIT));
+        assert_eq!(Report::read("").unwrap(), Report::default(), "there is none yet");
+    }
+
+    #[test]
+    fn what_is_written_fits_and_can_be_read() {
+        let findings = vec![Finding::warning(crate::api::CheckName::Quota, "m".repeat(3000), "n"); 400];
+        let problem = Problem { findings, ..Problem::new(FailureClass::CheckRefused, "why\u{1b}[1m") };
+        let report = Report { outcome: Some(Outcome::Failed(problem)), ..Report::default() };
+        let written = report.written().unwrap();
+        assert!(written.len() <= LIMIT, "{}", written.len());
+        let Some(Outcome::Failed(read)) = Report::read(&written).unwrap().outcome else { panic!("{written}") };
+        assert_eq!((read.message.as_str(), read.findings.len()), ("why", 64));
+        let small = failed("as it is");
+        assert_eq!(Report::read(&small.written().unwrap()).unwrap(), small);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>(), near in "[\\[\\]{}:,\"a-zA-Z0-9. -]{0,80}") {
+            let _ = Report::read(&text);
+            let _ = Report::read(&near);
+            let written = failed(&text.repeat(50)).written().unwrap();
+            prop_assert!(written.len() <= LIMIT && Report::read(&written).is_ok());
+        }
     }
 }

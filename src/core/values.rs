@@ -2,6 +2,16 @@
 
 use serde_json::{Map, Value};
 
+use super::report::Problem;
+use crate::api::{CoderUpgradeSpec, FailureClass, unread};
+
+/// Refuses values in the spec that are more than can be read with it.
+pub fn within_limits(spec: &CoderUpgradeSpec) -> Result<(), Box<Problem>> {
+    let Some(why) = spec.values.as_ref().and_then(unread) else { return Ok(()) };
+    let message = format!("spec.values {why}: put the values into a Secret or a ConfigMap that spec.valuesFrom names");
+    Err(Problem::new(FailureClass::SpecInvalid, message).field("spec.values").boxed())
+}
+
 /// Removes dotted paths from values. A backslash keeps a dot in a key (`annotations.example\.com/key`), as in helm's own
 /// `--set`. Paths that do not exist are no error: the next attempt, after they were removed, gives the same list.
 pub fn drop_paths<'a>(values: &mut Map<String, Value>, paths: impl IntoIterator<Item = &'a str>) {

@@ -8,9 +8,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::http::{self, Question};
+use crate::core::bounded;
 use crate::core::endpoint::{self, Endpoint};
 use crate::core::health::{Health, Stats};
 use crate::core::plan::Answer;
+use crate::core::redact::head;
+use crate::core::text::printable;
 use crate::core::verify::comparable;
 use crate::core::workload::PodFacts;
 
@@ -26,6 +29,9 @@ struct Version {
 const HEALTH_PATIENCE: Duration = Duration::from_secs(45);
 /// How long it may count its builds.
 const STATS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest version and longest id of a deployment, in bytes.
+const WORD: usize = 256;
 
 /// Why a question that takes a token was not answered. Each is the end of a sentence that begins with the pod.
 pub enum Unanswered {
@@ -61,7 +67,7 @@ async fn answer<T: DeserializeOwned>(
     let (status, body) = asked.map_err(Unanswered::Silent)?;
     let path = question.path;
     match status {
-        StatusCode::OK => serde_json::from_slice(&body)
+        StatusCode::OK => bounded::json(&body)
             .map_err(|e| Unanswered::Silent(format!("answers {path} with something else than was asked: {e}"))),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             Err(Unanswered::Refused(format!("answers {path} with {status}")))
@@ -97,9 +103,14 @@ pub async fn ask(pod: &PodFacts, endpoint: Endpoint) -> Result<Answer, String> {
     };
     Ok(Answer {
         pod: pod.name.clone(),
-        version: comparable(&version.version).to_owned(),
-        deployment_id: version.deployment_id.filter(|id| !id.is_empty()),
+        version: word(comparable(&version.version)),
+        deployment_id: version.deployment_id.filter(|id| !id.is_empty()).map(|id| word(&id)),
     })
+}
+
+/// What a pod says of itself, which goes on into plans and to people.
+fn word(said: &str) -> String {
+    head(&printable(said), WORD)
 }
 
 /// The first of the paths that exists must answer 200.
@@ -120,5 +131,5 @@ async fn version(address: IpAddr, endpoint: Endpoint, path: &str) -> Result<Vers
     if status != StatusCode::OK {
         return Err(format!("answers {path} with {status}"));
     }
-    serde_json::from_slice(&body).map_err(|e| format!("answers {path} with something that tells no version: {e}"))
+    bounded::json(&body).map_err(|e| format!("answers {path} with something that tells no version: {e}"))
 }

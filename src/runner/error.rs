@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::helm::HelmFailure;
 use super::helm::record::RecordError;
+use super::helm::{Excess, HelmFailure};
 use crate::api::FailureClass;
 use crate::core::classify;
 use crate::core::manifest::ManifestError;
@@ -50,6 +50,10 @@ pub enum Error {
     /// helm ended with a failure.
     #[error(transparent)]
     Helm(Box<HelmFailure>),
+
+    /// helm took more memory or time than anything of Coder needs, and was stopped. It had changed nothing.
+    #[error("{0} for the chart, its values and the records of the release; it was stopped, and had changed nothing")]
+    HelmExcess(Excess),
 
     /// A file cannot be read or written.
     #[error("cannot {doing} {path}: {source}")]
@@ -136,10 +140,15 @@ impl Error {
             Self::NoCluster(_) | Self::HelmMissing(_) | Self::HelmUnknown(_) | Self::Io { .. } | Self::Json { .. } => {
                 Problem::new(FailureClass::Unknown, message)
             }
-            Self::Record { ref secret, .. } => {
-                Problem::new(FailureClass::Unknown, message.clone()).object(format!("Secret/{secret}"))
+            Self::HelmExcess(_) => Problem::new(FailureClass::TooLarge, message).field("spec.chart"),
+            Self::Record { ref secret, ref source } => {
+                let class = if source.is_excess() { FailureClass::TooLarge } else { FailureClass::Unknown };
+                Problem::new(class, message.clone()).object(format!("Secret/{secret}"))
             }
-            Self::Manifest(_) => Problem::new(FailureClass::Unknown, message),
+            Self::Manifest(ref error) => {
+                let class = if error.is_excess() { FailureClass::TooLarge } else { FailureClass::Unknown };
+                Problem::new(class, message)
+            }
             Self::Plan(_) => Problem::new(FailureClass::PlanOutdated, message),
             Self::Stopped | Self::LeaseLost(_) => Problem::new(FailureClass::Interrupted, message),
         }

@@ -10,11 +10,14 @@ use super::listen;
 use crate::core::migration::{self, Refusal};
 use crate::core::redact;
 use crate::core::report::TEXT_LIMIT;
+use crate::core::text::printable;
 use crate::core::verify::Observed;
 use crate::core::workload::{ContainerFacts, PodFacts};
 
 /// How many lines are enough.
 const LINES: i64 = 40;
+/// How many bytes of them are asked for at most.
+const MOST: i64 = 1 << 20;
 
 /// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
 #[must_use]
@@ -56,11 +59,16 @@ pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
         container: Some(container.name.clone()),
         previous: container.waiting.is_some() && container.restarts > 0,
         tail_lines: Some(LINES),
+        limit_bytes: Some(MOST),
         ..LogParams::default()
     };
     let pods: Api<Pod> = ctx.api();
     match request(&format!("read the log of Pod/{}", pod.name), || pods.logs(&pod.name, &parameters)).await {
-        Ok(log) if !log.trim().is_empty() => Some(redact::tail(&ctx.secrets.clean(log.trim_end()), TEXT_LIMIT)),
+        Ok(log) if !log.trim().is_empty() => {
+            // A line may be as long as a pod wants, and hold what no status may: what is looked at is cut first.
+            let end = printable(&redact::tail(log.trim_end(), 16 * TEXT_LIMIT));
+            Some(redact::tail(&ctx.secrets.clean(&end), TEXT_LIMIT))
+        }
         Ok(_) => None,
         Err(error) => {
             tracing::warn!("{error}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -79,8 +79,11 @@ async fn exchange(
     let answer = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LIMIT).collect().await;
-        Ok((status, body.map_err(|e| format!("breaks off its answer to {path}: {e}"))?.to_bytes()))
+        let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(|e| match e.downcast_ref() {
+            Some(LengthLimitError { .. }) => format!("answers {path} with more than {} MiB", LIMIT >> 20),
+            None => format!("breaks off its answer to {path}: {e}"),
+        });
+        Ok((status, body?.to_bytes()))
     };
     tokio::pin!(answer);
     tokio::select! {
@@ -171,11 +174,44 @@ mod tests {
         assert_eq!((status, &body[..]), (StatusCode::OK, &b"OK"[..]));
     }
 
+    /// Sends a piece again and again, as long as somebody listens.
+    async fn serve_for_ever(head: &'static [u8], piece: Vec<u8>, pause: Duration) -> u16 {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(head).await;
+            while stream.write_all(&piece).await.is_ok() {
+                tokio::time::sleep(pause).await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_ends() {
+        let head = b"HTTP/1.1 200 OK\r\n\r\n";
+        let endless = serve_for_ever(head, vec![b'x'; 1 << 16], Duration::ZERO).await;
+        assert_eq!(get(HERE, endless, false, "/x").await.unwrap_err(), "answers /x with more than 4 MiB");
+        for (head, piece) in [(&head[..], &b"x"[..]), (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"), (b"", b"")] {
+            let slow = serve_for_ever(head, piece.to_vec(), Duration::from_millis(50)).await;
+            let question = Question { path: "/x", token: None, patience: Duration::from_secs(1) };
+            let error = ask(HERE, slow, false, question).await.unwrap_err();
+            assert_eq!(error, "does not answer /x within 1 s");
+        }
+        let headers = serve_for_ever(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n".repeat(1000), Duration::ZERO).await;
+        let error = get(HERE, headers, false, "/x").await.unwrap_err();
+        assert!(error.starts_with("does not answer /x "), "{error}");
+    }
+
     #[tokio::test]
     async fn what_goes_wrong_is_said_about_the_pod() {
         let port = serve(b"not http\r\n\r\n").await;
         assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not answer /x in HTTP"));
         assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not accept connections"));
+        let port = serve(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(get(HERE, port, false, "/x").await.unwrap().0, StatusCode::FOUND, "nobody is asked elsewhere");
         let port = serve(b"no tls").await;
         assert!(get(HERE, port, true, "/x").await.unwrap_err().contains("does not speak TLS"));
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tokio::fs;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::error::Error;
 
@@ -20,6 +20,15 @@ pub async fn create_dir(path: &Path) -> Result<(), Error> {
 /// Reads a file.
 pub async fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).await.map_err(|e| Error::io("read", path, e))
+}
+
+/// Reads a file; none if it is larger than that.
+pub async fn read_up_to(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+    let io = |e| Error::io("read", path, e);
+    let mut content = Vec::new();
+    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    fs::File::open(path).await.map_err(io)?.take(one_more).read_to_end(&mut content).await.map_err(io)?;
+    Ok((content.len() <= limit).then_some(content))
 }
 
 /// Writes a file that only this user may read.

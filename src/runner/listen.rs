@@ -25,6 +25,8 @@ const FIRST: Duration = Duration::from_secs(3);
 const EVERY: Duration = Duration::from_secs(10);
 /// How many pods are listened to at once: more would say the same.
 const PODS: usize = 3;
+/// How many events of a pod are looked at.
+const EVENTS: u32 = 100;
 /// How often a refusal must be heard, each time from another run of a container, before it is believed to stay.
 const RUNS: usize = 2;
 
@@ -159,7 +161,7 @@ async fn killed(ctx: &Context, pod: &PodFacts, log: &str) -> bool {
         return false;
     }
     let events: Api<Event> = ctx.api();
-    let ours = ListParams::default().fields(&format!("involvedObject.uid={},reason=Killing", pod.uid));
+    let ours = ListParams::default().fields(&format!("involvedObject.uid={},reason=Killing", pod.uid)).limit(EVENTS);
     match request(&format!("read the events of Pod/{}", pod.name), || events.list(&ours)).await {
         Ok(found) => found
             .iter()

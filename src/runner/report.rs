@@ -243,7 +243,7 @@ impl WriteError {
 }
 
 async fn write(jobs: &Api<Job>, job: &Addressee, report: &Report) -> Result<(), WriteError> {
-    let mut patch = json!({"metadata": {"annotations": {annotation::REPORT: serde_json::to_string(report)?}}});
+    let mut patch = json!({"metadata": {"annotations": {annotation::REPORT: report.written()?}}});
     if let Some(uid) = &job.uid {
         patch["metadata"]["uid"] = json!(uid);
     }

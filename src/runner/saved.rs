@@ -11,6 +11,7 @@ use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::io;
 use crate::api::FailureClass;
+use crate::core::bounded;
 use crate::core::digest::hex;
 use crate::core::history::{History, follows_failure};
 use crate::core::plan::{Plan, key};
@@ -22,14 +23,14 @@ pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
         let message = "the Secret with the plan is gone: somebody deleted it in the middle of the change";
         return Err(Problem::new(FailureClass::PlanMissing, message).into());
     }
-    let plan: Plan = serde_json::from_slice(&io::read(&directory.join(key::PLAN)).await?)
-        .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::PLAN)))?;
+    let plan: Plan = bounded::json(&io::read(&directory.join(key::PLAN)).await?)
+        .map_err(|why| Error::Plan(format!("{} {why}", key::PLAN)))?;
     let digest = hex(&Sha256::digest(io::read(&directory.join(key::CHART)).await?));
     if digest != plan.chart_digest {
         return Err(Error::Plan(format!("the chart has the digest {digest} instead of {}", plan.chart_digest)));
     }
-    let values: Value = serde_json::from_slice(&io::read(&directory.join(key::VALUES)).await?)
-        .map_err(|e| Error::Plan(format!("{} cannot be read: {e}", key::VALUES)))?;
+    let values: Value = bounded::json(&io::read(&directory.join(key::VALUES)).await?)
+        .map_err(|why| Error::Plan(format!("{} {why}", key::VALUES)))?;
     ctx.secrets.hide_values(&values);
     if let Some(record) = read_previous(&plan, directory).await? {
         ctx.secrets.hide_values(&Value::Object(record.values()));

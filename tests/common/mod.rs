@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod drift;
+pub mod memory;
 pub mod recorder;
 pub mod samples;
 pub mod steps;

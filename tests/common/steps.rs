@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
+    process::Stdio,
 };
 
 use coder_upgrade_operator::{
@@ -22,7 +23,11 @@ use testbed::{
 };
 use tokio::process::Command;
 
-use super::{World, program};
+use super::{
+    World,
+    memory::{Peak, watched},
+    program,
+};
 
 /// The helm that administrator and runner use.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,8 @@ pub struct Steps {
     pub log: RefCell<String>,
     /// Where charts may come from.
     pub allowed: RefCell<String>,
+    /// What the last step took of memory.
+    pub peak: Cell<Peak>,
 }
 
 impl Steps {
@@ -78,6 +85,7 @@ impl Steps {
             count: Cell::default(),
             log: RefCell::default(),
             allowed: RefCell::new("*".into()),
+            peak: Cell::default(),
         };
         steps.prepare().await;
         steps
@@ -242,17 +250,21 @@ impl Steps {
         let work = self.path(&name);
         std::fs::create_dir_all(&work).unwrap();
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap_or_default());
-        let output = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
+        let child = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
             .args(["runner", step, "--upgrade", "coder", "--uid", &uid, "--job", &name])
             .args(["--namespace", &self.world.namespace, "--work-dir", work.to_str().unwrap()])
             .args(if more.contains(&"--verify-timeout") { &[][..] } else { &["--verify-timeout", "60s"][..] })
             .args(more)
             .env("PATH", path)
             .env("KUBECONFIG", self.path("kubeconfig"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output()
-            .await
+            .spawn()
             .unwrap();
+        let (output, peak) = watched(child).await;
+        self.peak.set(peak);
         let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         println!("--- {name}\n{log}");
         self.log.borrow_mut().push_str(&log);

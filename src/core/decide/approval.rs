@@ -44,8 +44,12 @@ pub(super) fn of_repairs(draft: &Draft) -> bool {
     draft.status.approved.max(now) >= Some(Recovery::Repair)
 }
 
+/// Longest value of the annotation that is looked at, in bytes: it may be 256 KiB long, and is kept in status.
+const LONGEST: usize = 128;
+
 fn given<'a>(draft: &Draft<'a>) -> Option<&'a str> {
-    draft.observed.annotation(annotation::APPROVE)
+    let text = draft.observed.annotation(annotation::APPROVE)?;
+    Some(text.get(..LONGEST).unwrap_or(if text.len() > LONGEST { "…" } else { text }))
 }
 
 fn read(text: &str) -> Option<Grant<'_>> {

@@ -32,7 +32,7 @@ pub(super) fn advance(draft: &mut Draft) {
     draft.status.message = line;
     // No watch tells that time has passed; the explanation is due then.
     if let Some(due) = waiting.iter().filter(|object| object.explanation.is_none()).map(drain::explained_at).min() {
-        draft.wake_at(due + SignedDuration::from_millis(1));
+        draft.wake_at(due.checked_add(SignedDuration::from_millis(1)).unwrap_or(due));
     }
     for object in waiting.iter().filter(|object| object.explanation.is_some()) {
         let told = draft.status.waiting_for.iter().any(|old| old.uid == object.uid && old.explanation.is_some());

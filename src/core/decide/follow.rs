@@ -9,6 +9,9 @@ use crate::{
     },
 };
 
+/// Most repairs that are kept. An attempt makes a few; only a report that is not a runner's has more.
+const REPAIRS: usize = 128;
+
 /// Takes over what the running step's Job says: progress, or how it ended.
 ///
 /// The outcome counts as soon as the runner has written it, which it does as its last deed: to wait for Kubernetes to
@@ -34,15 +37,19 @@ pub(super) fn running_step(draft: &mut Draft) {
                 outcome::may_have_started(&mut draft.status);
             }
         }
-        (None, JobState::Ended(how)) => outcome::lost(draft, how),
+        (None, JobState::Ended(how)) => {
+            let unreadable = job.unreadable.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+            outcome::lost(draft, &format!("{how}{unreadable}"));
+        }
         (None, JobState::Active) => {
             if !job.has_run() && job.settings != draft.observed.settings && !draft.observed.deleting() {
                 return attempt::replace_job(draft);
             }
             blocked::look(draft, job);
             if draft.status.blocked.is_none() {
-                let slow = blocked::slow(draft, job);
-                progress(draft, slow.as_deref().unwrap_or(&job.report.progress), &job.report);
+                let unreadable = job.unreadable.as_ref().map(|why| format!("Job {}: {why}", job.name));
+                let instead = blocked::slow(draft, job).or(unreadable);
+                progress(draft, instead.as_deref().unwrap_or(&job.report.progress), &job.report);
             }
         }
     }
@@ -66,7 +73,7 @@ fn remember(draft: &mut Draft, report: &Report) {
         status.incomplete |= !down.is_empty();
     }
     for repair in &report.repairs {
-        if !status.repairs.contains(repair) {
+        if !status.repairs.contains(repair) && status.repairs.len() < REPAIRS {
             status.repairs.push(repair.clone());
             status.removed |= repair.remedy == Remedy::Replace;
             status.incomplete |= repair.remedy == Remedy::Replace;

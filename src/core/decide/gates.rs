@@ -14,6 +14,7 @@ use crate::{
         after::Obstacle,
         observed::Place,
         report::Problem,
+        values::within_limits,
         window::{Opening, Schedule},
     },
 };
@@ -43,7 +44,7 @@ struct Closed {
 
 /// Whether something keeps even a plan from being made.
 pub(super) fn keep_from_planning(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, allowed, readable, place])
+    closed(draft, &[claimed, suspended, allowed, values, readable, place])
 }
 
 /// Whether something keeps the planned change from beginning.
@@ -162,6 +163,14 @@ fn allowed(draft: &Draft) -> Gate {
     match draft.observed.allowed.judge(&draft.observed.upgrade.spec) {
         Ok(()) => Gate::Open,
         Err(problem) => Gate::Broken(problem),
+    }
+}
+
+/// Whether the values of the spec could be read.
+fn values(draft: &Draft) -> Gate {
+    match within_limits(&draft.observed.upgrade.spec) {
+        Err(problem) => Gate::Broken(problem),
+        Ok(()) => Gate::Open,
     }
 }
 

@@ -44,11 +44,14 @@ use jiff::SignedDuration;
 use super::{
     job::{JobFacts, JobRequest, JobState},
     observed::Observed,
-    summary,
+    redact, summary,
 };
 use crate::api::{CoderUpgradeStatus, Phase, StepState};
 
 pub use blocked::{Obstruction, is_silent};
+
+/// Longest line of a status, in bytes. The message of a failure, which is read whole, is bounded by the report.
+const LINE: usize = 2048;
 
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,9 +176,23 @@ pub fn decide(observed: &Observed) -> Decision {
         attempt::advance(&mut draft);
         summary::summarize(observed, &mut draft.status);
     }
+    fit(&mut draft.status);
     let action = action(&draft);
     let place = blocked::place(&draft, action.as_ref());
     Decision { status: draft.status, events: draft.events, action, wake: draft.wake, place }
+}
+
+/// Cuts the texts that were put together from others, so that the status can always be stored: a report is bounded, and
+/// so is each list that outlives it.
+fn fit(status: &mut CoderUpgradeStatus) {
+    let steps = status.steps.iter_mut().map(|step| &mut step.message);
+    let history = status.history.iter_mut().map(|entry| &mut entry.message);
+    let approval = status.approval.iter_mut().flat_map(|approval| [&mut approval.action, &mut approval.interruption]);
+    for text in steps.chain(history).chain(approval).chain([&mut status.message]) {
+        if text.len() > LINE {
+            *text = redact::head(text, LINE);
+        }
+    }
 }
 
 /// What is to be said when the Job of the step cannot be created. It is tried again; whoever looks at the object meanwhile must

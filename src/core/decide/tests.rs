@@ -20,6 +20,7 @@ mod allowed;
 mod backup;
 mod blocked;
 mod drift;
+mod fit;
 mod gates;
 mod path;
 mod pause;
@@ -91,6 +92,7 @@ impl World {
                     state: JobState::Active,
                     pod: None,
                     report: Report::default(),
+                    unreadable: None,
                 });
                 self.created.push(request);
             }

@@ -8,8 +8,12 @@ mod tests;
 use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 
 pub use self::rules::{Effect, RULES, Rule};
+use super::report::Problem;
 use super::version::product_line;
-use crate::api::{CheckName, Finding, PathPolicy, Severity, Strategy};
+use crate::api::{CheckName, FailureClass, Finding, PathPolicy, Severity, Strategy};
+
+/// Most minor versions that a path goes through one by one: each stop is looked for, planned and upgraded to by itself.
+const MINORS: u64 = 200;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -43,6 +47,20 @@ pub struct Path {
 }
 
 impl Journey {
+    /// Refuses a version so far away that the stops could not even be counted.
+    pub fn check(&self) -> Result<(), Box<Problem>> {
+        let between = self.to.minor.saturating_sub(self.from.minor);
+        if self.policy == PathPolicy::Direct || self.from.major != self.to.major || between <= MINORS {
+            return Ok(());
+        }
+        let (from, to) = (&self.from, &self.to);
+        let message = format!(
+            "from {from} to {to} are {between} minor versions, and at most {MINORS} can be gone through one by one: choose \
+             a nearer version, or look whether the repository really has this one"
+        );
+        Err(Problem::new(FailureClass::VersionNotFound, message).field("spec.version").boxed())
+    }
+
     /// The stops, in their order.
     #[must_use]
     pub fn stops(&self) -> Vec<Stop> {
@@ -61,7 +79,11 @@ impl Journey {
             Effect::EveryMinor => {
                 let major = self.from.major;
                 let between = self.from.minor.saturating_add(1)..self.to.minor;
-                between.map(|minor| stop(format!("{major}.{minor}.x"), rule)).collect()
+                // More are refused by `check`; whoever does not ask it still gets no more.
+                between
+                    .take(usize::try_from(MINORS).unwrap_or(usize::MAX))
+                    .map(|minor| stop(format!("{major}.{minor}.x"), rule))
+                    .collect()
             }
             Effect::StopAt(range) => vec![stop(range.to_owned(), rule)],
             _ => Vec::new(),

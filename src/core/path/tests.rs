@@ -20,6 +20,18 @@ fn shown(path: &Path) -> String {
     path.hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
+/// An index or a registry may offer any number as a version.
+#[test]
+fn a_version_beyond_all_measure_is_refused_and_costs_nothing() {
+    let far = journey("1.15.2", &format!("1.{}.0", u64::MAX));
+    let problem = far.check().unwrap_err();
+    assert_eq!((problem.class, problem.field.as_deref()), (FailureClass::VersionNotFound, Some("spec.version")));
+    assert!(problem.message.contains("18446744073709551600 minor versions"), "{}", problem.message);
+    assert_eq!(far.stops().len(), 200);
+    assert!(Journey { policy: PathPolicy::Direct, ..far }.check().is_ok(), "in one hop there are no stops");
+    assert!(journey("1.15.2", "1.215.0").check().is_ok() && journey("1.300.0", "1.15.0").check().is_ok());
+}
+
 const CLASSIC: &str = "1.15.1 1.15.2 1.16.0 1.16.2 1.17.0 1.17.5 1.18.0-rc.1 1.18.0 1.33.4 1.34.0 1.35.0 1.35.2 1.36.1";
 
 #[rstest]

@@ -1,19 +1,30 @@
 //! How helm is called.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
-use super::process;
-use crate::core::classify;
+use super::output::{self, Said};
+use super::process::{self, Limits};
+use crate::core::{bounded, classify};
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
 
 /// What a client needs to find the cluster in which its pod runs.
 const IN_CLUSTER: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+/// What a helm gets that changes nothing. One that upgrades a Coder chart takes less than 100 MiB.
+const LIMITS: Limits = Limits { memory: 1 << 30, file: 64 << 20 };
+/// Most that it may print, in bytes: a rendered release with its chart, which must fit into a Secret when packed.
+const OUTPUT: usize = 24 << 20;
+/// How long it may take to render or to rehearse.
+const RENDER_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// The major version of helm: some flags have other names in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +123,20 @@ impl Helm {
 
     /// Runs helm to its end and gives what it printed, with `input` as its standard input. What it says on stderr is
     /// logged, redacted. Dropping the future kills helm, so this is for commands that change nothing.
+    ///
+    /// It gets as much memory and time as no chart, repository or record of Coder needs: [`Error::HelmExcess`] beyond that.
     pub async fn capture<I: AsRef<OsStr>>(
         &self,
+        arguments: impl IntoIterator<Item = I>,
+        input: Option<&str>,
+    ) -> Result<Result<Vec<u8>, HelmFailure>, Error> {
+        self.capture_within(RENDER_TIME, arguments, input).await
+    }
+
+    /// As [`Self::capture`], with its own limit of time.
+    pub async fn capture_within<I: AsRef<OsStr>>(
+        &self,
+        time: Duration,
         arguments: impl IntoIterator<Item = I>,
         input: Option<&str>,
     ) -> Result<Result<Vec<u8>, HelmFailure>, Error> {
@@ -121,25 +144,85 @@ impl Helm {
         tracing::debug!("helm {}", arguments.join(OsStr::new(" ")).to_string_lossy());
         let mut command = self.command(&arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = process::spawn(&mut command).map_err(Error::HelmMissing)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            let written = stdin.write_all(input.unwrap_or_default().as_bytes()).await;
-            // helm may end without reading: what it says about that is the better error.
-            written
-                .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
-                .map_err(Error::HelmMissing)?;
+        let mut child = process::spawn(&mut command, Some(LIMITS)).map_err(Error::HelmMissing)?;
+        let ended = timeout(time, self.converse(&mut child, input.unwrap_or_default())).await;
+        let Ok(ended) = ended else { return Err(Error::HelmExcess(Excess::Time(time))) };
+        let (status, printed, said) = ended?;
+        if status.success() {
+            return Ok(Ok(printed));
         }
-        let output = child.wait_with_output().await.map_err(Error::HelmMissing)?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        for line in stderr.lines() {
-            tracing::info!("helm: {}", self.secrets.clean(line));
+        if let Some(excess) = Excess::of(&said.first) {
+            return Err(Error::HelmExcess(excess));
         }
-        if output.status.success() {
-            return Ok(Ok(output.stdout));
-        }
-        let text = classify::helm_error(&stderr);
-        let text = if text.is_empty() { output.status.to_string() } else { text.to_owned() };
+        let text = classify::helm_error(&said.last);
+        let text = if text.is_empty() { status.to_string() } else { text.to_owned() };
         Ok(Err(HelmFailure { text }))
+    }
+
+    /// Tells helm its input and hears it to its end: how it ended, what it printed and what it said.
+    async fn converse(&self, child: &mut Child, input: &str) -> Result<(ExitStatus, Vec<u8>, Said), Error> {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let told = async {
+            let Some(mut stdin) = stdin else { return Ok(()) };
+            let written = stdin.write_all(input.as_bytes()).await;
+            // helm may end without reading: what it says about that is the better error.
+            let written = written.or_else(|e| if e.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(e) });
+            written.map_err(Error::HelmMissing)
+        };
+        let printed = async {
+            let Some(stdout) = stdout else { return Ok(Vec::new()) };
+            let printed = output::all(stdout, OUTPUT).await.map_err(Error::HelmMissing)?;
+            printed.ok_or(Error::HelmExcess(Excess::Output(OUTPUT)))
+        };
+        let said = async {
+            let Some(stderr) = stderr else { return Ok(Said::default()) };
+            Ok::<_, Error>(output::listen(stderr, &self.secrets).await)
+        };
+        let ended = async { child.wait().await.map_err(Error::HelmMissing) };
+        let ((), printed, said, status) = tokio::try_join!(told, printed, said, ended)?;
+        Ok((status, printed, said))
+    }
+}
+
+/// What helm took more of than it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// Time.
+    Time(Duration),
+    /// Output, in bytes.
+    Output(usize),
+    /// Memory.
+    Memory,
+    /// Size of a file.
+    File,
+}
+
+impl Excess {
+    /// What Go's runtime says when it gets no more memory, or may not write on.
+    fn of(said: &str) -> Option<Self> {
+        let begins = |texts: &[&str]| said.lines().any(|line| texts.iter().any(|text| line.starts_with(text)));
+        if begins(&["fatal error: runtime: out of memory", "fatal error: runtime: cannot allocate memory"])
+            || begins(&[
+                "runtime: cannot allocate memory",
+                "fatal error: out of memory",
+                "fatal error: failed to reserve",
+            ])
+        {
+            return Some(Self::Memory);
+        }
+        (begins(&["SIGXFSZ:"]) || said.contains("file too large")).then_some(Self::File)
+    }
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |bytes: u64| bytes >> 20;
+        match self {
+            Self::Time(time) => write!(f, "helm did not end within {} s", time.as_secs()),
+            Self::Output(most) => write!(f, "helm printed more than {}", bounded::size(*most)),
+            Self::Memory => write!(f, "helm needed more than {} MiB of memory", mebibytes(LIMITS.memory)),
+            Self::File => write!(f, "helm was to write a file of more than {} MiB", mebibytes(LIMITS.file)),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// How long the server may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long one file may take in all.
-const WHOLE: Duration = Duration::from_secs(300);
+const WHOLE: Duration = Duration::from_secs(90);
 
 /// A repository's files.
 pub struct Downloads {
@@ -128,7 +128,7 @@ impl Downloads {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > limit {
                 let message = format!("{address} is larger than the {} MiB that are read of it", limit >> 20);
-                return Err(Problem::new(FailureClass::ChartInvalid, message).field("spec.chart.repository").boxed());
+                return Err(Problem::new(FailureClass::TooLarge, message).field("spec.chart.repository").boxed());
             }
         }
         Ok(bytes)

@@ -3,6 +3,7 @@
 mod cli;
 mod download;
 mod index;
+mod output;
 mod process;
 pub mod pull;
 pub mod record;
@@ -10,4 +11,4 @@ pub mod run;
 pub mod storage;
 pub mod upgrade;
 
-pub use cli::{Helm, HelmFailure, Major};
+pub use cli::{Excess, Helm, HelmFailure, Major};

@@ -3,26 +3,42 @@
 use std::io;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 use tokio::process::{Child, Command};
+
+/// What a program may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Size of a file that it writes, in bytes.
+    pub file: u64,
+}
 
 /// Starts a program in a process group of its own: a signal to the runner's group reaches it once, through the runner.
 ///
 /// If the runner itself is killed, the kernel kills the child: a helm that nobody watches would work on while the
 /// release's Lease runs out and another helm begins.
-pub fn spawn(command: &mut Command) -> io::Result<Child> {
+pub fn spawn(command: &mut Command, limits: Option<Limits>) -> io::Result<Child> {
     let parent = getpid();
-    let die_with_parent = move || {
+    let prepare = move || {
+        for (resource, most) in limits.iter().flat_map(|l| [(Resource::Data, l.memory), (Resource::Fsize, l.file)]) {
+            // The surroundings may allow less already, and never more.
+            let most = getrlimit(resource).maximum.map_or(most, |allowed| allowed.min(most));
+            setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        }
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // The parent may have ended between fork and the line above; then no signal would ever come.
         if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(rustix::io::Errno::SRCH)) }
     };
     command.process_group(0).stdin(Stdio::piped()).kill_on_drop(true);
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are two bare system calls, and making
-    // an `io::Error` of an errno does not allocate.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are bare system calls, and making an
+    // `io::Error` of an errno does not allocate.
     #[allow(unsafe_code)]
     unsafe {
-        command.pre_exec(die_with_parent);
+        command.pre_exec(prepare);
     }
     command.spawn()
 }

@@ -1,6 +1,7 @@
 //! Fetching a chart from a repository (http, https) or, with helm, from a registry (oci).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::download::Downloads;
 use super::index::Index;
-use super::{Helm, HelmFailure};
+use super::{Excess, Helm, HelmFailure};
 use crate::api::{FailureClass, ProductLine};
 use crate::core::allowed::{Address, Repositories};
 use crate::core::guard::ChartMetadata;
 use crate::core::report::Problem;
-use crate::core::{classify, version};
+use crate::core::{bounded, classify, version};
 use crate::runner::error::Error;
 use crate::runner::io;
 
@@ -22,6 +23,10 @@ use crate::runner::io;
 const INDEX_LIMIT: usize = 32 << 20;
 /// Greatest size of a packaged chart, in bytes: it must fit into a Secret of 1 MiB in the end.
 const PACKAGE_LIMIT: usize = 8 << 20;
+/// Greatest size of what is in it, in bytes. Coder's own charts take less than a megabyte.
+const UNPACKED: usize = 32 << 20;
+/// How long helm may take to ask a registry for a version or a chart, from the first byte to the last.
+const FETCH_TIME: Duration = Duration::from_secs(90);
 
 /// Where a chart comes from.
 pub struct Source {
@@ -65,7 +70,10 @@ impl<'a> Repository<'a> {
         if !source.address.is_registry() {
             let downloads = Downloads::new(source, allowed)?;
             let index = downloads.get("index.yaml", INDEX_LIMIT).await?;
-            let index = Index::read(&index, &source.chart)?;
+            let index = Index::read(&index, &source.chart).map_err(|problem| {
+                let message = format!("{}: {}", source.address, problem.message);
+                Error::from(Problem { message, ..*problem })
+            })?;
             return Ok(Self { helm, source, ca_file: None, listed: Some((downloads, index)) });
         }
         let ca_file = match &source.ca {
@@ -128,7 +136,7 @@ impl<'a> Repository<'a> {
             let mut pull = arguments(["pull", &self.reference(), "--version", &version, "--destination"]);
             pull.push(directory.display().to_string());
             pull.extend(self.registry_arguments());
-            let Err(failure) = self.helm.capture(&pull, None).await? else { return archive_of(self.source, directory) };
+            let Err(failure) = self.ask(&pull).await? else { return archive_of(self.source, directory) };
             let problem = refused(self.source, Some(&version), &failure);
             let other_spelling = problem.class == FailureClass::VersionNotFound;
             refusal.get_or_insert(problem);
@@ -139,13 +147,22 @@ impl<'a> Repository<'a> {
         refusal.map_or_else(|| archive_of(self.source, directory), |problem| Err(problem.into()))
     }
 
+    /// Runs a helm that asks the registry.
+    async fn ask(&self, arguments: &[String]) -> Result<Result<Vec<u8>, HelmFailure>, Error> {
+        let answer = self.helm.capture_within(FETCH_TIME, arguments, None).await;
+        answer.map_err(|error| match error {
+            Error::HelmExcess(excess) => beyond(self.source, excess).into(),
+            other => other,
+        })
+    }
+
     /// The newest version of a range in a registry, as its chart names it.
     async fn newest(&self, range: &str) -> Result<Result<String, Box<Problem>>, Error> {
         let mut show = arguments(["show", "chart", &self.reference(), "--version", range]);
         show.extend(self.registry_arguments());
         let wanted = Some(range).filter(|range| *range != version::stable_range(ProductLine::V1));
         let wanted = wanted.filter(|range| *range != version::stable_range(ProductLine::V2));
-        match self.helm.capture(&show, None).await? {
+        match self.ask(&show).await? {
             Ok(shown) => Ok(Ok(read_metadata(&shown)?.version)),
             Err(failure) => Ok(Err(refused(self.source, wanted, &failure).boxed())),
         }
@@ -162,6 +179,17 @@ impl<'a> Repository<'a> {
         let authority = self.ca_file.iter().flat_map(|file| ["--ca-file".to_owned(), file.display().to_string()]);
         authority.chain(plain).collect()
     }
+}
+
+/// A registry that gives more, or takes longer, than any that has Coder's charts.
+fn beyond(source: &Source, excess: Excess) -> Problem {
+    let Source { address, chart, .. } = source;
+    let class = match excess {
+        Excess::Time(_) => FailureClass::RepositoryUnreachable,
+        Excess::Output(_) | Excess::Memory | Excess::File => FailureClass::TooLarge,
+    };
+    let message = format!("{chart} could not be fetched from {address}: {excess} for what the registry answers");
+    Problem::new(class, message).field("spec.chart.repository")
 }
 
 /// The archive that helm has put into a directory.
@@ -275,18 +303,41 @@ fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Prob
 /// Reads the Chart.yaml of a packaged chart.
 pub async fn metadata(helm: &Helm, archive: &Path) -> Result<ChartMetadata, Error> {
     let invalid = |message: String| Problem::new(FailureClass::ChartInvalid, message).field("spec.chart");
+    check_size(archive).await?;
     let archive = archive.display().to_string();
-    let shown = helm.capture(["show", "chart", &archive], None).await?;
+    let shown = helm.capture_within(FETCH_TIME, ["show", "chart", &archive], None).await;
+    let shown = shown.map_err(|error| match error {
+        Error::HelmExcess(excess) => invalid(format!("the chart archive cannot be read: {excess} for it")).into(),
+        other => other,
+    })?;
     let shown = shown.map_err(|failure| {
         invalid(format!("the chart archive cannot be read: {}", failure.text.replace(&archive, "the archive")))
     })?;
     read_metadata(&shown)
 }
 
+/// Whether helm may look at an archive: helm unpacks it as often as it is asked something about it.
+async fn check_size(archive: &Path) -> Result<(), Error> {
+    let refused = |class, message: String| Error::from(Problem::new(class, message).field("spec.chart"));
+    let packed = io::read_up_to(archive, PACKAGE_LIMIT).await?.ok_or_else(|| {
+        let limit = bounded::size(PACKAGE_LIMIT);
+        refused(
+            FailureClass::TooLarge,
+            format!("the chart archive takes more than {limit}, and must fit into a Secret"),
+        )
+    })?;
+    match bounded::gunzip(&packed, UNPACKED) {
+        Ok(_) => Ok(()),
+        Err(why) if why.is_excess() => Err(refused(FailureClass::ChartInvalid, format!("the chart archive {why}"))),
+        // helm says better what is wrong with it.
+        Err(_) => Ok(()),
+    }
+}
+
 fn read_metadata(shown: &[u8]) -> Result<ChartMetadata, Error> {
     let text = String::from_utf8_lossy(shown);
-    serde_saphyr::from_str(&text).map_err(|e| {
-        let message = format!("the Chart.yaml of the chart cannot be read: {e}");
+    bounded::yaml(&text).map_err(|e| {
+        let message = format!("the Chart.yaml of the chart {e}");
         Problem::new(FailureClass::ChartInvalid, message).field("spec.chart").into()
     })
 }

@@ -9,8 +9,8 @@ use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 
 use crate::api::Installed;
-use crate::core::documents::Documents;
 use crate::core::bounded::{self, Unreadable};
+use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::hooks::Hook;
 use crate::core::manifest::ManifestError;
@@ -47,6 +47,14 @@ pub enum RecordError {
     /// A field that every record has is not there.
     #[error("has no {0}")]
     Incomplete(&'static str),
+}
+
+impl RecordError {
+    /// Whether it goes beyond a limit, and is not merely broken.
+    #[must_use]
+    pub fn is_excess(&self) -> bool {
+        matches!(self, Self::Unreadable(why) if why.is_excess())
+    }
 }
 
 impl Record {
@@ -293,10 +301,14 @@ mod tests {
         for odd in ["[]", "null", "7", r#""text""#, r#"{"info": []}"#, r#"{"info": "deployed"}"#] {
             assert!(refused(odd).starts_with("has no "), "{odd}");
         }
-        for odd in ["{}", r#"{"version": "one", "info": {"status": 1}, "chart": 7, "manifest": {}, "hooks": {"a": 1}}"#] {
+        for odd in ["{}", r#"{"version": "one", "info": {"status": 1}, "chart": 7, "manifest": {}, "hooks": {"a": 1}}"#]
+        {
             let mut record = Record::decode(&pack(odd)).unwrap();
             assert!(record.installed().is_err() && record.revision().is_err() && record.manifest().is_empty(), "{odd}");
-            assert!(record.values().is_empty() && record.hooks().is_empty() && record.definitions().is_empty(), "{odd}");
+            assert!(
+                record.values().is_empty() && record.hooks().is_empty() && record.definitions().is_empty(),
+                "{odd}"
+            );
             record.mark_failed("why");
             record.set_manifest("a: 1".into());
             assert_eq!((record.status().unwrap(), record.manifest()), ("failed", "a: 1"), "{odd}");

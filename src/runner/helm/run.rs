@@ -3,11 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use super::{Helm, HelmFailure, process};
+use super::{Helm, HelmFailure, output, process};
 use crate::core::classify;
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
@@ -15,8 +14,6 @@ use crate::runner::secrets::Secrets;
 /// How long a helm that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
 /// less than the Lease's duration, so that helm has ended before another runner can begin.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(4);
-/// How much of what helm says is kept to find out what it meant, in bytes.
-const STDERR_LIMIT: usize = 64 * 1024;
 
 /// What ends a run of helm before its time.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +39,17 @@ pub async fn run(
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = process::spawn(&mut command).map_err(Error::HelmMissing)?;
+    // Without limits of memory: a helm that is killed in the middle of a change leaves it half done. What it reads here was
+    // read by a helm with limits before, when the plan was made.
+    let mut child = process::spawn(&mut command, None).map_err(Error::HelmMissing)?;
     drop(child.stdin.take());
-    let said = listen(&mut child, secrets);
+    let stderr = child.stderr.take();
+    let said = async {
+        match stderr {
+            Some(stderr) => output::listen(stderr, secrets).await.last,
+            None => String::new(),
+        }
+    };
     let ended = wait(&mut child, ends);
     let (said, ended) = tokio::join!(said, ended);
     let status = ended?;
@@ -53,27 +58,6 @@ pub async fn run(
     }
     let text = classify::helm_error(&said);
     Ok(Err(HelmFailure { text: if text.is_empty() { status.to_string() } else { text.to_owned() } }))
-}
-
-/// Logs what helm says, line by line, and returns the end of it.
-fn listen(child: &mut Child, secrets: &Secrets) -> impl Future<Output = String> + use<> {
-    let stderr = child.stderr.take();
-    let secrets = secrets.clone();
-    async move {
-        let mut said = String::new();
-        let Some(stderr) = stderr else { return said };
-        let mut lines = BufReader::new(stderr).split(b'\n');
-        while let Ok(Some(line)) = lines.next_segment().await {
-            let line = String::from_utf8_lossy(&line);
-            tracing::info!("helm: {}", secrets.clean(&line));
-            said.push_str(&line);
-            said.push('\n');
-            if said.len() > 2 * STDERR_LIMIT {
-                said = crate::core::redact::tail(&said, STDERR_LIMIT);
-            }
-        }
-        said
-    }
 }
 
 async fn wait(child: &mut Child, Ends { stop, lost, taken }: Ends<'_>) -> Result<std::process::ExitStatus, Error> {

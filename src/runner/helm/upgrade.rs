@@ -7,7 +7,8 @@ use super::record::Record;
 use super::run::{self, Ends};
 use super::{Helm, HelmFailure, Major};
 use crate::api::FailureClass;
-use crate::core::classify;
+use crate::core::report::Problem;
+use crate::core::{bounded, classify};
 use crate::runner::error::Error;
 use crate::runner::secrets::Secrets;
 
@@ -47,8 +48,9 @@ async fn render(helm: &Helm, rendering: &Rendering<'_>) -> Result<Result<Record,
     }
     match helm.capture(&arguments, None).await? {
         Ok(json) => {
-            let release: serde_json::Value =
-                serde_json::from_slice(&json).map_err(|source| Error::Json { what: "what helm rendered", source })?;
+            let release: serde_json::Value = bounded::json(&json).map_err(|why| {
+                Problem::new(FailureClass::TooLarge, format!("what helm rendered {why}")).field("spec.chart")
+            })?;
             Ok(Ok(Record::from(release)))
         }
         Err(failure) => Ok(Err(failure)),

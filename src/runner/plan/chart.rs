@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::release::Release;
 use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, Finding, ProductLine, label};
 use crate::core::allowed::{Address, Repositories, official};
+use crate::core::bounded;
 use crate::core::digest::hex;
 use crate::core::guard::ChartMetadata;
 use crate::core::path::{Journey, Path};
@@ -19,6 +20,7 @@ use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::pull::{Credentials, Repository, Source, metadata};
 use crate::runner::io;
+use crate::runner::token::credential;
 
 /// Types of Secrets that are there to be sent to a server.
 const CREDENTIAL_TYPES: [&str; 2] = ["kubernetes.io/basic-auth", "kubernetes.io/dockerconfigjson"];
@@ -70,6 +72,7 @@ pub async fn fetch(
     let wanted = repository.find(spec.version.as_deref(), installed.line()).await?;
     let mut path = Path::default();
     if let Some(journey) = journey(&wanted) {
+        journey.check()?;
         let stops = journey.stops();
         path = journey.path(&repository.available(stops.iter().map(|stop| stop.range.as_str())).await?);
     }
@@ -166,7 +169,11 @@ async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Erro
     }
     let mut text = |key: &str| {
         let bytes = data.remove(key).ok_or_else(|| missing(&object, key, exists, field))?;
-        Ok::<_, Error>(String::from_utf8_lossy(&bytes.0).trim_end_matches(['\r', '\n']).to_owned())
+        let text = credential(&bytes.0);
+        text.map_err(|why| {
+            let message = format!("{object} key {key} {why}");
+            Error::from(Problem::new(FailureClass::SpecInvalid, message).object(&object).field(field))
+        })
     };
     let (username, password) = (text("username")?, text("password")?);
     ctx.secrets.hide([password.clone()]);
@@ -182,7 +189,7 @@ fn is_for_repositories(secret: &Secret) -> bool {
 }
 
 fn hide_docker_config(ctx: &Context, config: &[u8]) {
-    if let Ok(config) = serde_json::from_slice::<serde_json::Value>(config) {
+    if let Ok(config) = bounded::json::<serde_json::Value>(config) {
         let secrets = config["auths"].as_object().into_iter().flat_map(|auths| auths.values());
         let secrets = secrets.flat_map(|auth| ["auth", "password", "identitytoken"].map(|key| auth[key].as_str()));
         ctx.secrets.hide(secrets.flatten().map(Into::into));

@@ -23,6 +23,10 @@ use crate::core::rehearsal::Rehearsal;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
+/// How many objects are listed at a time.
+const PAGE: u32 = 250;
+/// Most objects of a kind that are looked at.
+const MOST: usize = 5000;
 /// The right to look at nodes, which deploy/runner does not grant.
 const NODES: Right = Right { group: "", resource: "nodes", verb: "list", purpose: "to find room", optional: true };
 
@@ -37,15 +41,15 @@ pub async fn look(
     let everything = ListParams::default();
     let nodes = async {
         if granted(&rules, &NODES) {
-            all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything).await
+            all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything, without_images).await
         } else {
             Ok(None)
         }
     };
     let listed = try_join4(
-        all("ResourceQuotas", ctx.api(), &everything),
-        all("LimitRanges", ctx.api(), &everything),
-        all("HorizontalPodAutoscalers", ctx.api(), &everything),
+        all("ResourceQuotas", ctx.api(), &everything, |_| {}),
+        all("LimitRanges", ctx.api(), &everything, |_| {}),
+        all("HorizontalPodAutoscalers", ctx.api(), &everything, |_| {}),
         nodes,
     );
     let asked = try_join3(deployments(ctx, spec), denied(ctx, &rules, needed(rehearsal)), environments(ctx, new));
@@ -65,19 +69,46 @@ fn known<T>(doing: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-async fn all<K>(kind: &str, api: Api<K>, parameters: &ListParams) -> Result<Option<Vec<K>>, Error>
+/// All objects of a kind, page by page. Of more than [`MOST`] none is known: a check of so many would take more memory than
+/// it is worth.
+async fn all<K>(kind: &str, api: Api<K>, parameters: &ListParams, slim: fn(&mut K)) -> Result<Option<Vec<K>>, Error>
 where
-    K: Clone + DeserializeOwned + Debug,
+    K: Clone + DeserializeOwned + Debug + kube::Resource,
 {
     let doing = format!("list {kind}");
-    Ok(known(&doing, request(&doing, || api.list(parameters)).await)?.map(|list| list.items))
+    let mut parameters = parameters.clone().limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let Some(mut page) = known(&doing, request(&doing, || api.list(&parameters)).await)? else { return Ok(None) };
+        for object in &mut page.items {
+            object.managed_fields_mut().clear();
+            slim(object);
+        }
+        found.append(&mut page.items);
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            None => return Ok(Some(found)),
+            Some(_) if found.len() >= MOST => {
+                tracing::warn!("there are more than {MOST} {kind}: what depends on them is not checked");
+                return Ok(None);
+            }
+            Some(next) => parameters.continue_token = Some(next),
+        }
+    }
+}
+
+/// What takes most of a node is of no interest: the images that it has.
+fn without_images(node: &mut Node) {
+    node.annotations_mut().clear();
+    if let Some(status) = &mut node.status {
+        status.images = None;
+    }
 }
 
 /// Deployments of Coder's charts by their label, and the companions by their names.
 async fn deployments(ctx: &Context, spec: &CoderUpgradeSpec) -> Result<Option<Vec<Deployment>>, Error> {
     let api: Api<Deployment> = ctx.api();
     let charts = ListParams::default().labels("app.kubernetes.io/name in (coder,coder-provisioner)");
-    let Some(mut found) = all("Deployments", api.clone(), &charts).await? else { return Ok(None) };
+    let Some(mut found) = all("Deployments", api.clone(), &charts, |_| {}).await? else { return Ok(None) };
     let known: BTreeSet<String> = found.iter().map(ResourceExt::name_any).collect();
     let others = spec
         .companions

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::api::{CoderUpgradeSpec, FailureClass, ReferenceKind, ValuesRef};
 use crate::core::report::Problem;
-use crate::core::values;
+use crate::core::{bounded, values};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
@@ -34,6 +34,7 @@ pub async fn write(
     spec: &CoderUpgradeSpec,
     kept: Option<&Map<String, Value>>,
 ) -> Result<Vec<File>, Error> {
+    values::within_limits(spec)?;
     let directory = ctx.work_dir.join("values");
     io::create_dir(&directory).await?;
     let mut files = Vec::new();
@@ -75,7 +76,7 @@ fn field(index: usize) -> String {
 /// so its lines are hidden one by one.
 fn hide(ctx: &Context, text: &[u8]) {
     let text = String::from_utf8_lossy(text);
-    match serde_saphyr::from_str::<Value>(&text) {
+    match bounded::yaml::<Value>(&text) {
         Ok(Value::String(text)) => ctx.secrets.hide([text]),
         Ok(values) => ctx.secrets.hide_values(&values),
         Err(_) => ctx.secrets.hide(text.lines().map(str::trim).filter(|line| line.len() > 5).map(Into::into)),

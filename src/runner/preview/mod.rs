@@ -24,6 +24,7 @@ use crate::api::{CoderUpgrade, annotation};
 use crate::core::after::Sibling;
 use crate::core::preview::{Preview, Surroundings, is_refusal};
 use crate::core::request::digest;
+use crate::core::text::printable;
 
 /// Shows what an upgrade would do. The exit code says what follows; see [`PreviewArgs`].
 pub async fn run(args: PreviewArgs) -> ExitCode {
@@ -44,8 +45,9 @@ async fn show(args: &PreviewArgs) -> Result<u8, Failure> {
     let preview = preview(args).await?;
     let print = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
     let text = match args.output {
-        Format::Text => preview.text(),
-        Format::Markdown => preview.markdown(),
+        // A chart, a pod and a manager of fields choose their words, and a terminal must not obey them.
+        Format::Text => printable(&preview.text()),
+        Format::Markdown => printable(&preview.markdown()),
         Format::Json => serde_json::to_string_pretty(&preview).map_err(|e| print(&e))? + "\n",
         Format::Yaml => serde_saphyr::to_string(&preview).map_err(|e| print(&e))?,
     };

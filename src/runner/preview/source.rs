@@ -14,15 +14,13 @@ use crate::core::manifest;
 use crate::runner::context::request;
 use crate::runner::error::Error;
 
+/// Longest file, in bytes: more than the API server would take of all its objects together.
+const LONGEST: u64 = 8 << 20;
+
 /// Reads the one `CoderUpgrade` of a file, or the one of that name.
 pub fn read(file: &Path, name: Option<&str>) -> Result<Value, Failure> {
     let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
+    let text = if file == Path::new("-") { text(std::io::stdin()) } else { std::fs::File::open(file).and_then(text) };
     let text = text.map_err(|source| Failure::Read { file: shown.clone(), source })?;
     let objects = manifest::objects(&text).map_err(|error| {
         // The library quotes the text around the error, which is of no use without its colours.
@@ -30,6 +28,16 @@ pub fn read(file: &Path, name: Option<&str>) -> Result<Value, Failure> {
         Failure::Yaml { file: shown.clone(), text }
     })?;
     choose(objects, name).map_err(|what| Failure::Content { file: shown, what })
+}
+
+/// All that can be read there, if it is not more than any declaration.
+fn text(source: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    source.take(LONGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length <= LONGEST) {
+        return Ok(text);
+    }
+    Err(std::io::Error::other(format!("it is longer than {} MiB", LONGEST >> 20)))
 }
 
 /// The `CoderUpgrade` among the objects of a file. The error ends a sentence that begins with the file.

@@ -8,13 +8,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::core::rehearsal::request::{Target, readable};
 
+/// Greatest answer, in bytes: helm asks for all its records of a release at once, each of which may take 1.4 MiB on the way.
+const LIMIT: usize = 128 << 20;
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -122,10 +124,18 @@ pub async fn send(client: &Client, asked: &Asked, method: &Method, address: &str
     };
     let exchange = async {
         let (head, body) = client.send(request).await?.into_parts();
-        Ok::<_, kube::Error>((head, body.collect().await?.to_bytes()))
+        let body = Limited::new(body, LIMIT).collect().await;
+        Ok::<_, kube::Error>((head, body))
     };
     match timeout(TIMEOUT, exchange).await {
-        Ok(Ok((head, body))) => {
+        Ok(Ok((_, Err(error)))) if error.is::<LengthLimitError>() => Answer::failure(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            &format!("the answer takes more than {} MiB: helm's records of the release may be too many", LIMIT >> 20),
+        ),
+        Ok(Ok((_, Err(error)))) => unavailable(&format!("the API server broke off its answer: {error}")),
+        Ok(Ok((head, Ok(body)))) => {
+            let body = body.to_bytes();
             let kept = head.headers.into_iter().filter_map(|(name, value)| Some((name?, value)));
             let headers = kept.filter(|(name, _)| [CONTENT_TYPE, WARNING].contains(name)).collect();
             Answer { status: head.status, headers, body }

@@ -4,12 +4,14 @@
 //! - `overlay`: one chart directory laid over another, for versions that are broken on purpose;
 //! - `package`: `helm package` and `helm repo index`, kept until a source changes;
 //! - `server`, `tls`: the repositories on loopback, with and without credentials and TLS;
+//! - `hostile`: repositories that never end, lead elsewhere, or grow when they are read;
 //! - `publish`: repositories of a single test, to which versions are added at run time;
 //! - `oci`: a registry, on demand.
 
 mod catalog;
 mod error;
 mod helm;
+mod hostile;
 mod oci;
 mod overlay;
 mod package;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use catalog::{Catalog, Row};
 pub use error::ChartError;
+pub use hostile::Hostility;
 pub use oci::{OciOptions, OciRegistry};
 pub use package::package;
 pub use publish::Repository;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::hostile::{self, Hostility};
 use super::tls::{ServerIdentity, TlsListener};
 use super::{ChartError, Repository, charts_dir, package};
 use crate::secret;
@@ -61,6 +62,8 @@ pub struct ChartRepositories {
     pub password: String,
     /// The certificate authority of the HTTPS repositories.
     pub ca_pem: String,
+    /// URL of the repositories that mean harm.
+    hostile_url: String,
     /// URL of the repositories of single tests.
     extra_url: String,
     /// Directory of the repositories of single tests.
@@ -72,6 +75,12 @@ impl ChartRepositories {
     #[must_use]
     pub fn extra(&self, name: &str) -> Repository {
         Repository::new(self.extra_directory.join(name), format!("{}/{name}", self.extra_url))
+    }
+
+    /// A repository that is broken or means harm.
+    #[must_use]
+    pub fn hostile(&self, hostility: Hostility) -> String {
+        format!("{}/{hostility}", self.hostile_url)
     }
 }
 
@@ -105,6 +114,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         user: USER.to_owned(),
         password,
         ca_pem: identity.ca_pem,
+        hostile_url: format!("{plain_url}/hostile"),
         extra_url: format!("{plain_url}/extra"),
         extra_directory: config.extra,
     })
@@ -130,6 +140,7 @@ fn router(shelves: Arc<Shelves>, password: &str) -> Router {
     Router::new()
         .route("/{repository}/{file}", get(packaged))
         .route("/extra/{repository}/{file}", get(extra))
+        .route("/hostile/{hostility}/{file}", get(hostile::answer))
         .route("/down/{file}", any(|| async { (StatusCode::SERVICE_UNAVAILABLE, "closed for maintenance") }))
         .merge(private)
         .with_state(shelves)
