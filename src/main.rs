@@ -6,9 +6,9 @@ use clap::Parser;
 use coder_upgrade_operator::{
     api,
     cli::{Cli, Command},
-    controller, runner,
+    controller, log,
+    runner::{self, secrets::Secrets},
 };
-use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -16,14 +16,8 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // A plan at a terminal says by itself where it stands.
-    let level = if matches!(cli.command, Command::Plan(_)) { "warn" } else { "info" };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=warn,kube_lease_manager=warn")));
-    // The log of a runner is read by people who do not know the modules.
-    let target = !matches!(cli.command, Command::Runner(_) | Command::Plan(_));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    log.with_target(target).init();
+    let secrets = Secrets::default();
+    log::start(&cli.command, secrets.clone());
     // Fails only if a provider is set already, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli.command {
@@ -34,8 +28,8 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Plan(args) => Box::pin(runner::preview::run(args)).await,
-        Command::Runner(args) => Box::pin(runner::run(args)).await,
+        Command::Plan(args) => Box::pin(runner::preview::run(args, secrets)).await,
+        Command::Runner(args) => Box::pin(runner::run(args, secrets)).await,
         Command::Crd => match serde_saphyr::to_string(&api::crd()) {
             Ok(yaml) => {
                 print!("{yaml}");

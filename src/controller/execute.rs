@@ -19,7 +19,7 @@ use crate::{
         blocked::{self, Cure},
         decide::{Action, Event, Obstruction},
         job::{JobRequest, Namesake, judge},
-        redact,
+        redact::{self, Redactor},
     },
 };
 
@@ -53,6 +53,14 @@ pub async fn write_status(
     bounded(format!("write the status of CoderUpgrade {name}"), request).await
 }
 
+/// The status without what is a secret by the way it is written. The controller knows none, but repeats what the API server
+/// and the kubelet say, such as the address of a registry with a password in it.
+#[must_use]
+pub fn clean(status: CoderUpgradeStatus) -> CoderUpgradeStatus {
+    // A status that could not be written as JSON could not be written at all.
+    Redactor::default().cleaned(&status).unwrap_or(status)
+}
+
 /// Publishes events in the background, each with the Job that it is about. One that is lost is no reason to do anything again,
 /// and an API that takes no events holds up no upgrade.
 pub fn publish(context: Arc<Context>, upgrade: Arc<CoderUpgrade>, events: Vec<(Event, Option<String>)>) {
@@ -72,7 +80,7 @@ async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Ev
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason.into(),
             action: event.action.into(),
-            note: Some(redact::head(&event.message, NOTE_LIMIT)),
+            note: Some(redact::head(&Redactor::default().clean(&event.message), NOTE_LIMIT)),
             // Events that tell of different Jobs are different events; without it the recorder would count them as one.
             secondary: job.map(|name| ObjectReference {
                 api_version: Some("batch/v1".into()),

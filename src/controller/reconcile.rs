@@ -60,8 +60,11 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
             words = words::look(context, &observed).await;
         }
         observed.words.clone_from(&words);
-        let decision = context.places.decide(&mut observed);
+        let mut decision = context.places.decide(&mut observed);
         current = observed.upgrade;
+        if current.status.as_ref() != Some(&decision.status) {
+            decision.status = execute::clean(decision.status);
+        }
         if current.status.as_ref() != Some(&decision.status) {
             info!(upgrade = name(&current), phase = %decision.status.phase, "{}", decision.status.message);
             current = execute::write_status(context, &current, decision.status).await?;
@@ -102,7 +105,8 @@ async fn tell_obstruction(
     let Some(found) = error.obstruction() else { return Ok(()) };
     let observed = observe(context, upgrade);
     context.places.give_back(observed.uid());
-    let decision = obstructed(&observed, found.clone());
+    let mut decision = obstructed(&observed, found.clone());
+    decision.status = execute::clean(decision.status);
     if observed.upgrade.status.as_ref() != Some(&decision.status) {
         execute::write_status(context, &observed.upgrade, decision.status).await?;
         events.extend(decision.events.into_iter().map(|event| (event, None)));

@@ -1,10 +1,11 @@
 //! What the runner says to the controller: one JSON document in an annotation of the runner's own Job.
 //!
-//! It never holds values of the release. Texts from helm and from pods are redacted before they come here.
+//! It never holds values of the release: it is cleaned where it is written, whatever it is made of.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::redact::{head, tail};
 use super::{bounded, text};
 use crate::api::{
     AddressChange, BackupRecord, ClaimStatus, Exposure, FailureClass, Finding, Installed, PlanSummary, Remedy, Repair,
@@ -20,6 +21,8 @@ pub const TEXT_LIMIT: usize = 4096;
 pub const LIMIT: usize = 128 * 1024;
 /// Most items of a list in a report.
 const ITEMS: usize = 256;
+/// Greatest length of a line of progress and of [`Repair::message`], in bytes.
+pub const LINE_LIMIT: usize = 512;
 
 /// Progress while a step runs; its outcome at the end.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -92,6 +95,20 @@ impl Report {
             }
         }
         Ok(written)
+    }
+
+    /// The report with its texts cut to their limits. They must be clean by then: half a secret is not recognised as one.
+    #[must_use]
+    pub fn limited(mut self) -> Self {
+        self.progress = head(&self.progress, LINE_LIMIT);
+        for repair in &mut self.repairs {
+            repair.message = head(&repair.message, LINE_LIMIT);
+        }
+        if let Some(Outcome::Failed(problem)) = &mut self.outcome {
+            problem.message = head(&problem.message, TEXT_LIMIT);
+            problem.excerpt = problem.excerpt.as_ref().map(|text| tail(text, TEXT_LIMIT));
+        }
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! Helm values as data: what is removed from the kept ones, and which strings in them are nobody's business.
+//! Helm values as data: what is removed from the kept ones.
 
 use serde_json::{Map, Value};
 
@@ -49,85 +49,6 @@ fn split(path: &str) -> Vec<String> {
     keys
 }
 
-/// Keys whose strings name things that everybody may read: images, classes, names of objects and of environment
-/// variables, quantities. Errors would be of no use with those words blotted out.
-const PUBLIC_KEYS: &[&str] = &[
-    "apiVersion",
-    "className",
-    "claimName",
-    "clusterDomainSuffix",
-    "cpu",
-    "devurlsHost",
-    "effect",
-    "ephemeral-storage",
-    "externalTrafficPolicy",
-    "fieldPath",
-    "fullnameOverride",
-    "host",
-    "image",
-    "imagePullPolicy",
-    "ingressClassName",
-    "key",
-    "kind",
-    "memory",
-    "mountPath",
-    "name",
-    "nameOverride",
-    "namespace",
-    "operator",
-    "pullPolicy",
-    "repo",
-    "repository",
-    "secretName",
-    "storage",
-    "storageClass",
-    "storageClassName",
-    "strategy",
-    "tag",
-    "topologyKey",
-    "type",
-    "wildcardHost",
-];
-
-/// Strings of this many bytes or fewer are not hidden: they would blot out half of every message, and no credential is
-/// that short.
-pub const SHORTEST_SECRET: usize = 5;
-
-/// Every string of the values that must not leave the runner.
-#[must_use]
-pub fn secrets(values: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    collect(None, values, &mut found);
-    found
-}
-
-/// Every string under this key that must not leave the runner.
-#[must_use]
-pub fn secrets_under(key: &str, value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    collect(Some(key), value, &mut found);
-    found
-}
-
-fn collect(key: Option<&str>, value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::String(text) if text.len() > SHORTEST_SECRET && !is_public(key, text) => found.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| collect(key, item, found)),
-        Value::Object(map) => map.iter().for_each(|(key, value)| collect(Some(key), value, found)),
-        _ => {}
-    }
-}
-
-fn is_public(key: Option<&str>, text: &str) -> bool {
-    key.is_some_and(|key| names_public(key, text)) || text.parse::<f64>().is_ok()
-}
-
-/// Whether the text under this key is a name that everybody may read. An address may hold a password, so it is none.
-#[must_use]
-pub fn names_public(key: &str, text: &str) -> bool {
-    PUBLIC_KEYS.contains(&key) && !text.contains("://")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -151,20 +72,6 @@ mod tests {
             Value::Object(values),
             json!({"coder": {"image": {"repo": "r"}, "env": []}, "services": {"annotations": {"b": "2"}}})
         );
-    }
-
-    #[test]
-    fn secrets_are_strings_that_name_nothing_public() {
-        let values = json!({
-            "coder": {
-                "env": [{"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:hunter2@db/coder"}],
-                "image": {"repo": "ghcr.io/coder/coder", "tag": "v2.31.7"},
-                "volumes": [{"secret": {"secretName": "certificates"}}],
-                "list": ["topsecret", "abc", null, 7, "1234567"],
-                "host": "https://user:password@proxy",
-            },
-        });
-        assert_eq!(secrets(&values), ["postgres://coder:hunter2@db/coder", "https://user:password@proxy", "topsecret"]);
     }
 
     /// Nested maps with keys that hold dots and backslashes.

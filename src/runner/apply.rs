@@ -193,7 +193,7 @@ async fn run(
     ctx.reporter.helm_starts().await?;
     still_held(ctx, lease)?;
     let ended = tokio::select! {
-        ended = helm::run(&ctx.helm, &ctx.secrets, &upgrade, lease.ends(&stop)) => ended?,
+        ended = helm::run(&ctx.helm, &upgrade, lease.ends(&stop)) => ended?,
         never = tell(ctx, plan, package, observer, &mut heard, &mut listener, &stop) => match never {},
         never = note_starts(ctx, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::LogParams;
 
 use super::context::{Context, request};
-use super::listen;
+use super::{learn, listen};
 use crate::core::migration::{self, Refusal};
 use crate::core::redact;
 use crate::core::report::TEXT_LIMIT;
@@ -14,6 +14,8 @@ use crate::core::text::printable;
 use crate::core::verify::Observed;
 use crate::core::workload::{ContainerFacts, PodFacts};
 
+/// How much of a log is searched for secrets, in bytes.
+const SEARCHED: usize = 64 * 1024;
 /// How many lines are enough.
 const LINES: i64 = 40;
 /// How many bytes of them are asked for at most.
@@ -62,19 +64,23 @@ pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
         limit_bytes: Some(MOST),
         ..LogParams::default()
     };
+    learn::of_pod(ctx, &pod.name).await;
     let pods: Api<Pod> = ctx.api();
     match request(&format!("read the log of Pod/{}", pod.name), || pods.logs(&pod.name, &parameters)).await {
-        Ok(log) if !log.trim().is_empty() => {
-            // A line may be as long as a pod wants, and hold what no status may: what is looked at is cut first.
-            let end = printable(&redact::tail(log.trim_end(), 16 * TEXT_LIMIT));
-            Some(redact::tail(&ctx.secrets.clean(&end), TEXT_LIMIT))
-        }
+        Ok(log) if !log.trim().is_empty() => Some(shown(ctx, &log)),
         Ok(_) => None,
         Err(error) => {
             tracing::warn!("{error}");
             None
         }
     }
+}
+
+/// The end of a log, without secrets. It is cut once more than it is shown, so that a line of gigabytes is not searched; what
+/// that leaves of a secret at the edge is cut off by the second cut.
+fn shown(ctx: &Context, log: &str) -> String {
+    let log = printable(&redact::tail(log.trim_end(), SEARCHED));
+    redact::tail(&ctx.secrets.clean(&log), TEXT_LIMIT)
 }
 
 /// The first container that is not ready, the init containers first; else the one that restarted most often.

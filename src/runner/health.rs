@@ -1,7 +1,6 @@
 //! Coder's own judgement about its health, which takes the token of an owner.
 
 use super::coder::{self, Unanswered};
-use super::context::Context;
 use super::error::Error;
 use super::observe::Observer;
 use super::token::Token;
@@ -18,13 +17,13 @@ pub struct Opinion {
 }
 
 /// Asks the first pod that answers. Something that serves no such question has no opinion.
-pub async fn ask(ctx: &Context, observer: &Observer, token: &Token) -> Result<Opinion, Error> {
+pub async fn ask(observer: &Observer, token: &Token) -> Result<Opinion, Error> {
     let mut silent = None;
     for (pod, endpoint) in observer.servers() {
         let finding = |message: String| Finding {
             class: FailureClass::VerificationFailed,
             object: format!("Pod/{}", pod.name),
-            message: ctx.secrets.clean(&message),
+            message,
             pod: Some(pod.name.clone()),
         };
         match coder::health(&pod, endpoint, token.value()).await {

@@ -19,6 +19,7 @@ mod http;
 mod inventory;
 mod io;
 mod kinds;
+mod learn;
 mod lease;
 mod leftovers;
 mod listen;
@@ -33,7 +34,7 @@ mod report;
 mod restore;
 mod risk;
 mod saved;
-mod secrets;
+pub mod secrets;
 mod starts;
 mod target;
 mod token;
@@ -250,8 +251,7 @@ impl StepArgs {
 }
 
 /// Performs a step. The exit code is 0 only if it succeeded and could report that.
-pub async fn run(args: RunnerArgs) -> ExitCode {
-    let secrets = Secrets::default();
+pub async fn run(args: RunnerArgs, secrets: Secrets) -> ExitCode {
     let common = args.step.common();
     let client = match context::client().await {
         Ok(client) => client,
@@ -268,7 +268,7 @@ pub async fn run(args: RunnerArgs) -> ExitCode {
         Ok(ctx) => Box::pin(perform(&ctx, &args.step)).await,
         Err(error) => Err(error),
     };
-    let outcome = result.unwrap_or_else(|error| Outcome::Failed(secrets.clean_problem(error.into_problem())));
+    let outcome = result.unwrap_or_else(|error| Outcome::Failed(error.into_problem()));
     let succeeded = say(&outcome);
     match writer.finish(outcome).await {
         Ok(()) if succeeded => ExitCode::SUCCESS,
@@ -293,7 +293,7 @@ async fn context(
         uid: common.uid.clone(),
         job: common.job.clone(),
         work_dir: common.work_dir.clone(),
-        helm: Helm::detect(&common.work_dir, secrets.clone()).await?,
+        helm: Helm::detect(&common.work_dir).await?,
         secrets: secrets.clone(),
         reporter: writer.reporter(),
         stop: stop_on_signals()?,

@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::Error;
 use super::secrets::Secrets;
 use crate::api::{FailureClass, Repair, ScaledDown, annotation};
-use crate::core::redact;
 use crate::core::report::{Outcome, Problem, Report};
 
 /// Progress is written at most this often.
@@ -23,15 +22,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the outcome is tried to be written. The grace period of the pod is longer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(90);
-/// Greatest length of a line of progress, in bytes.
-const LINE_LIMIT: usize = 512;
 
 /// Takes lines of progress and writes them in the background.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     lines: watch::Sender<Report>,
     written: watch::Receiver<Report>,
-    secrets: Secrets,
 }
 
 /// The Job that reports go into.
@@ -47,6 +43,7 @@ pub struct Addressee {
 pub struct Writer {
     jobs: Api<Job>,
     job: Addressee,
+    secrets: Secrets,
     task: Option<JoinHandle<()>>,
     reporter: Reporter,
 }
@@ -60,17 +57,17 @@ impl Reporter {
             while changes.changed().await.is_ok() {
                 let report = changes.borrow_and_update().clone();
                 if !quiet {
-                    eprintln!("{}", report.progress);
+                    secrets.say(&report.progress);
                 }
                 done.send_replace(report);
             }
         });
-        Self { lines, written, secrets }
+        Self { lines, written }
     }
 
     /// Says where the step stands. Lines that come faster than they can be written are dropped but for the newest.
     pub fn progress(&self, line: &str) {
-        let line = redact::head(&self.secrets.clean(line), LINE_LIMIT);
+        let line = line.to_owned();
         self.lines.send_if_modified(|report| {
             let new = report.progress != line;
             report.progress = line;
@@ -113,7 +110,6 @@ impl Reporter {
 
     /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of.
     pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
-        let repair = Repair { message: redact::head(&self.secrets.clean(&repair.message), LINE_LIMIT), ..repair };
         self.lines.send_modify(|report| {
             report.progress = format!("{} of {}: {}", repair.remedy, repair.object, repair.message);
             report.repairs.push(repair.clone());
@@ -159,8 +155,8 @@ impl Writer {
     pub fn start(jobs: Api<Job>, job: Addressee, secrets: Secrets) -> Self {
         let (lines, changes) = watch::channel(Report::default());
         let (done, written) = watch::channel(Report::default());
-        let task = tokio::spawn(keep_writing(jobs.clone(), job.clone(), changes, done));
-        Self { jobs, job, task: Some(task), reporter: Reporter { lines, written, secrets } }
+        let task = tokio::spawn(keep_writing(jobs.clone(), job.clone(), secrets.clone(), changes, done));
+        Self { jobs, job, secrets, task: Some(task), reporter: Reporter { lines, written } }
     }
 
     /// The side that parts of the step speak to.
@@ -182,7 +178,7 @@ impl Writer {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(250);
         loop {
-            let error = match write(&self.jobs, &self.job, &report).await {
+            let error = match write(&self.jobs, &self.job, &report, &self.secrets).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -200,6 +196,7 @@ impl Writer {
 async fn keep_writing(
     jobs: Api<Job>,
     job: Addressee,
+    secrets: Secrets,
     mut changes: watch::Receiver<Report>,
     written: watch::Sender<Report>,
 ) {
@@ -207,7 +204,7 @@ async fn keep_writing(
         let report = changes.borrow_and_update().clone();
         let begun = Instant::now();
         tracing::info!("{}", report.progress);
-        match write(&jobs, &job, &report).await {
+        match write(&jobs, &job, &report, &secrets).await {
             Ok(()) => drop(written.send_replace(report.clone())),
             Err(error) => tracing::warn!("progress could not be written to Job/{}: {error}", job.name),
         }
@@ -242,7 +239,9 @@ impl WriteError {
     }
 }
 
-async fn write(jobs: &Api<Job>, job: &Addressee, report: &Report) -> Result<(), WriteError> {
+/// The only way from a report into the Job: without secrets, and within its limits.
+async fn write(jobs: &Api<Job>, job: &Addressee, report: &Report, secrets: &Secrets) -> Result<(), WriteError> {
+    let report = secrets.cleaned(report)?.limited();
     let mut patch = json!({"metadata": {"annotations": {annotation::REPORT: report.written()?}}});
     if let Some(uid) = &job.uid {
         patch["metadata"]["uid"] = json!(uid);

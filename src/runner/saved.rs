@@ -9,7 +9,7 @@ use super::context::Context;
 use super::error::Error;
 use super::helm::record::Record;
 use super::helm::storage::Storage;
-use super::io;
+use super::{io, learn};
 use crate::api::FailureClass;
 use crate::core::bounded;
 use crate::core::digest::hex;
@@ -34,6 +34,7 @@ pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
     ctx.secrets.hide_values(&values);
     if let Some(record) = read_previous(&plan, directory).await? {
         ctx.secrets.hide_values(&Value::Object(record.values()));
+        learn::of_record(ctx, &record).await;
     }
     tracing::info!("plan {}: release {} to {} {}", plan.id, plan.release, plan.chart_name, plan.version);
     Ok(plan)

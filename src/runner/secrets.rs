@@ -1,12 +1,14 @@
-//! The redactor of a step, shared by everything that speaks.
+//! The secrets of a step, known to everything that speaks: the log, the report, the terminal.
 
+use std::io::{self, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::core::redact::Redactor;
-use crate::core::report::{Problem, TEXT_LIMIT};
-use crate::core::{redact, values};
+use crate::core::confidential;
+use crate::core::redact::{Cleaned, Redactor};
 
 /// A [`Redactor`] that parts of a step may teach new secrets while others use it.
 #[derive(Clone, Debug, Default)]
@@ -18,24 +20,31 @@ impl Secrets {
         self.0.write().unwrap_or_else(PoisonError::into_inner).hide(secrets);
     }
 
-    /// Hides the strings in these values that are nobody's business.
+    /// Hides the secrets in these values.
     pub fn hide_values(&self, values: &Value) {
-        self.hide(values::secrets(values));
+        self.hide(confidential::secrets(values));
     }
 
-    /// The text without secrets.
+    /// The text without secrets. For texts that are cut; everything else is cleaned where it leaves the program.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clean(text)
+        self.clean_after("", text).text
     }
 
-    /// The problem without secrets, and within the limits of a report.
+    /// The text without secrets, if it follows another one that ended in the middle of a secret.
     #[must_use]
-    pub fn clean_problem(&self, problem: Problem) -> Problem {
-        Problem {
-            message: redact::head(&self.clean(&problem.message), TEXT_LIMIT),
-            excerpt: problem.excerpt.map(|text| redact::tail(&self.clean(&text), TEXT_LIMIT)),
-            ..problem
-        }
+    pub fn clean_after(&self, before: &str, text: &str) -> Cleaned {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clean_after(before, text)
+    }
+
+    /// The same with every text in it cleaned, but for names, versions and UIDs.
+    pub fn cleaned<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<T, serde_json::Error> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).cleaned(value)
+    }
+
+    /// Writes a line to standard error, for a person at a terminal.
+    pub fn say(&self, line: &str) {
+        // Nobody is left to be told when the terminal is gone.
+        let _ = writeln!(io::stderr(), "{}", self.clean(line));
     }
 }

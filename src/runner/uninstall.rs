@@ -270,7 +270,7 @@ async fn helm(
     let arguments: Vec<String> = arguments.map(Into::into).collect();
     ctx.reporter.helm_starts().await?;
     still_held(ctx, lease)?;
-    let ended = helm::run(&ctx.helm, &ctx.secrets, &arguments, lease.ends(&ctx.stop)).await?;
+    let ended = helm::run(&ctx.helm, &arguments, lease.ends(&ctx.stop)).await?;
     if ended.is_err() {
         still_held(ctx, lease)?;
     }

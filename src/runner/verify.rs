@@ -69,7 +69,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                 let held = since.since.elapsed();
                 if held >= goal.soak {
                     let opinion = match goal.token {
-                        Some(token) => health::ask(ctx, observer, token).await?,
+                        Some(token) => health::ask(observer, token).await?,
                         None => Opinion::default(),
                     };
                     if let Some(finding) = opinion.finding {

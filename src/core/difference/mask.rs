@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::core::confidential::{self, SHORTEST_SECRET};
 use crate::core::redact::{self, Redactor};
-use crate::core::values::{self, SHORTEST_SECRET};
 
 /// Longest text of one value, in bytes: a difference is read by people, and lies in a Secret of limited size.
 const TEXT_LIMIT: usize = 200;
@@ -17,7 +17,7 @@ impl Mask {
         let mut redactor = Redactor::default();
         for values in [old, new] {
             for (key, value) in values {
-                redactor.hide(values::secrets_under(key, value));
+                redactor.hide(confidential::secrets_under(key, value));
             }
         }
         Self(redactor)
@@ -40,6 +40,10 @@ impl Mask {
             Value::String(text) => self.text(text).into(),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => map.iter().map(|(key, value)| (self.name(key), self.value(value))).collect(),
+            Value::Number(number) => {
+                let (shown, clean) = (number.to_string(), self.text(&number.to_string()));
+                if clean == shown { value.clone() } else { clean.into() }
+            }
             other => other.clone(),
         }
     }
@@ -50,8 +54,8 @@ impl Mask {
         match value {
             Value::Null => None,
             Value::Bool(_) => Some(value.clone()),
-            Value::Number(number) => (number.to_string().len() <= SHORTEST_SECRET).then(|| value.clone()),
-            Value::String(text) => values::names_public(key, text).then(|| self.text(text).into()),
+            Value::Number(number) => confidential::is_setting(key, number).then(|| value.clone()),
+            Value::String(text) => confidential::names_public(key, text).then(|| self.text(text).into()),
             Value::Array(items) => items.iter().map(|item| self.given(key, item)).collect(),
             Value::Object(map) => map.is_empty().then(|| value.clone()),
         }

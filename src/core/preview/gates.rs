@@ -1,7 +1,7 @@
 //! What must be so before a planned change begins.
 
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
 use crate::api::{Approvable, ApprovalMode, Backup, Phase, Recovery, annotation};
@@ -10,11 +10,11 @@ use crate::core::plan::Plan;
 use crate::core::window::{Opening, Schedule};
 
 /// What must be so before a planned change begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gate {
     /// Field of the spec that asks for it.
-    pub field: &'static str,
+    pub field: String,
     /// Whether it is so now.
     pub open: bool,
     /// What it says.
@@ -22,8 +22,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn new(field: &'static str, open: bool, message: impl Into<String>) -> Self {
-        Self { field, open, message: message.into() }
+    fn new(field: &str, open: bool, message: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), open, message: message.into() }
     }
 }
 

@@ -11,7 +11,7 @@ mod tests;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::gates::Gate;
 use super::after::Sibling;
@@ -24,7 +24,7 @@ use crate::api::{
 };
 
 /// What follows from the plan, and the exit code of the command that shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::Display)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, strum::Display)]
 pub enum Verdict {
     /// Nothing is to be done.
     UpToDate,
@@ -65,7 +65,7 @@ pub struct Surroundings<'a> {
 }
 
 /// What an upgrade would do.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
     /// What follows.
@@ -79,22 +79,22 @@ pub struct Preview {
     /// Name of the Helm release.
     pub release: String,
     /// The plan; none if it was refused before it was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Planned>,
     /// Why no plan was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
     /// What the checks found, refusals first.
     pub checks: Vec<Finding>,
     /// What must be so before the change begins.
     pub gates: Vec<Gate>,
     /// The command that allows what a person must allow.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<String>,
 }
 
 /// The plan, as far as people ask for it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Planned {
     /// Id of the plan: the same that the operator finds as long as nothing changes.
@@ -104,7 +104,7 @@ pub struct Planned {
     /// Product line of the chart.
     pub line: ProductLine,
     /// What is installed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Installed>,
     /// What each Coder server answered.
     pub answers: Vec<Answer>,
@@ -126,21 +126,21 @@ pub struct Planned {
 }
 
 /// Why no plan was made, and what a person can do.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// Class of the failure that the operator would report.
     pub class: FailureClass,
     /// Object that it is about, as Kind/name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// Field that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// What was found.
     pub message: String,
     /// What a person can do.
-    pub next_step: &'static str,
+    pub next_step: String,
 }
 
 impl Preview {
@@ -173,7 +173,7 @@ impl Preview {
     pub fn refused(problem: Problem, around: &Surroundings<'_>) -> Self {
         let Problem { class, object, field, message, findings, .. } = problem;
         let summary = format!("Refused ({class}): {message}");
-        let refusal = Refusal { class, object, field, message, next_step: class.next_step() };
+        let refusal = Refusal { class, object, field, message, next_step: class.next_step().to_owned() };
         Self { checks: findings, refusal: Some(refusal), ..Self::empty(Verdict::Refused, summary, around) }
     }
 

@@ -10,7 +10,6 @@ use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, watch_object};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{Order, failed, foreign, record};
@@ -23,7 +22,7 @@ use crate::core::report::Problem;
 use crate::core::workload::PodFacts;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::excerpt;
+use crate::runner::{excerpt, learn};
 
 /// Finds a recent success of the `CronJob`, or makes a Job and waits for its end.
 pub async fn run(ctx: &Context, plan: &Plan, order: &Order, name: &str) -> Result<BackupRecord, Error> {
@@ -91,7 +90,9 @@ async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, 
     let jobs: Api<Job> = ctx.api();
     let name = order.purpose(ctx, plan, round).job_name(&cron_job.name_any());
     let new = build::backup::job(cron_job, &name, &ctx.upgrade, &plan.id);
-    hide(ctx, &new);
+    if let Ok(job) = serde_json::to_value(&new) {
+        learn::of_objects(ctx, [&job]).await;
+    }
     let object = format!("Job/{name}");
     ctx.reporter.progress(&format!("starting {object} from CronJob/{}", cron_job.name_any()));
     let parameters = PostParams::default();
@@ -102,18 +103,6 @@ async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, 
             if ours { Ok(found) } else { Err(foreign(&object)) }
         }
         other => other,
-    }
-}
-
-/// What the Job is given as literal values may show up in its log.
-fn hide(ctx: &Context, job: &Job) {
-    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    let containers = pod.iter().flat_map(|pod| pod.init_containers.iter().flatten().chain(&pod.containers));
-    for variable in containers.flat_map(|container| container.env.iter().flatten()) {
-        if let Some(value) = &variable.value {
-            ctx.secrets
-                .hide_values(&Value::Object([("value".to_owned(), value.as_str().into())].into_iter().collect()));
-        }
     }
 }
 

@@ -193,7 +193,7 @@ async fn ready(ctx: &Context, api: &Api<DynamicObject>, name: &str) -> Result<Sn
                     return Ok(now);
                 }
                 let since = wrong.map_or_else(Instant::now, |(since, _)| since);
-                wrong = now.error.map(|why| (since, ctx.secrets.clean(&why)));
+                wrong = now.error.map(|why| (since, why));
                 ctx.reporter.progress(&match &wrong {
                     Some((_, why)) => format!("{object} is not ready: {why}"),
                     None => format!("waiting until {object} is ready"),

@@ -15,7 +15,6 @@ use super::output::{self, Said};
 use super::process::{self, Limits};
 use crate::core::{bounded, classify};
 use crate::runner::error::Error;
-use crate::runner::secrets::Secrets;
 
 /// What a client needs to find the cluster in which its pod runs.
 const IN_CLUSTER: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
@@ -40,7 +39,6 @@ pub enum Major {
 pub struct Helm {
     major: Major,
     home: PathBuf,
-    secrets: Secrets,
     /// The kubeconfig that it uses instead of that of the environment.
     kubeconfig: Option<PathBuf>,
 }
@@ -49,16 +47,16 @@ pub struct Helm {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct HelmFailure {
-    /// helm's own words, not redacted: for [`classify`] only. Whoever shows them redacts them.
+    /// helm's own words, with whatever secrets they hold.
     pub text: String,
 }
 
 impl Helm {
     /// Looks for helm and asks for its version. `work_dir` is where it may write.
-    pub async fn detect(work_dir: &Path, secrets: Secrets) -> Result<Self, Error> {
+    pub async fn detect(work_dir: &Path) -> Result<Self, Error> {
         let home = work_dir.join("helm");
         tokio::fs::create_dir_all(home.join("tmp")).await.map_err(|e| Error::io("create", &home, e))?;
-        let mut helm = Self { major: Major::Four, home, secrets, kubeconfig: None };
+        let mut helm = Self { major: Major::Four, home, kubeconfig: None };
         let printed = helm.capture(["version", "--short"], None).await?.map_err(Error::helm)?;
         let printed = String::from_utf8_lossy(&printed).trim().to_owned();
         helm.major = match printed.trim_start_matches('v').split('.').next() {
@@ -122,7 +120,7 @@ impl Helm {
     }
 
     /// Runs helm to its end and gives what it printed, with `input` as its standard input. What it says on stderr is
-    /// logged, redacted. Dropping the future kills helm, so this is for commands that change nothing.
+    /// logged. Dropping the future kills helm, so this is for commands that change nothing.
     ///
     /// It gets as much memory and time as no chart, repository or record of Coder needs: [`Error::HelmExcess`] beyond that.
     pub async fn capture<I: AsRef<OsStr>>(
@@ -176,7 +174,7 @@ impl Helm {
         };
         let said = async {
             let Some(stderr) = stderr else { return Ok(Said::default()) };
-            Ok::<_, Error>(output::listen(stderr, &self.secrets).await)
+            Ok::<_, Error>(output::listen(stderr).await)
         };
         let ended = async { child.wait().await.map_err(Error::HelmMissing) };
         let ((), printed, said, status) = tokio::try_join!(told, printed, said, ended)?;

@@ -5,7 +5,6 @@ use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 use crate::core::redact;
-use crate::runner::secrets::Secrets;
 
 /// How much of what is said on stderr is kept to find out what it meant, in bytes.
 const KEPT: usize = 64 * 1024;
@@ -25,14 +24,14 @@ pub struct Said {
     pub last: String,
 }
 
-/// Logs what helm says, line by line and without secrets, and returns both ends of it as they were said.
-pub async fn listen(stderr: impl AsyncRead + Unpin, secrets: &Secrets) -> Said {
+/// Logs what helm says, line by line, and returns both ends of it as they were said.
+pub async fn listen(stderr: impl AsyncRead + Unpin) -> Said {
     let mut reader = BufReader::new(stderr);
     let (mut said, mut logged) = (Said::default(), 0);
     while let Some(line) = line(&mut reader).await {
         let line = String::from_utf8_lossy(&line);
         if logged <= LOGGED {
-            tracing::info!("helm: {}", secrets.clean(&line));
+            tracing::info!("helm: {line}");
             logged += line.len() + 1;
             if logged > LOGGED {
                 tracing::warn!("helm says more than {LOGGED} bytes: the rest is not logged");
@@ -85,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn lines_are_cut_and_the_end_is_kept() {
         let endless = tokio::io::repeat(b'x').take(8 << 20);
-        let said = listen(endless.chain(&b"\nshort\n\nError: why"[..]), &Secrets::default()).await.last;
+        let said = listen(endless.chain(&b"\nshort\n\nError: why"[..])).await.last;
         assert!(said.ends_with("x\nshort\n\nError: why\n"), "{}", &said[said.len() - 40..]);
         assert_eq!(said.find('\n'), Some(LINE), "of a line without an end the beginning is kept");
     }
@@ -93,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn many_lines_are_read_to_their_end() {
         let lines = "fatal: first\n".to_owned() + &format!("{}\n", "y".repeat(1000)).repeat(5000) + "Error: last";
-        let Said { first, last } = listen(lines.as_bytes(), &Secrets::default()).await;
+        let Said { first, last } = listen(lines.as_bytes()).await;
         assert!(last.len() <= 2 * KEPT && last.ends_with("Error: last\n"));
         assert!(first.len() <= FIRST + LINE + 1 && first.starts_with("fatal: first\n"));
     }

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Helm, HelmFailure, output, process};
 use crate::core::classify;
 use crate::runner::error::Error;
-use crate::runner::secrets::Secrets;
 
 /// How long a helm that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
 /// less than the Lease's duration, so that helm has ended before another runner can begin.
@@ -32,7 +31,6 @@ pub struct Ends<'a> {
 /// helm's notes on stdout are not for logs: charts print addresses and passwords there.
 pub async fn run(
     helm: &Helm,
-    secrets: &Secrets,
     arguments: &[String],
     ends: Ends<'_>,
 ) -> Result<Result<(), HelmFailure>, Error> {
@@ -46,7 +44,7 @@ pub async fn run(
     let stderr = child.stderr.take();
     let said = async {
         match stderr {
-            Some(stderr) => output::listen(stderr, secrets).await.last,
+            Some(stderr) => output::listen(stderr).await.last,
             None => String::new(),
         }
     };

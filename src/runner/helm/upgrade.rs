@@ -10,7 +10,6 @@ use crate::api::FailureClass;
 use crate::core::report::Problem;
 use crate::core::{bounded, classify};
 use crate::runner::error::Error;
-use crate::runner::secrets::Secrets;
 
 /// What is rendered.
 pub struct Rendering<'a> {
@@ -132,11 +131,10 @@ impl Upgrade<'_> {
 /// Runs the upgrade to its end; see [`run::run`].
 pub async fn run(
     helm: &Helm,
-    secrets: &Secrets,
     upgrade: &Upgrade<'_>,
     ends: Ends<'_>,
 ) -> Result<Result<(), HelmFailure>, Error> {
-    run::run(helm, secrets, &upgrade.arguments(helm.major()), ends).await
+    run::run(helm, &upgrade.arguments(helm.major()), ends).await
 }
 
 #[cfg(test)]

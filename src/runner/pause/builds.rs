@@ -27,7 +27,7 @@ pub async fn ended(ctx: &Context, pause: &Pause, observer: &Observer) -> Result<
     let begun = Instant::now();
     let mut silent = 0;
     while silent < TRIES {
-        match running(ctx, observer, &token).await? {
+        match running(observer, &token).await? {
             Some(0) => {
                 tracing::info!("no workspace build is running");
                 return Ok(());
@@ -59,13 +59,13 @@ pub async fn ended(ctx: &Context, pause: &Pause, observer: &Observer) -> Result<
 }
 
 /// How many builds run, from the first pod that tells; none if nobody does.
-async fn running(ctx: &Context, observer: &Observer, token: &Token) -> Result<Option<u64>, Error> {
+async fn running(observer: &Observer, token: &Token) -> Result<Option<u64>, Error> {
     for (pod, endpoint) in observer.servers() {
         match coder::builds(&pod, endpoint, token.value()).await {
             Ok(builds) => return Ok(Some(builds)),
             Err(Unanswered::Refused(how)) => return Err(token.refused(&pod.name, &how).into()),
             Err(Unanswered::Unknown(how) | Unanswered::Silent(how)) => {
-                tracing::warn!("Pod/{} {}", pod.name, ctx.secrets.clean(&how));
+                tracing::warn!("Pod/{} {how}", pod.name);
             }
         }
     }

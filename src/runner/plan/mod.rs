@@ -28,7 +28,7 @@ use super::helm::storage::Storage;
 use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
-use super::{highest, inventory, io, risk};
+use super::{highest, inventory, io, learn, risk};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Finding, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core::allowed::Repositories;
 use crate::core::checks::{judged, refused};
@@ -137,6 +137,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         outlook.map_err(|error| checks::explained(ctx, &facts, error))?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
+    learn::of_record(ctx, &rendered).await;
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
     let mut names: BTreeSet<String> = before.claims().union(&after.claims()).cloned().collect();

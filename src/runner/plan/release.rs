@@ -12,6 +12,7 @@ use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::{Storage, Stored};
+use crate::runner::learn;
 
 /// The installed release: the newest revision, and the one whose values are kept.
 pub struct Release {
@@ -50,6 +51,7 @@ impl Release {
         };
         for found in base.iter().chain([&newest]) {
             ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
+            learn::of_record(ctx, &found.stored.record).await;
         }
         Ok(Self { newest: Some(newest), base })
     }

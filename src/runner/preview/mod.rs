@@ -27,23 +27,24 @@ use crate::core::request::digest;
 use crate::core::text::printable;
 
 /// Shows what an upgrade would do. The exit code says what follows; see [`PreviewArgs`].
-pub async fn run(args: PreviewArgs) -> ExitCode {
+pub async fn run(args: PreviewArgs, secrets: Secrets) -> ExitCode {
     let shown = tokio::select! {
-        shown = Box::pin(show(&args)) => shown,
+        shown = Box::pin(show(&args, &secrets)) => shown,
         stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Failure::Signals, |()| Failure::Stopped)),
     };
     match shown {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            secrets.say(&format!("error: {failure}"));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn show(args: &PreviewArgs) -> Result<u8, Failure> {
-    let preview = preview(args).await?;
+async fn show(args: &PreviewArgs, secrets: &Secrets) -> Result<u8, Failure> {
     let print = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
+    // Whatever is printed is made of this.
+    let preview = secrets.cleaned(&preview(args, secrets).await?).map_err(|e| print(&e))?;
     let text = match args.output {
         // A chart, a pod and a manager of fields choose their words, and a terminal must not obey them.
         Format::Text => printable(&preview.text()),
@@ -55,7 +56,7 @@ async fn show(args: &PreviewArgs) -> Result<u8, Failure> {
     Ok(preview.verdict.exit_code())
 }
 
-async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
+async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failure> {
     let object = args.file.as_ref().map(|file| source::read(file, args.name.as_deref())).transpose()?;
     let client = context::client().await?;
     let named = object.as_ref().and_then(|object| object["metadata"]["namespace"].as_str());
@@ -71,7 +72,7 @@ async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
         (Some(object), _) => {
             let (upgrade, note) = source::declared(&client, &namespace, object).await?;
             if let Some(note) = note {
-                eprintln!("note: {note}");
+                secrets.say(&format!("note: {note}"));
             }
             upgrade
         }
@@ -79,7 +80,6 @@ async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
     };
     upgrade.spec.version = upgrade.spec.version.take().or_else(|| found_before(&upgrade));
 
-    let secrets = Secrets::default();
     let directory = tempfile::tempdir().map_err(Failure::Scratch)?;
     let ctx = Context {
         client: client.clone(),
@@ -88,7 +88,7 @@ async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
         uid: upgrade.uid().unwrap_or_default(),
         job: String::new(),
         work_dir: directory.path().to_owned(),
-        helm: Helm::detect(directory.path(), secrets.clone()).await?,
+        helm: Helm::detect(directory.path()).await?,
         secrets: secrets.clone(),
         reporter: Reporter::to_terminal(secrets.clone(), args.quiet),
         stop: CancellationToken::new(),
@@ -111,7 +111,7 @@ async fn preview(args: &PreviewArgs) -> Result<Preview, Failure> {
     };
     match planned {
         Ok(plan) => Ok(Preview::of(plan, &around)),
-        Err(error) => match secrets.clean_problem(error.into_problem()) {
+        Err(error) => match error.into_problem() {
             problem if is_refusal(&problem) => Ok(Preview::refused(problem, &around)),
             problem => Err(Failure::Problem(Box::new(problem))),
         },
