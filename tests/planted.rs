@@ -215,7 +215,9 @@ async fn what_the_api_server_repeats_of_a_job_tells_nothing() {
 #[tokio::test]
 async fn credentials_of_a_repository_are_told_nowhere() {
     let world = World::with_v2("planted-login", "2.30.0", &[]).await;
-    world.create_secret("login", json!({"username": "robot", "password": "hunter/2&<planted>"})).await;
+    let login = json!({"username": "robot", "password": "hunter/2&<planted>"});
+    let kind = "kubernetes.io/basic-auth";
+    world.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "type": kind, "stringData": login})).await;
     let chart = json!({"repository": world.repositories().private_v2, "credentialsSecret": "login"});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart})).await;
     world
