@@ -237,8 +237,7 @@ mod tests {
 
     #[test]
     fn against_another_cluster_the_one_of_the_pod_is_out_of_reach() {
-        let helm =
-            Helm { major: Major::Four, home: "/work/helm".into(), kubeconfig: None };
+        let helm = Helm { major: Major::Four, home: "/work/helm".into(), kubeconfig: None };
         let other = helm.against("/work/rehearsal/kubeconfig".into());
         for name in IN_CLUSTER {
             assert_eq!((told(&helm, name), told(&other, name)), (vec![], vec![None]), "{name}");

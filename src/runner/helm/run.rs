@@ -29,11 +29,7 @@ pub struct Ends<'a> {
 /// so does the loss of the Lease, but then helm does not get more time than the Lease has left: none if somebody else has it.
 ///
 /// helm's notes on stdout are not for logs: charts print addresses and passwords there.
-pub async fn run(
-    helm: &Helm,
-    arguments: &[String],
-    ends: Ends<'_>,
-) -> Result<Result<(), HelmFailure>, Error> {
+pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Result<(), HelmFailure>, Error> {
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());

@@ -129,11 +129,7 @@ impl Upgrade<'_> {
 }
 
 /// Runs the upgrade to its end; see [`run::run`].
-pub async fn run(
-    helm: &Helm,
-    upgrade: &Upgrade<'_>,
-    ends: Ends<'_>,
-) -> Result<Result<(), HelmFailure>, Error> {
+pub async fn run(helm: &Helm, upgrade: &Upgrade<'_>, ends: Ends<'_>) -> Result<Result<(), HelmFailure>, Error> {
     run::run(helm, &upgrade.arguments(helm.major()), ends).await
 }
 
