@@ -409,6 +409,20 @@ fn a_schema_names_the_value() {
     ""
 )]
 #[case(
+    "conflict occurred while applying object ns/coder /v1, Kind=Service: Operation cannot be fulfilled on resourcequotas \"team\": the object has been modified; please apply your changes to the latest version and try again",
+    Conflict,
+    "Service/coder",
+    "ns",
+    ""
+)]
+#[case(
+    "template: coder/templates/nodes.yaml:1:7: executing \"coder/templates/nodes.yaml\" at <lookup \"v1\" \"Node\" \"\" \"\">: error calling lookup: nodes is forbidden: User \"system:serviceaccount:ns:runner\" cannot list resource \"nodes\" in API group \"\" at the cluster scope",
+    Forbidden,
+    "",
+    "",
+    ""
+)]
+#[case(
     "failed to create resource: Service in version \"v1\" cannot be handled as a Service: json: cannot unmarshal string into Go struct field ServicePort.spec.ports.port of type int32",
     ObjectInvalid,
     "",
@@ -653,4 +667,42 @@ proptest! {
     fn words_without_meaning_are_unknown_and_whole(text in "[xyz][ xyz]{0,80}[xyz]") {
         prop_assert_eq!(causes(&text), vec![Cause { message: text.clone(), ..Cause::default() }]);
     }
+}
+
+/// What a server says that is busy, restarts, or sits behind something that does: a later try succeeds, so none of it may be
+/// taken for a fault of the release.
+#[rstest]
+#[case("the server was unable to return a response in the time allotted, but may still be processing the request")]
+#[case("Timeout: request did not complete within requested timeout - context deadline exceeded")]
+#[case("Patch \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR")]
+#[case("create: failed to create: Post \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets\": context deadline exceeded")]
+#[case("Internal error occurred: resource quota evaluation timed out")]
+#[case("Patch \"https://10.96.0.1:443/api/v1/namespaces/ns/services/coder\": unexpected EOF")]
+#[case("Get \"https://10.96.0.1:443/version\": EOF")]
+#[case("an error on the server (\"\") has prevented the request from succeeding (patch services coder)")]
+#[case("etcdserver: leader changed")]
+#[case("etcdserver: request timed out, possibly due to previous leader failure")]
+#[case("the server has received too many requests and has asked us to try again later (post secrets)")]
+#[case("Get \"https://10.96.0.1:443/api\": net/http: TLS handshake timeout")]
+#[case("read tcp 10.0.0.1:50000->10.96.0.1:443: read: connection reset by peer")]
+#[case("write tcp 10.0.0.1:50000->10.96.0.1:443: write: broken pipe")]
+#[case("stream error: stream ID 7; INTERNAL_ERROR; received from peer")]
+#[case("template: c/t.yaml:1:3: executing \"c/t.yaml\" at <lookup \"v1\" \"Secret\" \"ns\" \"s\">: error calling lookup: Get \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets/s\": dial tcp 10.96.0.1:443: connect: connection refused")]
+fn what_time_cures_is_tried_again(#[case] text: &str) {
+    for wrapper in ["", "UPGRADE FAILED: ", "UPGRADE FAILED: server-side apply failed for object ns/coder /v1, Kind=Service: "] {
+        let cause = worst(&format!("{wrapper}{text}"));
+        assert_eq!(cause.class, Some(ApiUnavailable), "{wrapper}{text}\n{cause:?}");
+    }
+}
+
+/// The same words where they mean something else.
+#[rstest]
+#[case("context deadline exceeded", RolloutTimedOut)]
+#[case("resource not ready, name: coder, kind: Deployment, status: InProgress\nGet \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": context deadline exceeded", RolloutTimedOut)]
+#[case("client rate limiter Wait returned an error: context deadline exceeded", RolloutTimedOut)]
+#[case("failed calling webhook \"p.example.com\": failed to call webhook: Post \"https://x.svc:443/?timeout=1s\": context deadline exceeded", WebhookUnavailable)]
+#[case("failed to fetch https://charts.example.com/coder-2.31.7.tgz : 503 Service Unavailable", RepositoryUnreachable)]
+#[case("execution error at (coder/templates/coder.yaml:2:4): the server has received too many requests", RenderFailed)]
+fn the_same_words_elsewhere(#[case] text: &str, #[case] class: FailureClass) {
+    assert_eq!(worst(text).class, Some(class), "{text}");
 }

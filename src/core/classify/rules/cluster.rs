@@ -11,6 +11,7 @@ pub const REFUSED_BY_RULES: &[Rule] = &[
         WebhookUnavailable,
         "Internal error occurred: failed calling webhook \"policy.example.com\": … connect: connection refused",
     ),
+    also(&["conversion webhook for", "failed"], WebhookUnavailable),
     rule(
         &["admission webhook", "denied the request"],
         PolicyDenied,
@@ -132,6 +133,14 @@ pub const OBJECTS: &[Rule] = &[
         "spec.clusterIPs[0]: Invalid value: …: primary clusterIP can not be unset",
     ),
     rule(&["order in patch list"], Immutable, "The order in patch list: … doesn't match $setElementOrder list"),
+    // Before the conflicts about fields: helm 4 calls every 409 a conflict that "occurred while applying object", also when it
+    // is about a ResourceQuota that others have updated in the same moment.
+    rule(
+        &["operation cannot be fulfilled"],
+        Conflict,
+        "Operation cannot be fulfilled on deployments.apps \"coder\": the object has been modified",
+    ),
+    also(&["the object has been modified"], Conflict),
     rule(
         &["conflict occurred while applying object"],
         FieldConflict,
@@ -160,12 +169,6 @@ pub const OBJECTS: &[Rule] = &[
     ),
     also(&["provided ip is not in the valid range"], ObjectInvalid),
     rule(&["object is being deleted"], StillDeleting, "object is being deleted: services \"coder\" already exists"),
-    rule(
-        &["operation cannot be fulfilled"],
-        Conflict,
-        "Operation cannot be fulfilled on deployments.apps \"coder\": the object has been modified",
-    ),
-    also(&["the object has been modified"], Conflict),
     rule(
         &["error validating data"],
         ObjectInvalid,
@@ -212,6 +215,49 @@ pub const CONNECTION: &[Rule] = &[
         ApiUnavailable,
         "the server has received too many requests and has asked us to try again later",
     ),
+    rule(
+        &["the server was unable to return a response in the time allotted"],
+        ApiUnavailable,
+        "the server was unable to return a response in the time allotted, but may still be processing the request",
+    ),
+    rule(
+        &["request did not complete within requested timeout"],
+        ApiUnavailable,
+        "Timeout: request did not complete within requested timeout - context deadline exceeded",
+    ),
+    rule(
+        &["an error on the server ("],
+        ApiUnavailable,
+        "an error on the server (\"Bad Gateway\") has prevented the request from succeeding",
+    ),
+    rule(
+        &["resource quota evaluation timed out"],
+        ApiUnavailable,
+        "Internal error occurred: resource quota evaluation timed out",
+    ),
+    rule(&["server sent goaway"], ApiUnavailable, "http2: server sent GOAWAY and closed the connection"),
+    also(&["http2: client connection force closed"], ApiUnavailable),
+    also(&["stream error: stream id "], ApiUnavailable),
+    rule(&["\"http", "\": unexpected eof"], ApiUnavailable, "Patch \"https://10.96.0.1:443/…\": unexpected EOF"),
+    also(&["\"http", "\": eof"], ApiUnavailable),
+    also(&["broken pipe"], ApiUnavailable),
+    also(&["use of closed network connection"], ApiUnavailable),
+    also(&["connection timed out"], ApiUnavailable),
+    also(&["network is unreachable"], ApiUnavailable),
+    also(&["client.timeout exceeded"], ApiUnavailable),
+    also(&["net/http: timeout awaiting response headers"], ApiUnavailable),
+    also(&["storage is (re)initializing"], ApiUnavailable),
+    also(&["apiserver is shutting down"], ApiUnavailable),
+    also(&["stale groupversion discovery"], ApiUnavailable),
+    // A write that got no answer. helm ends its waits in the middle of a GET with the same words: those mean a rollout.
+    rule(
+        &["post \"http", "\": context deadline exceeded"],
+        ApiUnavailable,
+        "create: failed to create: Post \"https://10.96.0.1:443/…\": context deadline exceeded",
+    ),
+    also(&["patch \"http", "\": context deadline exceeded"], ApiUnavailable),
+    also(&["put \"http", "\": context deadline exceeded"], ApiUnavailable),
+    also(&["delete \"http", "\": context deadline exceeded"], ApiUnavailable),
 ];
 
 /// What nothing else explains.

@@ -25,14 +25,24 @@ const fn also(parts: &'static [&'static str], class: FailureClass) -> Rule {
     Rule { parts, class, example: "" }
 }
 
+/// Between a template and what the API server answered when the template asked for an object.
+const LOOKUP: &str = "error calling lookup: ";
+
 /// Class of a text about an object of that kind, if a rule knows it.
 pub fn class(text: &str, kind: Option<&str>) -> Option<FailureClass> {
     let lower = text.to_lowercase();
-    let rule = RULES.iter().flat_map(|rules| rules.iter());
-    let class = rule.into_iter().find(|rule| rule.parts.iter().all(|part| lower.contains(part)))?.class;
+    // A right that is missing, or a server that is away, is no fault of the template that asks.
+    let answer = lower.rsplit_once(LOOKUP).and_then(|(_, answer)| find(answer));
+    let class = answer.or_else(|| find(&lower))?;
     // Whatever cannot be changed about a volume is data.
     let data = matches!(kind, Some("PersistentVolumeClaim" | "PersistentVolume"));
     Some(if class == FailureClass::Immutable && data { FailureClass::ImmutableData } else { class })
+}
+
+/// Class of the first rule that fits a text in lower case.
+fn find(lower: &str) -> Option<FailureClass> {
+    let mut rules = RULES.iter().flat_map(|rules| rules.iter());
+    Some(rules.find(|rule| rule.parts.iter().all(|part| lower.contains(part)))?.class)
 }
 
 /// Texts of a class as people see them, for the documentation.
