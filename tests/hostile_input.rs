@@ -207,7 +207,7 @@ fn laughs() -> String {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let before = vec![format!("*a{}", level - 1); 10].join(", ");
-        text += &format!("a{level}: &a{level} [{before}]\n");
+        text = [text, format!("a{level}: &a{level} [{before}]\n")].concat();
     }
     text
 }
@@ -231,7 +231,7 @@ async fn values_that_grow(#[case] text: String) {
 #[tokio::test]
 async fn many_values_are_hidden_in_time() {
     let steps = world("hostile-many").await;
-    let text: String = (0..60_000).map(|n| format!("k{n}: s{n}x\n")).collect();
+    let text = (0..60_000).map(|n| format!("k{n}: s{n}x\n")).collect::<Vec<_>>().concat();
     steps.world.create_secret("values", json!({"values.yaml": text})).await;
     let begun = Instant::now();
     let spec = json!({"version": "2.31.7", "valuesFrom": [{"kind": "Secret", "name": "values"}]});
@@ -240,7 +240,7 @@ async fn many_values_are_hidden_in_time() {
     steps.world.finish().await;
 }
 
-/// Thirty thousand zeros in one object: they are not read, its status says so, and others go on.
+/// Thirty thousand zeros in one object, three thousand levels in another: they are not read, its status says so, and others go on.
 #[tokio::test]
 async fn values_in_the_spec_beyond_the_limit_hold_up_no_other() {
     let world = World::new("hostile-object").await;
@@ -249,6 +249,14 @@ async fn values_in_the_spec_beyond_the_limit_hold_up_no_other() {
     let many = world.until("many", "refused", failed).await.status.unwrap().failure.unwrap();
     assert_eq!((many.class, many.field.as_deref()), (FailureClass::SpecInvalid, Some("spec.values")));
     assert!(many.message.contains("holds more than 20000 values"), "{many:?}");
+    // Deeper than a reader of JSON goes, in the list of all objects: only kubectl can read it here.
+    let deep = json!({"apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade", "metadata": {"name": "deep"},
+        "spec": {"release": "deep", "values": {"a": "here"}}});
+    let nested = format!("{}1{}", r#"{"a":["#.repeat(1500), "]}".repeat(1500));
+    let arguments = ["create", "--namespace", &world.namespace, "-f", "-"];
+    world.cluster.kubectl_with_input(&arguments, &deep.to_string().replace("\"here\"", &nested)).await.unwrap();
+    let refused = "--for=jsonpath={.status.failure.field}=spec.values";
+    world.kubectl(&["wait", refused, "coderupgrade/deep", "--timeout=60s"]).await;
     let broken = json!({"window": {"start": "22:00", "end": "04:00", "timeZone": "Nowhere/Town"}});
     world.declare("other", broken).await;
     let other = world.until("other", "refused", failed).await.status.unwrap().failure.unwrap();

@@ -24,7 +24,7 @@ async fn blocked(world: &World, reason: BlockedReason) -> (CoderUpgrade, Blocked
     (object, blocked)
 }
 
-fn spec(world: &World, job: Value) -> Value {
+fn spec(world: &World, job: &Value) -> Value {
     let chart = json!({"repository": world.repositories().v2});
     json!({"version": "2.31.7", "chart": chart, "approval": "Manual", "job": job})
 }
@@ -34,7 +34,7 @@ fn spec(world: &World, job: Value) -> Value {
 async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
     let world = World::with_v2("no-account", "2.31.6", &[]).await;
     world.kubectl(&["delete", "serviceaccount", "coder-upgrade-runner"]).await;
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     let declared = Instant::now();
     let (object, told) = blocked(&world, BlockedReason::PodRefused).await;
     assert!(declared.elapsed() < SOON, "{:?}", declared.elapsed());
@@ -63,10 +63,10 @@ async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
 #[tokio::test]
 async fn a_corrected_account_is_taken_up_without_deleting_anything() {
     let world = World::with_v2("wrong-account", "2.31.6", &[]).await;
-    world.declare("coder", spec(&world, json!({"serviceAccountName": "nobody"}))).await;
+    world.declare("coder", spec(&world, &json!({"serviceAccountName": "nobody"}))).await;
     let (_, told) = blocked(&world, BlockedReason::PodRefused).await;
     assert_eq!(told.object, "ServiceAccount/nobody");
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     world.phase("coder", Phase::AwaitingApproval).await;
     world.finish().await;
 }
@@ -76,20 +76,20 @@ async fn a_quota_is_told_at_every_step_and_heard_of_in_the_spec() {
     let world = World::with_v2("quota-pods", "2.31.6", &[]).await;
     world.kubectl(&["create", "quota", "strict", "--hard=limits.memory=8Gi"]).await;
     // Coder's own pods keep to it, so that only the runner's do not.
-    let spec = |world: &World, job| {
+    let spec = |world: &World, job: &Value| {
         let mut spec = spec(world, job);
         spec["values"] = json!({"coder": {"resources": {"limits": {"memory": "256Mi"}}}});
         spec
     };
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     let (_, told) = blocked(&world, BlockedReason::PodRefused).await;
     assert_eq!((told.object.as_str(), told.field.as_deref()), ("ResourceQuota/strict", Some("spec.job.resources")));
     assert!(told.message.contains("must specify limits.memory"), "{}", told.message);
-    world.declare("coder", spec(&world, json!({"resources": {"limits": {"memory": "256Mi"}}}))).await;
+    world.declare("coder", spec(&world, &json!({"resources": {"limits": {"memory": "256Mi"}}}))).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
 
     // The same between the plan and the change, which is bound to be finished once it has begun.
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     let plan = object.status.unwrap().plan.unwrap().id;
     let annotation = format!("coderupgrade.dev/approve={plan}");
     world.kubectl(&["annotate", "--overwrite", "coderupgrade", "coder", &annotation]).await;
@@ -123,11 +123,11 @@ async fn a_policy_is_told_with_its_own_words() {
             world.cluster.kubectl(&pod).await.err()
         })
         .await;
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     let (_, told) = blocked(&world, BlockedReason::PodRefused).await;
     assert_eq!(told.object, format!("ValidatingAdmissionPolicy/{name}"));
     assert!(told.message.contains("every pod names its team"), "{}", told.message);
-    world.declare("coder", spec(&world, json!({"labels": {"team": "platform"}}))).await;
+    world.declare("coder", spec(&world, &json!({"labels": {"team": "platform"}}))).await;
     world.phase("coder", Phase::AwaitingApproval).await;
     world.kubectl(&["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", &name]).await;
     world.finish().await;
@@ -147,12 +147,12 @@ async fn a_node_that_does_not_start_the_pod_is_told_and_another_one_does() {
         "allocatable": {"pods": "9", "cpu": "9", "memory": "9Gi"}}});
     world.kubectl(&["patch", "node", &node, "--subresource=status", "--type=merge", "-p", &room.to_string()]).await;
     let job = json!({"nodeSelector": {"dead": world.namespace}, "tolerations": [{"operator": "Exists"}]});
-    world.declare("coder", spec(&world, job)).await;
+    world.declare("coder", spec(&world, &job)).await;
     let told = |o: &CoderUpgrade| o.status.as_ref().is_some_and(|s| s.message.contains("has not started yet"));
     let object = world.until("coder", "told of the slow start", told).await;
     let message = object.status.unwrap().message;
     assert!(message.contains(&node) && message.contains("Scheduled"), "{message}");
-    world.declare("coder", spec(&world, json!({}))).await;
+    world.declare("coder", spec(&world, &json!({}))).await;
     world.phase("coder", Phase::AwaitingApproval).await;
     world.kubectl(&["delete", "node", &node]).await;
     world.finish().await;

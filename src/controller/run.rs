@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, channel::mpsc};
+use http_body_util::BodyExt;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     batch::v1::Job,
@@ -15,6 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
+    client::{ClientBuilder, DynBody},
     runtime::{
         Controller, WatchStreamExt,
         controller::Config as ControllerConfig,
@@ -27,6 +29,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
 };
+use tower::util::MapResponseLayer;
 use tracing::{error, info, warn};
 
 use super::{
@@ -44,7 +47,7 @@ use super::{
 use crate::{
     api::{API_GROUP, CoderUpgrade, label},
     build::RunnerDefaults,
-    core::{allowed::AllowedFlags, job::controlling, plan::WorkloadKind, report::LIMIT},
+    core::{allowed::AllowedFlags, job::controlling, nesting::Shallow, plan::WorkloadKind, report::LIMIT},
 };
 
 /// Name under which the controller reports events.
@@ -128,7 +131,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     let mut config = Config::infer().await?;
     // A request that sleeps before its retry would hold up its object; the next pass is the retry.
     config.default_retry = false;
-    let client = Client::try_from(config)?;
+    let client = ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(shallow)).build();
     let readiness = Readiness::default();
     let address = SocketAddr::new(args.listen_address, args.listen_port);
     let metrics = Metrics::default();
@@ -169,6 +172,14 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
         leadership.release().await;
     }
     ended
+}
+
+/// An answer without what is nested too deep to be read: one such object must not keep all others from being seen.
+fn shallow(answer: http::Response<Box<DynBody>>) -> http::Response<Box<DynBody>> {
+    let mut shallow = Shallow::default();
+    answer.map(|body| -> Box<DynBody> {
+        Box::new(body.map_frame(move |frame| frame.map_data(|piece| shallow.pass(piece))))
+    })
 }
 
 /// Reconciles for ever; ready once the caches are filled.

@@ -89,13 +89,13 @@ fn values_in(text: &[u8]) -> usize {
 /// Reads one YAML document.
 pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
     check_yaml(text)?;
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| read(error))
+    serde_saphyr::from_str_with_options(text, options()).map_err(read)
 }
 
 /// Reads all documents of a YAML text.
 pub fn yaml_documents<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Unreadable> {
     check_yaml(text)?;
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| read(error))
+    serde_saphyr::from_multiple_with_options(text, options()).map_err(read)
 }
 
 fn check_yaml(text: &str) -> Result<(), Unreadable> {
@@ -162,7 +162,9 @@ mod tests {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = format!("*a{}, ", level - 1).repeat(10);
-            laughs.push_str(&format!("a{level}: &a{level} [{}]\n", before.trim_end_matches(", ")));
+            laughs.push_str(&["a", &level.to_string(), ": &a", &level.to_string(), " ["].concat());
+            laughs.push_str(before.trim_end_matches(", "));
+            laughs.push_str("]\n");
         }
         let deep = format!("a: {}{}", "[".repeat(10_000), "]".repeat(10_000));
         let many = "- x\n".repeat(VALUES + 10);

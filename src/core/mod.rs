@@ -29,6 +29,7 @@ pub mod ladder;
 pub mod manifest;
 pub mod merge;
 pub mod migration;
+pub mod nesting;
 pub mod object;
 pub mod observed;
 pub mod ownership;

@@ -32,7 +32,9 @@ pub fn trim(value: &mut Value, most: usize, longest: usize) {
         Value::String(text) => *text = head(&printable(text), longest),
         Value::Array(items) => {
             items.truncate(most);
-            items.iter_mut().for_each(|item| trim(item, most, longest));
+            for item in items {
+                trim(item, most, longest);
+            }
         }
         Value::Object(fields) => fields.values_mut().for_each(|field| trim(field, most, longest)),
         _ => {}

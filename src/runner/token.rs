@@ -90,7 +90,7 @@ mod tests {
             (&b"token\r\nHost: elsewhere"[..], "holds more than one line"),
             (b"tok\0en", "control characters"),
             (b"\xff\xfe\x00", "is no text"),
-            (&[b'x'; LONGEST + 1], "takes more than 16 KiB"),
+            (&vec![b'x'; LONGEST + 1], "takes more than 16 KiB"),
         ] {
             let error = credential(bytes).unwrap_err();
             assert!(error.contains(why) && !error.contains("tok"), "{error}");

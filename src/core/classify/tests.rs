@@ -674,8 +674,12 @@ proptest! {
 #[rstest]
 #[case("the server was unable to return a response in the time allotted, but may still be processing the request")]
 #[case("Timeout: request did not complete within requested timeout - context deadline exceeded")]
-#[case("Patch \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR")]
-#[case("create: failed to create: Post \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets\": context deadline exceeded")]
+#[case(
+    "Patch \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR"
+)]
+#[case(
+    "create: failed to create: Post \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets\": context deadline exceeded"
+)]
 #[case("Internal error occurred: resource quota evaluation timed out")]
 #[case("Patch \"https://10.96.0.1:443/api/v1/namespaces/ns/services/coder\": unexpected EOF")]
 #[case("Get \"https://10.96.0.1:443/version\": EOF")]
@@ -687,9 +691,13 @@ proptest! {
 #[case("read tcp 10.0.0.1:50000->10.96.0.1:443: read: connection reset by peer")]
 #[case("write tcp 10.0.0.1:50000->10.96.0.1:443: write: broken pipe")]
 #[case("stream error: stream ID 7; INTERNAL_ERROR; received from peer")]
-#[case("template: c/t.yaml:1:3: executing \"c/t.yaml\" at <lookup \"v1\" \"Secret\" \"ns\" \"s\">: error calling lookup: Get \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets/s\": dial tcp 10.96.0.1:443: connect: connection refused")]
+#[case(
+    "template: c/t.yaml:1:3: executing \"c/t.yaml\" at <lookup \"v1\" \"Secret\" \"ns\" \"s\">: error calling lookup: Get \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets/s\": dial tcp 10.96.0.1:443: connect: connection refused"
+)]
 fn what_time_cures_is_tried_again(#[case] text: &str) {
-    for wrapper in ["", "UPGRADE FAILED: ", "UPGRADE FAILED: server-side apply failed for object ns/coder /v1, Kind=Service: "] {
+    for wrapper in
+        ["", "UPGRADE FAILED: ", "UPGRADE FAILED: server-side apply failed for object ns/coder /v1, Kind=Service: "]
+    {
         let cause = worst(&format!("{wrapper}{text}"));
         assert_eq!(cause.class, Some(ApiUnavailable), "{wrapper}{text}\n{cause:?}");
     }
@@ -698,9 +706,15 @@ fn what_time_cures_is_tried_again(#[case] text: &str) {
 /// The same words where they mean something else.
 #[rstest]
 #[case("context deadline exceeded", RolloutTimedOut)]
-#[case("resource not ready, name: coder, kind: Deployment, status: InProgress\nGet \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": context deadline exceeded", RolloutTimedOut)]
+#[case(
+    "resource not ready, name: coder, kind: Deployment, status: InProgress\nGet \"https://10.96.0.1:443/apis/apps/v1/namespaces/ns/deployments/coder\": context deadline exceeded",
+    RolloutTimedOut
+)]
 #[case("client rate limiter Wait returned an error: context deadline exceeded", RolloutTimedOut)]
-#[case("failed calling webhook \"p.example.com\": failed to call webhook: Post \"https://x.svc:443/?timeout=1s\": context deadline exceeded", WebhookUnavailable)]
+#[case(
+    "failed calling webhook \"p.example.com\": failed to call webhook: Post \"https://x.svc:443/?timeout=1s\": context deadline exceeded",
+    WebhookUnavailable
+)]
 #[case("failed to fetch https://charts.example.com/coder-2.31.7.tgz : 503 Service Unavailable", RepositoryUnreachable)]
 #[case("execution error at (coder/templates/coder.yaml:2:4): the server has received too many requests", RenderFailed)]
 fn the_same_words_elsewhere(#[case] text: &str, #[case] class: FailureClass) {

@@ -21,7 +21,7 @@ fn is_version(text: &str) -> bool {
     let short = |part: &&str| (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     let rest = rest.get(1..).unwrap_or_default();
     (2..=4).contains(&parts.len())
-        && parts.iter().all(|part| short(&part))
+        && parts.iter().all(short)
         && rest.len() <= 16
         && rest.split(['.', '-', '+']).all(|part| part.is_empty() || is_label(part))
 }
@@ -66,7 +66,7 @@ fn is_host(text: &str) -> bool {
         let plain = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         !label.is_empty() && plain && label.len() <= 40 && digits <= 3
     };
-    numbers && (is_ip || labels.len() >= 2 && named && labels.iter().all(|l| label(&l)))
+    numbers && (is_ip || labels.len() >= 2 && named && labels.iter().all(label))
 }
 
 /// `/etc/coder/tls.crt`

@@ -4,7 +4,7 @@
 //! called, except
 //!
 //! 1. what has [`SHORTEST_SECRET`] bytes or fewer: hidden, it would blot out half of every message;
-//! 2. words of helm and Kubernetes ([`words`]), such as `pre-upgrade` or `LoadBalancer`;
+//! 2. words of helm and Kubernetes (`words`), such as `pre-upgrade` or `LoadBalancer`;
 //! 3. under a key that names public things (images, classes, names of objects and variables, hosts): one line of at most 253
 //!    characters that has the form of a name;
 //! 4. what has a public form: a version, a quantity, a duration, a path of plain words, a host name, the

@@ -126,15 +126,12 @@ fn entities(view: &View) -> Option<View> {
             copy_gap(view, at, &mut decoded);
             let rest = &bytes[at..];
             let named = NAMED.iter().find(|(name, _)| rest.starts_with(name)).map(|(name, c)| (name.len(), *c));
-            match named.or_else(|| numbered(rest)) {
-                Some((length, c)) => {
-                    decoded.push_char(c, view.spans(at, at + length));
-                    at += length;
-                }
-                None => {
-                    decoded.push_byte(bytes[at], view.span(at));
-                    at += 1;
-                }
+            if let Some((length, c)) = named.or_else(|| numbered(rest)) {
+                decoded.push_char(c, view.spans(at, at + length));
+                at += length;
+            } else {
+                decoded.push_byte(bytes[at], view.span(at));
+                at += 1;
             }
         }
         decoded
@@ -192,8 +189,8 @@ fn runs(view: &View, skip: usize, bits: u32, digit: impl Fn(u8) -> Option<u8>) -
         let (mut held, mut count, mut since) = (0_u32, 0, start + skip);
         // What was decoded before belongs to another run.
         decoded.push_byte(0, view.span(start));
-        for position in start + skip..at {
-            held = held << bits | u32::from(digit(bytes[position]).unwrap_or_default());
+        for (position, byte) in bytes.iter().enumerate().take(at).skip(start + skip) {
+            held = held << bits | u32::from(digit(*byte).unwrap_or_default());
             count += bits;
             if count >= 8 {
                 count -= 8;

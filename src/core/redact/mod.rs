@@ -1,7 +1,7 @@
 //! Keeps secrets out of every text that leaves the program.
 //!
 //! Two things are hidden: what is known to be a secret ([`Redactor::hide`]; [`super::confidential`] says which values are),
-//! in whatever spelling a program repeats it, and what is a secret by the way it is written ([`pattern`]): keys, tokens,
+//! in whatever spelling a program repeats it, and what is a secret by the way it is written (`pattern`): keys, tokens,
 //! passwords in URLs and headers, whoever they belong to.
 
 mod cut;
@@ -91,7 +91,7 @@ impl Redactor {
         Cleaned { text: masked(&joined, start, hits.collect()), open }
     }
 
-    /// The same with every text in it cleaned, but for [identifiers](is_identifier).
+    /// The same with every text in it cleaned, but for identifiers (`is_identifier`).
     pub fn cleaned<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<T, serde_json::Error> {
         let mut document = serde_json::to_value(value)?;
         self.clean_under(("", ""), &mut document);
@@ -115,7 +115,9 @@ impl Redactor {
             }
         }
         if depth > 0 && self.index.bytes() > 0 && (depth == DEPTH || decode::is_text(view)) {
-            decode::all(view).iter().for_each(|decoded| self.search(decoded, depth - 1, hits));
+            for decoded in decode::all(view) {
+                self.search(&decoded, depth - 1, hits);
+            }
         }
     }
 

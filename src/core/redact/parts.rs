@@ -47,7 +47,9 @@ fn collect(secret: &str, depth: usize, found: &mut Vec<String>) {
     if secret.starts_with(['{', '['])
         && let Ok(document) = serde_json::from_str::<Value>(secret)
     {
-        confidential::secrets(&document).iter().for_each(|inner| collect(inner, depth, found));
+        for inner in confidential::secrets(&document) {
+            collect(&inner, depth, found);
+        }
     }
     if let Some(decoded) = decoded(secret) {
         collect(&decoded, depth, found);
@@ -70,15 +72,12 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {
         let code = more.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(code) => {
-                bytes.push(code);
-                rest = &more[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
+        if let Some(code) = code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(code);
+            rest = &more[2..];
+        } else {
+            bytes.push(*first);
+            rest = more;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -25,13 +25,14 @@ fn spellings(secret: &str) -> Vec<String> {
         .replace('&', "\\u0026")
         .replace('<', "\\u003c")
         .replace('>', "\\u003e");
-    let percent: String = secret.bytes().map(|b| format!("%{b:02X}")).collect();
+    let bytes = |text: &str, spelled: fn(u8) -> String| text.bytes().map(spelled).collect::<Vec<_>>().concat();
+    let percent = bytes(secret, |b| format!("%{b:02X}"));
     let query: String = secret
         .chars()
         .map(|c| match c {
             ' ' => "+".to_owned(),
             c if c.is_ascii_alphanumeric() => c.to_string(),
-            c => c.to_string().bytes().map(|b| format!("%{b:02x}")).collect(),
+            c => bytes(&c.to_string(), |b| format!("%{b:02x}")),
         })
         .collect();
     let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&#34;");
@@ -44,10 +45,10 @@ fn spellings(secret: &str) -> Vec<String> {
         query,
         html,
         format!("'{}'", secret.replace('\'', "''")),
-        secret.bytes().map(|b| format!("{b:02x}")).collect(),
+        bytes(secret, |b| format!("{b:02x}")),
     ];
     if secret.is_ascii() {
-        all.push(secret.bytes().map(|b| format!("\\x{b:02x}")).collect());
+        all.push(bytes(secret, |b| format!("\\x{b:02x}")));
     }
     for before in ["", "a", "ab", "key: value\npassword: "] {
         let text = format!("{before}{secret} and more");
