@@ -119,6 +119,21 @@ async fn an_install_whose_job_is_taken_by_a_foreground_deletion_is_done_by_anoth
     world.finish().await;
 }
 
+/// The Job has no owner any more: what the status says of it counts.
+#[tokio::test]
+async fn an_install_whose_job_is_orphaned_is_followed_to_its_end() {
+    let (world, before) = draining("install-or").await;
+    release(&world).await;
+    world.phase("coder", Phase::Installing).await;
+    world.runner_pod("install").await;
+    world.kubectl(&["delete", "cu", "coder", "--wait=false", "--cascade=orphan"]).await;
+    world.gone("coder").await;
+    back(&world, &before).await;
+    let installs = world.jobs().await.into_iter().filter(|job| job.labels()["coderupgrade.dev/step"] == "install");
+    assert_eq!(installs.map(|job| job.owner_references().len()).collect::<Vec<_>>(), [0], "one Job, and nobody's");
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_plan_secret_that_is_deleted_while_its_step_runs_is_written_again() {
     let (world, before) = draining("plan-rewritten").await;

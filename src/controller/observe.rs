@@ -33,13 +33,17 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     }
 }
 
-/// The Jobs in the object's namespace that it controls.
+/// The Jobs in the object's namespace that it controls, and the one that its status names: `kubectl delete --cascade=orphan`
+/// takes the owner away from a Job that is at work.
 fn jobs(context: &Context, upgrade: &CoderUpgrade) -> Vec<JobFacts> {
     let (Some(uid), Some(namespace)) = (&upgrade.metadata.uid, &upgrade.metadata.namespace) else { return Vec::new() };
-    let names = context.jobs_of.by(uid, namespace);
+    let step = upgrade.status.as_ref().and_then(|status| status.steps.last());
+    let mut names = context.jobs_of.by(uid, namespace);
+    names.extend(step.map(|step| step.job_name.clone()).filter(|name| !names.contains(name)));
+    let recorded = |job: &Job| step.is_some_and(|step| job.metadata.uid.as_ref() == Some(&step.job_uid));
     let jobs = names.iter().filter_map(|name| context.jobs.get(&ObjectRef::new(name).within(namespace)));
-    let owned = jobs.filter(|job| is_owned(job, upgrade));
-    owned.map(|job| JobFacts { pod: pod(context, &job), ..JobFacts::from(&*job) }).collect()
+    let ours = jobs.filter(|job| is_owned(job, upgrade) || recorded(job));
+    ours.map(|job| JobFacts { pod: pod(context, &job), ..JobFacts::from(&*job) }).collect()
 }
 
 /// The pod of a Job: one that the Job controls, whatever the labels of others say.

@@ -232,7 +232,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         .inspect_ok(move |event| pod_index.take(event))
         .reflect(pod_writer)
         .touched_objects();
-    let owners = job_store.clone();
+    let (owners, of_jobs, of_pods) = (job_store.clone(), upgrade_store.clone(), upgrade_store.clone());
 
     let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
     let filled = async {
@@ -270,8 +270,8 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
     };
     let reconciling = Controller::for_stream(upgrade_stream, upgrade_store)
         .with_config(ControllerConfig::default().concurrency(args.concurrency))
-        .owns_stream(job_stream)
-        .watches_stream(pod_stream, move |pod| upgrade_of(&owners, &pod))
+        .watches_stream(job_stream, move |job| upgrade_of(&of_jobs, &job))
+        .watches_stream(pod_stream, move |pod| job_of(&owners, &pod).and_then(|job| upgrade_of(&of_pods, &job)))
         .reconcile_on(woken)
         .run(reconcile, after_error, context)
         .for_each(async |passed| {
@@ -313,11 +313,21 @@ fn slim(job: &mut Job) {
     }
 }
 
-/// The object that a pod works for: that of the Job which controls the pod, in the pod's namespace.
-fn upgrade_of(jobs: &Store<Job>, pod: &Pod) -> Option<ObjectRef<CoderUpgrade>> {
-    let namespace = pod.metadata.namespace.as_deref()?;
-    let job = jobs.get(&ObjectRef::new(&controlling(pod)?.name).within(namespace))?;
-    Some(ObjectRef::new(&controlling(&*job)?.name).within(namespace))
+/// The object that a Job works for: the one that controls it, or the one that its label names if nobody controls it any more.
+fn upgrade_of(upgrades: &Store<CoderUpgrade>, job: &Job) -> Option<ObjectRef<CoderUpgrade>> {
+    let namespace = &job.metadata.namespace;
+    if let Some(owner) = controlling(job) {
+        let ours = owner.kind == CoderUpgrade::kind(&());
+        return ours.then(|| ObjectRef::new(&owner.name).within(namespace.as_deref().unwrap_or_default()));
+    }
+    let uid = job.labels().get(label::UPGRADE_UID);
+    let named = upgrades.find(|one| one.metadata.uid.as_ref() == uid && one.metadata.namespace == *namespace)?;
+    Some(ObjectRef::from_obj(&*named))
+}
+
+/// The Job that a pod belongs to.
+fn job_of(jobs: &Store<Job>, pod: &Pod) -> Option<Arc<Job>> {
+    jobs.get(&ObjectRef::new(&controlling(pod)?.name).within(pod.metadata.namespace.as_deref()?))
 }
 
 fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {

@@ -18,7 +18,7 @@ use crate::runner::error::Error;
 
 /// What a client needs to find the cluster in which its pod runs.
 const IN_CLUSTER: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
-/// What a helm gets that changes nothing. One that upgrades a Coder chart takes less than 100 MiB.
+/// What a helm process gets that changes nothing. An upgrade of a Coder chart takes less than 100 MiB.
 const LIMITS: Limits = Limits { memory: 1 << 30, file: 64 << 20 };
 /// Most that it may print, in bytes: a rendered release with its chart, which must fit into a Secret when packed.
 const OUTPUT: usize = 24 << 20;

@@ -147,7 +147,7 @@ impl<'a> Repository<'a> {
         refusal.map_or_else(|| archive_of(self.source, directory), |problem| Err(problem.into()))
     }
 
-    /// Runs a helm that asks the registry.
+    /// Runs a helm command that asks the registry.
     async fn ask(&self, arguments: &[String]) -> Result<Result<Vec<u8>, HelmFailure>, Error> {
         let answer = self.helm.capture_within(FETCH_TIME, arguments, None).await;
         answer.map_err(|error| match error {

@@ -33,8 +33,8 @@ pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Re
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    // Without limits of memory: a helm that is killed in the middle of a change leaves it half done. What it reads here was
-    // read by a helm with limits before, when the plan was made.
+    // Without limits of memory: a helm process that is killed in the middle of a change leaves it unfinished. What it reads here was
+    // read by a helm process with limits before, when the plan was made.
     let mut child = process::spawn(&mut command, None).map_err(Error::HelmMissing)?;
     drop(child.stdin.take());
     let stderr = child.stderr.take();
