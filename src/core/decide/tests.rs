@@ -22,6 +22,7 @@ mod blocked;
 mod drift;
 mod fit;
 mod gates;
+mod missing;
 mod path;
 mod pause;
 mod properties;
