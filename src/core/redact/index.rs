@@ -1,7 +1,9 @@
 //! The known secrets, sorted, so that a text is searched for all of them at once: the time for a position of the text grows
-//! with the logarithm of their number, and nothing is built again when more become known but the order.
+//! with the logarithm of their number, and nothing is built again when more become known but the order. The same secrets are
+//! told again and again (values, the values merged, the objects made of them): what is known already costs a look.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use super::view::{Gap, View};
 
@@ -28,8 +30,8 @@ pub struct Index {
     needles: Vec<Needle>,
     /// For each needle the longest other one that it begins with.
     parents: Vec<Option<usize>>,
-    /// The needles in the order of their bytes read backwards.
-    backwards: Vec<usize>,
+    /// The needles in the order of their bytes read backwards, made when it is asked for.
+    backwards: OnceLock<Vec<usize>>,
     /// Which pairs of bytes a needle begins with.
     beginnings: Vec<u64>,
     bytes: usize,
@@ -43,19 +45,27 @@ impl Index {
 
     /// Adds secrets; those shorter than `shortest` without their whitespace are none.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = String>, shortest: usize) {
-        let known = self.needles.len();
+        let mut new = Vec::new();
         for secret in secrets {
             let view = View::of(&secret);
             if view.bytes().len() < shortest {
                 continue;
             }
             let gaps = view.gaps().iter().enumerate().skip(1).filter(|(_, gap)| **gap != Gap::None);
-            let gaps = gaps.map(|(at, _)| at).collect();
-            self.needles.push(Needle { bytes: view.bytes().into(), gaps, random: is_random(&secret) });
+            let gaps: BTreeSet<usize> = gaps.map(|(at, _)| at).collect();
+            if !self.knows(view.bytes(), &gaps) {
+                new.push(Needle { bytes: view.bytes().into(), gaps, random: is_random(&secret) });
+            }
         }
-        if self.needles.len() > known {
+        if !new.is_empty() {
+            self.needles.append(&mut new);
             self.sort();
         }
+    }
+
+    fn knows(&self, bytes: &[u8], gaps: &BTreeSet<usize>) -> bool {
+        let at = self.needles.binary_search_by(|needle| (*needle.bytes).cmp(bytes));
+        at.is_ok_and(|at| gaps.is_subset(&self.needles[at].gaps))
     }
 
     fn sort(&mut self) {
@@ -77,9 +87,7 @@ impl Index {
             self.parents.push(open.last().copied());
             open.push(at);
         }
-        self.backwards = (0..self.needles.len()).collect();
-        let needles = &self.needles;
-        self.backwards.sort_by(|one, other| needles[*one].bytes.iter().rev().cmp(needles[*other].bytes.iter().rev()));
+        self.backwards = OnceLock::new();
         self.beginnings = vec![0; 1 << 10];
         for needle in &self.needles {
             let pair = pair(&needle.bytes);
@@ -120,16 +128,24 @@ impl Index {
 
     /// Where in the view the bytes from `start` on end that end a secret and do not begin it, `end` at the latest.
     pub fn ended_at(&self, view: &View, start: usize, end: usize) -> Option<usize> {
-        let end = end.min(start + LONGEST_PART);
+        let (end, order) = (end.min(start + LONGEST_PART), self.backwards());
         (start + SHORTEST_PART..=end).rev().find(|end| {
             let part = &view.bytes()[start..*end];
             let backwards = |known: &usize| self.needles[*known].bytes.iter().rev();
-            let at = self.backwards.partition_point(|known| backwards(known).lt(part.iter().rev()));
-            let needle = self.backwards.get(at).map(|known| &self.needles[*known]);
+            let at = order.partition_point(|known| backwards(known).lt(part.iter().rev()));
+            let needle = order.get(at).map(|known| &self.needles[*known]);
             needle.filter(|needle| needle.bytes.ends_with(part)).is_some_and(|needle| {
                 let offset = needle.bytes.len() - part.len();
                 needle.is_told_by(part.len()) && needle.fits(offset, &view.gaps()[start..*end])
             })
+        })
+    }
+
+    fn backwards(&self) -> &[usize] {
+        self.backwards.get_or_init(|| {
+            let mut order: Vec<usize> = (0..self.needles.len()).collect();
+            order.sort_by_cached_key(|at| self.needles[*at].bytes.iter().rev().copied().collect::<Box<[u8]>>());
+            order
         })
     }
 

@@ -108,7 +108,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let storage = Storage::new(ctx.api(), &spec.release);
 
     ctx.reporter.progress(&format!("reading the Helm release {}", spec.release));
-    let installed = Release::read(ctx, &storage).await?;
+    let installed = Release::read(ctx, &storage, secret::under_way(upgrade)).await?;
     let presence = if installed.recorded() { None } else { presence::look(ctx, upgrade).await? };
     let presence: Vec<Finding> = presence.into_iter().collect();
     if let Some(refused) = refused(&judged(presence.clone(), &spec.overrides), None) {

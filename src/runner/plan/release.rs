@@ -1,7 +1,10 @@
 //! The installed release, as Helm's storage has it, and what a plan takes from it.
 
+use std::time::Duration;
+
 use semver::Version;
 use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
 
 use crate::api::{Installed, PlannedAction, ProductLine};
 use crate::core::guard::ChartMetadata;
@@ -13,6 +16,12 @@ use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::{Storage, Stored};
 use crate::runner::learn;
+
+/// How long an uninstall of somebody else gets to end before it counts as interrupted. helm removes its records last, so a plan
+/// that a deleted workload has woken would otherwise find a release that is half there.
+const UNINSTALL: Duration = Duration::from_secs(20);
+/// How often its records are looked at meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The installed release: the newest revision, and the one whose values are kept.
 pub struct Release {
@@ -39,9 +48,18 @@ impl Found {
 }
 
 impl Release {
-    /// Reads it from Helm's storage.
-    pub async fn read(ctx: &Context, storage: &Storage) -> Result<Self, Error> {
-        let revisions = storage.history().await?;
+    /// Reads it from Helm's storage. `under_way` says that an uninstall may be the operator's own, which nobody has to wait for.
+    pub async fn read(ctx: &Context, storage: &Storage, under_way: bool) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let mut revisions = storage.history().await?;
+        while revisions.first().is_some_and(|newest| newest.status == "uninstalling")
+            && !under_way
+            && begun.elapsed() < UNINSTALL
+        {
+            ctx.reporter.progress("waiting for the end of an uninstall that somebody else has begun");
+            sleep(LOOK).await;
+            revisions = storage.history().await?;
+        }
         let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
         let newest = Found::read(storage, newest).await?;
