@@ -61,13 +61,29 @@ pub fn literals(object: &Value) -> Vec<String> {
     found
 }
 
+/// The values of variables. A sentence under a name that promises no secret is a message of the chart, which everybody may read.
+fn of_variables(env: &Value, found: &mut Vec<String>) {
+    let Value::Array(variables) = env else { return found.extend(confidential::secrets_under("env", env)) };
+    for variable in variables {
+        let name = variable["name"].as_str().unwrap_or_default();
+        let values = confidential::secrets_under("env", &variable["value"]);
+        found.extend(values.into_iter().filter(|text| confidential::is_sensitive(name) || !is_sentence(text)));
+    }
+}
+
+/// Whether a text is three words or more, of letters and the marks that sentences have.
+fn is_sentence(text: &str) -> bool {
+    let marks = |c: char| c.is_alphabetic() || "-'\".,;:!?()".contains(c);
+    text.split(' ').count() > 2 && text.split(' ').all(|word| word.chars().all(marks))
+}
+
 fn variables(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| variables(item, found)),
         Value::Object(map) => {
             for (key, value) in map {
                 match key.as_str() {
-                    "env" => found.extend(confidential::secrets_under(key, value)),
+                    "env" => of_variables(value, found),
                     _ => variables(value, found),
                 }
             }
@@ -116,6 +132,11 @@ mod tests {
         assert_eq!(literals(&secret), ["hunter2-planted", "planted-2"]);
         let job = json!({"kind": "Job", "spec": {"template": {"spec": {"containers": [{"env": [{"name": "PASSWORD", "value": "swordfish"}]}]}}}});
         assert_eq!(literals(&job), ["swordfish"]);
+        let said = "experiment flag \"workspace-scheduler\" is unknown";
+        let env = json!([
+            {"name": "CRASH", "value": said}, {"name": "TOKEN", "value": said}, {"name": "DSN", "value": "host=db user=me pw=x"},
+        ]);
+        assert_eq!(literals(&json!({"env": env})), [said, "host=db user=me pw=x"]);
         assert_eq!(of_data("key", &[0xFF, 0xFE, 0, 1, 2, 3]), ["//4AAQID"]);
     }
 }
