@@ -9,6 +9,7 @@ mod common;
 use std::os::unix::fs::symlink;
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use coder_upgrade_operator::api::CoderUpgrade;
 use common::{World, program};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
@@ -218,11 +219,11 @@ async fn credentials_of_a_repository_are_told_nowhere() {
     let login = json!({"username": "robot", "password": "hunter/2&<planted>"});
     let kind = "kubernetes.io/basic-auth";
     world.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "type": kind, "stringData": login})).await;
-    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecret": "login"});
+    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecret": "login", "plainHTTP": true});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart})).await;
-    world
-        .until("coder", "refused", |object| object.status.as_ref().is_some_and(|status| status.failure.is_some()))
-        .await;
+    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
+    let failure = world.until("coder", "refused", failed).await.status.unwrap().failure.unwrap();
+    assert!(failure.message.contains("401"), "the password was sent, and is wrong: {failure:?}");
     assert_eq!(leak(&written(&world).await), None);
     assert_eq!(leak(&shown(&world).await), None);
     world.finish().await;

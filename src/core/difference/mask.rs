@@ -15,8 +15,8 @@ impl Mask {
     /// Hides what stands in these values, wherever the chart may have put it.
     pub fn new(old: &Map<String, Value>, new: &Map<String, Value>) -> Self {
         let mut redactor = Redactor::default();
-        // All at once: each time that something becomes known, all of it is sorted.
-        redactor.hide(old.iter().chain(new).flat_map(|(key, value)| confidential::secrets_under(key, value)));
+        let values = old.iter().chain(new);
+        redactor.hide(values.flat_map(|(key, value)| confidential::secrets_under(key, value)));
         Self(redactor)
     }
 

@@ -1,9 +1,7 @@
 //! The known secrets, sorted, so that a text is searched for all of them at once: the time for a position of the text grows
-//! with the logarithm of their number, and nothing is built again when more become known but the order. The same secrets are
-//! told again and again (values, the values merged, the objects made of them): what is known already costs a look.
+//! with the logarithm of their number, and nothing is built again when more become known but the order.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use super::view::{Gap, View};
 
@@ -24,48 +22,79 @@ struct Needle {
     random: bool,
 }
 
-/// The known secrets.
+/// The known secrets: as few sorted lists as there are powers of two up to their number. Secrets that become known are a new
+/// list, joined with those before it that are no longer, so that many small additions cost little more than a large one.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    needles: Vec<Needle>,
-    /// For each needle the longest other one that it begins with.
-    parents: Vec<Option<usize>>,
-    /// The needles in the order of their bytes read backwards, made when it is asked for.
-    backwards: OnceLock<Vec<usize>>,
-    /// Which pairs of bytes a needle begins with.
-    beginnings: Vec<u64>,
-    bytes: usize,
+    lists: Vec<List>,
 }
 
 impl Index {
     /// Bytes of all secrets together.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.lists.iter().map(|list| list.bytes).sum()
     }
 
-    /// Adds secrets; those shorter than `shortest` without their whitespace are none.
+    /// Adds secrets; those shorter than `shortest` without their whitespace are none. Values are hidden again and again on
+    /// their way through a step, and nothing is sorted anew for that.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = String>, shortest: usize) {
-        let mut new = Vec::new();
+        let mut needles = Vec::new();
         for secret in secrets {
             let view = View::of(&secret);
-            if view.bytes().len() < shortest {
-                continue;
-            }
-            let gaps = view.gaps().iter().enumerate().skip(1).filter(|(_, gap)| **gap != Gap::None);
-            let gaps: BTreeSet<usize> = gaps.map(|(at, _)| at).collect();
-            if !self.knows(view.bytes(), &gaps) {
-                new.push(Needle { bytes: view.bytes().into(), gaps, random: is_random(&secret) });
+            if view.bytes().len() >= shortest && !self.lists.iter().any(|list| list.knows(&view)) {
+                needles.push(Needle::of(&secret, &view));
             }
         }
-        if !new.is_empty() {
-            self.needles.append(&mut new);
-            self.sort();
+        if needles.is_empty() {
+            return;
         }
+        while let Some(last) = self.lists.pop_if(|last| last.needles.len() <= needles.len()) {
+            needles.extend(last.needles);
+        }
+        self.lists.push(List::of(needles));
     }
 
-    fn knows(&self, bytes: &[u8], gaps: &BTreeSet<usize>) -> bool {
-        let at = self.needles.binary_search_by(|needle| (*needle.bytes).cmp(bytes));
-        at.is_ok_and(|at| gaps.is_subset(&self.needles[at].gaps))
+    /// How many bytes of the view from `at` on are the longest secret that stands there; 0 if none does.
+    pub fn length_at(&self, view: &View, at: usize) -> usize {
+        self.lists.iter().map(|list| list.length_at(view, at)).max().unwrap_or_default()
+    }
+
+    /// Where in the view the bytes up to `end` begin that begin a secret and do not end it.
+    pub fn begun_at(&self, view: &View, end: usize) -> Option<usize> {
+        self.lists.iter().filter_map(|list| list.begun_at(view, end)).min()
+    }
+
+    /// Where in the view the bytes from `start` on end that end a secret and do not begin it, `end` at the latest.
+    pub fn ended_at(&self, view: &View, start: usize, end: usize) -> Option<usize> {
+        self.lists.iter().filter_map(|list| list.ended_at(view, start, end)).max()
+    }
+}
+
+/// Sorted secrets.
+#[derive(Clone, Debug, Default)]
+struct List {
+    needles: Vec<Needle>,
+    /// For each needle the longest other one that it begins with.
+    parents: Vec<Option<usize>>,
+    /// The bytes of each needle backwards, sorted, and which one it is.
+    backwards: Vec<(Box<[u8]>, usize)>,
+    /// Which pairs of bytes a needle begins with.
+    beginnings: Vec<u64>,
+    bytes: usize,
+}
+
+impl List {
+    fn of(needles: Vec<Needle>) -> Self {
+        let mut list = Self { needles, ..Self::default() };
+        list.sort();
+        list
+    }
+
+    /// Whether the secret is here, with whitespace in the same places.
+    fn knows(&self, view: &View) -> bool {
+        let found = self.needles.binary_search_by(|needle| (*needle.bytes).cmp(view.bytes()));
+        let mut gaps = view.gaps().iter().enumerate().skip(1).filter(|(_, gap)| **gap != Gap::None);
+        found.is_ok_and(|at| gaps.all(|(gap, _)| self.needles[at].gaps.contains(&gap)))
     }
 
     fn sort(&mut self) {
@@ -87,7 +116,9 @@ impl Index {
             self.parents.push(open.last().copied());
             open.push(at);
         }
-        self.backwards = OnceLock::new();
+        let backwards = |needle: &Needle| needle.bytes.iter().rev().copied().collect();
+        self.backwards = self.needles.iter().enumerate().map(|(at, needle)| (backwards(needle), at)).collect();
+        self.backwards.sort_unstable();
         self.beginnings = vec![0; 1 << 10];
         for needle in &self.needles {
             let pair = pair(&needle.bytes);
@@ -95,8 +126,7 @@ impl Index {
         }
     }
 
-    /// How many bytes of the view from `at` on are the longest secret that stands there; 0 if none does.
-    pub fn length_at(&self, view: &View, at: usize) -> usize {
+    fn length_at(&self, view: &View, at: usize) -> usize {
         let rest = &view.bytes()[at..];
         if rest.len() < 2 || !self.may_begin(rest) {
             return 0;
@@ -113,8 +143,7 @@ impl Index {
         0
     }
 
-    /// Where in the view the bytes up to `end` begin that begin a secret and do not end it.
-    pub fn begun_at(&self, view: &View, end: usize) -> Option<usize> {
+    fn begun_at(&self, view: &View, end: usize) -> Option<usize> {
         let last = (end + 1).saturating_sub(SHORTEST_PART);
         (end.saturating_sub(LONGEST_PART)..last).find(|start| {
             let part = &view.bytes()[*start..end];
@@ -126,26 +155,17 @@ impl Index {
         })
     }
 
-    /// Where in the view the bytes from `start` on end that end a secret and do not begin it, `end` at the latest.
-    pub fn ended_at(&self, view: &View, start: usize, end: usize) -> Option<usize> {
-        let (end, order) = (end.min(start + LONGEST_PART), self.backwards());
-        (start + SHORTEST_PART..=end).rev().find(|end| {
-            let part = &view.bytes()[start..*end];
-            let backwards = |known: &usize| self.needles[*known].bytes.iter().rev();
-            let at = order.partition_point(|known| backwards(known).lt(part.iter().rev()));
-            let needle = order.get(at).map(|known| &self.needles[*known]);
-            needle.filter(|needle| needle.bytes.ends_with(part)).is_some_and(|needle| {
+    fn ended_at(&self, view: &View, start: usize, end: usize) -> Option<usize> {
+        let end = end.min(start + LONGEST_PART);
+        let backwards: Vec<u8> = view.bytes()[start..end].iter().rev().copied().collect();
+        (start + SHORTEST_PART..=end).rev().find(|to| {
+            let part = &backwards[end - to..];
+            let at = self.backwards.partition_point(|(known, _)| **known < *part);
+            let needle = self.backwards.get(at).filter(|(known, _)| known.starts_with(part));
+            needle.map(|(_, at)| &self.needles[*at]).is_some_and(|needle| {
                 let offset = needle.bytes.len() - part.len();
-                needle.is_told_by(part.len()) && needle.fits(offset, &view.gaps()[start..*end])
+                needle.is_told_by(part.len()) && needle.fits(offset, &view.gaps()[start..*to])
             })
-        })
-    }
-
-    fn backwards(&self) -> &[usize] {
-        self.backwards.get_or_init(|| {
-            let mut order: Vec<usize> = (0..self.needles.len()).collect();
-            order.sort_by_cached_key(|at| self.needles[*at].bytes.iter().rev().copied().collect::<Box<[u8]>>());
-            order
         })
     }
 
@@ -156,6 +176,12 @@ impl Index {
 }
 
 impl Needle {
+    fn of(secret: &str, view: &View) -> Self {
+        let gaps = view.gaps().iter().enumerate().skip(1).filter(|(_, gap)| **gap != Gap::None);
+        let gaps = gaps.map(|(at, _)| at).collect();
+        Self { bytes: view.bytes().into(), gaps, random: is_random(secret) }
+    }
+
     /// Whether whitespace in a text is what wrapping and folding make of this secret from `offset` on: blanks where it has
     /// some, line breaks anywhere.
     fn fits(&self, offset: usize, gaps: &[Gap]) -> bool {

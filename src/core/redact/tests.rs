@@ -219,6 +219,21 @@ fn thousands_of_secrets_take_little_time() {
 }
 
 #[test]
+fn hiding_secrets_one_by_one_and_again_takes_little_time() {
+    let values = || (0..60_000).map(|n| format!("s{n:05}x"));
+    let mut redactor = Redactor::default();
+    let begun = std::time::Instant::now();
+    values().take(20_000).for_each(|value| redactor.hide([value]));
+    for round in 0..5 {
+        redactor.hide(values());
+        redactor.hide([format!("one-more-{round}")]);
+        assert_eq!(redactor.clean("reading s00007x"), format!("reading {MASK}"));
+    }
+    println!("{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn what_is_too_much_to_know_hides_everything() {
     let mut redactor = Redactor::default();
     redactor.hide(["planted-secret".to_owned(), "x".repeat(MOST + 1)]);
