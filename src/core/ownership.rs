@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 /// Annotation with the name of the release that owns an object.
-const RELEASE_NAME: &str = "meta.helm.sh/release-name";
+pub const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 /// Annotation with the namespace of that release.
 const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 /// Label that names the tool that manages an object.

@@ -9,12 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::secret;
 use crate::api::{CoderUpgrade, Finding};
+use crate::core::ownership::RELEASE_NAME;
 use crate::core::presence::{self, Traces};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-
-/// Annotation with which helm marks the objects of a release.
-const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 
 /// What speaks against a first install, if helm has no record of the release.
 pub async fn look(ctx: &Context, upgrade: &CoderUpgrade) -> Result<Option<Finding>, Error> {
