@@ -7,6 +7,7 @@
 //! - [`control_plane`]: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
 //! - [`node`]: runs pods as local processes; [`sim`]: what stands for Coder in them;
 //! - [`load_balancer`], [`charts`]: what a cloud and the internet would bring;
+//! - [`servers`]: real servers of Coder, for those who have the programs;
 //! - [`process`], [`address_range`], [`duration`]: small tools.
 //!
 //! Nothing of the operator depends on this crate.
@@ -24,6 +25,7 @@ mod ports;
 mod private_file;
 pub mod process;
 mod secret;
+pub mod servers;
 pub mod sim;
 pub mod supervisor;
 mod tail;

@@ -9,6 +9,7 @@ pub mod drift;
 pub mod memory;
 pub mod recorder;
 pub mod samples;
+pub mod servers;
 pub mod steps;
 
 use std::{fmt::Write, future::Future, path::PathBuf, time::Duration};

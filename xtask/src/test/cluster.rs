@@ -10,7 +10,7 @@ use super::binaries::TestBinary;
 use crate::Result;
 
 /// Files of integration tests that use no cluster.
-const OFFLINE: [&str; 3] = ["charts", "manifests", "structure"];
+const OFFLINE: [&str; 4] = ["charts", "manifests", "stand_in", "structure"];
 
 /// Whether a file of integration tests uses the cluster.
 pub fn is_needed(binary: &TestBinary) -> bool {
@@ -22,8 +22,10 @@ pub struct TestCluster(Cluster);
 
 impl TestCluster {
     /// Starts it with the operator in it, and an audit log for tests that count requests.
-    pub async fn start() -> Result<Self> {
+    /// `images` are rows to put before the image table.
+    pub async fn start(images: Option<&Path>) -> Result<Self> {
         let cluster = Cluster::up(ClusterOptions {
+            images: images.map(Path::to_owned),
             audit_log: true,
             load_operator: true,
             helm3: true,

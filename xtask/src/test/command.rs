@@ -43,6 +43,12 @@ impl Invocation {
         Self::program(cargo::path(), arguments)
     }
 
+    /// With one more argument.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
     /// With an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.into(), value.as_ref().to_owned()));

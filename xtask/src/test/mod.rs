@@ -4,12 +4,14 @@
 //! - `binaries`: the test programs that cargo builds, and which tests are in them;
 //! - `command`: one command with its output in a log, a sign of life on the terminal and its tests counted;
 //! - `cluster`: the cluster that tests run against;
+//! - `servers`: real servers of Coder, if there are any;
 //! - `summary`: the table at the end.
 
 mod binaries;
 mod cluster;
 mod command;
 mod plan;
+mod servers;
 mod summary;
 
 use std::io::ErrorKind;
@@ -22,6 +24,7 @@ use binaries::TestBinary;
 use cluster::TestCluster;
 use command::{Invocation, Outcome};
 use plan::{Plan, Selection};
+use servers::Servers;
 use summary::{Row, Summary};
 use tempfile::TempDir;
 use testbed::components::{CLUSTER, Component, ensure};
@@ -43,6 +46,8 @@ pub struct Args {
     /// How many tests of one file run at a time. They share one cluster.
     #[arg(long, default_value = "4")]
     test_threads: NonZeroUsize,
+    #[command(flatten)]
+    servers: servers::ServerArgs,
 }
 
 /// Runs the steps and prints the summary. Failed steps are part of the summary and no error of this function.
@@ -52,7 +57,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let selection = Selection::of(args.filter.as_deref(), &workspace::integration_tests()?);
     let temporary = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
     let summary = Summary::default();
-    let mut session = Session { logs, threads: args.test_threads, summary, temporary, cluster: None };
+    let servers = Servers::start(&args.servers).await?;
+    let mut session = Session { logs, threads: args.test_threads, summary, temporary, servers, cluster: None };
     let ran = tokio::select! {
         ran = session.steps(&selection) => Some(ran),
         asked = interrupt::asked() => asked.map(|()| None)?,
@@ -76,6 +82,7 @@ struct Session {
     summary: Summary,
     /// Where test programs make temporary files: one that was killed cannot remove its own.
     temporary: TempDir,
+    servers: Option<Servers>,
     /// The cluster that runs for the tests.
     cluster: Option<TestCluster>,
 }
@@ -158,7 +165,7 @@ impl Session {
         }
         let started = Instant::now();
         println!("==> test bed");
-        let (name, directory) = match TestCluster::start().await {
+        let (name, directory) = match TestCluster::start(self.servers.as_ref().map(Servers::images)).await {
             Ok(cluster) => self.cluster.insert(cluster).variable(),
             Err(error) => {
                 println!("    {error}");
@@ -196,6 +203,7 @@ impl Session {
         if let Some((name, directory)) = cluster {
             invocation = invocation.env(name, directory);
         }
+        let invocation = servers::invocation(self.servers.as_ref(), binary, invocation);
         self.step(&binary.name, &[invocation], Counting::Tests).await
     }
 

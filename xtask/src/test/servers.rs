@@ -1,0 +1,75 @@
+//! Real servers of Coder for `tests/servers.rs` and `tests/stand_in.rs`, if the command line names some.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use testbed::servers::{CoderServers, POSTGRES_VARIABLE, Postgres, SERVERS_VARIABLE};
+
+use super::binaries::TestBinary;
+use super::command::Invocation;
+use crate::Result;
+
+/// The files of integration tests that run on real servers, too.
+const FILES: [&str; 2] = ["servers", "stand_in"];
+/// What is said where no servers are named.
+const SKIPPED: &str = "    skipped: what asks for real servers of Coder, which --coder-binaries DIR would name";
+
+/// Which real servers to test with.
+#[derive(Debug, clap::Args)]
+pub struct ServerArgs {
+    /// Run tests/servers.rs and tests/stand_in.rs on real servers of Coder as well: a directory with programs named
+    /// coder-VERSION, two versions or more. Without it the stand-in alone is tested.
+    #[arg(long, value_name = "DIR")]
+    coder_binaries: Option<PathBuf>,
+    /// The PostgreSQL for real servers: the URL of a superuser. Without it, that of the distribution is started
+    /// (initdb and postgres in the PATH or in /usr/lib/postgresql).
+    #[arg(long, value_name = "URL", requires = "coder_binaries")]
+    postgres: Option<String>,
+}
+
+/// Real servers, ready to be used.
+pub struct Servers {
+    directory: PathBuf,
+    url: String,
+    /// The rows for the image table.
+    images: PathBuf,
+    _files: TempDir,
+    _postgres: Option<Postgres>,
+}
+
+impl Servers {
+    /// Finds the programs, and starts a `PostgreSQL` if none is named; `None` if the command line names no servers.
+    pub async fn start(args: &ServerArgs) -> Result<Option<Self>> {
+        let Some(directory) = &args.coder_binaries else { return Ok(None) };
+        let servers = CoderServers::open(directory)?;
+        let files = tempfile::tempdir()?;
+        let images = files.path().join("images.yaml");
+        std::fs::write(&images, servers.images().to_string())?;
+        let started = if args.postgres.is_none() { Some(Postgres::start().await?) } else { None };
+        let url = started.as_ref().map(Postgres::url).or(args.postgres.as_deref()).unwrap_or_default().to_owned();
+        let (oldest, newest) = servers.ends();
+        println!("    real servers of Coder: {oldest} to {newest}, from {}", directory.display());
+        let directory = directory.canonicalize()?;
+        Ok(Some(Self { directory, url, images, _files: files, _postgres: started }))
+    }
+
+    /// Rows for the image table of the cluster.
+    pub fn images(&self) -> &Path {
+        &self.images
+    }
+}
+
+/// The command of a test program; that of the stories gets the real servers, or says that they are left out.
+pub fn invocation(servers: Option<&Servers>, binary: &TestBinary, invocation: Invocation) -> Invocation {
+    match servers {
+        _ if !FILES.contains(&binary.name.as_str()) => invocation,
+        None => {
+            println!("{SKIPPED}");
+            invocation
+        }
+        Some(servers) => invocation
+            .argument("--include-ignored")
+            .env(SERVERS_VARIABLE, &servers.directory)
+            .env(POSTGRES_VARIABLE, &servers.url),
+    }
+}
