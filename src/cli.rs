@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::controller::ControllerArgs;
 use crate::runner::RunnerArgs;
 use crate::runner::preview::PreviewArgs;
+use crate::runner::preview::rights::RightsArgs;
 
 /// Upgrades Coder on Kubernetes safely.
 ///
@@ -29,6 +30,10 @@ pub enum Command {
     /// release, fetches the chart, merges the values, rehearses the upgrade and goes through the checks. Nothing is written
     /// to the cluster: no plan, no Job, no record of helm.
     Plan(PreviewArgs),
+    /// Print the ServiceAccount of the runner and the Roles that it needs, as YAML for kubectl apply -f -
+    ///
+    /// The rights that suffice for every public chart of Coder, or the least that one CoderUpgrade takes.
+    Rights(RightsArgs),
     /// Perform one step of an upgrade (runs in the Jobs that the controller makes)
     Runner(RunnerArgs),
     /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -

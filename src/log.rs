@@ -18,11 +18,11 @@ const LEVELS: [&str; 5] = ["ERROR ", " WARN ", " INFO ", "DEBUG ", "TRACE "];
 /// Begins to log to standard error, without the secrets that are known by then. A panic is logged, too.
 pub fn start(command: &Command, secrets: Secrets) {
     // A plan at a terminal says by itself where it stands.
-    let level = if matches!(command, Command::Plan(_)) { "warn" } else { "info" };
+    let level = if matches!(command, Command::Plan(_) | Command::Rights(_)) { "warn" } else { "info" };
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=warn,kube_lease_manager=warn")));
     // The log of a runner is read by people who do not know the modules.
-    let target = !matches!(command, Command::Runner(_) | Command::Plan(_));
+    let target = !matches!(command, Command::Runner(_) | Command::Plan(_) | Command::Rights(_));
     let writer = Clean { secrets, before: Arc::default() };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     log.with_target(target).init();

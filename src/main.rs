@@ -29,6 +29,7 @@ async fn main() -> ExitCode {
             }
         },
         Command::Plan(args) => Box::pin(runner::preview::run(args, secrets)).await,
+        Command::Rights(args) => Box::pin(runner::preview::rights::run(args, secrets)).await,
         Command::Runner(args) => Box::pin(runner::run(args, secrets)).await,
         Command::Crd => match serde_saphyr::to_string(&api::crd()) {
             Ok(yaml) => {

@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use coder_upgrade_operator::api::{Blocked, BlockedReason, CoderUpgrade, Phase};
-use common::{World, reason};
+use common::{World, reason, terminal::Terminal};
 use serde_json::{Value, json};
 
 /// What people wait for before they look elsewhere.
@@ -29,7 +29,7 @@ fn spec(world: &World, job: &Value) -> Value {
     json!({"version": "2.31.7", "chart": chart, "approval": "Manual", "job": job})
 }
 
-/// What everybody meets who forgets deploy/runner.
+/// What everybody meets who has not given the runner its rights.
 #[tokio::test]
 async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
     let world = World::with_v2("no-account", "2.31.6", &[]).await;
@@ -42,7 +42,7 @@ async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
     assert_eq!(told.field.as_deref(), Some("spec.job.serviceAccountName"));
     assert!(told.message.contains(r#"serviceaccount "coder-upgrade-runner" not found"#), "{}", told.message);
     assert!(
-        told.next_step.contains("-k deploy/runner") && told.next_step.contains(&world.namespace),
+        told.next_step.contains(&format!("rights -n {} | kubectl apply -f -", world.namespace)),
         "{}",
         told.next_step
     );
@@ -51,7 +51,8 @@ async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
     assert_eq!(reason(&object, "Ready"), Some(("False".into(), "PodRefused".into())));
     // The Job controller would wait longer and longer between its tries.
     tokio::time::sleep(Duration::from_secs(30)).await;
-    world.kubectl(&["create", "serviceaccount", "coder-upgrade-runner"]).await;
+    let printed = Terminal::of(&world).await.run(&["rights", "-n", &world.namespace], "").await.out;
+    world.cluster.kubectl_with_input(&["apply", "-f", "-"], &printed).await.unwrap();
     let cured = Instant::now();
     let object = world.until("coder", "at work", |o| o.status.as_ref().is_some_and(|s| s.blocked.is_none())).await;
     assert!(cured.elapsed() < 2 * SOON, "{:?}", cured.elapsed());

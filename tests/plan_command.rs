@@ -3,78 +3,17 @@
 
 mod common;
 
-use std::{
-    os::unix::fs::symlink,
-    process::{Output, Stdio},
+use common::{
+    World,
+    terminal::{Shown, Terminal},
 };
-
-use common::{World, program};
 use rstest::rstest;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use testbed::components::Component;
-use tokio::{io::AsyncWriteExt, process::Command};
 
-/// What a run of the command printed, and its exit code.
-struct Shown {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Shown {
-    fn json(&self) -> Value {
-        assert!(!self.out.is_empty(), "nothing printed: {}", self.err);
-        serde_json::from_str(&self.out).unwrap()
-    }
-}
-
-impl From<Output> for Shown {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let shown = Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
-        println!("--- exit code {}\n{}{}", shown.code, shown.out, shown.err);
-        shown
-    }
-}
-
-/// A terminal of an administrator: a kubeconfig, a helm in the PATH.
-struct Terminal {
-    kubeconfig: String,
-    bin: TempDir,
-}
-
-impl Terminal {
-    async fn of(world: &World) -> Self {
-        let bin = tempfile::tempdir().unwrap();
-        let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();
-        symlink(helm, bin.path().join("helm")).unwrap();
-        Self { kubeconfig: world.cluster.kubeconfig().display().to_string(), bin }
-    }
-
-    /// Runs `plan` with the input as its standard input.
-    async fn plan(&self, arguments: &[&str], input: &str) -> Shown {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
-            .arg("plan")
-            .args(arguments)
-            .env_clear()
-            .env("PATH", self.bin.path())
-            .env("KUBECONFIG", &self.kubeconfig)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-        child.wait_with_output().await.unwrap().into()
-    }
-
-    /// Runs `plan -f -` for a spec, in the namespace of the world.
-    async fn plan_spec(&self, world: &World, spec: &Value, more: &[&str]) -> Shown {
-        let arguments = ["-f", "-", "-n", &world.namespace];
-        self.plan(&[&arguments, more].concat(), &manifest("coder", spec)).await
-    }
+/// Runs `plan -f -` for a spec, in the namespace of the world.
+async fn plan_spec(terminal: &Terminal, world: &World, spec: &Value, more: &[&str]) -> Shown {
+    let arguments = ["-f", "-", "-n", &world.namespace];
+    terminal.plan(&[&arguments, more].concat(), &manifest("coder", spec)).await
 }
 
 fn manifest(name: &str, spec: &Value) -> String {
@@ -106,7 +45,7 @@ async fn a_file_is_shown_in_every_form_and_nothing_is_written() {
     spec["window"] = json!({"start": "22:00", "end": "22:01", "timeZone": "Europe/Berlin", "days": ["Mon"]});
     let before = objects(&world).await;
 
-    let text = terminal.plan_spec(&world, &spec, &[]).await;
+    let text = plan_spec(&terminal, &world, &spec, &[]).await;
     assert_eq!(text.code, 2);
     for words in [
         "Upgrade from 2.30.0 to 2.31.7.",
@@ -123,16 +62,16 @@ async fn a_file_is_shown_in_every_form_and_nothing_is_written() {
     }
     assert!(text.err.contains("fetching the chart"), "tells where it stands");
 
-    let json = terminal.plan_spec(&world, &spec, &["-o", "json", "--quiet"]).await;
+    let json = plan_spec(&terminal, &world, &spec, &["-o", "json", "--quiet"]).await;
     assert_eq!((json.code, json.err.as_str()), (2, ""));
     let shown = json.json();
     assert_eq!((&shown["verdict"], &shown["plan"]["to"]), (&json!("Changes"), &json!("2.31.7")));
     assert_eq!(shown["plan"]["changes"]["images"][0]["container"], "coder");
 
-    let yaml = terminal.plan_spec(&world, &spec, &["-o", "yaml", "-q"]).await;
+    let yaml = plan_spec(&terminal, &world, &spec, &["-o", "yaml", "-q"]).await;
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml.out).unwrap(), shown);
 
-    let markdown = terminal.plan_spec(&world, &spec, &["-o", "markdown"]).await;
+    let markdown = plan_spec(&terminal, &world, &spec, &["-o", "markdown"]).await;
     assert!(markdown.out.starts_with(&format!("### Coder upgrade `{}/coder`: changes\n", world.namespace)));
     assert!(markdown.out.contains("<details><summary>Objects: "));
 
@@ -150,7 +89,7 @@ async fn the_operator_finds_the_same_plan_and_the_exit_code_tells_where_it_stand
     let mut spec = spec(&world, "2.31.7");
     spec["approval"] = "Manual".into();
     spec["verify"] = json!({"timeout": "60s", "soak": "1s"});
-    let before = terminal.plan_spec(&world, &spec, &["-o", "json"]).await;
+    let before = plan_spec(&terminal, &world, &spec, &["-o", "json"]).await;
     assert_eq!(before.code, 3);
     let id = before.json()["plan"]["id"].as_str().unwrap().to_owned();
 
@@ -179,7 +118,7 @@ async fn coder_classic_is_shown_with_its_volumes_and_addresses() {
     let terminal = Terminal::of(&world).await;
     let before = objects(&world).await;
     let spec = json!({"version": "1.16.2", "chart": {"repository": world.repositories().v1}});
-    let shown = terminal.plan_spec(&world, &spec, &[]).await;
+    let shown = plan_spec(&terminal, &world, &spec, &[]).await;
     assert_eq!(shown.code, 2);
     for words in
         ["timescale-data-timescale-0: Bound", "Service/ingress-nginx: ", "https://coder.com/docs/v1/changelog/1.16.2"]
@@ -198,7 +137,7 @@ async fn what_the_operator_would_refuse_has_an_exit_code_of_its_own() {
     let mut broken = spec(&world, "2.32.0");
     broken["values"] = json!({"coder": {"env": "no list"}});
     for (spec, words) in [(spec(&world, "2.31.6"), "2.31.6"), (classic, "Coder Classic"), (broken, "values")] {
-        let shown = terminal.plan_spec(&world, &spec, &[]).await;
+        let shown = plan_spec(&terminal, &world, &spec, &[]).await;
         assert_eq!(shown.code, 4);
         assert!(shown.out.contains(words) && shown.out.contains("Next: "), "{words}");
     }
@@ -216,11 +155,11 @@ async fn what_the_api_server_would_refuse_is_told_in_its_words() {
         (json!({"overrides": ["Nonsense"]}), "spec.overrides[0]"),
         (json!({"window": {"start": "22:00", "end": "22:00"}}), "window.start and window.end must differ"),
     ] {
-        let shown = terminal.plan_spec(&world, &spec, &[]).await;
+        let shown = plan_spec(&terminal, &world, &spec, &[]).await;
         assert_eq!((shown.code, shown.out.as_str()), (1, ""));
         assert!(shown.err.contains("error: CoderUpgrade/coder is invalid") && shown.err.contains(words), "{words}");
     }
-    let missing = terminal.plan_spec(&world, &spec(&world, "2.31.99"), &[]).await;
+    let missing = plan_spec(&terminal, &world, &spec(&world, "2.31.99"), &[]).await;
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("2.31.99") && missing.err.contains("spec.version"));
     let other = terminal.plan(&["other", "-n", &world.namespace], "").await;
@@ -263,7 +202,7 @@ async fn without_helm_the_remedy_is_told() {
     let world = World::new("preview-no-helm").await;
     let terminal = Terminal::of(&world).await;
     std::fs::remove_file(terminal.bin.path().join("helm")).unwrap();
-    let shown = terminal.plan_spec(&world, &spec(&world, "2.31.7"), &[]).await;
+    let shown = plan_spec(&terminal, &world, &spec(&world, "2.31.7"), &[]).await;
     assert_eq!(shown.code, 1);
     assert!(shown.err.contains("helm 3 or 4"));
     world.finish().await;
@@ -275,16 +214,16 @@ async fn what_a_controller_with_these_flags_would_refuse_is_said() {
     let terminal = Terminal::of(&world).await;
     let repository = world.repositories().v2.clone();
     let spec = json!({"version": "2.31.7", "chart": {"repository": repository}});
-    let shown = terminal.plan_spec(&world, &spec, &["--allowed-repositories", "https://helm.coder.com"]).await;
+    let shown = plan_spec(&terminal, &world, &spec, &["--allowed-repositories", "https://helm.coder.com"]).await;
     assert_eq!(shown.code, 4, "{}", shown.err);
     for words in ["NotAllowed", "spec.chart.repository", "--allowed-repositories: https://helm.coder.com"] {
         assert!(shown.out.contains(words), "{words} is not in {}", shown.out);
     }
     let below = repository.trim_end_matches("/v2").to_owned();
-    assert_eq!(terminal.plan_spec(&world, &spec, &["--allowed-repositories", &below]).await.code, 2);
+    assert_eq!(plan_spec(&terminal, &world, &spec, &["--allowed-repositories", &below]).await.code, 2);
     let account = json!({"version": "2.31.7", "chart": {"repository": repository}, "job": {"serviceAccountName": "x"}});
     let allowed = ["--allowed-service-accounts", "coder-upgrade-runner"];
-    assert_eq!(terminal.plan_spec(&world, &account, &allowed).await.code, 4);
-    assert_eq!(terminal.plan_spec(&world, &account, &[]).await.code, 2, "nothing is said of the controller");
+    assert_eq!(plan_spec(&terminal, &world, &account, &allowed).await.code, 4);
+    assert_eq!(plan_spec(&terminal, &world, &account, &[]).await.code, 2, "nothing is said of the controller");
     world.finish().await;
 }

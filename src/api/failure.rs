@@ -277,7 +277,7 @@ impl FailureClass {
 
             Self::Interrupted => time("Nothing: the step is done again."),
             Self::Forbidden => person(
-                "Grant the right to the runner's ServiceAccount; deploy/runner lists what the Coder charts need.",
+                "Grant the right to the runner's ServiceAccount: the message ends with the command for it. Then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::QuotaExceeded => person(
                 "Raise the quota, or lower the requests in the values; then set the annotation coderupgrade.dev/requested-at to a new value.",

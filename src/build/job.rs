@@ -20,7 +20,7 @@ use crate::{
     core::{
         allowed::Allowed,
         digest::short_hash,
-        job::{JOB_UID_LABEL, JobRequest},
+        job::{CONTAINER, JOB_UID_LABEL, JobRequest},
     },
 };
 
@@ -167,7 +167,7 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
     };
     let plan = request.plan_secret.iter().map(|_| mount("plan", PLAN_DIR, true));
     Container {
-        name: "runner".into(),
+        name: CONTAINER.into(),
         image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
         args: Some(arguments(upgrade, request, &defaults.allowed)),
         env: Some(vec![

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::redact;
+use super::rights::ACCOUNT;
 use crate::api::{Blocked, BlockedReason};
 
 /// After this a pod that neither starts nor says why counts as one that does not start. Pulling an image takes as long.
@@ -79,9 +80,9 @@ pub fn refused(message: &str, namespace: &str) -> Cure {
             object: object("ServiceAccount", account),
             field: Some("spec.job.serviceAccountName"),
             next_step: format!(
-                "Create the ServiceAccount and its rights in namespace {namespace}: kubectl apply --server-side -k deploy/runner \
-                 (deploy/README.md tells how to do it for a namespace other than coder); or correct \
-                 spec.job.serviceAccountName."
+                "Create the ServiceAccount and its rights: coder-upgrade-operator rights -n {namespace}{} | kubectl apply -f -; \
+                 or correct spec.job.serviceAccountName.",
+                if account == ACCOUNT { String::new() } else { format!(" --service-account {account}") }
             ),
         };
     }
@@ -220,7 +221,8 @@ mod tests {
     #[rstest]
     #[case::account(
         r#"Error creating: pods "j-1-" is forbidden: error looking up service account ns/runner: serviceaccount "runner" not found"#,
-        Some("ServiceAccount/runner"), "kubectl apply --server-side -k deploy/runner"
+        Some("ServiceAccount/runner"),
+        "coder-upgrade-operator rights -n ns --service-account runner | kubectl apply -f -"
     )]
     #[case::quota(
         "is forbidden: failed quota: q: must specify limits.memory for: runner",

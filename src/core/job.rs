@@ -18,6 +18,9 @@ pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
 
+/// The container of the runner in its pod.
+pub const CONTAINER: &str = "runner";
+
 /// Which Job a step needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRequest {
@@ -108,6 +111,8 @@ pub struct RunnerPod {
     pub leaving: bool,
     /// What keeps it from running, for example an image that cannot be pulled.
     pub trouble: Option<String>,
+    /// The end of its log, if its container ended with an error.
+    pub last_words: Option<String>,
 }
 
 impl From<&Pod> for RunnerPod {
@@ -118,11 +123,18 @@ impl From<&Pod> for RunnerPod {
         Self {
             started: ran || matches!(phase, Some("Running" | "Succeeded")),
             trouble: facts.trouble().filter(|_| !facts.leaving),
+            last_words: last_words(pod),
             name: facts.name,
             uid: facts.uid,
             leaving: facts.leaving,
         }
     }
+}
+
+fn last_words(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
+    let mut ended = containers.filter(|container| container.name == CONTAINER).filter_map(|c| c.state.as_ref());
+    ended.find_map(|state| state.terminated.as_ref()?.message.clone())
 }
 
 impl JobFacts {

@@ -47,6 +47,7 @@ pub mod report;
 pub mod request;
 pub mod restore;
 pub mod retry;
+pub mod rights;
 pub mod started;
 pub mod summary;
 pub mod text;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::redact::{head, tail};
-use super::{bounded, text};
+use super::{bounded, rights, text};
 use crate::api::{
     AddressChange, BackupRecord, ClaimStatus, Exposure, FailureClass, Finding, Installed, PlanSummary, Remedy, Repair,
     ScaledDown, Target, WaitingFor, WorkloadMark,
@@ -224,6 +224,9 @@ pub struct Problem {
     /// The release as the step left it, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Installed>,
+    /// The message says which right the runner lacks, and not yet how it is granted.
+    #[serde(skip)]
+    pub lacks_right: bool,
 }
 
 impl Problem {
@@ -241,6 +244,7 @@ impl Problem {
             remedy: None,
             findings: Vec::new(),
             current: None,
+            lacks_right: false,
         }
     }
 
@@ -254,6 +258,16 @@ impl Problem {
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
+    }
+
+    /// The same with the command that grants what the runner lacks, if that is the problem.
+    #[must_use]
+    pub fn with_command(self, namespace: &str, upgrade: &str) -> Self {
+        if !self.lacks_right {
+            return self;
+        }
+        let message = rights::with_command(&self.message, namespace, upgrade);
+        Self { message, lacks_right: false, ..self }
     }
 
     /// For `Err`: a problem is large, and results mostly are not problems.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::error::Error;
+use super::error::{Error, of_cause};
 use super::excerpt::{self, Witness};
 use super::fence::still_held;
 use super::helm::storage::{self, Storage};
@@ -288,9 +288,8 @@ async fn explained(
     heard: Option<Witness>,
 ) -> Problem {
     let cause = classify::worst_of(causes);
-    let class = cause.class.unwrap_or(FailureClass::Unknown);
-    let message = classify::shortened(&failure.text);
-    let mut problem = Problem { object: cause.object, field: cause.field, ..Problem::new(class, message) };
+    let mut problem = of_cause(cause, &failure.text);
+    let class = problem.class;
     let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
         && problem.field.is_none();
     if !waited {

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::helm::record::RecordError;
 use super::helm::{Excess, HelmFailure};
 use crate::api::FailureClass;
-use crate::core::classify;
+use crate::core::classify::{self, Cause};
 use crate::core::manifest::ManifestError;
 use crate::core::report::Problem;
+use crate::core::rights::Lacking;
 
 /// A step ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -131,11 +132,15 @@ impl Error {
             Self::Problem(problem) => *problem,
             Self::Helm(failure) => {
                 let cause = classify::worst(&failure.text);
-                let problem =
-                    Problem::new(cause.class.unwrap_or(FailureClass::Unknown), classify::shortened(&failure.text));
-                Problem { object: cause.object, field: cause.field, ..problem }
+                of_cause(cause, &failure.text)
             }
-            Self::Api { source, .. } => Problem::new(api_class(&source), message),
+            Self::Api { doing, source } => match lacking(&source) {
+                Some(lacking) => {
+                    let problem = Problem::new(FailureClass::Forbidden, lacking.while_doing(&doing));
+                    Problem { lacks_right: lacking.by_account(), ..problem }
+                }
+                None => Problem::new(api_class(&source), message),
+            },
             Self::ApiSilent { .. } => Problem::new(FailureClass::ApiUnavailable, message),
             Self::NoCluster(_) | Self::HelmMissing(_) | Self::HelmUnknown(_) | Self::Io { .. } | Self::Json { .. } => {
                 Problem::new(FailureClass::Unknown, message)
@@ -164,6 +169,27 @@ impl From<Problem> for Error {
 impl From<Box<Problem>> for Error {
     fn from(problem: Box<Problem>) -> Self {
         Self::Problem(problem)
+    }
+}
+
+/// The problem that a cause in helm's words is. A missing right takes one sentence: the rest is in the log.
+pub fn of_cause(cause: Cause, text: &str) -> Problem {
+    let class = cause.class.unwrap_or(FailureClass::Unknown);
+    let (message, lacks_right) = match cause.lacking {
+        Some(lacking) => {
+            tracing::warn!("{text}");
+            (cause.message, lacking.by_account())
+        }
+        None => (classify::shortened(text), false),
+    };
+    Problem { object: cause.object, field: cause.field, lacks_right, ..Problem::new(class, message) }
+}
+
+/// The right that is missing, if the API server says that one is.
+fn lacking(error: &kube::Error) -> Option<Lacking> {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => Lacking::read(&status.message),
+        _ => None,
     }
 }
 
@@ -199,6 +225,33 @@ mod tests {
         let problem = Error::api("read Secret/x", kube::Error::Api(status.boxed())).into_problem();
         assert_eq!(problem.class, class);
         assert!(problem.message.starts_with("cannot read Secret/x: "), "{}", problem.message);
+    }
+
+    #[test]
+    fn a_missing_right_is_one_sentence_with_the_command_that_grants_it() {
+        let user = "system:serviceaccount:ns:coder-upgrade-runner";
+        let command = "; run: coder-upgrade-operator rights coder -n ns | kubectl apply -f -";
+        let text = format!(
+            "server-side apply failed for object ns/coder rbac.authorization.k8s.io/v1, Kind=Role: \
+             roles.rbac.authorization.k8s.io \"coder\" is forbidden: user \"{user}\" (groups=[\"a\" \"b\"]) is attempting to \
+             grant RBAC permissions not currently held:\n{{APIGroups:[\"\"], Resources:[\"pods/exec\"], Verbs:[\"create\"]}}"
+        );
+        let problem = Error::helm(HelmFailure { text }).into_problem().with_command("ns", "coder");
+        assert_eq!(problem.object.as_deref(), Some("Role/coder"));
+        let told = format!("Role/coder grants create pods/exec, which the runner lacks{command}");
+        assert_eq!((problem.class, problem.message.as_str()), (FailureClass::Forbidden, told.as_str()));
+
+        let refusal = format!(
+            "secrets \"x\" is forbidden: User \"{user}\" cannot get resource \"secrets\" in API group \"\" in the namespace \"ns\""
+        );
+        let status = Status { code: 403, ..Status::failure(&refusal, "Forbidden") };
+        let problem = Error::api("read Secret/x", kube::Error::Api(status.boxed())).into_problem();
+        let told = format!("cannot read Secret/x: the runner lacks the right to get secrets in namespace ns{command}");
+        assert_eq!(problem.with_command("ns", "coder").message, told);
+        // Whom the API server does not know at all lacks no right.
+        let unknown = "kubernetes cluster unreachable: the server has asked for the client to provide credentials";
+        let problem = Error::helm(HelmFailure { text: unknown.into() }).into_problem().with_command("ns", "coder");
+        assert_eq!(problem.message, unknown);
     }
 
     #[test]

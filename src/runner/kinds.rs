@@ -10,6 +10,7 @@ use kube::discovery::{Scope, pinned_kind};
 use super::context::{Context, request};
 use super::error::Error;
 use crate::core::object::ObjectRef;
+use crate::core::rights::Resource;
 
 /// Finds the API of each kind, asking the server once per kind.
 #[derive(Default)]
@@ -18,12 +19,7 @@ pub struct Kinds(HashMap<(String, String), Option<(ApiResource, Scope)>>);
 impl Kinds {
     /// The API for an object; none if this cluster does not serve its kind.
     pub async fn api(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<Api<DynamicObject>>, Error> {
-        let known = (object.api_version.clone(), object.kind.clone());
-        if !self.0.contains_key(&known) {
-            let found = served(ctx, object).await?;
-            self.0.insert(known.clone(), found);
-        }
-        let Some((resource, scope)) = self.0.get(&known).and_then(Option::as_ref) else { return Ok(None) };
+        let Some((resource, scope)) = self.served(ctx, object).await? else { return Ok(None) };
         Ok(Some(match scope {
             Scope::Cluster => Api::all_with(ctx.client.clone(), resource),
             Scope::Namespaced => {
@@ -31,6 +27,25 @@ impl Kinds {
                 Api::namespaced_with(ctx.client.clone(), namespace, resource)
             }
         }))
+    }
+
+    /// What the API server calls the kind of an object; none if this cluster does not serve it.
+    pub async fn resource(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<Resource>, Error> {
+        let served = self.served(ctx, object).await?;
+        Ok(served.map(|(resource, scope)| Resource {
+            group: resource.group.clone(),
+            plural: resource.plural.clone(),
+            namespaced: *scope == Scope::Namespaced,
+        }))
+    }
+
+    async fn served(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<&(ApiResource, Scope)>, Error> {
+        let known = (object.api_version.clone(), object.kind.clone());
+        if !self.0.contains_key(&known) {
+            let found = served(ctx, object).await?;
+            self.0.insert(known.clone(), found);
+        }
+        Ok(self.0.get(&known).and_then(Option::as_ref))
     }
 }
 

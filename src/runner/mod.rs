@@ -268,7 +268,8 @@ pub async fn run(args: RunnerArgs, secrets: Secrets) -> ExitCode {
         Ok(ctx) => Box::pin(perform(&ctx, &args.step)).await,
         Err(error) => Err(error),
     };
-    let outcome = result.unwrap_or_else(|error| Outcome::Failed(error.into_problem()));
+    let failed = |error: Error| Outcome::Failed(error.into_problem().with_command(&common.namespace, &common.upgrade));
+    let outcome = result.unwrap_or_else(failed);
     let succeeded = say(&outcome);
     match writer.finish(outcome).await {
         Ok(()) if succeeded => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::secrets::Secrets;
 use crate::api::{FailureClass, Repair, ScaledDown, annotation};
 use crate::core::report::{Outcome, Problem, Report};
+use crate::core::rights::Lacking;
 
 /// Progress is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +23,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the outcome is tried to be written. The grace period of the pod is longer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(90);
+/// The same if the right to write it is missing, for rights that are being granted in this moment.
+const RIGHTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes lines of progress and writes them in the background.
 #[derive(Clone, Debug)]
@@ -182,7 +185,8 @@ impl Writer {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if begun.elapsed() + pause > OUTCOME_TIMEOUT || error.is_final() {
+            let patience = if error.lacks_right() { RIGHTS_TIMEOUT } else { OUTCOME_TIMEOUT };
+            if begun.elapsed() + pause > patience || error.is_final() {
                 return Err(format!("the outcome could not be written to Job/{}: {error}", self.job.name));
             }
             tracing::warn!("the outcome could not be written to Job/{} and is written again: {error}", self.job.name);
@@ -231,6 +235,11 @@ enum WriteError {
 }
 
 impl WriteError {
+    /// The runner may not write reports.
+    fn lacks_right(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403 && Lacking::read(&status.message).is_some())
+    }
+
     /// Trying again is of no use: the Job is gone, another one has its name by now, or nothing of this form will ever be
     /// accepted.
     fn is_final(&self) -> bool {

@@ -11,6 +11,7 @@ pub mod recorder;
 pub mod samples;
 pub mod servers;
 pub mod steps;
+pub mod terminal;
 
 use std::{fmt::Write, future::Future, path::PathBuf, time::Duration};
 

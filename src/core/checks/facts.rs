@@ -9,7 +9,7 @@ use kube::core::ObjectMeta;
 use semver::Version;
 use serde_json::{Map, Value};
 
-use super::rights::Right;
+use super::rights::Need;
 use crate::api::{ClaimStatus, CoderUpgradeSpec, Exposure, Finding, Installed, ProductLine};
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
@@ -25,6 +25,8 @@ pub struct Facts {
     pub spec: CoderUpgradeSpec,
     /// Namespace of the release.
     pub namespace: String,
+    /// Name of the `CoderUpgrade`.
+    pub upgrade: String,
     /// The chart that shall be installed.
     pub chart: ChartMetadata,
     /// What is to be said of the way to the wanted version; see [`crate::core::path`].
@@ -105,7 +107,7 @@ pub struct Surroundings {
     /// Nodes of the cluster.
     pub nodes: Option<Vec<Node>>,
     /// Rights that the runner was asked for and does not have.
-    pub denied: Vec<Right>,
+    pub denied: Vec<Need>,
     /// Keys of the Secrets and `ConfigMaps` from which containers take their whole environment, by Kind/name.
     pub environments: BTreeMap<String, BTreeSet<String>>,
 }

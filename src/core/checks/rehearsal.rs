@@ -5,10 +5,11 @@ use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::classify::Cause;
 use crate::core::ladder;
 use crate::core::report::Problem;
+use crate::core::rights::with_command;
 
 /// [`CheckName::Rehearsal`], and those checks whose subject a refusal is: quotas, rights, versions.
-pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
-    foreseen.rehearsal.refusals.iter().map(finding).collect()
+pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
+    foreseen.rehearsal.refusals.iter().map(|cause| finding(facts, cause)).collect()
 }
 
 /// The finding about what kept helm from even beginning, if it is the subject of a check.
@@ -30,17 +31,25 @@ fn subject(class: FailureClass) -> Option<CheckName> {
     }
 }
 
-fn finding(cause: &Cause) -> Finding {
+fn finding(facts: &Facts, cause: &Cause) -> Finding {
     let class = ladder::class_of(cause);
     let check = subject(class).unwrap_or(CheckName::Rehearsal);
-    let finding = Finding::refusal(check, format!("helm would be refused: {}", cause.message), class.next_step());
+    let words = match &cause.lacking {
+        Some(lacking) if lacking.by_account() => with_command(&words(cause), &facts.namespace, &facts.upgrade),
+        _ => words(cause),
+    };
+    let finding = Finding::refusal(check, words, class.next_step());
     Finding { object: cause.object.clone(), field: cause.field.clone(), ..finding }
+}
+
+fn words(cause: &Cause) -> String {
+    format!("helm would be refused: {}", cause.message)
 }
 
 /// The class of the refusal that led to a finding; none if no refusal did.
 pub fn class_of(found: &Finding, foreseen: Option<&Foreseen>) -> Option<FailureClass> {
     let causes = &foreseen?.rehearsal.refusals;
-    let cause = causes.iter().find(|cause| finding(cause).message == found.message)?;
+    let cause = causes.iter().find(|cause| found.message.starts_with(&words(cause)))?;
     let known = ladder::class_of(cause);
     Some(if known == FailureClass::Unknown { class(found.check) } else { known })
 }

@@ -1,34 +1,23 @@
 //! The rights that the runner needs for what is planned, beyond those that the rehearsal has tried.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use k8s_openapi::api::authorization::v1::ResourceRule;
 
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, FailureClass, Finding, Remedy};
 use crate::core::rehearsal::Rehearsal;
+use crate::core::rights::{Right, said, with_command};
 
-/// A right in the namespace of the release.
+/// A right in the namespace of the release, and what it is needed for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Right {
-    /// API group; empty for the core group.
-    pub group: &'static str,
-    /// Resource, with its subresource if there is one (pods/log).
-    pub resource: &'static str,
-    /// What is done.
-    pub verb: &'static str,
+pub struct Need {
+    /// The right.
+    pub right: Right,
     /// What it is needed for, as in "to verify the upgrade".
     pub purpose: &'static str,
     /// The upgrade goes without it, and says less.
     pub optional: bool,
-}
-
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.resource)?;
-        if self.group.is_empty() { Ok(()) } else { write!(f, ".{}", self.group) }
-    }
 }
 
 /// Kinds that may be replaced, with their API group and resource.
@@ -50,10 +39,11 @@ const RESOURCES: &[(&str, &str, &str)] = &[
 
 /// The rights that upgrade, verification and the planned repairs take.
 #[must_use]
-pub fn needed(rehearsal: &Rehearsal) -> Vec<Right> {
+pub fn needed(rehearsal: &Rehearsal) -> Vec<Need> {
     let mut rights = BTreeSet::new();
     let mut add = |group, resource, verbs: &[&'static str], purpose, optional| {
-        rights.extend(verbs.iter().map(|verb| Right { group, resource, verb, purpose, optional }));
+        let need = |verb| Need { right: Right::new(group, resource, verb), purpose, optional };
+        rights.extend(verbs.iter().copied().map(need));
     };
     let lock = "to hold the lock of the release";
     add("coordination.k8s.io", "leases", &["get", "create", "update"], lock, false);
@@ -88,24 +78,31 @@ pub fn granted(rules: &[ResourceRule], right: &Right) -> bool {
     };
     rules.iter().any(|rule| {
         rule.resource_names.as_ref().is_none_or(Vec::is_empty)
-            && names(Some(&rule.verbs), right.verb)
-            && names(rule.api_groups.as_ref(), right.group)
-            && names(rule.resources.as_ref(), right.resource)
+            && names(Some(&rule.verbs), &right.verb)
+            && names(rule.api_groups.as_ref(), &right.group)
+            && names(rule.resources.as_ref(), &right.resource)
     })
 }
 
-/// [`CheckName::RunnerRights`]
+/// [`CheckName::RunnerRights`]: one finding for all that the upgrade cannot do without, one for the rest.
 #[must_use]
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     let account = format!("ServiceAccount/{}", facts.spec.job.service_account_name);
-    let denied = foreseen.surroundings.denied.iter();
-    denied
-        .map(|right| {
-            let message = format!("the runner may not {right} in namespace {}, {}", facts.namespace, right.purpose);
-            let finding = if right.optional { Finding::warning } else { Finding::refusal };
-            finding(CheckName::RunnerRights, message, FailureClass::Forbidden.next_step()).about(&account)
-        })
-        .collect()
+    let told = |optional: bool| {
+        let denied: Vec<&Need> = foreseen.surroundings.denied.iter().filter(|need| need.optional == optional).collect();
+        if denied.is_empty() {
+            return None;
+        }
+        let purposes: BTreeSet<&str> = denied.iter().map(|need| need.purpose).collect();
+        let purposes = purposes.into_iter().collect::<Vec<_>>().join(", ");
+        let rights = said(&denied.into_iter().map(|need| need.right.clone()).collect());
+        let namespace = &facts.namespace;
+        let message = format!("the runner lacks the right to {rights} in namespace {namespace} ({purposes})");
+        let message = with_command(&message, namespace, &facts.upgrade);
+        let finding = if optional { Finding::warning } else { Finding::refusal };
+        Some(finding(CheckName::RunnerRights, message, FailureClass::Forbidden.next_step()).about(&account))
+    };
+    [false, true].into_iter().filter_map(told).collect()
 }
 
 #[cfg(test)]
@@ -134,7 +131,7 @@ mod tests {
     #[case::other_resource(rule(&["apps"], &["statefulsets"], &["delete"], &[]), false)]
     #[case::one_object(rule(&["apps"], &["deployments"], &["delete"], &["coder"]), false)]
     fn rules_grant(#[case] rule: ResourceRule, #[case] expected: bool) {
-        let right = Right { group: "apps", resource: "deployments", verb: "delete", purpose: "", optional: false };
+        let right = Right::new("apps", "deployments", "delete");
         assert_eq!(granted(&[rule], &right), expected);
         assert!(!granted(&[], &right));
     }
@@ -150,10 +147,14 @@ mod tests {
         };
         let repairs = vec![repair(Remedy::Replace, "Deployment/coder"), repair(Remedy::Expand, "StatefulSet/x")];
         let more = needed(&Rehearsal { repairs, ..Rehearsal::default() });
-        let extra: Vec<String> = more.iter().filter(|right| !plain.contains(right)).map(ToString::to_string).collect();
-        for right in ["delete deployments.apps", "patch replicasets.apps", "patch pods", "patch persistentvolumeclaims"]
-        {
-            assert!(extra.iter().any(|found| found == right), "{right} is missing in {extra:?}");
+        let extra: Vec<Right> = more.into_iter().filter(|need| !plain.contains(need)).map(|need| need.right).collect();
+        for (group, resource, verb) in [
+            ("apps", "deployments", "delete"),
+            ("apps", "replicasets", "patch"),
+            ("", "pods", "patch"),
+            ("", "persistentvolumeclaims", "patch"),
+        ] {
+            assert!(extra.contains(&Right::new(group, resource, verb)), "{verb} {resource} is missing in {extra:?}");
         }
     }
 
@@ -162,8 +163,14 @@ mod tests {
         let mut foreseen = sample::foreseen();
         foreseen.surroundings.denied = needed(&Rehearsal::default());
         let found = check(&sample::facts("2.30.0", "2.31.7"), &foreseen);
-        let severity = |words: &str| found.iter().find(|f| f.message.contains(words)).unwrap().severity;
-        assert_eq!((severity("get pods/log in"), severity("get pods in")), (Severity::Warning, Severity::Refusal));
+        let told: Vec<_> = found.iter().map(|finding| (finding.severity, finding.message.as_str())).collect();
+        let [(Severity::Refusal, refusal), (Severity::Warning, warning)] = told.as_slice() else { panic!("{told:?}") };
+        assert!(refusal.contains("get, list, watch pods; ") && refusal.len() < 600, "{refusal}");
+        assert!(warning.contains("the right to list events; get pods/log in namespace ns (to say"), "{warning}");
+        assert!(
+            refusal.ends_with("; run: coder-upgrade-operator rights coder -n ns | kubectl apply -f -"),
+            "{refusal}"
+        );
         assert_eq!(found[0].object.as_deref(), Some("ServiceAccount/coder-upgrade-runner"));
     }
 }

@@ -24,6 +24,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
     Facts {
         spec: CoderUpgradeSpec::default(),
         namespace: "ns".into(),
+        upgrade: "coder".into(),
         chart: ChartMetadata {
             name: "coder".into(),
             version: to.into(),

@@ -7,7 +7,7 @@ const MARKER: &str = "Invalid value: ";
 /// Longest value in bytes that is kept, for example a selector or a port.
 const KEPT: usize = 80;
 
-/// The text, with an ellipsis in place of what the API server repeats of objects: it is long, and holds values. For people.
+/// The text, with an ellipsis in place of what the API server repeats of objects: it is long, and holds values.
 #[must_use]
 pub fn shortened(text: &str) -> String {
     let mut short = String::with_capacity(text.len());

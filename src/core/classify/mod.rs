@@ -11,10 +11,10 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use elide::shortened;
 pub use rules::examples;
 
 use crate::api::FailureClass;
+use crate::core::rights::{Lacking, without_lists};
 
 /// One cause of a failure, as far as its text tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,9 +29,18 @@ pub struct Cause {
     pub field: Option<String>,
     /// The Helm release that owns the object, as namespace/name, or as its name where the text tells no namespace.
     pub owner: Option<String>,
+    /// The rights that are missing, if that is the cause.
+    pub lacking: Option<Lacking>,
     /// The words of this cause, without the wrappers. Objects and lists that the API server repeats, because it calls
-    /// them invalid, are left out: they are long, and hold values.
+    /// them invalid, are left out: they are long, and hold values. About a missing right it is one sentence.
     pub message: String,
+}
+
+/// The text without what the API server repeats of objects, and of the rules of Roles: it is long, and holds values. For
+/// people.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    without_lists(&elide::shortened(text))
 }
 
 /// helm's own words about a failure: what follows the last `Error:` at the beginning of a line. helm 4 also logs the
@@ -69,7 +78,7 @@ pub fn worst_of(causes: Vec<Cause>) -> Cause {
 /// Every cause that a text names, in its order; at least one. A part that no rule knows is a cause without a class.
 #[must_use]
 pub fn causes(text: &str) -> Vec<Cause> {
-    let text = shortened(text);
+    let text = elide::shortened(text);
     let mut causes = Vec::new();
     match peel::twice(&text) {
         Some(twice) => {
@@ -98,13 +107,16 @@ fn described(part: &str) -> Vec<Cause> {
         .into_iter()
         .map(|(field, text)| {
             let class = rules::class(&text, named.kind());
+            let lacking = Lacking::read(&text).filter(|_| class == Some(FailureClass::Forbidden));
+            let sentence = |lacking: &Lacking| lacking.sentence(named.object.as_deref(), named.namespace.as_deref());
             Cause {
                 class,
                 object: named.object.clone(),
                 namespace: named.namespace.clone(),
                 field: field.map(ToOwned::to_owned).or_else(|| object::field(&text)),
                 owner: object::owner(&text, named.namespace.as_deref()),
-                message: text,
+                message: lacking.as_ref().map_or_else(|| without_lists(&text), sentence),
+                lacking,
             }
         })
         .collect()

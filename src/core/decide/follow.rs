@@ -2,10 +2,11 @@
 
 use super::{Draft, Event, attempt, blocked, drain, outcome};
 use crate::{
-    api::{Phase, Reason, Remedy, StepName},
+    api::{FailureClass, Phase, Reason, Remedy, StepName},
     core::{
-        job::JobState,
-        report::{Outcome, Report},
+        job::{JobFacts, JobState},
+        report::{Outcome, Problem, Report},
+        rights::Lacking,
     },
 };
 
@@ -22,6 +23,7 @@ pub(super) fn running_step(draft: &mut Draft) {
         return drain::advance(draft);
     }
     let Some(job) = draft.observed.job(step) else { return };
+    let mute = if step.name == StepName::Plan { mute(job) } else { None };
     remember(draft, &job.report);
     match (&job.report.outcome, &job.state) {
         (Some(Outcome::Planned(planned)), _) => outcome::planned(draft, (**planned).clone()),
@@ -38,6 +40,9 @@ pub(super) fn running_step(draft: &mut Draft) {
             }
         }
         (None, JobState::Ended(how)) => {
+            if let Some(lacking) = mute {
+                return outcome::failed(draft, unreported(draft, &lacking));
+            }
             let unreadable = job.unreadable.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
             outcome::lost(draft, &format!("{how}{unreadable}"));
         }
@@ -53,6 +58,19 @@ pub(super) fn running_step(draft: &mut Draft) {
             }
         }
     }
+}
+
+/// The right for want of which a runner could not even report: all that is left are its last words.
+fn mute(job: &JobFacts) -> Option<Lacking> {
+    let words = job.pod.as_ref()?.last_words.as_ref()?;
+    Lacking::read(words).filter(|lacking| lacking.by_account() && lacking.is_to("batch", "jobs", "patch"))
+}
+
+fn unreported(draft: &Draft, lacking: &Lacking) -> Problem {
+    let metadata = &draft.observed.upgrade.metadata;
+    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+    let problem = Problem::new(FailureClass::Forbidden, lacking.while_doing("report in its Job"));
+    Problem { lacks_right: true, ..problem }.with_command(namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 /// What stays true whatever becomes of the Job: repairs that were begun, and that the new version may have started.

@@ -77,7 +77,14 @@ impl World {
                 let job = self.observed.jobs.iter_mut().find(|job| job.uid == uid).unwrap();
                 (job.suspended, job.started_at) = (false, Some(now));
                 let (name, uid) = (format!("{}-pod", job.name), format!("{uid}-pod"));
-                job.pod.get_or_insert(RunnerPod { name, uid, started: self.pods_start, leaving: false, trouble: None });
+                job.pod.get_or_insert(RunnerPod {
+                    name,
+                    uid,
+                    started: self.pods_start,
+                    leaving: false,
+                    trouble: None,
+                    last_words: None,
+                });
             }
             Some(Action::CreateJob(request)) => {
                 let uid = format!("job-{}", self.created.len());

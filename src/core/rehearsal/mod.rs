@@ -11,12 +11,13 @@ pub use drift::{astray, decisive};
 pub use leave::without_leave;
 pub use shrunk::shrunk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::classify::Cause;
 use super::object::ObjectRef;
+use super::rights::Right;
 use crate::api::{PlannedRepair, Remedy};
 
 /// How an object would be written.
@@ -55,6 +56,8 @@ pub struct Rehearsal {
     pub refusals: Vec<Cause>,
     /// What could not be rehearsed, a line each.
     pub not_rehearsed: Vec<String>,
+    /// The rights that helm's requests took, each with its namespace; none for the whole cluster.
+    pub asked: BTreeSet<(Option<String>, Right)>,
 }
 
 impl Rehearsal {

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::core::rights::Right;
+
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
@@ -131,6 +133,28 @@ pub fn course(method: &str, path: &str, query: &str) -> Course {
     }
 }
 
+/// The right that a request takes, and the namespace in which; none for the whole cluster. Everybody may ask what APIs there
+/// are.
+#[must_use]
+pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, Right)> {
+    let target = Target::parse(path).filter(|target| !target.is_review())?;
+    let watches = || pairs(query).any(|(key, value)| key == "watch" && !matches!(value, "0" | "false"));
+    let verb = match (method, target.name) {
+        ("GET" | "HEAD", Some(_)) => "get",
+        ("GET" | "HEAD", None) if watches() => "watch",
+        ("GET" | "HEAD", None) => "list",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", Some(_)) => "delete",
+        ("DELETE", None) => "deletecollection",
+        _ => return None,
+    };
+    let part = target.subresource.map(|part| format!("/{part}")).unwrap_or_default();
+    let right = Right::new(target.group, &format!("{}{part}", target.resource), verb);
+    Some((target.namespace.map(ToOwned::to_owned), right))
+}
+
 /// The query with which a write is a dry run. `force` takes fields from other managers, as the repair before it would.
 #[must_use]
 pub fn dry_run(query: &str, force: bool) -> String {
@@ -246,6 +270,27 @@ mod tests {
     #[case::unknown_method("CONNECT", "/api/v1/namespaces/coder/pods/coder-0")]
     fn what_cannot_be_a_dry_run_is_refused(#[case] method: &str, #[case] path: &str) {
         assert!(matches!(course(method, path, "dryRun=All"), Course::Refuse(_)), "{method} {path}");
+    }
+
+    #[rstest]
+    #[case("GET", DEPLOYMENT, "", Some((Some("coder"), "apps", "deployments", "get")))]
+    #[case("GET", "/api/v1/nodes", "limit=5", Some((None, "", "nodes", "list")))]
+    #[case("GET", "/api/v1/namespaces/lab/pods", "watch=true", Some((Some("lab"), "", "pods", "watch")))]
+    #[case("GET", "/api/v1/namespaces/lab", "", Some((None, "", "namespaces", "get")))]
+    #[case("PATCH", "/apis/apps/v1/namespaces/coder/deployments/coder/scale", "", Some((Some("coder"), "apps", "deployments/scale", "patch")))]
+    #[case("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", None)]
+    #[case("GET", "/apis/apps/v1", "", None)]
+    #[case("GET", "/version", "", None)]
+    fn a_request_takes_a_right(
+        #[case] method: &str,
+        #[case] path: &str,
+        #[case] query: &str,
+        #[case] expected: Option<(Option<&str>, &str, &str, &str)>,
+    ) {
+        let expected = expected.map(|(namespace, group, resource, verb)| {
+            (namespace.map(ToOwned::to_owned), Right::new(group, resource, verb))
+        });
+        assert_eq!(right(method, path, query), expected);
     }
 
     #[test]

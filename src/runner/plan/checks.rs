@@ -44,6 +44,7 @@ pub async fn facts(
     Ok(Facts {
         spec: spec.clone(),
         namespace: ctx.namespace.clone(),
+        upgrade: ctx.upgrade.clone(),
         chart: chart.clone(),
         path: Vec::new(),
         installed: installed.installed(),
@@ -142,7 +143,7 @@ fn clean(ctx: &Context, finding: Finding) -> Finding {
 /// What the checks know about a chart that helm could not render, or whose objects it could not look at. No override helps
 /// against that: there is nothing that could be installed.
 pub fn explained(ctx: &Context, facts: &Facts, error: Error) -> Error {
-    let mut problem = error.into_problem();
+    let mut problem = error.into_problem().with_command(&ctx.namespace, &ctx.upgrade);
     let mut findings = match problem.class {
         FailureClass::RenderFailed => removed_values(facts),
         FailureClass::DefinitionMissing => checks::unmatched(facts, &problem.message).into_iter().collect(),

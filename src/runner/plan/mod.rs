@@ -10,6 +10,7 @@ mod rehearsed;
 mod release;
 mod secret;
 mod surroundings;
+mod takes;
 mod values;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use self::chart::Fetched;
 use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
+pub use self::takes::takes;
 use super::context::{Context, request};
 use super::error::Error;
 use super::helm::storage::Storage;

@@ -16,10 +16,11 @@ use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::api::CoderUpgradeSpec;
-use crate::core::checks::rights::{Right, granted, needed};
+use crate::core::checks::rights::{Need, granted, needed};
 use crate::core::checks::{Surroundings, environment_sources};
 use crate::core::documents::Documents;
 use crate::core::rehearsal::Rehearsal;
+use crate::core::rights::{Right, said};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -27,8 +28,6 @@ use crate::runner::error::Error;
 const PAGE: u32 = 250;
 /// Most objects of a kind that are looked at.
 const MOST: usize = 5000;
-/// The right to look at nodes, which deploy/runner does not grant.
-const NODES: Right = Right { group: "", resource: "nodes", verb: "list", purpose: "to find room", optional: true };
 
 /// Looks around: first for the rights of the runner, then with all questions at once.
 pub async fn look(
@@ -39,8 +38,10 @@ pub async fn look(
 ) -> Result<Surroundings, Error> {
     let rules = rules(ctx).await?;
     let everything = ListParams::default();
+    // Of all the cluster, so deploy/runner does not grant it.
+    let look_at_nodes = Right::new("", "nodes", "list");
     let nodes = async {
-        if granted(&rules, &NODES) {
+        if granted(&rules, &look_at_nodes) {
             all("Nodes", Api::<Node>::all(ctx.client.clone()), &everything, without_images).await
         } else {
             Ok(None)
@@ -121,10 +122,10 @@ async fn deployments(ctx: &Context, spec: &CoderUpgradeSpec) -> Result<Option<Ve
 
 /// The rights that the runner does not have. What the rules do not grant is asked for one by one, because not every
 /// authorizer tells its rules.
-async fn denied(ctx: &Context, rules: &[ResourceRule], rights: Vec<Right>) -> Result<Vec<Right>, Error> {
-    let unsure = rights.into_iter().filter(|right| !granted(rules, right));
-    let asked = try_join_all(unsure.map(async |right| Ok::<_, Error>((allowed(ctx, &right).await?, right)))).await?;
-    Ok(asked.into_iter().filter(|(allowed, _)| !allowed).map(|(_, right)| right).collect())
+async fn denied(ctx: &Context, rules: &[ResourceRule], needs: Vec<Need>) -> Result<Vec<Need>, Error> {
+    let unsure = needs.into_iter().filter(|need| !granted(rules, &need.right));
+    let asked = try_join_all(unsure.map(async |need| Ok::<_, Error>((allowed(ctx, &need.right).await?, need)))).await?;
+    Ok(asked.into_iter().filter(|(allowed, _)| !allowed).map(|(_, need)| need).collect())
 }
 
 /// What the runner may do in the namespace, as far as the authorizers tell.
@@ -141,18 +142,18 @@ async fn rules(ctx: &Context) -> Result<Vec<ResourceRule>, Error> {
 
 async fn allowed(ctx: &Context, right: &Right) -> Result<bool, Error> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(ctx.client.clone());
-    let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
+    let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
     let attributes = ResourceAttributes {
         namespace: Some(ctx.namespace.clone()),
-        verb: Some(right.verb.into()),
-        group: Some(right.group.into()),
+        verb: Some(right.verb.clone()),
+        group: Some(right.group.clone()),
         resource: Some(resource.into()),
         subresource: Some(subresource.into()),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
     let question = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let doing = format!("ask whether the runner may {right}");
+    let doing = format!("ask whether the runner may {}", said(&BTreeSet::from([right.clone()])));
     let parameters = PostParams::default();
     let answer = request(&doing, || reviews.create(&parameters, &question)).await;
     // Who may not even ask finds out when it is done.

@@ -132,7 +132,7 @@ fn done(
     failure: Option<HelmFailure>,
     refusals: Vec<Cause>,
 ) -> Rehearsed {
-    let Seen { record, mut writes, mut not_rehearsed, .. } = seen;
+    let Seen { record, mut writes, mut not_rehearsed, asked, .. } = seen;
     if let Some(trials) = trials {
         for (object, after) in trials.made {
             let write = writes.iter_mut().find(|write| write.object.same(&object));
@@ -143,7 +143,7 @@ fn done(
         not_rehearsed.extend(trials.not_rehearsed);
     }
     not_rehearsed.extend(record.iter().flat_map(unseen));
-    let rehearsal = Rehearsal { writes, repairs: repairs.planned, refusals, not_rehearsed };
+    let rehearsal = Rehearsal { writes, repairs: repairs.planned, refusals, not_rehearsed, asked };
     Rehearsed { record, rehearsal, failure }
 }
 

@@ -1,6 +1,6 @@
 //! What is rehearsed at present, and what was seen of it: each request of helm is answered from here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::{Method, StatusCode};
@@ -13,8 +13,9 @@ use super::forward::{Answer, Asked, send};
 use super::overlay::Overlay;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::{Owner, only_with_ourselves};
-use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options};
+use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, right};
 use crate::core::rehearsal::{Otherwise, Verb, Write, otherwise};
+use crate::core::rights::Right;
 use crate::runner::helm::record::Record;
 
 /// Words of the API server about an admission webhook that it must not call for a dry run.
@@ -42,6 +43,8 @@ pub struct Seen {
     pub replaced: Vec<ObjectRef>,
     /// What could not be made a dry run, a line each.
     pub not_rehearsed: Vec<String>,
+    /// The rights that helm's requests took, each with its namespace.
+    pub asked: BTreeSet<(Option<String>, Right)>,
     /// Why not even helm's records could be rehearsed.
     pub blind: Option<String>,
 }
@@ -95,7 +98,9 @@ impl Stage {
 
     /// Answers a request.
     pub async fn answer(&self, asked: Asked) -> Response {
-        let answer = match course(asked.head.method.as_str(), asked.path(), asked.query()) {
+        let (method, path, query) = (asked.head.method.as_str(), asked.path(), asked.query());
+        self.run().seen.asked.extend(right(method, path, query));
+        let answer = match course(method, path, query) {
             Course::Pass => self.pass(&asked).await,
             Course::DryRun => self.rehearse(&asked).await,
             Course::Refuse(why) => refused(&asked, why),

@@ -96,7 +96,9 @@ fn a_pod_that_is_refused_is_told_with_what_cures_it_and_asked_for_again() {
         (blocked.reason, blocked.object.as_str()),
         (BlockedReason::PodRefused, "ServiceAccount/coder-upgrade-runner")
     );
-    assert!(world.status().message.contains(NO_ACCOUNT) && blocked.next_step.contains("-k deploy/runner"));
+    assert!(
+        world.status().message.contains(NO_ACCOUNT) && blocked.next_step.contains("coder-upgrade-operator rights -n ")
+    );
     assert_eq!(world.condition(ConditionType::Stalled), pair("True", "PodRefused"));
     let asked = |world: &World| decide(&world.observed).action;
     assert!(world.running_job().unwrap().suspended, "it tries no more");
@@ -200,4 +202,21 @@ fn a_deleted_object_goes_if_its_pod_never_ran() {
     world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time());
     world.settle();
     assert!(!world.observed.held() && world.running_job().is_none());
+}
+
+/// A `ServiceAccount` without any right: the runner cannot say so in its Job.
+#[test]
+fn a_runner_that_may_not_report_is_heard_by_its_last_words() {
+    let refusal = r#"ERROR the outcome could not be written to Job/x: ApiError: jobs.batch "x" is forbidden: User "system:serviceaccount:ns:coder-upgrade-runner" cannot patch resource "jobs" in API group "batch" in the namespace "ns": Forbidden"#;
+    for (words, class) in [(refusal, FailureClass::Forbidden), ("ERROR no such file", FailureClass::Interrupted)] {
+        let mut world = World::new("2.31.7");
+        world.settle();
+        let job = world.running_job().unwrap();
+        job.state = JobState::Ended("BackoffLimitExceeded".into());
+        job.pod.as_mut().unwrap().last_words = Some(words.into());
+        let failure = decide(&world.observed).status.failure.unwrap();
+        assert_eq!(failure.class, class, "{failure:?}");
+        let told = "cannot report in its Job: the runner lacks the right to patch jobs.batch in namespace ns; run: coder-upgrade-operator rights coder -n ";
+        assert_eq!(failure.message.starts_with(told), class == FailureClass::Forbidden, "{failure:?}");
+    }
 }

@@ -1,0 +1,80 @@
+//! Where a person works at a terminal: the cluster of the kubeconfig, and the one `CoderUpgrade` that is meant.
+
+use std::path::Path;
+
+use kube::ResourceExt;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Failure;
+use super::source;
+use crate::api::{CoderUpgrade, annotation};
+use crate::core::request::digest;
+use crate::runner::context::{self, Context};
+use crate::runner::helm::Helm;
+use crate::runner::report::Reporter;
+use crate::runner::secrets::Secrets;
+
+/// Which `CoderUpgrade` is meant.
+pub struct Wanted<'a> {
+    /// Its name: in the cluster, or in the file.
+    pub name: Option<&'a str>,
+    /// The file that holds it.
+    pub file: Option<&'a Path>,
+    /// Its namespace.
+    pub namespace: Option<&'a str>,
+}
+
+/// The surroundings of a step that runs here, and what it is about.
+pub struct Desk {
+    /// The surroundings.
+    pub ctx: Context,
+    /// The declaration.
+    pub upgrade: CoderUpgrade,
+}
+
+/// Finds the declaration, and prepares for a step that works in `directory`.
+pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet: bool) -> Result<Desk, Failure> {
+    let object = wanted.file.map(|file| source::read(file, wanted.name)).transpose()?;
+    let client = context::client().await?;
+    let named = object.as_ref().and_then(|object| object["metadata"]["namespace"].as_str());
+    if let (Some(named), Some(asked)) = (named, wanted.namespace)
+        && named != asked
+    {
+        let file = wanted.file.map(|file| file.display().to_string()).unwrap_or_default();
+        let what = format!("says metadata.namespace: {named}, but --namespace says {asked}");
+        return Err(Failure::Content { file, what });
+    }
+    let namespace = named.or(wanted.namespace).unwrap_or(client.default_namespace()).to_owned();
+    let mut upgrade = match &object {
+        Some(object) => {
+            let (upgrade, note) = source::declared(&client, &namespace, object).await?;
+            if let Some(note) = note {
+                secrets.say(&format!("note: {note}"));
+            }
+            upgrade
+        }
+        None => source::installed(&client, &namespace, wanted.name.unwrap_or_default()).await?,
+    };
+    upgrade.spec.version = upgrade.spec.version.take().or_else(|| found_before(&upgrade));
+    let ctx = Context {
+        client,
+        namespace,
+        upgrade: upgrade.name_any(),
+        uid: upgrade.uid().unwrap_or_default(),
+        job: String::new(),
+        work_dir: directory.to_owned(),
+        helm: Helm::detect(directory).await?,
+        secrets: secrets.clone(),
+        reporter: Reporter::to_terminal(secrets.clone(), quiet),
+        stop: CancellationToken::new(),
+    };
+    Ok(Desk { ctx, upgrade })
+}
+
+/// The newest version, if the operator has looked it up for this very spec: it does so once.
+fn found_before(upgrade: &CoderUpgrade) -> Option<String> {
+    let status = upgrade.status.as_ref()?;
+    let requested = upgrade.annotations().get(annotation::REQUESTED_AT).map(String::as_str);
+    let target = status.target.as_ref().filter(|_| status.request == digest(&upgrade.spec, requested));
+    target.map(|target| target.version.clone())
+}

@@ -1,0 +1,71 @@
+//! A terminal of an administrator: a kubeconfig, a helm in the PATH, and the program itself.
+
+use std::os::unix::fs::symlink;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testbed::components::Component;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::{World, program};
+
+/// What a run of a command printed, and its exit code.
+pub struct Shown {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Shown {
+    pub fn json(&self) -> Value {
+        assert!(!self.out.is_empty(), "nothing printed: {}", self.err);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+impl From<Output> for Shown {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let shown = Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) };
+        println!("--- exit code {}\n{}{}", shown.code, shown.out, shown.err);
+        shown
+    }
+}
+
+pub struct Terminal {
+    pub kubeconfig: String,
+    pub bin: TempDir,
+}
+
+impl Terminal {
+    pub async fn of(world: &World) -> Self {
+        let bin = tempfile::tempdir().unwrap();
+        let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();
+        symlink(helm, bin.path().join("helm")).unwrap();
+        Self { kubeconfig: world.cluster.kubeconfig().display().to_string(), bin }
+    }
+
+    /// Runs the program with the input as its standard input.
+    pub async fn run(&self, arguments: &[&str], input: &str) -> Shown {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", self.bin.path())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        // A program that reads no input may have ended before it is written.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        child.wait_with_output().await.unwrap().into()
+    }
+
+    pub async fn plan(&self, arguments: &[&str], input: &str) -> Shown {
+        self.run(&[&["plan"], arguments].concat(), input).await
+    }
+}
