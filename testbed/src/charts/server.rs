@@ -48,6 +48,8 @@ pub struct ChartRepositories {
     pub mixed: String,
     /// Versions of both lines that are broken on purpose, one break each.
     pub faults: String,
+    /// Both lines and the provisioners in the shapes of the public charts, each at some of its versions.
+    pub public: String,
     /// Coder v2 over HTTP for those who give `user` and `password`.
     pub private_v2: String,
     /// Coder v2 over HTTPS with a certificate of the authority `ca_pem`.
@@ -107,6 +109,7 @@ pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<
         v1: format!("{plain_url}/v1"),
         mixed: format!("{plain_url}/mixed"),
         faults: format!("{plain_url}/faults"),
+        public: format!("{plain_url}/public"),
         private_v2: format!("{plain_url}/private/v2"),
         tls_v2: format!("{secured_url}/v2"),
         private_tls_v2: format!("{secured_url}/private/v2"),
