@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use kube::ResourceExt;
 
@@ -27,7 +28,7 @@ pub struct RightsArgs {
     file: Option<PathBuf>,
 
     /// Namespace of the release
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
     namespace: Option<String>,
 
     /// The runner's `ServiceAccount`; by default spec.job.serviceAccountName of the CoderUpgrade, or coder-upgrade-runner
@@ -45,19 +46,24 @@ pub struct RightsArgs {
 }
 
 const HELP: &str = "\
-Kubernetes lets nobody grant a right that they lack. Coder's charts contain Roles, so the runner must hold what those grant,
-beside the rights to read and write the objects of the release. Two sets are offered:
+Kubernetes lets nobody grant a right that they lack. Coder's charts contain Roles, so the
+runner must hold what those grant, beside the rights to read and write the objects of the
+release. Two sets are offered:
 
-  -n NAMESPACE           what suffices for every public chart of Coder v2, its provisioners and Coder Classic, and for the
-                         repairs. No cluster is asked. It is what deploy/runner contains.
-  NAME or --file FILE    the least that suffices for one CoderUpgrade: the release is read, the chart is fetched and the upgrade
-                         is rehearsed with the rights of your kubeconfig and the helm in your PATH, as `plan` does it. Listed is
-                         what its objects take, what its Roles grant, also in other namespaces, and what its templates look up.
-                         Nothing is written to the cluster. Of a path over several versions it is that of the next one.
+  -n NAMESPACE
+      What suffices for every public chart of Coder v2, of its provisioners and of Coder
+      Classic, and for the repairs. No cluster is asked. It is what deploy/runner contains.
 
-Roles of the second kind have names of their own (coder-upgrade-runner:NAME): applied beside the first they add what is
-missing, applied alone they are all that the runner may do. Whoever applies them must hold these rights, as an administrator
-does.
+  NAME or --file FILE
+      The least that suffices for one CoderUpgrade. The release is read, the chart is fetched
+      and the upgrade is rehearsed with the rights of your kubeconfig and the helm in your
+      PATH, as `plan` does it. Listed is what its objects take, what its Roles grant, also in
+      other namespaces, and what its templates look up. Nothing is written to the cluster.
+      Of a path over several versions it is that of the next one.
+
+Roles of the second kind have names of their own (coder-upgrade-runner:NAME). Applied beside
+the first they add what is missing; applied alone they are all that the runner may do.
+Whoever applies them must hold these rights, as an administrator does.
 
 Examples:
   Let the runner work in a namespace:
