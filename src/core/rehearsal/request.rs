@@ -133,8 +133,8 @@ pub fn course(method: &str, path: &str, query: &str) -> Course {
     }
 }
 
-/// The right that a request takes, and the namespace in which; none for the whole cluster. Everybody may ask what APIs there
-/// are.
+/// The right that a request takes, and the namespace in which; none for the whole cluster. What is read by its name takes the
+/// right to that one. Everybody may ask what APIs there are.
 #[must_use]
 pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, Right)> {
     let target = Target::parse(path).filter(|target| !target.is_review())?;
@@ -152,6 +152,8 @@ pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, R
     };
     let part = target.subresource.map(|part| format!("/{part}")).unwrap_or_default();
     let right = Right::new(target.group, &format!("{}{part}", target.resource), verb);
+    // Whoever looks up one Secret needs no other.
+    let right = Right { name: target.name.filter(|_| verb == "get").map(ToOwned::to_owned), ..right };
     Some((target.namespace.map(ToOwned::to_owned), right))
 }
 
@@ -288,7 +290,8 @@ mod tests {
         #[case] expected: Option<(Option<&str>, &str, &str, &str)>,
     ) {
         let expected = expected.map(|(namespace, group, resource, verb)| {
-            (namespace.map(ToOwned::to_owned), Right::new(group, resource, verb))
+            let name = path.rsplit('/').next().filter(|_| verb == "get").map(ToOwned::to_owned);
+            (namespace.map(ToOwned::to_owned), Right { name, ..Right::new(group, resource, verb) })
         });
         assert_eq!(right(method, path, query), expected);
     }
