@@ -59,7 +59,7 @@ pub fn needs(needs: &Needs) -> Grants {
         if resource.group == RBAC {
             let rights = match object.kind.as_str() {
                 "Role" | "ClusterRole" => granted_by(body),
-                _ => binds(needs, &namespace, body).into_iter().collect(),
+                _ => binds(needs, namespace.as_deref(), body).into_iter().collect(),
             };
             grants.entry(namespace).or_default().extend(rights);
         }
@@ -96,7 +96,7 @@ pub fn needs(needs: &Needs) -> Grants {
 }
 
 /// To bind a role that is none of the chart's own takes the right to bind that very one.
-fn binds(needs: &Needs, namespace: &Option<String>, binding: &Value) -> Option<Right> {
+fn binds(needs: &Needs, namespace: Option<&str>, binding: &Value) -> Option<Right> {
     let (kind, name) = (binding["roleRef"]["kind"].as_str()?, binding["roleRef"]["name"].as_str()?);
     let resource = match kind {
         "Role" => "roles",
@@ -106,7 +106,7 @@ fn binds(needs: &Needs, namespace: &Option<String>, binding: &Value) -> Option<R
     let is_it = |subject: &&Subject| {
         subject.object.kind == kind
             && subject.object.name == name
-            && (!subject.resource.namespaced || subject.object.namespace == *namespace)
+            && (!subject.resource.namespaced || subject.object.namespace.as_deref() == namespace)
     };
     let own = needs.subjects.iter().any(|subject| is_it(&subject));
     (!own).then(|| Right { name: Some(name.to_owned()), ..Right::new(RBAC, resource, "bind") })

@@ -19,12 +19,24 @@ pub struct Lacking {
     user: Option<String>,
     /// A Role grants them, or a binding of one; otherwise the request itself takes them.
     granted: bool,
-    /// Where, if the text says it: a namespace, or none for the whole cluster.
-    within: Option<Option<String>>,
+    /// Where.
+    within: Place,
     /// The template that asked for an object.
     template: Option<String>,
     /// The rights.
     rights: BTreeSet<Right>,
+}
+
+/// Where a right is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// The text does not say it.
+    #[default]
+    Untold,
+    /// In the whole cluster.
+    Cluster,
+    /// In this namespace.
+    Namespace(String),
 }
 
 impl Lacking {
@@ -88,9 +100,9 @@ impl Lacking {
 
     fn place(&self) -> String {
         match &self.within {
-            None => String::new(),
-            Some(None) => " in the whole cluster".into(),
-            Some(Some(namespace)) => format!(" in namespace {}", short(namespace)),
+            Place::Untold => String::new(),
+            Place::Cluster => " in the whole cluster".into(),
+            Place::Namespace(namespace) => format!(" in namespace {}", short(namespace)),
         }
     }
 
@@ -125,8 +137,9 @@ fn asking(text: &str) -> Option<Lacking> {
         (_, resource) => Right::new(quoted("in API group \"").unwrap_or_default(), resource?, verb),
     };
     let within = match quoted("in the namespace \"") {
-        Some(namespace) => Some(Some(namespace.to_owned())),
-        None => rest.contains("at the cluster scope").then_some(None),
+        Some(namespace) => Place::Namespace(namespace.to_owned()),
+        None if rest.contains("at the cluster scope") => Place::Cluster,
+        None => Place::Untold,
     };
     let rights = BTreeSet::from([right]);
     Some(Lacking { user: Some(user.to_owned()), within, rights, ..Lacking::default() })

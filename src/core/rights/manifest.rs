@@ -119,9 +119,12 @@ fn comment(text: &mut String, words: &str) {
     let _ = writeln!(text, "  # {line}");
 }
 
+/// What the resources of a rule have in common: group, object, verbs, and whether they are paths.
+type Shared<'a> = (&'a str, Option<&'a str>, Vec<String>, bool);
+
 /// One rule for all resources of a group with the same verbs.
 fn rules(text: &mut String, rights: &BTreeSet<Right>) {
-    let mut rules: BTreeMap<(&str, Option<&str>, Vec<String>, bool), Vec<&str>> = BTreeMap::new();
+    let mut rules: BTreeMap<Shared<'_>, Vec<&str>> = BTreeMap::new();
     for ((group, resource, name), verbs) in by_resource(rights) {
         let is_path = resource.starts_with('/');
         rules.entry((group, name, ordered(&verbs), is_path)).or_default().push(resource);

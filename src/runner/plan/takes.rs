@@ -31,9 +31,10 @@ pub async fn takes(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories
 
     let (mut kinds, mut subjects) = (Kinds::default(), Vec::new());
     for (object, body) in [&old, &objects, &hooks].into_iter().flat_map(Documents::objects) {
-        match kinds.resource(ctx, &object).await? {
-            Some(resource) => subjects.push(Subject { object, resource, body: body.clone() }),
-            None => tracing::warn!("{object}: the API server does not know {} of {}", object.kind, object.api_version),
+        if let Some(resource) = kinds.resource(ctx, &object).await? {
+            subjects.push(Subject { object, resource, body: body.clone() });
+        } else {
+            tracing::warn!("{object}: the API server does not know {} of {}", object.kind, object.api_version);
         }
     }
     let first = rendered.revision().is_ok_and(|revision| revision == 1);
