@@ -13,25 +13,29 @@ use super::excerpt::{self, Witness};
 use super::fence::still_held;
 use super::helm::storage::{self, Storage};
 use super::helm::{HelmFailure, upgrade as helm};
-use super::highest;
 use super::lease::Held;
 use super::leftovers;
 use super::listen::{Listener, Verdict};
 use super::observe::Observer;
 use super::pause::Paused;
 use super::repair::{self, Scene};
-use super::starts::Starts;
+use super::starts::{Starts, started_now};
 use super::verify::same_claims;
-use crate::api::{FailureClass, Recovery, Remedy, Strategy};
+use crate::api::{FailureClass, ProductLine, Recovery, Remedy, Strategy};
 use crate::core::classify::{self, Cause};
+use crate::core::history::{self, Revision};
 use crate::core::ladder::{self, Next, Planned};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
+use crate::core::progress;
 use crate::core::report::Problem;
 use crate::core::started;
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
-use crate::core::{history, progress};
+
+/// How long a pod of the new version that was told to end is waited for before it counts as started: longer than the grace
+/// period of Coder's charts, which is 60 s.
+const ENDING: Duration = Duration::from_secs(90);
 
 /// What is brought into the cluster.
 #[derive(Clone, Debug)]
@@ -88,14 +92,55 @@ pub async fn apply(
         ctx.reporter.may_start();
     }
     // Rather once too often: nobody may go back over a database that may be migrated.
-    let started = starts.may_have_been(ctx).await.unwrap_or_else(|also| {
-        tracing::warn!("{also}: a pod of the new version counts as started");
+    let counts = |why: String| {
+        tracing::warn!("{why}: a pod of the new version counts as started");
         true
-    });
+    };
+    let started = match going(ctx, paused.lease(), starts).await {
+        Some(pod) => counts(format!("Pod/{pod} has not ended yet")),
+        None => starts.may_have_been(ctx).await.unwrap_or_else(|also| counts(also.to_string())),
+    };
     if started {
         started_now(ctx, plan).await;
     }
-    done
+    match done {
+        Err(Error::Problem(problem)) if started && package.rollback_on_failure && plan.line == ProductLine::V2 => {
+            Err(rolled_back_over(ctx, plan, problem).await.into())
+        }
+        done => done,
+    }
+}
+
+/// A pod of the new version that is told to end and has not: whether a container of it started is known when it is gone. None
+/// if there is none, or one was seen to start anyway.
+async fn going(ctx: &Context, lease: &Held, starts: &Starts) -> Option<String> {
+    let no_time = async {
+        tokio::select! {
+            () = ctx.stop.cancelled() => {}
+            () = lease.lost().cancelled() => {}
+            () = starts.seen().cancelled() => {}
+        }
+    };
+    tokio::select! {
+        left = starts.none_leaving(ENDING) => left,
+        () = no_time => starts.none_leaving(Duration::ZERO).await,
+    }
+}
+
+/// helm's own way back may lead over a migrated database: a server that migrates is not stopped by SIGTERM, and goes on until
+/// it has committed or is killed.
+async fn rolled_back_over(ctx: &Context, plan: &Plan, problem: Box<Problem>) -> Box<Problem> {
+    let history = Storage::new(ctx.api(), &plan.release).history().await.unwrap_or_default();
+    let back = |newest: &Revision| newest.deployed() && newest.plan.as_deref() != Some(plan.id.as_str());
+    if !history.first().is_some_and(back) {
+        return problem;
+    }
+    let message = format!(
+        "{}\nhelm has rolled back after a pod of {} had started: that may have migrated the database, even while it was ending, \
+         and the older version may not work on it. Upgrade again, or restore the database",
+        problem.message, plan.app_version
+    );
+    Problem { message, ..*problem }.boxed()
 }
 
 /// The same, without the look at what has started.
@@ -218,14 +263,6 @@ async fn note_starts(ctx: &Context, plan: &Plan, starts: Option<&Starts>) -> std
         started_now(ctx, plan).await;
     }
     std::future::pending().await
-}
-
-/// Records in the Job, and for those who come later in the Lease, that a pod of the new version may have started.
-pub async fn started_now(ctx: &Context, plan: &Plan) {
-    if !ctx.reporter.has_started() {
-        ctx.reporter.started();
-        highest::raise(ctx, &plan.release, &plan.version).await.unwrap_or_else(|also| tracing::warn!("{also}"));
-    }
 }
 
 /// Stops helm once it shall end.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::apply::{Package, apply, started_now};
+use super::apply::{Package, apply};
 use super::basis::extended;
 use super::context::Context;
 use super::error::Error;
@@ -20,7 +20,7 @@ use super::pause::Paused;
 use super::plan::held;
 use super::repair::serve;
 use super::saved::{is_put_back, read_plan, read_previous};
-use super::starts::Starts;
+use super::starts::{Starts, started_now};
 use super::target::Target;
 use super::upgrade::Order;
 use super::verify::same_claims;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, request};
 use super::error::Error;
+use super::highest;
 use crate::core::hooks::{Hook, Work};
 use crate::core::plan::Plan;
 use crate::core::started::{is_new, is_started, runs};
@@ -29,6 +30,14 @@ use crate::core::workload::PodFacts;
 const FIRST_LISTS: Duration = Duration::from_secs(30);
 /// Pods are listed in pages of this size: a namespace may hold thousands of workspaces.
 const PAGE: u32 = 500;
+
+/// Records in the Job, and for those who come later in the Lease, that a pod of the new version may have started.
+pub async fn started_now(ctx: &Context, plan: &Plan) {
+    if !ctx.reporter.has_started() {
+        ctx.reporter.started();
+        highest::raise(ctx, &plan.release, &plan.version).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+    }
+}
 
 /// Watches the pods of a plan's workloads and hooks until it is dropped.
 pub struct Starts {
@@ -161,30 +170,41 @@ impl Starts {
         }
     }
 
-    /// A pod of the new version that exists and has not ended; none if there is none.
-    #[must_use]
-    pub fn left(&self) -> Option<String> {
-        let mut pods = self.pods.iter().flat_map(Store::state);
-        let ended = |pod: &Pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            matches!(phase, Some("Succeeded" | "Failed"))
-        };
-        let found = pods.find(|pod| !ended(pod) && is_new(&PodFacts::from(pod.as_ref()), &self.old_images));
-        found.map(|pod| pod.name_any())
+    /// Waits until no pod of the new version is left that could start. The name of one that stays longer.
+    pub async fn none_left(&self, patience: Duration) -> Option<String> {
+        self.none(patience, |_| true).await
     }
 
-    /// Waits until no pod of the new version is left that could start. None if that took too long; then its name.
-    pub async fn none_left(&self, patience: Duration) -> Option<String> {
+    /// Waits until no pod of the new version is on its way out. One that was told to end goes on with what it has begun, and how
+    /// far it came is known only when it is gone. The name of one that stays longer.
+    pub async fn none_leaving(&self, patience: Duration) -> Option<String> {
+        self.none(patience, |pod| pod.metadata.deletion_timestamp.is_some()).await
+    }
+
+    /// Waits until there is no such pod of the new version. The name of one that stays longer.
+    async fn none(&self, patience: Duration, such: impl Fn(&Pod) -> bool) -> Option<String> {
         let gone = async {
             loop {
                 let changed = self.changed.notified();
-                if self.left().is_none() {
+                if self.left(&such).is_none() {
                     break;
                 }
                 changed.await;
             }
         };
         let _ = timeout(patience, gone).await;
-        self.left()
+        self.left(&such)
+    }
+
+    /// Such a pod of the new version that exists and has not ended; none if there is none.
+    fn left(&self, such: impl Fn(&Pod) -> bool) -> Option<String> {
+        let mut pods = self.pods.iter().flat_map(Store::state);
+        let ended = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let found =
+            pods.find(|pod| !ended(pod) && such(pod) && is_new(&PodFacts::from(pod.as_ref()), &self.old_images));
+        found.map(|pod| pod.name_any())
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Package, apply, started_now};
+use super::apply::{Package, apply};
 use super::basis::{extended, failed_before};
 use super::context::{Context, server_time};
 use super::error::Error;
@@ -22,6 +22,7 @@ use super::plan::held;
 use super::repair;
 use super::risk;
 use super::saved::{is_put_back, read_plan, read_previous};
+use super::starts::started_now;
 use super::target::Target;
 use super::verify::same_claims;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};

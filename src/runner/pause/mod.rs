@@ -21,6 +21,7 @@ use super::helm::record::Record;
 use super::helm::storage::Storage;
 use super::lease::Held;
 use super::observe::Observer;
+use super::starts::started_now;
 use crate::api::{FailureClass, ScaledDown, Strategy};
 use crate::core::documents::Documents;
 use crate::core::manifest::Manifest;
@@ -180,7 +181,7 @@ impl<'a> Paused<'a> {
                 let now = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
                 if let Some(wanted) = replicas_after(replicas, now, ended) {
                     if !companion && self.is_new(&live) {
-                        self.ctx.reporter.started();
+                        started_now(self.ctx, self.plan).await;
                     }
                     self.ctx.reporter.progress(&format!("{object} is scaled back to {wanted}"));
                     scale::to(self.ctx, name, wanted).await?;
