@@ -280,7 +280,8 @@ async fn a_claim_that_the_new_chart_leaves_out_stays() {
 async fn a_coder_on_another_database_is_found_at_once() {
     let steps = Steps::with("other-database", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
     steps.world.another_database("other").await;
-    let url = json!({"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:correct-horse@other:5432/coder"});
+    let url =
+        json!({"name": "CODER_PG_CONNECTION_URL", "value": "postgres://coder:correct-horse-battery@other:5432/coder"});
     let overrides = ["DatabaseTarget"];
     steps.plan(json!({"version": "2.31.7", "values": {"coder": {"env": [url]}}, "overrides": overrides})).await;
     let begun = std::time::Instant::now();

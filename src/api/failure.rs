@@ -127,6 +127,14 @@ pub enum FailureClass {
     WrongDatabase,
     /// A migration of the database was left half done, or was not made at all.
     DatabaseNotMigrated,
+    /// A migration of the database failed with an error of SQL, and would fail again.
+    MigrationFailed,
+    /// Locks of somebody else, or a time limit, kept the database from being migrated.
+    MigrationBlocked,
+    /// The database does not answer the new version of Coder, or broke off.
+    DatabaseUnreachable,
+    /// The database does not let the new version of Coder in, or is too old for it.
+    DatabaseRefused,
     /// A liveness probe killed Coder in the middle of a migration.
     MigrationKilled,
     /// The upgrade went through, yet what runs is not what was wanted.
@@ -317,6 +325,18 @@ impl FailureClass {
             ),
             Self::DatabaseNotMigrated => person(
                 "Find out from the log of the pod which migration failed. Restore the database from the backup that was made before the change, or have Coder's support repair it; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::MigrationFailed => person(
+                "Nothing of the migration was kept: the database has its old schema, and servers of the old version go on. Find out what in the database the SQL error in the message is about (Coder's release notes and support know the usual causes) and correct it there; then set the annotation coderupgrade.dev/requested-at to a new value.",
+            ),
+            Self::MigrationBlocked => time(
+                "End what else works on the database, or set spec.strategy to Recreate, so that no server of the old version does. If lock_timeout or statement_timeout is set for Coder's user in PostgreSQL, raise it. It is tried again with growing delays.",
+            ),
+            Self::DatabaseUnreachable => time(
+                "Check that the database runs, and that pods of this namespace reach it under the name in CODER_PG_CONNECTION_URL (Service, DNS, network policies); it is tried again with growing delays.",
+            ),
+            Self::DatabaseRefused => person(
+                "Correct what the message names: user, password or name of the database in CODER_PG_CONNECTION_URL (mostly in a Secret that the values refer to), the rights of that user in the database, or the version of PostgreSQL; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::MigrationKilled => person(
                 "Switch the liveness probe off or give it more time in the values (coder.livenessProbe.enabled: false or a larger coder.livenessProbe.initialDelaySeconds for Coder v2, coderd.livenessProbe.initialDelaySeconds for Coder Classic), then apply the CoderUpgrade again.",

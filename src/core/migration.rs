@@ -1,129 +1,74 @@
 //! What a server of Coder that does not become ready is doing: migrating, waiting, or refusing to start.
 //!
-//! Coder Classic migrates in an init container of its own. Coder v2 migrates when it starts: it opens its listener, says nothing
-//! on most versions, and answers only when the migration is done; a probe cannot tell that from a server that hangs. What can
-//! be told is told by the log.
+//! Coder Classic migrates in an init container of its own. Coder v2 migrates when it starts, and no version up to 2.31 says
+//! anything about that: it opens its listener, prints the address of its web interface, connects to its database, waits for
+//! its turn and migrates without a word, and answers only then. So silence after the listener is the sign of a migration, and
+//! the lines that only a started server writes are the sign of its end.
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::refusal::{self, Refusal};
 use super::workload::{ContainerFacts, PodFacts};
-use crate::api::FailureClass;
+
+/// How long after a failed try the next one is at most: who is silent for longer has reached its database.
+const TRIES: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the log of a starting server says last about its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// It does not start, and says why.
     Refuses(Refusal),
-    /// It migrates the database.
-    Migrates,
-    /// Another server migrates, and this one waits for it.
-    WaitsForLock,
-    /// The database does not answer yet; the line that says so.
+    /// The database does not answer yet, or does not let it in; the line that says so.
     WaitsForDatabase(String),
     /// It has opened its listener and been silent since.
     Silent,
 }
 
-/// Why a server does not start on its database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Class of the failure.
-    pub class: FailureClass,
-    /// What is the matter, as the end of a sentence that begins with the pod.
-    pub message: String,
-}
-
-impl Refusal {
-    /// A liveness probe has ended the server in the middle of a migration.
-    #[must_use]
-    pub fn killed() -> Self {
-        let message =
-            "was killed by its liveness probe in the middle of a migration of the database, which begins anew";
-        Self { class: FailureClass::MigrationKilled, message: message.into() }
-    }
-
-    /// Whether starting the same version again cannot help, so that nothing is gained by waiting.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self.class, FailureClass::SchemaTooNew | FailureClass::WrongDatabase)
-    }
-}
-
 /// What a log says last about the database; none if it says nothing, or the server has got past it.
 #[must_use]
 pub fn said(log: &str) -> Option<Said> {
-    if let Some(refusal) = log.lines().rev().find_map(refusal) {
+    if let Some(refusal) = refusal::of_log(log) {
         return Some(Said::Refuses(refusal));
     }
-    match log.lines().rev().find_map(step)? {
-        Step::At(said) => Some(said),
-        Step::Past => None,
-    }
+    // The two streams of a container are not always told in the order in which they were written.
+    if log.lines().any(is_past) { None } else { log.lines().rev().find_map(step) }
 }
 
-/// The refusal in a line: Coder's own words.
-fn refusal(line: &str) -> Option<Refusal> {
-    let low = line.to_lowercase();
-    let found = |class, message: String| Some(Refusal { class, message });
-    if let Some(version) = after(&low, "no migration found for version ") {
-        let message = format!(
-            "refuses to start: the database has schema version {version}, which this version of Coder does not know"
-        );
-        return found(FailureClass::SchemaTooNew, message);
-    }
-    if let Some(line) = after(&low, "currently connected to a coder ") {
-        let message =
-            format!("refuses to start: it is connected to a database of Coder {line}, the other product line");
-        return found(FailureClass::WrongDatabase, message);
-    }
-    if low.contains("database has not been cleanly migrated") || low.contains("dirty database version") {
-        let message = "refuses to start: a migration of the database was left half done".into();
-        return found(FailureClass::DatabaseNotMigrated, message);
-    }
-    low.contains("database needs migration").then(|| Refusal {
-        class: FailureClass::DatabaseNotMigrated,
-        message: "refuses to start: the database is older than it, and nothing has migrated it".into(),
-    })
+/// Whether a line is one that only a server writes whose database is migrated.
+fn is_past(line: &str) -> bool {
+    let low = line.to_ascii_lowercase();
+    ["logs will stream in below", "telemetry disabled", "notifications.manager"].iter().any(|text| low.contains(text))
 }
 
-/// The word that follows a text.
-fn after<'a>(line: &'a str, text: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(text)?;
-    let word = rest.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
-    (!word.is_empty()).then_some(word)
-}
-
-/// A step of the start of a server.
-enum Step {
-    /// With the database.
-    At(Said),
-    /// After it.
-    Past,
-}
-
-/// The step that a line tells of; none if it tells of none, and the one before is to be looked at.
-fn step(line: &str) -> Option<Step> {
-    let low = line.to_lowercase();
-    let has = |texts: &[&str]| texts.iter().any(|text| low.contains(text));
-    if has(&["migrated database", "no migration needed", "migrations complete", "view the web ui", "is ready"]) {
-        return Some(Step::Past);
+/// What a line tells of the database; none if it tells nothing, and the one before is to be looked at.
+fn step(line: &str) -> Option<Said> {
+    let low = line.to_ascii_lowercase();
+    if low.contains("ping postgres: retrying") || low.contains("connect to postgres: retrying") {
+        return Some(Said::WaitsForDatabase(line.trim().to_owned()));
     }
-    Some(Step::At(if low.contains("lock") && has(&["waiting", "lock wait", "wait for"]) {
-        Said::WaitsForLock
-    } else if low.contains("migrat") {
-        Said::Migrates
-    } else if has(&["connect to postgres", "ping postgres", "dial postgres", "connecting to postgres"]) {
-        Said::WaitsForDatabase(words(line).to_owned())
-    } else if low.contains("started http listener") {
-        Said::Silent
-    } else {
-        return None;
-    }))
+    low.contains("started http listener").then_some(Said::Silent)
 }
 
 /// A line of log without its time and level.
 fn words(line: &str) -> &str {
     line.split_once("]  ").map_or(line, |(_, words)| words).trim()
+}
+
+/// When a line was written, if it says. The clock is that of the server, mostly UTC.
+fn written(line: &str) -> Option<Timestamp> {
+    let time: DateTime = line.get(..23)?.parse().ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Why a server that still tries to reach its database does not, as far as a line tells.
+#[must_use]
+pub fn why_it_waits(line: &str) -> Refusal {
+    let words = words(line);
+    let error = words.split_once("error=").map_or(words, |(_, error)| error);
+    let error = error.rsplit_once(" try=").map_or(error, |(error, _)| error).trim();
+    refusal::unconnected(&error.trim_matches('"').replace("\\\"", "\""))
 }
 
 /// What a pod that is not ready is doing, as the end of a sentence that begins with the pod: "migrating the database for
@@ -139,19 +84,24 @@ pub fn activity(pod: &PodFacts, log: Option<&str>, now: Timestamp) -> Option<Str
         });
     }
     let container = pod.containers.iter().find(|container| !container.ready && container.since.is_some())?;
-    let time = elapsed(container.since?, now);
+    let since = container.since?;
+    let time = elapsed(since, now);
     Some(match said {
         Some(Said::Refuses(refusal)) => refusal.message,
         _ if migrates_by_name(container) => format!("migrating the database for {time}"),
-        Some(Said::Migrates) => format!("migrating the database for {time}"),
-        Some(Said::WaitsForLock) => format!("waiting for {time} until another pod has migrated the database"),
-        Some(Said::WaitsForDatabase(line)) => format!("cannot reach its database for {time} ({line})"),
-        Some(Said::Silent) => {
-            format!("silent for {time} since it opened its listener: it migrates the database, or waits for it")
-        }
+        Some(Said::WaitsForDatabase(line)) => match written(&line).filter(|written| *written >= since) {
+            Some(last) if now.duration_since(last) > TRIES => {
+                format!("silent for {} since it reached its database: {SILENCE}", elapsed(last, now))
+            }
+            _ => format!("cannot reach its database for {time} ({})", words(&line)),
+        },
+        Some(Said::Silent) => format!("silent for {time} since it opened its listener: {SILENCE}"),
         None => return None,
     })
 }
+
+/// What the silence of a server that has opened its listener means.
+const SILENCE: &str = "it migrates the database, or waits for a lock in it that another server or query holds";
 
 /// The init container of Coder Classic that does nothing but migrate.
 fn migrates_by_name(container: &ContainerFacts) -> bool {
@@ -161,17 +111,34 @@ fn migrates_by_name(container: &ContainerFacts) -> bool {
 /// Whether a server that was ended with this log behind it was in the middle of a migration.
 #[must_use]
 pub fn was_migrating(log: &str) -> bool {
-    matches!(said(log), Some(Said::Migrates | Said::WaitsForLock | Said::Silent))
+    matches!(said(log), Some(Said::Silent))
 }
 
-/// The last line that speaks of an error, else the last one: what is written to stdout may come after what ended the program.
-fn last_words(log: &str) -> &str {
-    let mut lines = log.lines().rev().filter(|line| !line.trim().is_empty());
+/// Whether a server has ended itself, as it does 5 minutes after its database was away for a moment: that says nothing about
+/// its version.
+#[must_use]
+pub fn lost_its_database(log: &str) -> bool {
+    log.to_ascii_lowercase().contains("pubsub watchdog time")
+}
+
+/// The last line that speaks of an error, with what it introduces, else the last one: what is written to stdout may come after
+/// what ended the program. Warnings about settings and the box with the address are no last words.
+fn last_words(log: &str) -> String {
+    let speaks =
+        |line: &&str| line.contains(char::is_alphabetic) && !line.starts_with("WARN: ") && !line.starts_with('║');
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(speaks).collect();
     let complains = |line: &&str| {
         let low = line.to_lowercase();
         ["erro", "fatal", "panic", "crit"].iter().any(|word| low.contains(word))
     };
-    words(lines.clone().find(complains).or_else(|| lines.next()).unwrap_or_default())
+    let Some(at) = lines.iter().rposition(complains).or_else(|| lines.len().checked_sub(1)) else {
+        return String::new();
+    };
+    let last = words(lines[at]);
+    match lines.get(at + 1).filter(|_| last.ends_with(':')) {
+        Some(next) => format!("{last} {}", next.trim_start_matches("* ")),
+        None => last.to_owned(),
+    }
 }
 
 /// A span of time as people write it: 2m10s.
@@ -189,42 +156,50 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::api::FailureClass;
 
-    const START: &str = "Coder v2.32.0 - your platform\nStarted HTTP listener at http://0.0.0.0:8080\n";
-
-    #[rstest]
-    #[case::newer(
-        "error: connect to postgres: migrate up: up: no migration found for version 371: read down for version 371 .: file does not exist",
-        FailureClass::SchemaTooNew,
-        "schema version 371"
-    )]
-    #[case::classic(
-        "currently connected to a Coder v1 database, aborting database setup",
-        FailureClass::WrongDatabase,
-        "a database of Coder v1"
-    )]
-    #[case::unclean("database has not been cleanly migrated", FailureClass::DatabaseNotMigrated, "half done")]
-    #[case::dirty("Dirty database version 1. Fix and force version.", FailureClass::DatabaseNotMigrated, "half done")]
-    #[case::old("database needs migration", FailureClass::DatabaseNotMigrated, "nothing has migrated it")]
-    fn a_refusal_is_known_by_its_words(#[case] line: &str, #[case] class: FailureClass, #[case] part: &str) {
-        let log = format!("{START}2026-01-01 00:00:00.000 [erro]  {line}\nsee the docs\n");
-        let Some(Said::Refuses(refusal)) = said(&log) else { panic!("no refusal: {:?}", said(&log)) };
-        assert!(refusal.class == class && refusal.message.contains(part), "{refusal:?}");
-    }
+    /// As measured on Coder 2.31.7.
+    const START: &str = "\
+WARN: `CODER_TELEMETRY` is deprecated, please use `CODER_TELEMETRY_ENABLE` instead.
+Started HTTP listener at http://0.0.0.0:8080
+WARN: The access URL  https://coder.example.com  could not be resolved, this may cause unexpected problems
+╔══════════════════════════════════╗
+║         View the Web UI:         ║
+║   https://coder.example.com   ║
+╚══════════════════════════════════╝
+";
+    const RETRY: &str = "2026-01-01 00:00:09.000 [warn]  ping postgres: retrying  error=\"dial tcp db: refused\" try=4";
 
     #[rstest]
     #[case::silent("", Some(Said::Silent))]
-    #[case::migrates("[info]  migrating database from 1 to 2\n", Some(Said::Migrates))]
-    #[case::waits("[info]  waiting for the migration lock\n", Some(Said::WaitsForLock))]
-    #[case::interrupted(
-        "[info]  migrating: 1 of 2\n[info]  interrupt caught, gracefully exiting\n",
-        Some(Said::Migrates)
+    #[case::waits("2026-01-01 00:00:09.000 [warn]  ping postgres: retrying  error=\"dial tcp db: refused\" try=4\n",
+        Some(Said::WaitsForDatabase(RETRY.into())))]
+    #[case::telemetry("2026-11-28 11:57:30.996 [warn]  telemetry disabled, unable to notify\n", None)]
+    #[case::with_telemetry("2026-11-28 11:57:30.998 [info]  notifications.manager.notifier: started\n", None)]
+    #[case::up("==> Logs will stream in below (press ctrl+c to gracefully exit):\n[info]  a request\n", None)]
+    #[case::streams_out_of_order(
+        "2026-11-28 11:57:30.996 [warn]  telemetry disabled\nStarted HTTP listener at http://0.0.0.0:8080\n",
+        None
     )]
-    #[case::done("[info]  migrating database\n[info]  migrated database in 3 s\n", None)]
-    #[case::not_needed("[info]  database schema is at 3, no migration needed\n", None)]
-    #[case::up("[info]  migrating\nView the Web UI: http://x\nloading templates\n", None)]
+    #[case::ended_after_it_migrated(
+        "[info]  notifications.manager.notifier: started\nStop caught, waiting for provisioner jobs to complete\n",
+        None
+    )]
     fn the_last_word_about_the_database_counts(#[case] log: &str, #[case] expected: Option<Said>) {
         assert_eq!(said(&format!("{START}{log}")), expected);
+        assert_eq!(was_migrating(&format!("{START}{log}")), expected == Some(Said::Silent));
+    }
+
+    #[test]
+    fn what_ended_the_server_counts_more_than_what_it_tried() {
+        let log = format!(
+            "{START}{RETRY}\nEncountered an error\nerror: connect to postgres: connect to postgres: unable to connect after 11 tries; last error: dial tcp db: refused\n"
+        );
+        let Some(Said::Refuses(refusal)) = said(&log) else { panic!("{:?}", said(&log)) };
+        assert_eq!(refusal.class, FailureClass::DatabaseUnreachable);
+        let waits =
+            why_it_waits("x [warn]  ping postgres: retrying  error=\"pq: database \\\"n\\\" does not exist\" try=2");
+        assert_eq!(waits.message, "is refused by its database: pq: database \"n\" does not exist");
     }
 
     fn pod(container: ContainerFacts) -> PodFacts {
@@ -234,19 +209,25 @@ mod tests {
     #[test]
     fn a_pod_that_starts_says_what_it_does() {
         let since: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let now = since + SignedDuration::from_secs(130);
         let running = |name: &str| pod(ContainerFacts { name: name.into(), since: Some(since), ..Default::default() });
-        let does = |pod: &PodFacts, log: Option<&str>| activity(pod, log, now).unwrap_or_default();
-        assert_eq!(does(&running("coder"), Some("migrating")), "migrating the database for 2m10s");
-        assert_eq!(does(&running("migrations"), None), "migrating the database for 2m10s");
-        assert!(does(&running("coder"), Some(START)).starts_with("silent for 2m10s"));
-        assert_eq!(does(&running("coder"), None), "");
-        let log = "x [warn]  connect to postgres: ping postgres: dial tcp db: refused; trying again";
-        assert!(does(&running("coder"), Some(log)).contains("(connect to postgres: ping postgres: dial tcp db"));
+        let after = |seconds: i64, name: &str, log: Option<&str>| {
+            activity(&running(name), log, since + SignedDuration::from_secs(seconds)).unwrap_or_default()
+        };
+        assert_eq!(after(130, "migrations", None), "migrating the database for 2m10s");
+        assert!(after(130, "coder", Some(START)).starts_with("silent for 2m10s since it opened its listener"));
+        assert_eq!(after(130, "coder", None), "");
+        let log = format!("{START}{RETRY}\n");
+        assert_eq!(
+            after(10, "coder", Some(&log)),
+            "cannot reach its database for 10s (ping postgres: retrying  error=\"dial tcp db: refused\" try=4)"
+        );
+        assert!(after(40, "coder", Some(&log)).starts_with("silent for 31s since it reached its database"));
+        // A clock of another zone tells nothing.
+        let other = log.replace("2026-01-01 00:", "2025-12-31 19:");
+        assert!(after(40, "coder", Some(&other)).starts_with("cannot reach its database for 40s"));
     }
 
-    #[test]
-    fn a_pod_that_crashes_says_what_it_said_last() {
+    fn crashed(log: &str) -> String {
         let waiting = Some(("CrashLoopBackOff".to_owned(), String::new()));
         let crashed = pod(ContainerFacts {
             name: "coder".into(),
@@ -255,13 +236,26 @@ mod tests {
             restarts: 2,
             ..Default::default()
         });
-        let now = Timestamp::UNIX_EPOCH;
+        activity(&crashed, Some(log), Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_crashes_says_what_it_said_last() {
+        let ends = "container coder keeps ending with exit code 1 and was started 3 times; it said: ";
+        assert_eq!(crashed("a\nx [erro]  flag is unknown\nbanner\n\n"), format!("{ends}flag is unknown"));
+        assert_eq!(crashed(START), format!("{ends}Started HTTP listener at http://0.0.0.0:8080"));
         assert_eq!(
-            activity(&crashed, Some("a\nx [erro]  flag is unknown\nbanner\n\n"), now).unwrap(),
-            "container coder keeps ending with exit code 1 and was started 3 times; it said: flag is unknown"
+            crashed("parsing env: 1 error occurred:\n\t* parse \"Provisioner Daemons\": invalid syntax\n"),
+            format!("{ends}parsing env: 1 error occurred: parse \"Provisioner Daemons\": invalid syntax")
         );
-        let refused = activity(&crashed, Some("no migration found for version 9: x"), now).unwrap();
-        assert!(refused.starts_with("refuses to start"), "{refused}");
+        assert!(crashed("no migration found for version 9: x").starts_with("refuses to start"));
+        assert_eq!(crashed("╚══╝\n\n"), ends);
+    }
+
+    #[test]
+    fn a_server_that_its_watchdog_ended_is_known() {
+        let log = "[crit]  pswatch: pubsub watchdog timeout\nERROR: Unexpected error, shutting down server: pubsub Watchdog timed out\n";
+        assert!(lost_its_database(log) && !lost_its_database(START));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub mod progress;
 pub mod quantity;
 pub mod redact;
 pub mod references;
+pub mod refusal;
 pub mod rehearsal;
 pub mod report;
 pub mod request;

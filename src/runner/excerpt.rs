@@ -7,8 +7,9 @@ use kube::api::LogParams;
 
 use super::context::{Context, request};
 use super::{learn, listen};
-use crate::core::migration::{self, Refusal};
+use crate::core::migration;
 use crate::core::redact;
+use crate::core::refusal::{self, Refusal};
 use crate::core::report::TEXT_LIMIT;
 use crate::core::text::printable;
 use crate::core::verify::Observed;
@@ -43,23 +44,52 @@ pub struct Witness {
 
 /// Hears a pod.
 pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
-    let log = of_pod(ctx, pod).await;
-    let refusal = match &log {
+    let mut log = of_pod(ctx, pod).await;
+    let mut refusal = match &log {
         Some(log) => listen::refusal(ctx, pod, log).await,
         None => None,
     };
+    // It has just been started again, and would say the same once more.
+    if refusal.is_none()
+        && let Some(before) = before(ctx, pod).await
+        && let Some(refused) = refusal::of_log(&before)
+    {
+        (log, refusal) = (Some(before), Some(refused));
+    }
     let does = migration::activity(pod, log.as_deref(), Timestamp::now());
-    let trouble = pod.trouble().or(does).unwrap_or_else(|| "is not ready".into());
+    let trouble = does.or_else(|| pod.trouble()).unwrap_or_else(|| "is not ready".into());
     Witness { pod: pod.name.clone(), trouble, log, refusal }
 }
 
-/// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running.
-/// None if there is no log, or no way to it.
+/// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running, or has
+/// not said anything yet. None if there is no log, or no way to it.
 pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
     let container = culprit_container(pod)?;
+    if container.waiting.is_some() && container.restarts > 0 {
+        return read(ctx, pod, container, true).await;
+    }
+    match read(ctx, pod, container, false).await {
+        Some(log) => Some(log),
+        None => before(ctx, pod).await,
+    }
+}
+
+/// The end of the log of the previous run of a container that runs again.
+async fn before(ctx: &Context, pod: &PodFacts) -> Option<String> {
+    let container = culprit_container(pod).filter(|container| container.waiting.is_none() && container.restarts > 0)?;
+    read(ctx, pod, container, true).await
+}
+
+/// The end of the log of the run before the present one, of the container that was started again most often.
+pub async fn of_last_run(ctx: &Context, pod: &PodFacts) -> Option<String> {
+    let container = pod.containers.iter().max_by_key(|container| container.restarts)?;
+    if container.restarts > 0 { read(ctx, pod, container, true).await } else { None }
+}
+
+async fn read(ctx: &Context, pod: &PodFacts, container: &ContainerFacts, previous: bool) -> Option<String> {
     let parameters = LogParams {
         container: Some(container.name.clone()),
-        previous: container.waiting.is_some() && container.restarts > 0,
+        previous,
         tail_lines: Some(LINES),
         limit_bytes: Some(MOST),
         ..LogParams::default()

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 use super::context::{Context, request};
 use super::excerpt;
 use crate::core::endpoint::Question;
-use crate::core::migration::{self, Refusal, Said};
+use crate::core::migration::{self, Said};
+use crate::core::refusal::Refusal;
 use crate::core::verify::{Asked, Observed};
 use crate::core::workload::PodFacts;
 
@@ -150,6 +151,7 @@ fn ended(pod: &PodFacts) -> bool {
 pub async fn refusal(ctx: &Context, pod: &PodFacts, log: &str) -> Option<Refusal> {
     match migration::said(log) {
         Some(Said::Refuses(refusal)) => Some(refusal),
+        Some(Said::WaitsForDatabase(line)) => Some(migration::why_it_waits(&line)),
         _ if killed(ctx, pod, log).await => Some(Refusal::killed()),
         _ => None,
     }

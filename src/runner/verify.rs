@@ -14,6 +14,7 @@ use super::inventory;
 use super::observe::Observer;
 use super::token::Token;
 use crate::api::{ClaimStatus, FailureClass};
+use crate::core::migration;
 use crate::core::report::Problem;
 use crate::core::verify::{self, Expected, Finding, Observed};
 
@@ -48,8 +49,9 @@ pub struct Verified {
 
 /// Waits until everything is right, and for the soak after that.
 ///
-/// A container that is started again in the soak ends it at once, and so does a pod that works on another database. Anything else that goes wrong begins the soak anew, as
-/// long as there is time: a node that is drained meanwhile is no failed upgrade.
+/// A container that is started again in the soak ends it at once, unless it has ended itself because its database was away;
+/// so does a pod that works on another database. Anything else that goes wrong begins the soak anew, as long as there is time:
+/// a node that is drained meanwhile is no failed upgrade.
 pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal: &Goal<'_>) -> Result<Verified, Error> {
     observer.ready().await;
     same_claims(ctx, goal.claims).await?;
@@ -62,10 +64,11 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
         match wrong {
             None => {
                 let restarts = restarts(&seen);
-                let since = right.get_or_insert_with(|| Right { since: Instant::now(), restarts: restarts.clone() });
-                if let Some(finding) = since.restarted(&restarts) {
-                    return Err(failed(ctx, finding, &seen).await);
+                if let Some(finding) = right.as_ref().and_then(|right| right.restarted(&restarts)) {
+                    counted(ctx, finding, &seen).await?;
+                    right = None;
                 }
+                let since = right.get_or_insert_with(|| Right { since: Instant::now(), restarts });
                 let held = since.since.elapsed();
                 if held >= goal.soak {
                     let opinion = match goal.token {
@@ -92,7 +95,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
             }
             Some(finding) => {
                 if let Some(finding) = right.take().and_then(|right| right.restarted(&restarts(&seen))) {
-                    return Err(failed(ctx, finding, &seen).await);
+                    counted(ctx, finding, &seen).await?;
                 }
                 if finding.is_final() || begun.elapsed() > goal.timeout {
                     let trouble = observer.trouble().filter(|_| !finding.is_final());
@@ -129,6 +132,24 @@ impl Right {
             })
         })
     }
+}
+
+/// Counts a restart against the upgrade. Coder ends itself 5 minutes after its database was away, be it for a moment only, and
+/// does so with every version.
+async fn counted(ctx: &Context, finding: Finding, seen: &[Observed]) -> Result<(), Error> {
+    let mut pods = seen.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
+    let pod = pods.find(|pod| Some(&pod.name) == finding.pod.as_ref());
+    let log = match pod {
+        Some(pod) => excerpt::of_last_run(ctx, pod).await,
+        None => None,
+    };
+    if !log.is_some_and(|log| migration::lost_its_database(&log)) {
+        return Err(failed(ctx, finding, seen).await);
+    }
+    let message = "has ended itself because its database was away a while ago; it is watched from the beginning again";
+    tracing::warn!("{} {message}", finding.object);
+    ctx.reporter.progress(&format!("{} {message}", finding.object));
+    Ok(())
 }
 
 /// By the UID of each pod that stays: its name, and how often its containers were started again.

@@ -11,6 +11,12 @@
 //! | `CODER_SIM_HANG` | the listener is open, but never answers |
 //! | `CODER_SIM_ANSWER_VERSION` | another version is answered than the one that runs |
 //! | `CODER_SIM_MIGRATION` | how long a migration takes |
+//! | `CODER_SIM_MIGRATIONS` | how many migrations this release has beyond those of its minor version |
+//! | `CODER_SIM_MIGRATION_ERROR` | `TIMES ERROR`: so many migrations, one after the other, end with this error of `PostgreSQL` after the time that they take; all if no number precedes the error |
+//! | `CODER_SIM_DIRTY` | an earlier migration was left half done |
+//! | `CODER_SIM_DENIED` | what `PostgreSQL` says to the first statement of the migration, such as `permission denied for schema public` |
+//! | `CODER_SIM_POSTGRES_VERSION` | the version of `PostgreSQL` as a number: `120000` is too old |
+//! | `CODER_SIM_WATCHDOG` | how long after the last heartbeat a server ends itself, instead of 5 minutes (of the container only) |
 //! | `CODER_SIM_BUILDS` | how many workspace builds run |
 //! | `CODER_SIM_HEALTH` | what the health report says: `warning CODE` or `error CODE` |
 //! | `CODER_SIM_TOKEN` | the owner's token, instead of the usual one (module `owner`) |
@@ -35,6 +41,12 @@ pub(super) fn text(settings: &Settings, record: Option<&Record>, name: &str) -> 
 pub(super) fn time(settings: &Settings, record: Option<&Record>, name: &str) -> Result<Duration, SimError> {
     let Some(text) = text(settings, record, name) else { return Ok(Duration::ZERO) };
     duration::parse(&text).map_err(|message| SimError::Settings(format!("{name}: {message}")))
+}
+
+/// How many migrations this release has beyond those of its minor version: mostly none.
+pub(super) fn own_migrations(settings: &Settings, record: &Record) -> u64 {
+    let own = text(settings, Some(record), "CODER_SIM_MIGRATIONS");
+    own.and_then(|own| own.parse().ok()).unwrap_or_default()
 }
 
 /// Ends the program if that was asked for.

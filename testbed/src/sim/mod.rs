@@ -1,8 +1,9 @@
 //! coder-sim: what an upgrade meets of Coder, in one small program.
 //!
 //! It answers the endpoints that tell version, health and deployment; it migrates a schema before it answers; it refuses a
-//! newer schema, or that of the other product line, with Coder's own words; it fails on request. What a container gets
-//! says which part of Coder it plays:
+//! newer schema, or that of the other product line, with Coder's own words; it fails on request. The start, the log and the
+//! end of coderd of v2 are as measured on Coder 2.24.0 to 2.31.7 with `PostgreSQL` 15, unless it is said otherwise. What a
+//! container gets says which part of Coder it plays:
 //!
 //! | arguments | part |
 //! | --- | --- |
@@ -14,6 +15,7 @@
 //!
 //! [`settings`] lists the variables that it heeds.
 
+mod connect;
 pub mod database;
 mod faults;
 pub mod migration;
@@ -23,12 +25,14 @@ pub mod schema;
 mod serve;
 pub mod settings;
 pub mod store;
+mod texts;
 pub mod v1;
 pub mod v2;
+mod watchdog;
 
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::settings::{Part, Settings, Variables};
 
@@ -60,43 +64,66 @@ pub enum SimError {
     /// It was asked to fail.
     #[error("{0}")]
     Crash(String),
+    /// The database cannot be used, or not migrated: Coder's own words, with what they quote of `PostgreSQL`.
+    #[error("connect to postgres: connect to postgres: {0}")]
+    Database(String),
+    /// It ends itself, because it has lost its database.
+    #[error("graceful shutdown: pubsub Watchdog timed out")]
+    Watchdog,
 }
 
 /// Plays the part that arguments and environment ask for, until it ends or SIGTERM comes.
 pub async fn run(arguments: Vec<String>, environment: Variables) -> ExitCode {
-    let mut terminate = match signal(SignalKind::terminate()) {
+    let terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
-        Err(error) => return fail(&format!("cannot listen for SIGTERM: {error}")),
+        Err(error) => return fail(None, &format!("cannot listen for SIGTERM: {error}")),
+    };
+    let settings = match Settings::new(&arguments, environment) {
+        Ok(settings) => settings,
+        Err(message) => return fail(None, &message),
     };
     tokio::select! {
-        ended = play(&arguments, environment) => match ended {
+        ended = play(&settings) => match ended {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string()),
+            Err(error) => fail(Some(settings.part), &error.to_string()),
         },
-        _ = terminate.recv() => {
-            log("info", "interrupt caught, gracefully exiting");
-            ExitCode::SUCCESS
-        }
+        () = stopped(terminate, &settings) => ExitCode::SUCCESS,
     }
 }
 
-async fn play(arguments: &[String], environment: Variables) -> Result<(), SimError> {
-    let settings = Settings::new(arguments, environment).map_err(SimError::Settings)?;
+/// Returns once SIGTERM has come and is heeded: coderd of v2 looks at it only when its start is done, so that a migration goes
+/// on and is committed, and a wait for the database goes on to its end. Everything else ends at once.
+async fn stopped(mut terminate: Signal, settings: &Settings) {
+    terminate.recv().await;
+    if settings.part == Part::CoderV2 {
+        settings.started.cancelled().await;
+        println!("{}", texts::STOPPED);
+    } else {
+        log("info", "interrupt caught, gracefully exiting");
+    }
+}
+
+async fn play(settings: &Settings) -> Result<(), SimError> {
     match settings.part {
-        Part::Database => database::serve(&settings).await,
-        Part::CoderV2 => v2::serve(&settings).await,
-        Part::Migrate => v1::migrate(&settings).await,
-        Part::Classic(service) => v1::serve(&settings, service).await,
+        Part::Database => database::serve(settings).await,
+        Part::CoderV2 => v2::serve(settings).await,
+        Part::Migrate => v1::migrate(settings).await,
+        Part::Classic(service) => v1::serve(settings, service).await,
         Part::Idle => std::future::pending().await,
     }
 }
 
-fn fail(message: &str) -> ExitCode {
-    log("erro", message);
+/// coderd of v2 tells what it ends for in plain lines, without time and level.
+fn fail(part: Option<Part>, message: &str) -> ExitCode {
+    if part == Some(Part::CoderV2) {
+        eprintln!("{}\nerror: {message}", texts::FATAL);
+    } else {
+        log("erro", message);
+    }
     ExitCode::FAILURE
 }
 
 /// Writes a line of log to stderr, as coderd does.
 fn log(level: &str, message: &str) {
-    eprintln!("{:.3} [{level}]  coder-sim: {message}", jiff::Timestamp::now());
+    eprintln!("{} [{level}]  {message}", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%3f"));
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use semver::Version;
+use tokio_util::sync::CancellationToken;
 
 /// Environment variables by name.
 pub type Variables = BTreeMap<String, String>;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Everything, for the variables that only one part heeds.
     pub variables: Variables,
+    /// Cancelled once the server has started: coderd of v2 heeds SIGTERM from then on.
+    pub started: CancellationToken,
 }
 
 impl Settings {
@@ -64,7 +67,7 @@ impl Settings {
             Some(address) => address.parse().map_err(|_| format!("POD_IP={address} is no address"))?,
         };
         let listen = SocketAddr::new(address, port(played, &variables)?);
-        Ok(Self { version, part: played, listen, variables })
+        Ok(Self { version, part: played, listen, variables, started: CancellationToken::new() })
     }
 
     /// A variable, if it is set and not empty.

@@ -4,17 +4,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{StatusCode, Url};
+use reqwest::{RequestBuilder, StatusCode, Url};
 
+use super::database::{LOGIN, Login, Transaction};
 use super::log;
-use super::record::{Record, RecordFile, WriteError};
+use super::record::{Line, Record, RecordFile, WriteError};
 use super::settings::Settings;
-use super::{SimError, schema};
+use super::{SimError, faults, schema};
 
 /// Pause before an unreachable database is asked again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a migration may take: longer than anything runs here.
+const UNLIMITED: Duration = Duration::from_secs(24 * 3600);
 /// `PostgreSQL`'s port.
 const DEFAULT_PORT: u16 = 5432;
 
@@ -25,6 +28,8 @@ pub enum Store {
     Embedded(RecordFile),
     /// Somewhere else.
     Remote(Remote),
+    /// Nowhere: its address cannot be understood. Coder v2 notices that at each try to connect.
+    Nowhere(String),
 }
 
 /// A database reached over the network.
@@ -36,6 +41,8 @@ pub struct Remote {
     resolver: Option<String>,
     /// The pod's namespace, for names without one.
     namespace: String,
+    /// User, password and name of the database, as the URL has them.
+    login: Option<Login>,
     http: reqwest::Client,
 }
 
@@ -50,6 +57,12 @@ pub enum StoreError {
         /// What went wrong.
         reason: String,
     },
+    /// It answers, and refuses: `PostgreSQL`'s own words.
+    #[error("pq: {0}")]
+    Refused(String),
+    /// Its address cannot be understood.
+    #[error("missing \"=\" after {0:?} in connection info string\"")]
+    Nowhere(String),
     /// Somebody else has changed it meanwhile.
     #[error("pq: could not serialize access due to concurrent update")]
     Conflict,
@@ -61,10 +74,11 @@ impl Store {
     /// # Errors
     /// If what it names cannot be understood, or the embedded database has no directory.
     pub fn new(settings: &Settings) -> Result<Self, SimError> {
+        let mut login = None;
         let (host, port) = if let Some(url) = settings.get("CODER_PG_CONNECTION_URL") {
-            host_and_port(url).ok_or_else(|| {
-                SimError::Settings("CODER_PG_CONNECTION_URL looks like postgres://user:password@host:5432/coder".into())
-            })?
+            let Some(found) = host_and_port(url) else { return Ok(Self::Nowhere(url.to_owned())) };
+            login = Login::of(url);
+            found
         } else if let Some(host) = settings.get("DB_HOST") {
             let port = settings.get("DB_PORT").map_or(Ok(DEFAULT_PORT), str::parse);
             let port = port.map_err(|_| SimError::Settings("DB_PORT is no port".into()))?;
@@ -72,7 +86,7 @@ impl Store {
         } else {
             let path = PathBuf::from(settings.get("HOME").unwrap_or(".")).join(".config").join("coderv2");
             let file = RecordFile::open(&path).map_err(|source| SimError::File { path: path.clone(), source })?;
-            log("warn", &format!("using built-in PostgreSQL ({}); it is gone with this container", path.display()));
+            println!("Using built-in PostgreSQL ({})", path.display());
             return Ok(Self::Embedded(file));
         };
         // An error says that there is a provider already.
@@ -83,6 +97,7 @@ impl Store {
             port,
             resolver: settings.get("CODER_SIM_RESOLVER").map(str::to_owned),
             namespace: settings.get("CODER_SIM_NAMESPACE").unwrap_or("default").to_owned(),
+            login,
             http: http.map_err(|error| SimError::Settings(format!("HTTP client: {error}")))?,
         }))
     }
@@ -100,14 +115,36 @@ impl Store {
         }
     }
 
-    async fn try_read(&self) -> Result<Record, StoreError> {
+    /// Reads the record, once.
+    ///
+    /// # Errors
+    /// If the database does not answer, or refuses.
+    pub(super) async fn try_read(&self) -> Result<Record, StoreError> {
         match self {
             Self::Embedded(file) => file.read().map_err(|error| unreachable("localhost", &error)),
-            Self::Remote(remote) => {
-                let failed = |error: reqwest::Error| unreachable(&remote.host, &error);
-                let answer = remote.http.get(remote.url().await?).send().await.map_err(failed)?;
-                answer.error_for_status().map_err(failed)?.json().await.map_err(failed)
+            Self::Remote(remote) => remote.ask(remote.http.get(remote.url("record").await?)).await,
+            Self::Nowhere(url) => Err(StoreError::Nowhere(url.clone())),
+        }
+    }
+
+    /// Has the database migrate itself, and returns the record after it. Nothing limits the time that this takes.
+    ///
+    /// # Errors
+    /// If it does not answer any more, or refuses; then nothing is changed.
+    pub(super) async fn migrate(&self, work: &Transaction) -> Result<Record, StoreError> {
+        match self {
+            Self::Embedded(file) => {
+                tokio::time::sleep(Duration::from_millis(work.milliseconds)).await;
+                let record = self.try_read().await?;
+                let new = Record { line: Some(Line::V2), schema: work.schema, ..record };
+                file.write(&new).map_err(|error| unreachable("localhost", &error))?;
+                Ok(new)
             }
+            Self::Remote(remote) => {
+                let asked = remote.http.post(remote.url("migrate").await?).timeout(UNLIMITED).json(work);
+                remote.ask(asked).await
+            }
+            Self::Nowhere(url) => Err(StoreError::Nowhere(url.clone())),
         }
     }
 
@@ -122,21 +159,40 @@ impl Store {
                 WriteError::File(error) => unreachable("localhost", &error),
             }),
             Self::Remote(remote) => {
-                let failed = |error: reqwest::Error| unreachable(&remote.host, &error);
-                let answer = remote.http.put(remote.url().await?).json(record).send().await.map_err(failed)?;
+                let failed = |error: reqwest::Error| remote.unreachable(&error);
+                let answer = remote.http.put(remote.url("record").await?).json(record).send().await.map_err(failed)?;
                 if answer.status() == StatusCode::CONFLICT {
                     return Err(StoreError::Conflict);
                 }
                 answer.error_for_status().map(drop).map_err(failed)
             }
+            Self::Nowhere(url) => Err(StoreError::Nowhere(url.clone())),
         }
     }
 }
 
 impl Remote {
-    async fn url(&self) -> Result<String, StoreError> {
+    async fn url(&self, path: &str) -> Result<String, StoreError> {
         let address = self.resolve().await?;
-        Ok(format!("http://{address}:{}/record", self.port))
+        Ok(format!("http://{address}:{}/{path}", self.port))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> StoreError {
+        unreachable(&format!("{}:{}", self.host, self.port), error)
+    }
+
+    /// Logs in, asks, and reads the record that is answered.
+    async fn ask(&self, asked: RequestBuilder) -> Result<Record, StoreError> {
+        let failed = |error: reqwest::Error| self.unreachable(&error);
+        let asked = match &self.login {
+            Some(login) => asked.header(LOGIN, login.to_string()),
+            None => asked,
+        };
+        let answer = asked.send().await.map_err(failed)?;
+        if answer.status() == StatusCode::UNPROCESSABLE_ENTITY {
+            return Err(StoreError::Refused(answer.text().await.map_err(failed)?));
+        }
+        answer.error_for_status().map_err(failed)?.json().await.map_err(failed)
     }
 
     /// A name of a Service is resolved by the node; addresses, and names that are none of a Service, stay as they are.
@@ -145,26 +201,30 @@ impl Remote {
             return Ok(self.host.clone());
         };
         let (service, namespace) = service(&self.host, &self.namespace);
-        let failed = |error: reqwest::Error| unreachable(&self.host, &error);
+        let failed = |error: reqwest::Error| self.unreachable(&error);
         let answer = self.http.get(format!("{resolver}/resolve/{namespace}/{service}")).send().await.map_err(failed)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(self.host.clone());
         }
         let addresses: Vec<String> = answer.error_for_status().map_err(failed)?.json().await.map_err(failed)?;
         let none = || StoreError::Unreachable {
-            host: self.host.clone(),
-            reason: "connection refused (the Service has no ready pod)".into(),
+            host: format!("{}:{}", self.host, self.port),
+            reason: "connect: connection refused".into(),
         };
         addresses.into_iter().next().ok_or_else(none)
     }
 }
 
+/// With the words of Coder's system.
 fn unreachable(host: &str, error: &dyn std::error::Error) -> StoreError {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    StoreError::Unreachable { host: host.to_owned(), reason: cause.to_string() }
+    let reason = cause.to_string();
+    let refused = reason.starts_with("Connection refused");
+    let reason = if refused { "connect: connection refused".to_owned() } else { reason };
+    StoreError::Unreachable { host: host.to_owned(), reason }
 }
 
 /// Service and namespace of `SERVICE[.NAMESPACE[.svc…]]`.
@@ -184,7 +244,7 @@ fn host_and_port(url: &str) -> Option<(String, u16)> {
 /// If it may not.
 pub async fn check(store: &Store, settings: &Settings) -> Result<(Record, Option<u64>), SimError> {
     let record = store.read().await;
-    let wanted = schema::wanted(&settings.version, &record)?;
+    let wanted = schema::wanted(&settings.version, faults::own_migrations(settings, &record), &record)?;
     Ok((record, wanted))
 }
 

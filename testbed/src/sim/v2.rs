@@ -15,7 +15,6 @@ const SHORT_BUILD_INFO: Version = Version::new(2, 3, u64::MAX);
 
 /// Listens, migrates, and only then answers.
 pub(super) async fn serve(settings: &Settings) -> Result<(), SimError> {
-    println!("Coder v{} - your self-hosted development platform (simulated)", settings.version);
     faults::crash(settings, None)?;
     let listener = serve::listen(settings).await?;
     let store = Store::new(settings)?;
