@@ -195,7 +195,30 @@ async fn what_a_role_grants_beyond_the_runner_is_told_in_a_sentence_and_granted_
     world.finish().await;
 }
 
-/// What a template looks up, and Roles in another namespace: no set for all charts has it.
+/// Objects that `extraTemplates` may hold, of the namespace and of the whole cluster: a right that is granted, a role of
+/// somebody else that is bound.
+fn extra(name: &str) -> [Value; 3] {
+    let metadata = json!({"name": name});
+    let rbac = "rbac.authorization.k8s.io";
+    let version = format!("{rbac}/v1");
+    [
+        json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata,
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "coder"}}},
+        }),
+        json!({
+            "apiVersion": version, "kind": "ClusterRole", "metadata": metadata,
+            "rules": [{"apiGroups": [""], "resources": ["nodes"], "resourceNames": ["some"], "verbs": ["get"]}],
+        }),
+        json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": name}],
+        }),
+    ]
+}
+
+/// What a template looks up, Roles in another namespace, objects of the whole cluster: no set for all charts has it.
 #[tokio::test]
 async fn what_one_chart_takes_is_told_and_is_all_that_it_needs() {
     let (world, lab) = (bare("least").await, bare("least-lab").await);
@@ -203,8 +226,8 @@ async fn what_one_chart_takes_is_told_and_is_all_that_it_needs() {
     install(&world, "coder", "2.30.0", "coder-v2-values.yaml").await;
     world.kubectl(&["create", "serviceaccount", "coder-upgrade-runner"]).await;
     let nodes = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: nodes}\ndata: {count: {{ len (lookup \"v1\" \"Node\" \"\" \"\").items | quote }}}\n";
-    let values =
-        json!({"extraTemplates": [nodes], "coder": {"serviceAccount": {"workspaceNamespaces": [lab.namespace]}}});
+    let [budget, role, binding] = extra(&world.namespace);
+    let values = json!({"extraTemplates": [nodes, budget, role, binding], "coder": {"serviceAccount": {"workspaceNamespaces": [lab.namespace]}}});
     let spec = spec(&world, "coder", "2.32.0", &json!({"values": values}));
     let file = json!({
         "apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade",
@@ -230,6 +253,7 @@ async fn what_one_chart_takes_is_told_and_is_all_that_it_needs() {
     assert!(lab.kubectl(&["get", "role", "-o", "name"]).await.contains("coder-workspace-perms"));
     let held = world.kubectl(&["get", "role", "-o", "name"]).await;
     assert!(!held.contains("/coder-upgrade-runner\n"), "nothing but what the chart takes: {held}");
+    world.kubectl(&["delete", "clusterrole,clusterrolebinding", &world.namespace]).await;
     world.finish().await;
     lab.finish().await;
 }
