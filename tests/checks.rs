@@ -120,7 +120,11 @@ async fn each_override_lets_its_own_check_pass_and_no_other() {
     assert_eq!(finding.object.as_deref(), Some("Deployment/coder"));
     assert_eq!(finding.field.as_deref(), Some("spec.template.spec.containers[coder].env[CODER_PG_CONNECTION_URL]"));
     assert!(found(&object, CheckName::ExternalDatabase, Severity::Refusal));
-    assert!(object.status.as_ref().unwrap().message.contains("one more check refuses"), "{:?}", object.status);
+    assert!(
+        object.status.as_ref().unwrap().message.contains("one more refusal: ExternalDatabase"),
+        "{:?}",
+        object.status
+    );
 
     declare(&world, json!({"values": silent, "overrides": ["DatabaseTarget"]})).await;
     let (object, finding) = refused(&world, CheckName::ExternalDatabase).await;
@@ -154,20 +158,29 @@ async fn values_that_a_newer_chart_ignores_do_not_lead_to_an_empty_database() {
     world.database().await;
     let external =
         ["postgres.useDefault=false", "postgres.host=database", "postgres.user=coder", "postgres.database=coder"];
-    world.install("coder", &world.repositories().faults, "1.26.0", "coder-v1-values.yaml", &external).await;
+    let pinned = external.into_iter().chain(["cemanager.image=docker.io/coderenvs/coder-service:1.26.0"]);
+    let pinned: Vec<_> = pinned.collect();
+    world.install("coder", &world.repositories().faults, "1.26.0", "coder-v1-values.yaml", &pinned).await;
     let faults = &world.repositories().faults;
     world.declare("coder", to(faults, "1.27.0", &json!({}))).await;
     let (object, finding) = refused(&world, CheckName::DatabaseTarget).await;
     assert_eq!(finding.object.as_deref(), Some("Deployment/coderd"));
     assert!(finding.message.contains("an empty one") && finding.message.contains("timescale"), "{finding:?}");
     assert!(finding.next_step.contains("postgres.default.enable"), "{finding:?}");
-    let renamed = object.status.unwrap().checks;
+    let status = object.status.unwrap();
+    assert!(status.message.contains("an empty one"), "the worst is told first: {}", status.message);
+    let others = format!(
+        "RemovedValues ({} times)",
+        status.checks.iter().filter(|f| f.check == CheckName::RemovedValues).count()
+    );
+    assert!(status.message.contains("ImagePin") && status.message.contains(&others), "{}", status.message);
+    let renamed = status.checks;
     let renamed = renamed.iter().find(|finding| finding.field.as_deref() == Some("postgres.useDefault")).unwrap();
     assert!(renamed.next_step.contains("add postgres.useDefault to spec.dropValues"), "{renamed:?}");
 
     // What the next steps say, done.
     let translated = json!({
-        "dropValues": ["postgres.useDefault", "devurls.host"],
+        "dropValues": ["postgres.useDefault", "devurls.host", "cemanager.image"],
         "values": {"postgres": {"default": {"enable": false}}, "coderd": {"devurlsHost": "*.dev.example.com"}},
     });
     world.declare("coder", to(faults, "1.27.0", &translated)).await;

@@ -20,6 +20,7 @@ mod image_pin;
 mod kube_version;
 mod line;
 mod manager;
+pub mod order;
 mod paths;
 mod pending;
 mod pods;
@@ -88,7 +89,7 @@ fn path(facts: &Facts) -> Vec<Finding> {
     facts.path.clone()
 }
 
-/// Goes through the chain: all findings, refusals first, otherwise in the order of the checks. Without `foreseen` only
+/// Goes through the chain: all findings, refusals first, and the worst first. Without `foreseen` only
 /// those checks are made that need nothing of it.
 #[must_use]
 pub fn run(facts: &Facts, foreseen: Option<&Foreseen>) -> Vec<Finding> {
@@ -105,22 +106,16 @@ pub fn judged(mut findings: Vec<Finding>, overrides: &[CheckName]) -> Vec<Findin
             finding.severity = Severity::Overridden;
         }
     }
-    // Stable: what one check found stays in its order.
-    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.check));
+    order::sort(&mut findings);
     findings.truncate(MOST);
     findings
 }
 
-/// The problem that ends the plan, if a check refuses it: the first refusal, with the number of the others.
+/// The problem that ends the plan, if a check refuses it: the worst refusal, with the names of the others.
 #[must_use]
 pub fn refused(findings: &[Finding], foreseen: Option<&Foreseen>) -> Option<Box<Problem>> {
-    let refusals = findings.iter().filter(|finding| finding.severity == Severity::Refusal).count();
-    let first = findings.first().filter(|_| refusals > 0)?;
-    let message = match refusals - 1 {
-        0 => first.message.clone(),
-        1 => format!("{} (one more check refuses as well; see status.checks)", first.message),
-        others => format!("{} ({others} more refusals; see status.checks)", first.message),
-    };
+    let first = findings.first().filter(|finding| finding.severity == Severity::Refusal)?;
+    let message = format!("{}{}", first.message, order::others(findings));
     let class = rehearsal::class_of(first, foreseen).unwrap_or_else(|| class(first.check));
     let problem = Problem::new(class, message);
     Some(

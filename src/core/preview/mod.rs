@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::gates::Gate;
 use super::after::Sibling;
+use super::checks::order;
 use super::difference::Difference;
 use super::plan::{Answer, Plan};
 use super::report::Problem;
@@ -151,7 +152,10 @@ impl Preview {
         let refusing = checks.iter().find(|finding| finding.severity == Severity::Refusal);
         let approval = gates::approval(&plan, around);
         let (verdict, summary) = match refusing {
-            Some(finding) => (Verdict::Refused, format!("Refused by the check {}: {}", finding.check, finding.message)),
+            Some(finding) => {
+                let others = order::others(&checks);
+                (Verdict::Refused, format!("Refused by the check {}: {}{others}", finding.check, finding.message))
+            }
             None if plan.action == PlannedAction::Nothing => {
                 (Verdict::UpToDate, format!("Coder {} runs already, with these values: nothing to do.", plan.version))
             }

@@ -33,7 +33,7 @@ use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{highest, inventory, io, learn, risk};
 use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Finding, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core::allowed::Repositories;
-use crate::core::checks::{judged, refused};
+use crate::core::checks::{judged, order, refused};
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
@@ -198,8 +198,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         refusal = judgement.refusal;
         // No override helps: the steps would refuse it as well.
         if let Some(problem) = risk::foresee(ctx, &plan, &storage, &rehearsal).await? {
-            plan.findings.splice(0..0, problem.findings.clone());
-            refusal = Some(refusal.unwrap_or_else(|| Problem { findings: plan.findings.clone(), ..*problem }.boxed()));
+            plan.findings.extend(problem.findings);
+            order::sort(&mut plan.findings);
+            refusal = refused(&plan.findings, Some(&foreseen));
         }
     }
     if plan.action == PlannedAction::Nothing {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use coder_upgrade_operator::api::CheckName;
-use coder_upgrade_operator::core::checks;
+use coder_upgrade_operator::core::checks::{self, order};
 use strum::IntoEnumIterator;
 
 use crate::failures;
@@ -19,6 +19,15 @@ const SECTIONS: &str = include_str!("sections.md");
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(include_str!("intro.md"));
+    text.push_str(
+        "\n## The worst first\n\nThe message of a refusal, the list in the status, the output of the command `plan` and its comment on a pull \
+         request begin with the refusal that keeps the worst from happening; the others are counted and named. That order \
+         is:\n\n",
+    );
+    for (place, (harm, checks)) in order::ORDER.iter().enumerate() {
+        let checks: Vec<String> = checks.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "{}. {harm}: {}", place + 1, checks.join(", "));
+    }
     text.push_str(
         "\n## The checks\n\n| check | what is so if it passes | class of its refusal |\n| --- | --- | --- |\n",
     );
