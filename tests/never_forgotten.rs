@@ -168,7 +168,8 @@ async fn what_runs_without_records_is_not_overwritten() {
     let failure = status(&object).failure.unwrap();
     assert_eq!(failure.class, FailureClass::ReleaseMissing, "{failure:?}");
     assert_eq!(failure.object.as_deref(), Some("Deployment/coder"));
-    assert!(status(&object).checks[0].next_step.contains("add ReleaseRecords to spec.overrides"));
+    let next = &status(&object).checks[0].next_step;
+    assert!(next.contains("set spec.adopt to true") && next.contains("add ReleaseRecords to spec.overrides"), "{next}");
     let replicas = ["get", "deployment", "coder", "-o", "jsonpath={.spec.replicas}"];
     assert_eq!(world.kubectl(&replicas).await, "2");
     world.finish().await;

@@ -240,7 +240,7 @@ async fn a_first_install_is_rehearsed_too(#[case] helm: HelmMajor) {
     let since = requests(world, &runner(world)).len();
     let values = std::fs::read_to_string(charts_dir().join("coder-v2-values.yaml")).unwrap();
     let values: Value = serde_saphyr::from_str(&values).unwrap();
-    let planned = steps.plan(json!({"version": "2.31.7", "values": values})).await;
+    let planned = steps.plan(json!({"version": "2.31.7", "values": values, "adopt": true})).await;
     assert_eq!(planned.plan.action, PlannedAction::Install);
     assert_eq!(forecast(&planned), [(Remedy::Adopt, "ServiceAccount/coder")]);
     assert_eq!(everything(world).await, before);

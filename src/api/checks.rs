@@ -33,9 +33,9 @@ pub enum CheckName {
     FaultyVersion,
     /// The old and the new version may run side by side for a while.
     SchemaOverlap,
-    /// No other program manages the release: Flux, Argo CD or coder-k8s.
+    /// No other program manages the release, such as Flux, Argo CD, Rancher Fleet or coder-k8s.
     ReleaseManager,
-    /// A release that was seen, or whose workloads are there, has records in helm's storage.
+    /// A release that was seen, or whose objects are there, has records where helm looks for them.
     ReleaseRecords,
     /// The newest revision of the release is not left pending.
     ReleasePending,

@@ -276,7 +276,7 @@ impl FailureClass {
                 "Remove what keeps the object that the message names from being deleted; it is tried again with growing delays.",
             ),
             Self::ReleaseMissing => person(
-                "Find out who removed the release. To have it back with its values, restore helm's records (the Secrets of type helm.sh/release.v1) from a backup, or give all values in the spec; the Secret of the last plan, if it is still there, has them under the key values.json. Then set the annotation coderupgrade.dev/requested-at to a new value. To install it with the values of the spec alone, add ReleaseRecords to spec.overrides.",
+                "Find out who removed the release. To have it back with its values, restore helm's records (the Secrets of type helm.sh/release.v1) from a backup, or give all values in the spec; the Secret of the last plan, if it is still there, has them under the key values.json. Then set the annotation coderupgrade.dev/requested-at to a new value. If helm keeps its records elsewhere, or Coder was applied without helm, docs/adoption.md tells how they are moved, or Coder is taken over (spec.adopt). To install it with the values of the spec alone, add ReleaseRecords to spec.overrides.",
             ),
             Self::PlanOutdated => time("Nothing: the release is planned again as it is now."),
             Self::PlanMissing => time(

@@ -128,6 +128,12 @@ pub struct CoderUpgradeSpec {
     #[schemars(schema_with = "any_object")]
     pub values: Option<serde_json::Map<String, serde_json::Value>>,
 
+    /// Take over objects of the chart that exist although helm has no record of the release: Coder that was applied without
+    /// helm, or whose records are lost. It gets the values of the spec alone. Without this, or an override of the check
+    /// `ReleaseRecords`, such an install is refused. It has no effect once helm has a record of the release.
+    #[serde(default)]
+    pub adopt: bool,
+
     /// How far the operator may go to repair a failed upgrade. Stop: it is reported only. Repair: objects are adopted, or
     /// only the refused object is replaced. Reinstall: as the last step, the release is uninstalled and installed again;
     /// values and PersistentVolumeClaims are kept. Where less is allowed than would help, the object waits for an approval
@@ -218,6 +224,7 @@ impl Default for CoderUpgradeSpec {
             drop_values: Vec::new(),
             values_from: Vec::new(),
             values: None,
+            adopt: false,
             recovery: Recovery::default(),
             keep_addresses: true,
             suspend: false,

@@ -10,9 +10,9 @@ pub const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 /// Annotation with the namespace of that release.
 const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 /// Label that names the tool that manages an object.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// What Helm writes there.
-const HELM: &str = "Helm";
+pub const HELM: &str = "Helm";
 
 /// Name under which the runner sets fields of objects, where server-side apply tells managers of fields apart.
 pub const FIELD_MANAGER: &str = "coder-upgrade-runner";

@@ -49,6 +49,9 @@ pub struct Plan {
     pub chart_digest: String,
     /// Whether helm rolls back by itself when the upgrade fails.
     pub rollback_on_failure: bool,
+    /// Whether a first install may take over objects that exist.
+    #[serde(default)]
+    pub adopt: bool,
     /// The workloads of the rendered chart: whose rollout is watched.
     #[serde(default)]
     pub workloads: Vec<Workload>,
@@ -162,6 +165,7 @@ pub fn sample() -> Plan {
         app_version: "2.31.7".into(),
         chart_digest: "abc".into(),
         rollback_on_failure: false,
+        adopt: false,
         workloads: vec![],
         objects: vec![],
         hooks: vec![],

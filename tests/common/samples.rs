@@ -102,6 +102,7 @@ pub fn samples() -> Vec<Sample> {
         refused("a timeout that is too short", json!({"helm": {"timeout": "1s"}}), "helm.timeout must be between"),
         refused("no time to verify", json!({"verify": {"timeout": "0s"}}), "verify.timeout must be between"),
         refused("a negative soak", json!({"verify": {"soak": "-1s"}}), "verify.soak must be between"),
+        accepted("to take over what runs", json!({"adopt": true, "values": {"coder": {}}})),
         accepted("a window over midnight", json!({"window": {"start": "22:00", "end": "04:00"}})),
         refused(
             "a window without a length",

@@ -4,7 +4,7 @@ use semver::Version;
 
 use super::Facts;
 use super::image::Image;
-use super::pods::SERVERS;
+use super::pods::{SERVERS, templates};
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::verify::comparable;
 use crate::core::version;
@@ -15,21 +15,26 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if let Some(started) = started(facts, &target) {
         return vec![started];
     }
-    let Some(installed) = &facts.installed else { return Vec::new() };
-    if installed.line != facts.line() {
+    if facts.installed.as_ref().is_some_and(|installed| installed.line != facts.line()) {
         return Vec::new(); // There is no older and newer between the product lines.
     }
     let refusal = |reason: String| {
         let message = format!("{} is older: {reason}", facts.chart.version);
         Finding::refusal(CheckName::Downgrade, message, FailureClass::Downgrade.next_step()).at("spec.version")
     };
-    if version::parse(&installed.version).is_some_and(|installed| target < installed) {
-        return vec![refusal(format!("{} is installed", installed.version))];
+    let installed = facts.installed.as_ref().map(|installed| installed.version.as_str());
+    if let Some(installed) = installed.filter(|text| version::parse(text).is_some_and(|installed| target < installed)) {
+        return vec![refusal(format!("{installed} is installed"))];
     }
     let Some(app) = version::parse(comparable(facts.chart.app_version())) else { return Vec::new() };
-    let newer = running(facts).into_iter().find(|(_, running)| *running > app);
-    let refusal =
-        |(pod, running)| refusal(format!("Pod/{pod} runs Coder {running} already")).about(format!("Pod/{pod}"));
+    let mut running = running(facts);
+    if facts.newest.is_none() {
+        running.extend(found(facts));
+    }
+    // Between the product lines there is no newer; the check of the lines tells.
+    let newer = |running: &Version| *running > app && version::product_line(running) == facts.line();
+    let newer = running.into_iter().find(|(_, running)| newer(running));
+    let refusal = |(object, running)| refusal(format!("{object} runs Coder {running} already")).about(object);
     newer.map(refusal).into_iter().collect()
 }
 
@@ -52,18 +57,28 @@ fn started(facts: &Facts, target: &Version) -> Option<Finding> {
 
 /// The version that each server answers; of one that does not answer, the tag of its image.
 fn running(facts: &Facts) -> Vec<(String, Version)> {
-    let answered = facts.answers.iter().filter_map(|a| Some((a.pod.clone(), version::parse(&a.version)?)));
+    let pod = |name: &str| format!("Pod/{name}");
+    let answered = facts.answers.iter().filter_map(|a| Some((pod(&a.pod), version::parse(&a.version)?)));
     let silent = facts.pods.iter().filter(|pod| facts.answers.iter().all(|answer| answer.pod != pod.name));
     let tagged = silent.filter_map(|pod| {
         let (_, image) = pod.images.iter().find(|(container, _)| SERVERS.contains(&container.as_str()))?;
-        Some((pod.name.clone(), Image::of(image).version()?))
+        Some((format!("Pod/{}", pod.name), Image::of(image).version()?))
     });
     answered.chain(tagged).collect()
+}
+
+/// The version that the image of each server names, by its workload: helm has no record of it, and it may have no pods.
+fn found(facts: &Facts) -> Vec<(String, Version)> {
+    let servers = templates(&facts.old).filter_map(|template| Some((template.server()?, template)));
+    let tagged =
+        servers.filter_map(|(server, template)| Some((template.name, Image::of(server["image"].as_str()?).version()?)));
+    tagged.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
     use crate::core::checks::sample;
@@ -104,6 +119,22 @@ mod tests {
         facts.highest_started = highest.map(Into::into);
         sample::finds(&check(&facts), expected);
         facts.installed = None;
+        sample::finds(&check(&facts), expected);
+    }
+
+    #[rstest]
+    #[case::newer("v2.31.7", "2.30.0", Some("Deployment/coder runs Coder 2.31.7 already"))]
+    #[case::older("v2.30.0", "2.31.7", None)]
+    #[case::unknown("latest", "2.30.0", None)]
+    fn what_runs_without_records_is_compared_though_it_has_no_pods(
+        #[case] tag: &str,
+        #[case] to: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut facts = sample::facts("2.30.0", to);
+        (facts.installed, facts.newest) = (None, None);
+        let server = json!({"name": "coder", "image": format!("ghcr.io/coder/coder:{tag}")});
+        facts.old = sample::documents(&[sample::deployment("coder", &server)]);
         sample::finds(&check(&facts), expected);
     }
 }

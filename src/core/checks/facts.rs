@@ -35,7 +35,7 @@ pub struct Facts {
     pub installed: Option<Installed>,
     /// The newest revision of the release, which may be another one that failed or was left pending.
     pub newest: Option<Installed>,
-    /// The manifest of what is installed.
+    /// The manifest of what is installed; without a record of helm, the workloads that run.
     pub old: Documents,
     /// The values that the release was given.
     pub kept: Map<String, Value>,
@@ -89,6 +89,8 @@ pub struct Foreseen {
     pub claims: Vec<ClaimStatus>,
     /// `LoadBalancer` Services and Ingresses of what is installed.
     pub exposures: Vec<Exposure>,
+    /// The objects of the new chart that exist, each as Kind/name with its metadata.
+    pub marks: Vec<(String, ObjectMeta)>,
     /// What lies in the namespace beside the release.
     pub surroundings: Surroundings,
 }

@@ -12,6 +12,7 @@ mod companions;
 mod database;
 mod downgrade;
 mod environment;
+mod existing;
 mod external_database;
 mod facts;
 mod helm_settings;
@@ -41,6 +42,8 @@ mod tests;
 pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
+pub use image::Image;
+pub use line::line_of;
 pub use rehearsal::barred;
 pub use removed_values::check as removed_values;
 
@@ -64,6 +67,8 @@ const BEFORE: &[fn(&Facts) -> Vec<Finding>] = &[
 
 /// Checks that need what rendering and rehearsal have shown.
 const FORESEEN: &[fn(&Facts, &Foreseen) -> Vec<Finding>] = &[
+    existing::check,
+    manager::foreseen,
     image_pin::check,
     removed_values::foreseen,
     database::check,

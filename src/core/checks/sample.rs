@@ -54,6 +54,7 @@ pub fn foreseen() -> Foreseen {
         rehearsal: Rehearsal::default(),
         claims: vec![],
         exposures: vec![],
+        marks: vec![],
         surroundings: Surroundings::default(),
     }
 }

@@ -14,7 +14,7 @@ type Effect = (InterruptionLength, String);
 
 /// The longest interruption that any object brings, with the reasons for it.
 pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
-    if sides.from.is_none() {
+    if sides.from.is_none() && touched.iter().all(|touched| touched.before.is_none()) {
         return told(InterruptionLength::None, "nothing is installed yet");
     }
     if sides.rehearsal.repairs.iter().any(|repair| repair.remedy == Remedy::Reinstall) {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::gates::Gate;
 use super::after::Sibling;
 use super::checks::order;
-use super::difference::Difference;
+use super::difference::{ChangeKind, Difference};
 use super::plan::{Answer, Plan};
 use super::report::Problem;
 use crate::api::{
@@ -222,8 +222,23 @@ fn intent(plan: &Plan) -> String {
     match &plan.from {
         Some(from) if from.version == plan.version => format!("Upgrade {} with other values.", plan.version),
         Some(from) => format!("Upgrade from {} to {}.", from.version, plan.version),
+        None if takes_over(&plan.difference, &plan.inventory.answers) => {
+            format!("Install {} over what runs, of which helm has no record.", plan.version)
+        }
         None => format!("Install {}.", plan.version),
     }
+}
+
+impl Planned {
+    /// Whether something runs, or exists, of which helm has no record.
+    #[must_use]
+    pub fn takes_over(&self) -> bool {
+        self.from.is_none() && takes_over(&self.changes, &self.answers)
+    }
+}
+
+fn takes_over(changes: &Difference, answers: &[Answer]) -> bool {
+    !answers.is_empty() || changes.objects.iter().any(|object| object.kind != ChangeKind::Added)
 }
 
 impl From<Plan> for Planned {

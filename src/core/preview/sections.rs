@@ -75,7 +75,6 @@ fn planned(plan: &Planned) -> Vec<Section> {
 }
 
 fn installed(plan: &Planned) -> String {
-    let Some(from) = &plan.from else { return "nothing".into() };
     let mut versions: Vec<&str> = plan.answers.iter().map(|answer| answer.version.as_str()).collect();
     let count = versions.len();
     versions.sort_unstable();
@@ -85,7 +84,11 @@ fn installed(plan: &Planned) -> String {
         1 => format!("1 server answers {}", versions.join(", ")),
         count => format!("{count} servers answer {}", versions.join(", ")),
     };
-    format!("{} (revision {}, {}); {answers}", from.version, from.revision, from.status)
+    match &plan.from {
+        Some(from) => format!("{} (revision {}, {}); {answers}", from.version, from.revision, from.status),
+        None if plan.takes_over() => format!("nothing that helm has a record of; {answers}"),
+        None => "nothing".into(),
+    }
 }
 
 fn wanted(plan: &Planned) -> String {

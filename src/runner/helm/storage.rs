@@ -60,26 +60,7 @@ impl Storage {
         let selector = ListParams::default().labels(&format!("owner=helm,name={}", self.release));
         let doing = format!("list the records of the Helm release {}", self.release);
         let found = request(&doing, || self.secrets.list_metadata(&selector)).await?;
-        let mut history: Vec<Revision> = found
-            .items
-            .into_iter()
-            .filter_map(|secret| {
-                let by_server = written_by_server(&secret.metadata);
-                let labels = secret.metadata.labels.unwrap_or_default();
-                let number = labels.get("version")?.parse().ok()?;
-                let (plan, restored) = origin(&labels, number);
-                Some(Revision {
-                    number,
-                    status: labels.get("status")?.clone(),
-                    plan,
-                    restored,
-                    secret: secret.metadata.name?,
-                    written: written(&labels).max(by_server),
-                })
-            })
-            .collect();
-        history.sort_by_key(|revision| std::cmp::Reverse(revision.number));
-        Ok(history)
+        Ok(revisions(found.items.into_iter().map(|secret| secret.metadata).collect()))
     }
 
     /// Reads the record of a revision.
@@ -158,6 +139,29 @@ impl Storage {
         request(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
         Ok(())
     }
+}
+
+/// The revisions that these objects hold, the newest first.
+#[must_use]
+pub fn revisions(records: Vec<ObjectMeta>) -> Vec<Revision> {
+    let mut revisions: Vec<Revision> = records.into_iter().filter_map(revision).collect();
+    revisions.sort_by_key(|revision| std::cmp::Reverse(revision.number));
+    revisions
+}
+
+fn revision(record: ObjectMeta) -> Option<Revision> {
+    let by_server = written_by_server(&record);
+    let labels = record.labels.unwrap_or_default();
+    let number = labels.get("version")?.parse().ok()?;
+    let (plan, restored) = origin(&labels, number);
+    Some(Revision {
+        number,
+        status: labels.get("status")?.clone(),
+        plan,
+        restored,
+        secret: record.name?,
+        written: written(&labels).max(by_server),
+    })
 }
 
 /// Refuses a record that the API server would not take.

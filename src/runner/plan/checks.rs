@@ -1,27 +1,24 @@
 //! Gathers what the checks look at, and lets them judge: once before the chart is rendered, so that a wrong one is not even
 //! rehearsed, and once with what rendering and rehearsal have shown.
 
-use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use kube::core::ObjectMeta;
-use kube::{Api, Resource};
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Map;
 
 use super::release::Release;
-use super::surroundings;
+use super::{marks, surroundings};
 use crate::api::{CoderUpgradeSpec, FailureClass, Finding};
 use crate::core::checks::{self, Facts, Foreseen};
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::plan::Answer;
-use crate::core::plan::{Inventory, Workload, WorkloadKind};
+use crate::core::plan::{Inventory, Workload};
 use crate::core::redact;
 use crate::core::rehearsal::Rehearsal;
 use crate::core::report::Problem;
 use crate::core::values;
 use crate::core::verify::Observed;
 use crate::core::version;
+use crate::core::workload::PodFacts;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
@@ -40,7 +37,10 @@ pub async fn facts(
     answers: &[Answer],
 ) -> Result<Facts, Error> {
     let version = request("ask for the version of Kubernetes", || ctx.client.apiserver_version());
-    let (version, marks) = futures::future::try_join(version, marks(ctx, workloads)).await?;
+    let (version, marks) =
+        futures::future::try_join(version, marks::of_workloads(ctx, &spec.release, workloads)).await?;
+    let old = Documents::parse(installed.manifest(), &ctx.namespace)?;
+    let observed = seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod);
     Ok(Facts {
         spec: spec.clone(),
         namespace: ctx.namespace.clone(),
@@ -49,39 +49,22 @@ pub async fn facts(
         path: Vec::new(),
         installed: installed.installed(),
         newest: installed.from(),
-        old: Documents::parse(installed.manifest(), &ctx.namespace)?,
+        pods: observed.chain(pods(&old)).collect(),
+        old,
         kept: installed.values().unwrap_or_default(),
         answers: answers.to_vec(),
-        pods: seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod).collect(),
         marks,
         kubernetes: version::parse(&version.git_version),
         highest_started: None,
     })
 }
 
-/// The metadata of the workloads that exist.
-async fn marks(ctx: &Context, workloads: &[Workload]) -> Result<Vec<(String, ObjectMeta)>, Error> {
-    let read = workloads.iter().map(async |workload| {
-        let metadata = match workload.kind {
-            WorkloadKind::Deployment => metadata(ctx.api::<Deployment>(), workload).await,
-            WorkloadKind::StatefulSet => metadata(ctx.api::<StatefulSet>(), workload).await,
-            WorkloadKind::DaemonSet => metadata(ctx.api::<DaemonSet>(), workload).await,
-        };
-        match metadata {
-            Ok(metadata) => Ok(metadata.map(|metadata| (format!("{}/{}", workload.kind, workload.name), metadata))),
-            Err(error) if error.has_code(403) => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    Ok(try_join_all(read).await?.into_iter().flatten().collect())
-}
-
-async fn metadata<K>(api: Api<K>, workload: &Workload) -> Result<Option<ObjectMeta>, Error>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let doing = format!("read {}/{}", workload.kind, workload.name);
-    Ok(request(&doing, || api.get_metadata_opt(&workload.name)).await?.map(|object| object.metadata))
+/// Pods that are objects of their own, as the manifest of what runs without a record may have them.
+fn pods(old: &Documents) -> Vec<PodFacts> {
+    let pods = old.objects().filter(|(name, _)| name.kind == "Pod");
+    pods.filter_map(|(_, pod)| serde_json::from_value::<Pod>(pod.clone()).ok())
+        .map(|pod| PodFacts::from(&pod))
+        .collect()
 }
 
 /// What rendering and rehearsal have shown, and what surrounds the release.
@@ -95,6 +78,7 @@ pub async fn foreseen(
     inventory: &Inventory,
 ) -> Result<Foreseen, Error> {
     let surroundings = surroundings::look(ctx, spec, new, rehearsal).await?;
+    let marks = marks::of_objects(ctx, new, rehearsal).await?;
     Ok(Foreseen {
         values: rendered.values(),
         old_defaults: installed.defaults(),
@@ -103,6 +87,7 @@ pub async fn foreseen(
         rehearsal: rehearsal.clone(),
         claims: inventory.claims.clone(),
         exposures: inventory.exposures.clone(),
+        marks,
         surroundings,
     })
 }

@@ -4,6 +4,7 @@ mod chart;
 mod checks;
 pub mod held;
 mod id;
+mod marks;
 mod presence;
 mod prune;
 mod rehearsed;
@@ -31,7 +32,8 @@ use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{highest, inventory, io, learn, risk};
-use crate::api::{ClaimStatus, CoderUpgrade, FailureClass, Finding, Forecast, PlanSummary, PlannedAction, Target};
+use crate::api::{CheckName, ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
+use crate::core;
 use crate::core::allowed::Repositories;
 use crate::core::checks::{judged, order, refused};
 use crate::core::difference::{self, Difference, Sides};
@@ -110,16 +112,19 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let storage = Storage::new(ctx.api(), &spec.release);
 
     ctx.reporter.progress(&format!("reading the Helm release {}", spec.release));
-    let installed = Release::read(ctx, &storage, secret::under_way(upgrade)).await?;
-    let presence = if installed.recorded() { None } else { presence::look(ctx, upgrade).await? };
-    let presence: Vec<Finding> = presence.into_iter().collect();
-    if let Some(refused) = refused(&judged(presence.clone(), &spec.overrides), None) {
-        return Err(refused.into());
-    }
+    let mut installed = Release::read(ctx, &storage, secret::under_way(upgrade)).await?;
+    let traces = presence::look(ctx, upgrade, &installed).await?;
+    let presence = core::presence::check(upgrade, &traces);
+    installed.runs(&traces.live);
     let line = installed.line();
 
     ctx.reporter.progress("fetching the chart");
-    let Fetched { archive, chart, ahead, findings: path } = chart::fetch(ctx, spec, &installed, allowed).await?;
+    let fetched = chart::fetch(ctx, spec, &installed, allowed).await;
+    // What is refused whatever the chart is counts more than that there is none.
+    let fetched = fetched.map_err(|error| {
+        refused(&judged(presence.clone(), &spec.overrides), None).map_or(error, |refused| refused.into())
+    });
+    let Fetched { archive, chart, ahead, findings: path } = fetched?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
@@ -139,6 +144,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         outlook.map_err(|error| checks::explained(ctx, &facts, error))?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
+    core::presence::name_values(&mut facts.path, &traces, &rendered.values());
     learn::of_record(ctx, &rendered).await;
     let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
@@ -161,6 +167,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         app_version: chart.app_version().to_owned(),
         chart_digest: hex(&Sha256::digest(&archive)),
         rollback_on_failure: spec.helm.rollback_on_failure,
+        adopt: spec.adopt || spec.overrides.contains(&CheckName::ReleaseRecords),
         workloads: after.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
         images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
@@ -206,7 +213,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     if plan.action == PlannedAction::Nothing {
         plan.forecast.interruption.reason = "Nothing is changed.".into();
     } else {
-        foresee(&mut plan, &rehearsal, (&facts.old, &objects), (&facts.kept, &rendered.values()));
+        let from = installed.version().map(|version| version.to_string());
+        foresee(&mut plan, &rehearsal, from.as_deref(), (&facts.old, &objects), (&facts.kept, &rendered.values()));
     }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, refusal, archive, merged, installed, observer })
@@ -222,10 +230,11 @@ async fn highest_started(ctx: &Context, upgrade: &CoderUpgrade, installed: &Rele
 }
 
 /// What the rehearsal means for people: what changes, and how long Coder is interrupted. Manifests and values are those
-/// before and afterwards.
+/// before and afterwards; `from` is the version of what runs.
 fn foresee(
     plan: &mut Plan,
     rehearsal: &Rehearsal,
+    from: Option<&str>,
     (old, new): (&Documents, &Documents),
     (old_values, new_values): (&Map<String, Value>, &Map<String, Value>),
 ) {
@@ -235,7 +244,7 @@ fn foresee(
         new,
         old_values,
         new_values,
-        from: plan.from.as_ref().map(|from| from.version.as_str()),
+        from: plan.from.as_ref().map(|from| from.version.as_str()).or(from),
         version: &plan.version,
         hops: &plan.forecast.hops,
         strategy: plan.pause.strategy,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use semver::Version;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::{Installed, PlannedAction, ProductLine};
 use crate::core::guard::ChartMetadata;
 use crate::core::history::{self, Revision};
+use crate::core::presence::{Live, manifest, running};
 use crate::core::report::Problem;
 use crate::core::version;
 use crate::runner::context::Context;
@@ -28,6 +30,16 @@ pub struct Release {
     newest: Option<Found>,
     /// Only if it is not the newest.
     base: Option<Found>,
+    /// What runs, if nothing is installed by helm's records.
+    running: Running,
+}
+
+/// Coder as it runs without a record of helm.
+#[derive(Default)]
+struct Running {
+    line: Option<ProductLine>,
+    version: Option<Version>,
+    manifest: String,
 }
 
 /// A revision with its record.
@@ -60,7 +72,9 @@ impl Release {
             sleep(LOOK).await;
             revisions = storage.history().await?;
         }
-        let Some(newest) = revisions.first() else { return Ok(Self { newest: None, base: None }) };
+        let Some(newest) = revisions.first() else {
+            return Ok(Self { newest: None, base: None, running: Running::default() });
+        };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
         let newest = Found::read(storage, newest).await?;
         let base = match base {
@@ -71,11 +85,17 @@ impl Release {
             ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
             learn::of_record(ctx, &found.stored.record).await;
         }
-        Ok(Self { newest: Some(newest), base })
+        Ok(Self { newest: Some(newest), base, running: Running::default() })
     }
 
     fn base(&self) -> Option<&Found> {
         self.base.as_ref().or(self.newest.as_ref())
+    }
+
+    /// Plans from what runs: helm has nothing installed by its records.
+    pub fn runs(&mut self, live: &[Live]) {
+        let (line, version) = running(live).map_or((None, None), |(line, version)| (Some(line), version));
+        self.running = Running { line, version, manifest: manifest(live) };
     }
 
     /// Checks that the chart may follow on the one that is installed.
@@ -99,15 +119,22 @@ impl Release {
         self.newest.is_some()
     }
 
-    /// The installed product line; Coder v2 if nothing is installed.
+    /// When the newest record was written.
+    pub fn written(&self) -> Option<Timestamp> {
+        self.newest.as_ref().and_then(|newest| newest.revision.written)
+    }
+
+    /// The installed product line, or that of what runs; Coder v2 if there is nothing.
     pub fn line(&self) -> ProductLine {
-        self.base().map_or(ProductLine::V2, |base| base.installed.line)
+        let installed = self.base().map(|base| base.installed.line);
+        self.running.line.or(installed).unwrap_or(ProductLine::V2)
     }
 
     /// The version whose data is there: that of the newest revision that is deployed. A newer one that failed is a hop that
-    /// was not finished.
+    /// was not finished. Without a record it is the version that runs.
     pub fn version(&self) -> Option<Version> {
-        self.base().and_then(|base| version::parse(&base.installed.version))
+        let installed = || self.base().and_then(|base| version::parse(&base.installed.version));
+        self.running.version.clone().or_else(installed)
     }
 
     /// The version of a newer revision that failed, or was left pending, and was not made by this operator: nobody has looked
@@ -127,10 +154,11 @@ impl Release {
         self.base().map(|base| base.stored.record.values())
     }
 
-    /// The manifest of what is installed; empty if it was uninstalled.
+    /// The manifest of what is installed. If nothing is by helm's records, the workloads that run.
     pub fn manifest(&self) -> &str {
-        let base = self.base().filter(|base| base.revision.status != "uninstalled");
-        base.map_or("", |base| base.stored.record.manifest())
+        let base = self.base().filter(|_| self.from().is_some());
+        base.filter(|base| base.revision.status != "uninstalled")
+            .map_or(&self.running.manifest, |base| base.stored.record.manifest())
     }
 
     /// The newest revision, if helm would refuse to work on it: it was left pending, or half uninstalled.

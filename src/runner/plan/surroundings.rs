@@ -59,7 +59,7 @@ pub async fn look(
 }
 
 /// None if the runner may not know, or the cluster has no such API.
-fn known<T>(doing: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+pub fn known<T>(doing: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.has_code(403) || error.has_code(404) => {
@@ -72,7 +72,7 @@ fn known<T>(doing: &str, answer: Result<T, Error>) -> Result<Option<T>, Error> {
 
 /// All objects of a kind, page by page. Of more than [`MOST`] none is known: a check of so many would take more memory than
 /// it is worth.
-async fn all<K>(kind: &str, api: Api<K>, parameters: &ListParams, slim: fn(&mut K)) -> Result<Option<Vec<K>>, Error>
+pub async fn all<K>(kind: &str, api: Api<K>, parameters: &ListParams, slim: fn(&mut K)) -> Result<Option<Vec<K>>, Error>
 where
     K: Clone + DeserializeOwned + Debug + kube::Resource,
 {

@@ -17,6 +17,7 @@ use crate::core::disposable::is_data;
 use crate::core::documents::Documents;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::{Owner, marked};
+use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -26,6 +27,19 @@ use crate::runner::kinds::Kinds;
 
 /// helm's name as a manager of fields.
 const MANAGER: &str = "helm";
+
+/// Refuses to take anything over in a first install that is not meant to: what exists is no part of the plan then.
+pub fn allowed(plan: &Plan, object: &str) -> Result<(), Error> {
+    if plan.from.is_some() || plan.adopt {
+        return Ok(());
+    }
+    let message = format!(
+        "{object} exists and belongs to no Helm release; a first install takes nothing over unless spec.adopt is true. Nothing \
+         was changed"
+    );
+    // Planned again, it is told with all the rest.
+    Err(Problem::new(FailureClass::PlanOutdated, message).object(object).field("spec.adopt").into())
+}
 
 /// Puts the objects on record that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
 /// nothing is touched. Whether there were any.

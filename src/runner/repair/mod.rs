@@ -49,7 +49,10 @@ impl<'a> Scene<'a> {
     pub async fn perform(&mut self, repair: &Planned) -> Result<bool, Error> {
         self.ctx.reporter.progress(&format!("looking at {} before it is repaired", repair.object));
         match repair.remedy {
-            Remedy::Adopt => adopt::adopt(self).await,
+            Remedy::Adopt => {
+                adopt::allowed(self.plan, &repair.object)?;
+                adopt::adopt(self).await
+            }
             Remedy::RewriteApis => apis::rewrite(self).await,
             Remedy::Replace => replace::replace(self, &repair.object).await,
             // These are no part of a running helm step; the ladder never plans them.
