@@ -298,6 +298,26 @@ async fn a_first_install_takes_over_nothing_that_somebody_has_made() {
     steps.world.finish().await;
 }
 
+/// The release has another name than the declaration says.
+#[tokio::test]
+async fn a_coder_of_another_release_is_pointed_at() {
+    let steps = Steps::empty("other-release", HelmMajor::Four, |r| &r.v2).await;
+    let world = &steps.world;
+    world.database().await;
+    world.install("dev", &world.repositories().v2, "2.30.0", "coder-v2-values.yaml", &[]).await;
+    let mut spec = json!({"version": "2.31.7", "values": values(json!({})), "adopt": true});
+    let problem = steps.refused(spec.clone()).await;
+    says(&problem, FailureClass::OwnedByOther, &["the Helm release dev"]);
+    let hint = found(&problem.findings, CheckName::ReleaseRecords);
+    assert!(hint.severity == Severity::Warning && hint.next_step.contains("spec.release: dev"), "{hint:?}");
+
+    // That release is gone, but for what it has left.
+    world.kubectl(&["delete", "secret", "--selector", "owner=helm,name=dev"]).await;
+    spec["adopt"] = false.into();
+    says(&steps.refused(spec.clone()).await, FailureClass::ReleaseMissing, &["belongs to the Helm release dev"]);
+    steps.world.finish().await;
+}
+
 /// What each tool puts on the objects that it manages, on one object of the release that is no workload.
 const MARKS: [(&str, &str, &str); 9] = [
     ("label", "kustomize.toolkit.fluxcd.io/name=apps", "Flux (Kustomization/apps in its namespace)"),

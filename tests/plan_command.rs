@@ -83,6 +83,39 @@ async fn a_file_is_shown_in_every_form_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn what_would_be_taken_over_is_shown_as_it_runs() {
+    let secret = ["testbed.env[0].name=CODER_OIDC_CLIENT_SECRET", "testbed.env[0].value=planted-hunter2-secret"];
+    let world = World::with_v2("preview-adopt", "2.30.0", &[&secret[..], &["coder.replicaCount=2"]].concat()).await;
+    let terminal = Terminal::of(&world).await;
+    world.kubectl(&["delete", "secret", "--selector", "owner=helm,name=coder"]).await;
+    let before = objects(&world).await;
+    let values = std::fs::read_to_string(testbed::charts::charts_dir().join("coder-v2-values.yaml")).unwrap();
+    let mut spec = spec(&world, "2.31.7");
+    spec["values"] = serde_saphyr::from_str(&values).unwrap();
+    let refused = terminal.plan_spec(&world, &spec, &["--quiet"]).await;
+    assert_eq!(refused.code, 4);
+    assert!(refused.out.contains("REFUSED: ReleaseRecords (Deployment/coder)"), "{}", refused.out);
+    spec["adopt"] = true.into();
+    let shown = terminal.plan_spec(&world, &spec, &["--quiet"]).await;
+    assert_eq!(shown.code, 2);
+    for words in [
+        "Install 2.31.7 over what runs, of which helm has no record.",
+        "nothing that helm has a record of; 2 servers answer 2.30.0",
+        "Deployment/coder replaces its 2 pods one after the other",
+        "The values would be: coder.env",
+        "spec.replicas: 2 -> 1",
+        "2.31.7: https://github.com/coder/coder/releases/tag/v2.31.7",
+    ] {
+        assert!(shown.out.contains(words), "{words}");
+    }
+    for shown in [refused, shown] {
+        assert!(!shown.out.contains("hunter2") && !shown.err.contains("hunter2"));
+    }
+    assert_eq!(objects(&world).await, before);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn the_operator_finds_the_same_plan_and_the_exit_code_tells_where_it_stands() {
     let world = World::with_v2("preview-same", "2.30.0", &[]).await;
     let terminal = Terminal::of(&world).await;

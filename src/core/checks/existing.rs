@@ -1,7 +1,7 @@
 //! A first install that would take over what exists.
 
 use super::{Facts, Foreseen};
-use crate::api::{CheckName, Finding, Remedy};
+use crate::api::{CheckName, Finding, Remedy, Severity};
 
 /// Most objects that are named.
 const TOLD: usize = 5;
@@ -10,7 +10,8 @@ const TOLD: usize = 5;
 /// has no record.
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     // What runs was found before, and says the same.
-    let known = facts.path.iter().any(|finding| finding.check == CheckName::ReleaseRecords);
+    let records = |finding: &&Finding| finding.check == CheckName::ReleaseRecords;
+    let known = facts.path.iter().filter(records).any(|finding| finding.severity == Severity::Refusal);
     if facts.newest.is_some() || facts.spec.adopt || known {
         return Vec::new();
     }

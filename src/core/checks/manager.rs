@@ -115,7 +115,7 @@ fn remedy(tool: &str, what: &str) -> String {
             format!("suspend {what} and remove it without pruning")
         }
         ("Argo CD", _) => format!("remove the {what} without deleting its resources"),
-        _ => format!("have {tool} let go of the objects without deleting them, and remove its marks from them"),
+        _ => format!("have {tool} stop managing the objects without deleting them, and remove its marks from them"),
     };
     format!("Let one of them manage the release: {how}, or delete this CoderUpgrade.")
 }

@@ -21,8 +21,8 @@ const OTHERS: [&str; 2] = ["wsproxy", "provisionerd"];
 pub struct Live {
     /// The object, with its kind and without its status.
     pub object: Value,
-    /// helm's annotation says that it belongs to the release.
-    pub marked: bool,
+    /// Whom it belongs to, as its labels and annotations say.
+    pub owner: Owner,
 }
 
 /// What an object has to do with a release.
@@ -45,7 +45,8 @@ pub fn relation(object: &Value, release: &str, namespace: &str, chart: &str) -> 
         return Relation::None;
     }
     let owner = Owner::of_object(object, release, namespace);
-    if owner == Owner::Release || object["metadata"]["annotations"][RELEASE_NAME] == release {
+    let named = object["metadata"]["annotations"][RELEASE_NAME] == release;
+    if owner == Owner::Release || named && !matches!(owner, Owner::Other { .. }) {
         return Relation::Marked;
     }
     if !runs(object, chart) {
@@ -212,7 +213,7 @@ mod tests {
     fn line_and_version_are_those_of_the_newest_server() {
         let live = |name: &str, image: &str| Live {
             object: deployment(&json!({"name": name}), &json!({"name": name, "image": image})),
-            marked: false,
+            owner: Owner::Nobody,
         };
         let v2 = [live("coder", "a/coder/coder:v2.30.0"), live("coder", "a/coder/coder:v2.31.0-rc.1")];
         assert_eq!(running(&v2), Some((ProductLine::V2, Version::parse("2.31.0-rc.1").ok())));

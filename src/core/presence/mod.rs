@@ -5,6 +5,7 @@ mod live;
 use serde_json::{Map, Value};
 
 use crate::api::{CheckName, CoderUpgrade, CoderUpgradeStatus, Finding};
+use crate::core::ownership::{Owner, RELEASE_NAME};
 
 pub use live::{Live, Relation, manifest, relation, running};
 
@@ -19,6 +20,8 @@ pub struct Traces {
     /// Workloads, and pods of their own, that belong to it or run Coder. Only looked for if nothing is installed by helm's
     /// records.
     pub live: Vec<Live>,
+    /// Objects that run what the chart runs and belong to other releases of the namespace, each with the release.
+    pub others: Vec<(String, String)>,
     /// Its records in `ConfigMaps`.
     pub config_maps: Option<ConfigMapRecords>,
     /// Secret with the last plan for it, which still has its values.
@@ -48,7 +51,22 @@ pub fn check(upgrade: &CoderUpgrade, traces: &Traces) -> Vec<Finding> {
     if !traces.live.is_empty() {
         return vec![runs(upgrade, traces)];
     }
-    if traces.recorded { Vec::new() } else { vanished(upgrade, traces).into_iter().collect() }
+    let vanished = if traces.recorded { None } else { vanished(upgrade, traces) };
+    vanished.into_iter().chain(traces.others.first().map(|other| beside(upgrade, other))).collect()
+}
+
+/// Another release has a Coder here. Perhaps that one is meant.
+fn beside(upgrade: &CoderUpgrade, (object, other): &(String, String)) -> Finding {
+    let release = &upgrade.spec.release;
+    let message = format!(
+        "helm has no record of release {release}, but {object} runs and belongs to release {other} of this namespace: a second Coder \
+         would be installed beside it"
+    );
+    let next = format!(
+        "If this CoderUpgrade is meant for release {other}, delete it, which changes nothing, and create one with spec.release: \
+         {other}."
+    );
+    Finding::warning(CheckName::ReleaseRecords, message, next).about(object).at("spec.release")
 }
 
 /// What is to be done to give all values.
@@ -93,19 +111,16 @@ fn elsewhere(upgrade: &CoderUpgrade, records: &ConfigMapRecords, recorded: bool)
 /// Coder runs, and helm does not know of it.
 fn runs(upgrade: &CoderUpgrade, traces: &Traces) -> Finding {
     let (name, release) = (CheckName::ReleaseRecords, &upgrade.spec.release);
-    let first = traces.live.iter().find(|live| live.marked).unwrap_or(&traces.live[0]);
+    let first = traces.live.iter().find(|live| live.owner == Owner::Release).unwrap_or(&traces.live[0]);
     let object = first.name();
     let more = match traces.live.len() {
         1 => String::new(),
         all => format!(", beside {} more", all - 1),
     };
-    let whose = if first.marked {
-        format!("belongs to it by the annotation {}", crate::core::ownership::RELEASE_NAME)
-    } else {
-        "belongs to no Helm release".to_owned()
-    };
+    let marked = first.owner == Owner::Release;
+    let whose = if marked { format!("it by the annotation {RELEASE_NAME}") } else { first.owner.to_string() };
     let what = format!(
-        "helm has no record of release {release} in this namespace, but {object} exists{more}; it runs {} and {whose}",
+        "helm has no record of release {release} in this namespace, but {object} exists{more}; it runs {} and belongs to {whose}",
         first.image()
     );
     if upgrade.spec.adopt {
@@ -117,7 +132,7 @@ fn runs(upgrade: &CoderUpgrade, traces: &Traces) -> Finding {
                     backup of the database before.";
         return Finding::warning(name, message, next).about(object);
     }
-    let why = if first.marked {
+    let why = if marked {
         "the records were deleted, or are kept elsewhere (HELM_DRIVER, or storageNamespace of Flux)"
     } else {
         "it was applied by something else than helm"
@@ -206,10 +221,10 @@ mod tests {
         check(upgrade, traces).iter().any(|finding| finding.severity == Severity::Refusal)
     }
 
-    fn lives(marked: bool) -> Live {
+    fn lives(owner: Owner) -> Live {
         let container = json!({"name": "coder", "image": "ghcr.io/coder/coder:v2.30.0"});
         let spec = json!({"template": {"spec": {"containers": [container]}}});
-        Live { object: json!({"kind": "Deployment", "metadata": {"name": "coder"}, "spec": spec}), marked }
+        Live { object: json!({"kind": "Deployment", "metadata": {"name": "coder"}, "spec": spec}), owner }
     }
 
     #[test]
@@ -231,8 +246,12 @@ mod tests {
     fn what_runs_without_a_record_is_only_taken_over_on_purpose() {
         let mut upgrade = CoderUpgrade::new("coder", CoderUpgradeSpec::default());
         upgrade.spec.keep_values = false;
-        for (marked, whose) in [(true, "belongs to it by"), (false, "belongs to no Helm release")] {
-            let traces = Traces { live: vec![lives(marked), lives(marked)], ..Traces::default() };
+        for (owner, whose) in [
+            (Owner::Release, "belongs to it by the annotation"),
+            (Owner::Nobody, "belongs to no Helm release"),
+            (Owner::Tool("pulumi".into()), "belongs to pulumi, as its label"),
+        ] {
+            let traces = Traces { live: vec![lives(owner.clone()), lives(owner)], ..Traces::default() };
             let finding = &check(&upgrade, &traces)[0];
             assert_eq!((finding.severity, finding.object.as_deref()), (Severity::Refusal, Some("Deployment/coder")));
             for words in ["beside 1 more", "runs ghcr.io/coder/coder:v2.30.0", whose] {
@@ -242,7 +261,7 @@ mod tests {
             assert!(refused(&upgrade, &recorded), "a release that was uninstalled may be another one's now");
         }
         upgrade.spec.adopt = true;
-        let traces = Traces { live: vec![lives(false)], ..Traces::default() };
+        let traces = Traces { live: vec![lives(Owner::Nobody)], ..Traces::default() };
         let mut found = check(&upgrade, &traces);
         name_values(
             &mut found,
@@ -261,7 +280,7 @@ mod tests {
             let name = "sh.helm.release.v1.coder.v3".into();
             Some(ConfigMapRecords { name, revision: 3, status: "deployed".into(), newer })
         };
-        let traces = Traces { live: vec![lives(true)], config_maps: records(true), ..Traces::default() };
+        let traces = Traces { live: vec![lives(Owner::Release)], config_maps: records(true), ..Traces::default() };
         let found = check(&upgrade, &traces);
         assert_eq!((found.len(), found[0].severity), (1, Severity::Refusal), "{found:?}");
         assert_eq!(found[0].object.as_deref(), Some("ConfigMap/sh.helm.release.v1.coder.v3"));
@@ -269,5 +288,14 @@ mod tests {
         let left = Traces { recorded: true, config_maps: records(false), ..Traces::default() };
         assert_eq!(check(&upgrade, &left)[0].severity, Severity::Warning);
         assert!(refused(&upgrade, &Traces { config_maps: records(false), ..Traces::default() }));
+    }
+
+    #[test]
+    fn a_coder_of_another_release_may_be_the_one_that_is_meant() {
+        let upgrade = CoderUpgrade::new("coder", CoderUpgradeSpec::default());
+        let others = vec![("Deployment/coder".to_owned(), "dev".to_owned())];
+        let found = check(&upgrade, &Traces { others, ..Traces::default() });
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Warning));
+        assert!(found[0].next_step.contains("spec.release: dev"), "{found:?}");
     }
 }

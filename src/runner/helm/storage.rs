@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams};
 use serde_json::json;
 
@@ -141,9 +141,16 @@ impl Storage {
     }
 }
 
+/// The revisions of a release that helm has recorded in `ConfigMaps` (`HELM_DRIVER=configmap`), the newest first.
+pub async fn in_config_maps(maps: &Api<ConfigMap>, release: &str) -> Result<Vec<Revision>, Error> {
+    let selector = ListParams::default().labels(&format!("owner=helm,name={release}"));
+    let doing = format!("list the records of the Helm release {release} in ConfigMaps");
+    let found = request(&doing, || maps.list_metadata(&selector)).await?;
+    Ok(revisions(found.items.into_iter().map(|map| map.metadata).collect()))
+}
+
 /// The revisions that these objects hold, the newest first.
-#[must_use]
-pub fn revisions(records: Vec<ObjectMeta>) -> Vec<Revision> {
+fn revisions(records: Vec<ObjectMeta>) -> Vec<Revision> {
     let mut revisions: Vec<Revision> = records.into_iter().filter_map(revision).collect();
     revisions.sort_by_key(|revision| std::cmp::Reverse(revision.number));
     revisions

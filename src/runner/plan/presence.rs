@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::ListParams;
 use kube::core::{NamespaceResourceScope, Selector, SelectorExt};
@@ -16,10 +16,12 @@ use super::release::Release;
 use super::secret;
 use super::surroundings::{all, known};
 use crate::api::CoderUpgrade;
+use crate::core::object::ObjectRef;
+use crate::core::ownership::Owner;
 use crate::core::presence::{ConfigMapRecords, Live, Relation, Traces, relation};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::helm::storage::{Storage, revisions};
+use crate::runner::helm::storage::{Storage, in_config_maps};
 use crate::runner::learn;
 
 /// Selectors of pods of Coder: its charts of both product lines label them so.
@@ -35,7 +37,10 @@ pub async fn look(ctx: &Context, upgrade: &CoderUpgrade, installed: &Release) ->
     if installed.from().is_some() {
         return Ok(traces);
     }
-    traces.live = Looking { ctx, upgrade, recorded: traces.recorded }.live().await?;
+    let looking = Looking { ctx, upgrade, recorded: traces.recorded };
+    for object in looking.candidates().await? {
+        looking.sort(object, &mut traces).await?;
+    }
     traces.plan_secret = last_plan(ctx).await?;
     learn::of_objects(ctx, traces.live.iter().map(|live| &live.object)).await;
     Ok(traces)
@@ -47,12 +52,8 @@ async fn config_maps(
     upgrade: &CoderUpgrade,
     installed: &Release,
 ) -> Result<Option<ConfigMapRecords>, Error> {
-    let maps: Api<ConfigMap> = ctx.api();
-    let selector = ListParams::default().labels(&format!("owner=helm,name={}", upgrade.spec.release));
-    let doing = "list helm's records in ConfigMaps";
-    let found = known(doing, request(doing, || maps.list_metadata(&selector)).await)?;
-    let found = found.map(|list| list.items.into_iter().map(|map| map.metadata).collect()).unwrap_or_default();
-    let newest = revisions(found).into_iter().next();
+    let found = in_config_maps(&ctx.api(), &upgrade.spec.release).await;
+    let newest = known("list helm's records in ConfigMaps", found)?.and_then(|found| found.into_iter().next());
     Ok(newest.map(|newest| ConfigMapRecords {
         newer: newest.written > installed.written(),
         name: newest.secret,
@@ -69,18 +70,13 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    async fn live(&self) -> Result<Vec<Live>, Error> {
-        let deployments = self.listed::<Deployment>("apps/v1").await?;
-        let sets = self.listed::<StatefulSet>("apps/v1").await?;
-        let workloads: Vec<Value> = deployments.into_iter().chain(sets).collect();
-        let mut live = Vec::new();
-        for object in &workloads {
-            live.extend(self.relevant(object.clone()).await?);
-        }
-        for pod in self.pods(&workloads).await? {
-            live.extend(self.relevant(pod).await?);
-        }
-        Ok(live)
+    /// Workloads, and pods of Coder that belong to none of them.
+    async fn candidates(&self) -> Result<Vec<Value>, Error> {
+        let mut found = self.listed::<Deployment>("apps/v1").await?;
+        found.extend(self.listed::<StatefulSet>("apps/v1").await?);
+        let pods = self.pods(&found).await?;
+        found.extend(pods);
+        Ok(found)
     }
 
     async fn listed<K>(&self, api_version: &str) -> Result<Vec<Value>, Error>
@@ -129,21 +125,31 @@ impl Looking<'_> {
         Ok(alone.filter_map(|set| set.uid()).collect())
     }
 
-    async fn relevant(&self, object: Value) -> Result<Option<Live>, Error> {
-        let spec = &self.upgrade.spec;
-        let marked = match relation(&object, &spec.release, &self.ctx.namespace, &spec.chart.name) {
+    /// Notes an object if it has to do with the release.
+    async fn sort(&self, object: Value, traces: &mut Traces) -> Result<(), Error> {
+        let (release, namespace) = (&self.upgrade.spec.release, &self.ctx.namespace);
+        let owner = match relation(&object, release, namespace, &self.upgrade.spec.chart.name) {
             // What helm has left in place, or has yet to delete, of a release that it has uninstalled.
-            Relation::Marked => (!self.recorded).then_some(true),
-            Relation::Unmarked => Some(false),
-            Relation::Another(other) => self.is_gone(&other).await?.then_some(false),
-            Relation::None => None,
+            Relation::Marked if self.recorded => return Ok(()),
+            Relation::Marked => Owner::Release,
+            Relation::Unmarked => Owner::of_object(&object, release, namespace),
+            Relation::Another(other) if self.is_gone(&other).await? => Owner::of_object(&object, release, namespace),
+            Relation::Another(other) => {
+                let name = ObjectRef::of(&object).map(|object| object.to_string()).unwrap_or_default();
+                traces.others.push((name, other));
+                return Ok(());
+            }
+            Relation::None => return Ok(()),
         };
-        Ok(marked.map(|marked| Live { object, marked }))
+        traces.live.push(Live { object, owner });
+        Ok(())
     }
 
     /// Whether helm has no record of another release of this namespace.
     async fn is_gone(&self, release: &str) -> Result<bool, Error> {
-        Ok(Storage::new(self.ctx.api(), release).history().await?.is_empty())
+        let maps = known("list helm's records in ConfigMaps", in_config_maps(&self.ctx.api(), release).await)?;
+        let none = maps.unwrap_or_default().is_empty();
+        Ok(none && Storage::new(self.ctx.api(), release).history().await?.is_empty())
     }
 }
 

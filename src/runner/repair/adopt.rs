@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use k8s_openapi::api::core::v1::Secret;
+use futures::future::try_join;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
@@ -22,7 +23,7 @@ use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
-use crate::runner::helm::storage::Storage;
+use crate::runner::helm::storage::{Storage, in_config_maps};
 use crate::runner::kinds::Kinds;
 
 /// helm's name as a manager of fields.
@@ -149,8 +150,13 @@ fn belongs(object: &ObjectRef, owner: &dyn Display) -> Error {
 /// Whether a release has anything installed. What cannot be looked at counts as alive.
 async fn is_alive(ctx: &Context, release: &str, namespace: &str) -> Result<bool, Error> {
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    match Storage::new(secrets, release).history().await {
-        Ok(history) => Ok(history.first().is_some_and(|newest| newest.status != "uninstalled")),
+    let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), namespace);
+    let storage = Storage::new(secrets, release);
+    match try_join(storage.history(), in_config_maps(&maps, release)).await {
+        Ok((secrets, maps)) => {
+            let newest = [secrets.first(), maps.first()].into_iter().flatten();
+            Ok(newest.into_iter().any(|newest| newest.status != "uninstalled"))
+        }
         Err(error) if error.has_code(403) => {
             tracing::info!("no right to look at release {release} in namespace {namespace}: it counts as alive");
             Ok(true)
