@@ -92,11 +92,11 @@ async fn what_would_be_taken_over_is_shown_as_it_runs() {
     let values = std::fs::read_to_string(testbed::charts::charts_dir().join("coder-v2-values.yaml")).unwrap();
     let mut spec = spec(&world, "2.31.7");
     spec["values"] = serde_saphyr::from_str(&values).unwrap();
-    let refused = terminal.plan_spec(&world, &spec, &["--quiet"]).await;
+    let refused = plan_spec(&terminal, &world, &spec, &["--quiet"]).await;
     assert_eq!(refused.code, 4);
     assert!(refused.out.contains("REFUSED: ReleaseRecords (Deployment/coder)"), "{}", refused.out);
     spec["adopt"] = true.into();
-    let shown = terminal.plan_spec(&world, &spec, &["--quiet"]).await;
+    let shown = plan_spec(&terminal, &world, &spec, &["--quiet"]).await;
     assert_eq!(shown.code, 2);
     for words in [
         "Install 2.31.7 over what runs, of which helm has no record.",
