@@ -41,6 +41,8 @@ pub enum CheckName {
     ReleasePending,
     /// The chart supports this version of Kubernetes.
     KubeVersion,
+    /// Every object of the installed and of the new manifest can be read.
+    Manifest,
     /// No value pins an image to an old version, so that the upgrade would change nothing.
     ImagePin,
     /// No value has a key that the new chart does not know any more.

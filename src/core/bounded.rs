@@ -7,7 +7,9 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 use serde::de::DeserializeOwned;
-use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_json::Value;
+
+use super::yaml::{self, Limits, Refused};
 
 /// Greatest number of values (objects, lists, strings, numbers) in one document: the manifest of a Coder chart has some
 /// thousands.
@@ -32,9 +34,12 @@ pub enum Unreadable {
     /// It is no JSON, or not of the form that is expected.
     #[error("is not the expected JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is no YAML, or not of the form that is expected.
+    /// It is no YAML.
+    #[error("is no valid YAML: {0}")]
+    Yaml(Refused),
+    /// It is YAML, but not of the form that is expected.
     #[error("is not the expected YAML: {0}")]
-    Yaml(#[from] Box<serde_saphyr::Error>),
+    Form(serde_json::Error),
 }
 
 impl Unreadable {
@@ -86,35 +91,37 @@ fn values_in(text: &[u8]) -> usize {
     values
 }
 
-/// Reads one YAML document.
+/// Reads the first document of a YAML text, as helm does.
 pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
     check_yaml(text)?;
-    serde_saphyr::from_str_with_options(text, options()).map_err(read)
+    let value = yaml::read(text, LIMITS, &mut VALUES.clone()).map_err(refused)?;
+    serde_json::from_value(value).map_err(Unreadable::Form)
 }
 
-/// Reads all documents of a YAML text.
-pub fn yaml_documents<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Unreadable> {
+/// A document of a YAML text, and what stands in it.
+pub type Document<'a> = (&'a str, Result<Value, Refused>);
+
+/// Reads all documents of a YAML text. One that cannot be read keeps no other from being read; together they hold no more
+/// values than one may.
+pub fn yaml_documents(text: &str) -> Result<Vec<Document<'_>>, Unreadable> {
     check_yaml(text)?;
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(read)
+    let mut left = VALUES;
+    let read = |text| match yaml::read(text, LIMITS, &mut left) {
+        Err(Refused::TooMany) => Err(Unreadable::TooMany),
+        other => Ok((text, other)),
+    };
+    yaml::split(text).into_iter().map(read).collect()
 }
 
 fn check_yaml(text: &str) -> Result<(), Unreadable> {
     if text.len() > YAML { Err(Unreadable::TooLarge(YAML)) } else { Ok(()) }
 }
 
-fn read(error: serde_saphyr::Error) -> Unreadable {
-    Unreadable::Yaml(Box::new(error))
+fn refused(why: Refused) -> Unreadable {
+    if why == Refused::TooMany { Unreadable::TooMany } else { Unreadable::Yaml(why) }
 }
 
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_nodes: VALUES, max_depth: DEPTH, max_documents: 10_000 },
-        // Templates repeat keys more often than one would think; helm and the API server take the last one.
-        duplicate_keys: DuplicateKeyPolicy::LastWins,
-        // A piece of the text around the error may hold a password.
-        with_snippet: false,
-    }
-}
+const LIMITS: Limits<'_> = Limits { depth: DEPTH, keys: &[], below: None };
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +129,6 @@ mod tests {
 
     use flate2::{Compression, write::GzEncoder};
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::*;
 
@@ -170,7 +176,8 @@ mod tests {
         let many = "- x\n".repeat(VALUES + 10);
         for (name, text) in [("aliases", laughs), ("depth", deep), ("nodes", many)] {
             let error = yaml::<Value>(&text).unwrap_err().to_string();
-            assert!(error.starts_with("is not the expected YAML: ") && error.lines().count() == 1, "{name}: {error}");
+            let words = if name == "depth" { "is no valid YAML: line 1: " } else { "holds more than 250000 values" };
+            assert!(error.starts_with(words) && error.lines().count() == 1, "{name}: {error}");
         }
         let large = "#".repeat(YAML + 1);
         assert!(yaml::<Value>(&large).unwrap_err().is_excess());
@@ -178,8 +185,10 @@ mod tests {
 
     #[test]
     fn an_error_quotes_nothing_of_the_text() {
-        let error = yaml_documents::<Value>("password: [hunter2\n").unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
+        for text in ["password: [hunter2\n", "!!int hunter2", "&hunter2 [*hunter2]", "? {hunter2: 1}\n: 2"] {
+            let error = yaml::<Value>(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     proptest! {
@@ -195,7 +204,7 @@ mod tests {
         #[test]
         fn near_misses_are_read_or_refused(text in "([\\[\\]{},:&*!|>\"'\\-?#%@` \\n\\t]|[a-z0-9~.]){0,200}") {
             let _ = json::<Value>(text.as_bytes());
-            let _ = yaml_documents::<Value>(&text);
+            let _ = yaml_documents(&text);
         }
 
         /// The count before parsing is never less than what is parsed.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::manifest::{ManifestError, objects};
+use super::manifest::{self, Document, ManifestError, Unread};
 use super::object::ObjectRef;
 
 /// Annotation of an object that helm shall leave in place when it uninstalls the release.
@@ -19,13 +19,6 @@ pub struct Documents {
     documents: Vec<Document>,
 }
 
-/// A document and what stands in it; more than one object if it is a List, none if it is only comments.
-#[derive(Clone, Debug)]
-struct Document {
-    text: String,
-    objects: Vec<Value>,
-}
-
 /// What becomes of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -38,23 +31,21 @@ pub enum Change {
 }
 
 impl Documents {
-    /// Splits the manifest of a release in `namespace`. A line that begins with `---` always separates: helm itself cut
-    /// the templates there before it wrote the manifest.
+    /// Splits the manifest of a release in `namespace`. Of a document that cannot be read, only the text is known.
     pub fn parse(manifest: &str, namespace: &str) -> Result<Self, ManifestError> {
-        let mut texts = vec![String::new()];
-        for line in manifest.split_inclusive('\n') {
-            match (line.strip_prefix("---"), texts.last_mut()) {
-                (Some(rest), _) => texts.push(rest.trim_start().to_owned()),
-                (None, Some(text)) => text.push_str(line),
-                (None, None) => {}
-            }
-        }
-        let document = |text: String| Ok(Document { objects: objects(&text)?, text });
-        let texts = texts.into_iter().filter(|text| !text.trim().is_empty());
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            documents: texts.map(document).collect::<Result<_, ManifestError>>()?,
-        })
+        Ok(Self { namespace: namespace.to_owned(), documents: manifest::documents(manifest)? })
+    }
+
+    /// As [`Self::parse`], for a change that has to know every object.
+    pub fn parse_whole(manifest: &str, namespace: &str) -> Result<Self, ManifestError> {
+        let documents = Self::parse(manifest, namespace)?;
+        let unread = documents.unread().next().cloned();
+        unread.map_or(Ok(documents), |unread| Err(ManifestError::Document(unread)))
+    }
+
+    /// The documents that cannot be read.
+    pub fn unread(&self) -> impl Iterator<Item = &Unread> {
+        self.documents.iter().filter_map(|document| document.unread.as_ref())
     }
 
     /// The manifest as text.
@@ -91,7 +82,7 @@ impl Documents {
             if new.len() == document.objects.len() {
                 self.documents.push(document.clone());
             } else {
-                self.documents.extend(new.into_iter().map(Document::of));
+                self.documents.extend(new.into_iter().map(as_json));
             }
         }
     }
@@ -108,8 +99,8 @@ impl Documents {
             }
             for (object, change) in document.objects.iter().zip(changes) {
                 match change {
-                    Change::None => documents.push(Document::of(object.clone())),
-                    Change::To(other) => documents.push(Document::of(other)),
+                    Change::None => documents.push(as_json(object.clone())),
+                    Change::To(other) => documents.push(as_json(other)),
                     Change::Remove => {}
                 }
             }
@@ -140,7 +131,7 @@ impl Documents {
                 documents.push(document.clone());
             } else {
                 // helm reads the annotation of a document, not of the objects in a List.
-                documents.extend(objects.into_iter().map(Document::of));
+                documents.extend(objects.into_iter().map(as_json));
             }
         }
         self.documents = documents;
@@ -148,11 +139,9 @@ impl Documents {
     }
 }
 
-impl Document {
-    /// JSON is YAML that every reader of YAML takes for the same thing.
-    fn of(object: Value) -> Self {
-        Self { text: object.to_string(), objects: vec![object] }
-    }
+/// JSON is YAML that every reader of YAML takes for the same thing.
+fn as_json(object: Value) -> Document {
+    Document { text: object.to_string(), objects: vec![object], unread: None }
 }
 
 fn is_kept(object: &Value) -> bool {
@@ -264,7 +253,19 @@ mod tests {
 
     #[test]
     fn a_manifest_that_is_no_yaml_is_refused() {
-        assert!(Documents::parse("a: [", "here").is_err());
+        assert!(Documents::parse_whole("a: [", "here").is_err());
+        let unread =
+            "---\n# Source: coder/templates/x.yaml\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\ndata: [\n";
+        let documents = Documents::parse(&format!("{MANIFEST}{unread}"), "here").unwrap();
+        assert_eq!(names(&documents), names(&Documents::parse(MANIFEST, "here").unwrap()), "nothing else is held up");
+        assert!(documents.text().contains("data: ["), "helm gets what it wrote");
+        let found: Vec<String> = documents.unread().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].starts_with("ConfigMap/x (from coder/templates/x.yaml) is no valid YAML: line "),
+            "{}",
+            found[0]
+        );
         assert_eq!(Documents::parse("# nothing\n---\n", "here").unwrap().objects().count(), 0);
     }
 }

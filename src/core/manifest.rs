@@ -1,6 +1,7 @@
 //! What a rendered manifest contains, as far as the operator looks at it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::bounded::{self, Unreadable};
 use super::plan::Workload;
 use super::volumes::Shape;
+use super::yaml::Refused;
 
 /// The objects of a manifest that lie in the namespace of the release.
 #[derive(Clone, Debug, Default)]
@@ -17,12 +19,66 @@ pub struct Manifest(Vec<Value>);
 /// Greatest number of replicas of a `StatefulSet`: each has its claims, which are looked at one by one.
 const REPLICAS: i64 = 1000;
 
+/// A document and what stands in it; more than one object if it is a List, none if it is only comments.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// As helm wrote it.
+    pub text: String,
+    /// What stands in it.
+    pub objects: Vec<Value>,
+    /// Why nothing of it is known.
+    pub unread: Option<Unread>,
+}
+
+/// A document that cannot be read, as far as its lines tell which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The object, as Kind/name.
+    pub object: Option<String>,
+    /// The template that helm made it of.
+    pub template: Option<String>,
+    /// What is wrong, and in which line of the document.
+    pub why: Refused,
+}
+
+impl Unread {
+    fn new(text: &str, why: Refused) -> Self {
+        let after = |begin: &str| text.lines().find_map(|line| line.strip_prefix(begin));
+        let word = |text: &str| {
+            let word = text.trim().trim_matches(['"', '\'']).to_owned();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._/".contains(c);
+            Some(word).filter(|word| !word.is_empty() && word.chars().all(plain))
+        };
+        let kind = after("kind:").and_then(word);
+        let mut metadata = text.lines().skip_while(|line| !line.starts_with("metadata:")).skip(1);
+        let name = metadata.find_map(|line| line.trim_start().strip_prefix("name:")).and_then(word);
+        Self {
+            object: kind.zip(name).map(|(kind, name)| format!("{kind}/{name}")),
+            template: after("# Source:").and_then(word),
+            why,
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.object.as_deref().unwrap_or("an object"))?;
+        if let Some(template) = &self.template {
+            write!(f, " (from {template})")?;
+        }
+        write!(f, " is no valid YAML: {}", self.why)
+    }
+}
+
 /// A manifest that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It is no YAML, or more of it than can be read.
+    /// There is more of it than can be read.
     #[error("the manifest of the release {0}")]
     Unreadable(#[from] Unreadable),
+    /// One of its documents cannot be read.
+    #[error("{0}")]
+    Document(Unread),
     /// More replicas, and so more claims, than anybody has.
     #[error("StatefulSet/{0} asks for {1} replicas; at most {REPLICAS} can be looked after")]
     Replicas(String, i64),
@@ -34,16 +90,18 @@ impl ManifestError {
     pub fn is_excess(&self) -> bool {
         match self {
             Self::Unreadable(why) => why.is_excess(),
+            Self::Document(_) => false,
             Self::Replicas(..) => true,
         }
     }
 }
 
 impl Manifest {
-    /// Reads a manifest as helm stores it.
+    /// Reads a manifest as helm stores it. A document that cannot be read is left out: it is a finding of the plan.
     pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
         let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
-        let manifest = Self(objects(text)?.into_iter().filter(here).collect());
+        let objects = documents(text)?.into_iter().flat_map(|document| document.objects);
+        let manifest = Self(objects.filter(here).collect());
         manifest.check_replicas()?;
         Ok(manifest)
     }
@@ -137,8 +195,31 @@ fn shape(claim: &Value) -> Shape {
 
 /// All objects of a manifest as helm stores it: YAML documents, Lists among them taken apart.
 pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
-    let documents: Vec<Option<Value>> = bounded::yaml_documents(text)?;
-    let objects = documents.into_iter().flatten().flat_map(|document| match document {
+    let mut all = Vec::new();
+    for document in documents(text)? {
+        match document.unread {
+            Some(unread) => return Err(ManifestError::Document(unread)),
+            None => all.extend(document.objects),
+        }
+    }
+    Ok(all)
+}
+
+/// The documents of a manifest.
+pub fn documents(text: &str) -> Result<Vec<Document>, ManifestError> {
+    let read = bounded::yaml_documents(text)?.into_iter().map(|(text, read)| {
+        let (objects, unread) = match read {
+            Ok(document) => (taken_apart(document), None),
+            Err(why) => (Vec::new(), Some(Unread::new(text, why))),
+        };
+        Document { text: text.to_owned(), objects, unread }
+    });
+    Ok(read.collect())
+}
+
+fn taken_apart(document: Value) -> Vec<Value> {
+    match document {
+        Value::Null => Vec::new(),
         Value::Object(mut list) if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List")) => {
             match list.remove("items") {
                 Some(Value::Array(items)) => items,
@@ -146,8 +227,7 @@ pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
             }
         }
         object => vec![object],
-    });
-    Ok(objects.collect())
+    }
 }
 
 /// The workload that an object is, if it is one.
@@ -225,7 +305,7 @@ mod tests {
     #[test]
     fn an_empty_manifest_is_none() {
         assert!(Manifest::parse("", "here").unwrap().workloads().is_empty());
-        assert!(Manifest::parse("a: [", "here").is_err());
+        assert!(objects("a: [").is_err());
     }
 
     /// Each ordinal is a name in memory and a request to the API server.
@@ -240,7 +320,8 @@ mod tests {
         let error = Manifest::parse(&set("2147483647", "0"), "here").unwrap_err().to_string();
         assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be looked after");
         assert_eq!(Manifest::parse(&set("1000", "0"), "here").unwrap().claims().len(), 1000);
-        for odd in ["-1", "many", "1e3", "0.5"] {
+        assert_eq!(Manifest::parse(&set("1e3", "0"), "here").unwrap().claims().len(), 1000, "as for helm");
+        for odd in ["-1", "many", "1e99999", "0.5"] {
             assert!(Manifest::parse(&set(odd, "0"), "here").unwrap().claims().len() <= 1, "{odd}");
         }
         let last = Manifest::parse(&set("2", &i64::MAX.to_string()), "here").unwrap();

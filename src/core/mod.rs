@@ -59,3 +59,4 @@ pub mod version;
 pub mod volumes;
 pub mod window;
 pub mod workload;
+pub mod yaml;

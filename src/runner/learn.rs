@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::context::{Context, request};
 use super::helm::record::Record;
-use crate::core::manifest::objects;
+use crate::core::manifest::documents;
 use crate::core::references;
 
 /// Most Secrets that are read for one pod or one release.
@@ -30,9 +30,9 @@ pub async fn of_pod(ctx: &Context, name: &str) {
 
 /// Hides what the objects of a record of helm hold, and the Secrets that their pods use.
 pub async fn of_record(ctx: &Context, record: &Record) {
-    // One that cannot be read is an error where it is needed.
-    if let Ok(objects) = objects(record.manifest()) {
-        of_objects(ctx, &objects).await;
+    // One that cannot be read is a finding of the plan.
+    if let Ok(documents) = documents(record.manifest()) {
+        of_objects(ctx, documents.iter().flat_map(|document| &document.objects)).await;
     }
 }
 

@@ -38,6 +38,7 @@ mod satellite;
 mod schedulable;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use api_versions::unmatched;
 pub use database::environment_sources;
@@ -69,6 +70,7 @@ const BEFORE: &[fn(&Facts) -> Vec<Finding>] = &[
 const FORESEEN: &[fn(&Facts, &Foreseen) -> Vec<Finding>] = &[
     existing::check,
     manager::foreseen,
+    unreadable::check,
     image_pin::check,
     removed_values::foreseen,
     database::check,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::api::FailureClass;
+use crate::core::bounded;
 use crate::core::report::Problem;
+use crate::core::yaml::{self, Limits};
 
 /// Most nodes of an index: some hold thousands of versions of hundreds of charts. Its size is limited as well.
 const NODES: usize = 4_000_000;
@@ -43,11 +45,13 @@ impl Index {
             Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.repository").boxed()
         };
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is no text in UTF-8"))?;
-        let options = serde_saphyr::options! {
-            budget: serde_saphyr::budget! { max_nodes: NODES, max_events: 2 * NODES },
-        };
-        let document: Document = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|e| invalid(e.to_string().lines().next().unwrap_or_default()))?;
+        // Of all the charts, only this one takes memory.
+        let limits = Limits { depth: bounded::DEPTH, keys: &["apiVersion", "entries"], below: Some(chart) };
+        let document = yaml::read(text, limits, &mut NODES.clone()).map_err(|why| invalid(&why.to_string()))?;
+        if !document.is_object() {
+            return Err(invalid("it is no map"));
+        }
+        let document: Document = serde_json::from_value(document).map_err(|why| invalid(&why.to_string()))?;
         let mut index = Self::default();
         let entries = document.entries.into_iter().filter(|(name, _)| name == chart);
         for entry in entries.filter_map(|(_, entries)| entries).flatten().flatten() {
@@ -77,6 +81,7 @@ mod tests {
     fn versions_and_addresses_are_read_and_what_is_broken_is_left_out() {
         let text = indoc! {"
             apiVersion: v1
+            generated: \"x\"#note
             entries:
               coder:
               - version: 2.31.7

@@ -92,7 +92,7 @@ impl Storage {
         let mut union = Documents::parse("", namespace)?;
         for revision in revisions {
             let stored = self.read(revision).await?;
-            union.add_missing(&Documents::parse(stored.record.manifest(), namespace)?);
+            union.add_missing(&Documents::parse_whole(stored.record.manifest(), namespace)?);
         }
         Ok(union)
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::error::Failure;
 use crate::api::CoderUpgrade;
-use crate::core::manifest;
+use crate::core::manifest::{self, ManifestError};
 use crate::runner::context::request;
 use crate::runner::error::Error;
 
@@ -23,8 +23,10 @@ pub fn read(file: &Path, name: Option<&str>) -> Result<Value, Failure> {
     let text = if file == Path::new("-") { text(std::io::stdin()) } else { std::fs::File::open(file).and_then(text) };
     let text = text.map_err(|source| Failure::Read { file: shown.clone(), source })?;
     let objects = manifest::objects(&text).map_err(|error| {
-        // The library quotes the text around the error, which is of no use without its colours.
-        let text = error.to_string().lines().next().unwrap_or_default().to_owned();
+        let text = match error {
+            ManifestError::Document(unread) => unread.why.to_string(),
+            other => other.to_string(),
+        };
         Failure::Yaml { file: shown.clone(), text }
     })?;
     choose(objects, name).map_err(|what| Failure::Content { file: shown, what })
