@@ -3,7 +3,7 @@
 
 mod common;
 
-use coder_upgrade_operator::api::FailureClass;
+use coder_upgrade_operator::api::{CheckName, FailureClass};
 use common::World;
 use k8s_openapi::api::core::v1::Secret;
 use proptest::{
@@ -178,5 +178,63 @@ async fn merged_values_are_what_helm_itself_makes_of_the_same_files() {
         }
         assert_eq!(found, expected, "{what}");
     }
+    world.finish().await;
+}
+
+/// Applies a declaration with nulls as a person does, with kubectl.
+async fn apply(world: &World, drop_defaults: &[&str], server_side: bool) {
+    let values = json!({"coder": {"replicaCount": null, "terminationGracePeriodSeconds": null, "resources": {"requests": {"cpu": null}}}});
+    let object = json!({
+        "apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade", "metadata": {"name": "coder"},
+        "spec": {
+            "version": "2.31.7", "chart": {"repository": world.repositories().v2}, "verify": {"soak": "1s"},
+            "dropDefaults": drop_defaults, "values": values,
+        },
+    });
+    let mut arguments = vec!["apply", "--namespace", &world.namespace, "-f", "-"];
+    if server_side {
+        arguments.extend(["--server-side", "--force-conflicts"]);
+    }
+    world.cluster.kubectl_with_input(&arguments, &object.to_string()).await.unwrap();
+}
+
+/// What the Deployment asks for: replicas, time to end, and processor.
+async fn asked_for(world: &World) -> String {
+    let fields = "jsonpath={.spec.replicas} {.spec.template.spec.terminationGracePeriodSeconds} {.spec.template.spec.containers[0].resources.requests.cpu}";
+    world.kubectl(&["get", "deployment", "coder", "-o", fields]).await
+}
+
+#[tokio::test]
+async fn a_null_that_kubectl_apply_removes_is_told_and_can_be_declared_otherwise() {
+    let world = World::with_v2("nulls", "2.30.0", &["coder.replicaCount=2"]).await;
+    assert_eq!(asked_for(&world).await, "2 60 10m");
+    apply(&world, &[], false).await;
+    let status = world.stalled("coder").await.status.unwrap();
+    let failure = status.failure.unwrap();
+    assert_eq!(failure.field.as_deref(), Some("spec.values.coder.replicaCount"));
+    let found: Vec<_> = status.checks.iter().filter(|found| found.check == CheckName::NullValues).collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].next_step.contains("spec.dropDefaults"), "{found:?}");
+    assert_eq!(asked_for(&world).await, "2 60 10m", "nothing was changed");
+
+    apply(
+        &world,
+        &["coder.replicaCount", "coder.terminationGracePeriodSeconds", "coder.resources.requests.cpu"],
+        false,
+    )
+    .await;
+    let status = world.ready("coder").await.status.unwrap();
+    assert_eq!(status.current.unwrap().version, "2.31.7");
+    assert_eq!(asked_for(&world).await, "1 30 ");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_null_that_server_side_apply_keeps_takes_the_default_away() {
+    let world = World::with_v2("nulls-kept", "2.30.0", &["coder.replicaCount=2"]).await;
+    apply(&world, &[], true).await;
+    let status = world.ready("coder").await.status.unwrap();
+    assert!(!status.checks.iter().any(|found| found.check == CheckName::NullValues));
+    assert_eq!(asked_for(&world).await, "1 30 ");
     world.finish().await;
 }

@@ -83,6 +83,8 @@ pub enum CheckName {
     BackupConfigured,
     /// helm's timeout is long enough, and its rollback is not set to go back over a migrated database.
     HelmSettings,
+    /// No null of spec.values, which takes a default away, was lost on the way to the API server.
+    NullValues,
     /// Companions of Coder in the namespace, such as external provisioners, are not of another version.
     CompanionSkew,
 }

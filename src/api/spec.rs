@@ -117,6 +117,13 @@ pub struct CoderUpgradeSpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     pub drop_values: Vec<String>,
 
+    /// Dotted paths of which neither the chart's default nor a kept value is used, for example coder.replicaCount: what null
+    /// is in a file of values. A null in spec.values does the same, but kubectl apply removes it before the API server sees it;
+    /// only kubectl apply --server-side keeps it. What valuesFrom and values set at such a path wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub drop_defaults: Vec<String>,
+
     /// Files of values in Secrets and `ConfigMaps` of this namespace, the later ones win. They win over the kept values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -222,6 +229,7 @@ impl Default for CoderUpgradeSpec {
             chart: ChartSource::default(),
             keep_values: true,
             drop_values: Vec::new(),
+            drop_defaults: Vec::new(),
             values_from: Vec::new(),
             values: None,
             adopt: false,

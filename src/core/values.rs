@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::bounded;
 use super::report::Problem;
 use crate::api::{CoderUpgradeSpec, FailureClass, unread};
 
@@ -18,6 +19,64 @@ pub fn drop_paths<'a>(values: &mut Map<String, Value>, paths: impl IntoIterator<
     for path in paths {
         remove(values, &split(path));
     }
+}
+
+/// Values with null at each of these paths: helm takes the default away for that.
+#[must_use]
+pub fn nulls<'a>(paths: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
+    let mut values = Map::new();
+    for path in paths {
+        set_null(&mut values, &split(path));
+    }
+    values
+}
+
+fn set_null(values: &mut Map<String, Value>, path: &[String]) {
+    match path {
+        [] => {}
+        [last] => {
+            values.insert(last.clone(), Value::Null);
+        }
+        [first, rest @ ..] => {
+            let inner = values.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
+            // Where null stands already, it takes away what lies below, too.
+            if let Value::Object(inner) = inner {
+                set_null(inner, rest);
+            }
+        }
+    }
+}
+
+/// The paths of spec.values that were null when kubectl applied the object, as its annotation says, and that the object does
+/// not have: `kubectl apply` takes nulls for fields to remove. None if the values are not those of the annotation any more.
+#[must_use]
+pub fn lost_nulls(applied: &str, values: Option<&Map<String, Value>>) -> Vec<String> {
+    let Ok(applied) = bounded::json::<Value>(applied.as_bytes()) else { return Vec::new() };
+    let Value::Object(declared) = &applied["spec"]["values"] else { return Vec::new() };
+    let (mut lost, mut without) = (Vec::new(), declared.clone());
+    take_nulls(&mut without, "", &mut lost);
+    let stored = values.cloned().unwrap_or_default();
+    // Kept by apply --server-side.
+    if stored == *declared || stored != without { Vec::new() } else { lost }
+}
+
+/// Removes the nulls of maps in maps, and tells their paths.
+fn take_nulls(values: &mut Map<String, Value>, before: &str, paths: &mut Vec<String>) {
+    values.retain(|key, value| {
+        let key = key.replace('\\', r"\\").replace('.', r"\.");
+        let path = if before.is_empty() { key } else { format!("{before}.{key}") };
+        match value {
+            Value::Null => {
+                paths.push(path);
+                false
+            }
+            Value::Object(inner) => {
+                take_nulls(inner, &path, paths);
+                true
+            }
+            _ => true,
+        }
+    });
 }
 
 fn remove(values: &mut Map<String, Value>, path: &[String]) {
@@ -72,6 +131,24 @@ mod tests {
             Value::Object(values),
             json!({"coder": {"image": {"repo": "r"}, "env": []}, "services": {"annotations": {"b": "2"}}})
         );
+    }
+
+    #[test]
+    fn nulls_stand_at_their_paths() {
+        let found = nulls(["coder.replicaCount", r"a.b\.c", "coder.image", "coder.image.tag", "a"]);
+        assert_eq!(Value::Object(found), json!({"coder": {"replicaCount": null, "image": null}, "a": null}));
+    }
+
+    #[test]
+    fn nulls_that_kubectl_removed_are_known_by_its_annotation() {
+        let applied =
+            json!({"spec": {"values": {"a": {"b.c": null, "d": [null, 1], "e": {"f": null}}, "g": null}}}).to_string();
+        let lost = |stored: Value| lost_nulls(&applied, stored.as_object());
+        assert_eq!(lost(json!({"a": {"d": [null, 1], "e": {}}})), [r"a.b\.c", "a.e.f", "g"]);
+        let kept = json!({"a": {"b.c": null, "d": [null, 1], "e": {"f": null}}, "g": null});
+        assert!(lost(kept).is_empty(), "kept by --server-side");
+        assert!(lost(json!({"a": {"d": [null, 1], "e": {}}, "h": 1})).is_empty(), "of another time");
+        assert!(lost(Value::Null).is_empty() && lost_nulls("{}", None).is_empty() && lost_nulls("[", None).is_empty());
     }
 
     /// Nested maps with keys that hold dots and backslashes.

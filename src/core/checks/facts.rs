@@ -45,6 +45,8 @@ pub struct Facts {
     pub pods: Vec<PodFacts>,
     /// The workloads of what is installed as they are, each as Kind/name with its metadata.
     pub marks: Vec<(String, ObjectMeta)>,
+    /// Paths of spec.values that kubectl removed because they were null.
+    pub lost_nulls: Vec<String>,
     /// The highest version of which a pod may have started, and migrated the database; none if that is not recorded.
     pub highest_started: Option<String>,
     /// Version of Kubernetes, if the API server tells one that can be read.

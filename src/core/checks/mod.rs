@@ -21,6 +21,7 @@ mod image_pin;
 mod kube_version;
 mod line;
 mod manager;
+mod null_values;
 pub mod order;
 mod paths;
 mod pending;
@@ -64,6 +65,7 @@ const BEFORE: &[fn(&Facts) -> Vec<Finding>] = &[
     kube_version::check,
     backup::check,
     helm_settings::check,
+    null_values::check,
 ];
 
 /// Checks that need what rendering and rehearsal have shown.

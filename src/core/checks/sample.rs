@@ -39,6 +39,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
         answers: vec![],
         pods: vec![],
         marks: vec![],
+        lost_nulls: Vec::new(),
         highest_started: None,
         kubernetes: Some(Version::new(1, 35, 4)),
     }

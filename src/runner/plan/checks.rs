@@ -55,6 +55,7 @@ pub async fn facts(
         answers: answers.to_vec(),
         marks,
         kubernetes: version::parse(&version.git_version),
+        lost_nulls: Vec::new(),
         highest_started: None,
     })
 }

@@ -44,8 +44,12 @@ use crate::core::plan::{Inventory, Pause, Plan};
 use crate::core::rehearsal::Rehearsal;
 use crate::core::report::{Planned, Problem};
 use crate::core::started;
+use crate::core::values::lost_nulls as lost;
 use crate::core::verify::Expected;
 use crate::core::version;
+
+/// Where kubectl keeps what it was given.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The order: which generation of the `CoderUpgrade` the plan is for.
 #[derive(Clone, Debug)]
@@ -135,6 +139,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let mut facts =
         checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
+    facts.lost_nulls = lost_nulls(upgrade);
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
     let findings = checks::judge(ctx, &facts, None).accepted()?;
 
@@ -218,6 +223,12 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, refusal, archive, merged, installed, observer })
+}
+
+/// What kubectl has removed from the values that it was given.
+fn lost_nulls(upgrade: &CoderUpgrade) -> Vec<String> {
+    let applied = upgrade.annotations().get(LAST_APPLIED);
+    applied.map(|applied| lost(applied, upgrade.spec.values.as_ref())).unwrap_or_default()
 }
 
 /// The highest version of which a pod may have started, as far as anybody has recorded it: this object, the Lease of the

@@ -46,6 +46,13 @@ pub async fn write(
         let origin = "the values of the installed release".to_owned();
         files.push(File { path, field: "spec.keepValues".into(), origin, object: None });
     }
+    if !spec.drop_defaults.is_empty() {
+        let nulls = values::nulls(spec.drop_defaults.iter().map(String::as_str));
+        let path = directory.join("0-nulls.json");
+        io::write_private(&path, Value::Object(nulls).to_string().as_bytes()).await?;
+        let field = "spec.dropDefaults";
+        files.push(File { path, field: field.into(), origin: field.into(), object: None });
+    }
     for (index, reference) in spec.values_from.iter().enumerate() {
         let Some(text) = read(ctx, index, reference).await? else { continue };
         hide(ctx, &text);
