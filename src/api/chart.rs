@@ -25,6 +25,12 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("!has(self.credentialsSecret) || !has(self.repository) || !self.repository.startsWith('http://') || (has(self.plainHTTP) && self.plainHTTP)")
     .message("chart.credentialsSecret would be sent to an http:// repository without encryption: use https://, or set chart.plainHTTP: true if that is meant")
     .field_path(".credentialsSecret"))]
+#[x_kube(validation = Rule::new("!has(self.archiveCredentials) || (has(self.repository) && !self.repository.startsWith('oci://'))")
+    .message("chart.archiveCredentials needs a chart.repository with an index (https:// or http://) that leads to the other address")
+    .field_path(".archiveCredentials"))]
+#[x_kube(validation = Rule::new("!has(self.archiveCredentials) || !self.archiveCredentials.address.startsWith('http://') || (has(self.plainHTTP) && self.plainHTTP)")
+    .message("chart.archiveCredentials would be sent to an http:// address without encryption: use https://, or set chart.plainHTTP: true if that is meant")
+    .field_path(".archiveCredentials"))]
 pub struct ChartSource {
     /// Address of the chart repository: `https://`, `http://` or `oci://`. It must be one that the controller allows
     /// (--allowed-repositories), as must what its index and redirects lead to. Default: the official repository of the
@@ -46,6 +52,11 @@ pub struct ChartSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub credentials_secret: Option<String>,
+
+    /// Credentials for packages that the index of the repository lists at another address. helm has --pass-credentials for
+    /// this, and sends those of the repository wherever the index leads; here the address is named, and nothing else gets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive_credentials: Option<ArchiveCredentials>,
 
     /// Name of a Secret in the same namespace whose key ca.crt holds the certificates (PEM) that the repository's
     /// certificate is checked against.
@@ -76,6 +87,7 @@ impl Default for ChartSource {
             repository: None,
             name: default_chart_name(),
             credentials_secret: None,
+            archive_credentials: None,
             ca_secret: None,
             plain_http: false,
             digest: None,
@@ -86,6 +98,23 @@ impl Default for ChartSource {
 
 fn default_chart_name() -> String {
     "coder".into()
+}
+
+/// Credentials for packages at another address than that of the index.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.address.matches('^https?://[^ @?#]+$')")
+    .message("chart.archiveCredentials.address must be an address that begins with https:// or http://, without user, password or query")
+    .field_path(".address"))]
+pub struct ArchiveCredentials {
+    /// Where the packages lie: `https://` or `http://`, with all below it. It must be one that the controller allows
+    /// (--allowed-repositories).
+    #[schemars(length(min = 1, max = 2048))]
+    pub address: String,
+
+    /// Name of a Secret in the same namespace, as in credentialsSecret; it may be the same one.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: String,
 }
 
 /// A packaged chart in a Secret or in a ConfigMap (binaryData).

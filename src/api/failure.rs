@@ -186,11 +186,11 @@ impl FailureClass {
                 "Correct spec.version, or wait: the repository is asked again with growing delays, in case the version was only just published.",
             ),
             Self::RepositoryUnreachable => time(
-                "Check spec.chart.repository and whether pods of this namespace can reach it; it is tried again with growing delays.",
+                "Check spec.chart.repository and whether pods of this namespace can reach it; a proxy and the authority of one that intercepts TLS are flags of the controller (--runner-https-proxy, --runner-ca-file). It is tried again with growing delays.",
             ),
-            Self::RepositoryUnauthorized => {
-                time("Correct the Secret named in spec.chart.credentialsSecret; it is read again at the next try.")
-            }
+            Self::RepositoryUnauthorized => time(
+                "Correct the Secret that the field of the failure names: spec.chart.credentialsSecret for the repository, spec.chart.archiveCredentials for packages at another address; it is read again at the next try.",
+            ),
             Self::ChartInvalid => {
                 person("Check spec.chart: the name, the version and the archive must belong to one Coder chart.")
             }

@@ -19,7 +19,7 @@ mod status;
 mod step;
 
 pub use blocked::{Blocked, BlockedReason};
-pub use chart::{ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
+pub use chart::{ArchiveCredentials, ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
 pub use checks::{CheckName, Finding, Severity};
 pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;

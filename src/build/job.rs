@@ -15,12 +15,14 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 
+use super::outbound;
 use crate::{
     api::{CoderUpgrade, ScaledDown, StepName, Strategy, annotation, label},
     core::{
         allowed::Allowed,
         digest::short_hash,
         job::{CONTAINER, JOB_UID_LABEL, JobRequest},
+        outbound::Outbound,
     },
 };
 
@@ -42,6 +44,8 @@ pub struct RunnerDefaults {
     pub image: String,
     /// What the spec may name; the rest of it never comes into a Job.
     pub allowed: Arc<Allowed>,
+    /// How it reaches repositories.
+    pub outbound: Arc<Outbound>,
 }
 
 /// Builds the Job of a step.
@@ -170,10 +174,15 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
         name: CONTAINER.into(),
         image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
         args: Some(arguments(upgrade, request, &defaults.allowed)),
-        env: Some(vec![
-            EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() },
-            EnvVar { name: "RUNNER_JOB_UID".into(), value_from: Some(job_uid()), ..EnvVar::default() },
-        ]),
+        env: Some(
+            [
+                EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() },
+                EnvVar { name: "RUNNER_JOB_UID".into(), value_from: Some(job_uid()), ..EnvVar::default() },
+            ]
+            .into_iter()
+            .chain(outbound::variables(&defaults.outbound))
+            .collect(),
+        ),
         resources: settings.resources.clone(),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
@@ -297,7 +306,7 @@ mod tests {
     }
 
     fn defaults_of(image: &str) -> RunnerDefaults {
-        RunnerDefaults { image: image.into(), allowed: Arc::default() }
+        RunnerDefaults { image: image.into(), allowed: Arc::default(), outbound: Arc::default() }
     }
 
     fn built(step: StepName) -> Job {

@@ -2,5 +2,6 @@
 
 pub mod backup;
 mod job;
+mod outbound;
 
 pub use job::{RunnerDefaults, job, settings};

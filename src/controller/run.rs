@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -47,7 +48,14 @@ use super::{
 use crate::{
     api::{API_GROUP, CoderUpgrade, label},
     build::RunnerDefaults,
-    core::{allowed::AllowedFlags, job::controlling, nesting::Shallow, plan::WorkloadKind, report::LIMIT},
+    core::{
+        allowed::AllowedFlags,
+        job::controlling,
+        nesting::Shallow,
+        outbound::{NoOutbound, Outbound, OutboundFlags},
+        plan::WorkloadKind,
+        report::LIMIT,
+    },
 };
 
 /// Name under which the controller reports events.
@@ -98,6 +106,10 @@ pub struct ControllerArgs {
     /// What `CoderUpgrades` may name.
     #[command(flatten)]
     allowed: AllowedFlags,
+
+    /// How runners reach repositories.
+    #[command(flatten)]
+    outbound: OutboundFlags,
 }
 
 /// Why the controller ended.
@@ -121,13 +133,41 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signal(#[from] std::io::Error),
+    /// The file of certificates cannot be read.
+    #[error("cannot read {path}, the file of --runner-ca-file: {source}")]
+    Authorities {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Runners cannot be told how to reach repositories.
+    #[error("{0}")]
+    Outbound(#[from] NoOutbound),
     /// Another controller has taken over; two must not run.
     #[error("the Lease was lost to another controller")]
     LeaseLost,
 }
 
+/// How runners reach repositories.
+fn outbound(flags: &OutboundFlags) -> Result<Outbound, Error> {
+    let unreadable = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| Error::Authorities { path, source }
+    };
+    let read = |path| std::fs::read_to_string(path).map_err(unreadable(path));
+    let authorities = flags.authorities().map(read).transpose()?;
+    Ok(flags.outbound(authorities.as_deref())?)
+}
+
 /// Runs until SIGTERM or SIGINT, or until the Lease is lost.
 pub async fn run(args: ControllerArgs) -> Result<(), Error> {
+    let defaults = RunnerDefaults {
+        image: args.runner_image.clone(),
+        allowed: Arc::new(args.allowed.allowed()),
+        outbound: Arc::new(outbound(&args.outbound)?),
+    };
     let mut config = Config::infer().await?;
     // A request that sleeps before its retry would hold up its object; the next pass is the retry.
     config.default_retry = false;
@@ -163,7 +203,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     info!("holding the Lease");
     readiness.set(false);
     let ended = tokio::select! {
-        () = control(client, &args, &readiness, &metrics) => Ok(()),
+        () = control(client, &args, defaults, &readiness, &metrics) => Ok(()),
         () = leadership.lost() => Err(Error::LeaseLost),
         () = &mut stop => Ok(()),
     };
@@ -183,7 +223,13 @@ fn shallow(answer: http::Response<Box<DynBody>>) -> http::Response<Box<DynBody>>
 }
 
 /// Reconciles for ever; ready once the caches are filled.
-async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, metrics: &Metrics) {
+async fn control(
+    client: Client,
+    args: &ControllerArgs,
+    defaults: RunnerDefaults,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) {
     let (upgrade_store, upgrade_writer) = reflector::store();
     metrics.observe(upgrade_store.clone());
     let (waking, woken) = mpsc::unbounded();
@@ -254,7 +300,7 @@ async fn control(client: Client, args: &ControllerArgs, readiness: &Readiness, m
         pods_of,
         drains: Watches::new(drained),
         workloads: Workloads::new(drifted),
-        defaults: RunnerDefaults { image: args.runner_image.clone(), allowed: Arc::new(args.allowed.allowed()) },
+        defaults,
         places,
         publishing: Arc::new(Semaphore::new(PUBLISHING)),
         retry_delay: Duration::from_secs(args.retry_delay),

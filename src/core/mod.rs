@@ -32,6 +32,7 @@ pub mod migration;
 pub mod nesting;
 pub mod object;
 pub mod observed;
+pub mod outbound;
 pub mod ownership;
 pub mod path;
 pub mod pause;

@@ -287,6 +287,8 @@ async fn context(
     writer: &Writer,
     secrets: &Secrets,
 ) -> Result<Context, Error> {
+    let helm = Helm::detect(&common.work_dir).await?;
+    secrets.hide(helm::outside::secrets(helm.outbound()));
     Ok(Context {
         client,
         namespace: common.namespace.clone(),
@@ -294,7 +296,7 @@ async fn context(
         uid: common.uid.clone(),
         job: common.job.clone(),
         work_dir: common.work_dir.clone(),
-        helm: Helm::detect(&common.work_dir).await?,
+        helm,
         secrets: secrets.clone(),
         reporter: writer.reporter(),
         stop: stop_on_signals()?,

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod drift;
 pub mod memory;
+pub mod proxy;
 pub mod recorder;
 pub mod samples;
 pub mod servers;

@@ -27,6 +27,7 @@ pub type Asked = (String, Option<String>);
 #[derive(Default)]
 struct Desk {
     answers: Mutex<HashMap<String, Answer>>,
+    wanted: Mutex<Option<String>>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -50,6 +51,11 @@ impl Recorder {
         self.desk.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
+    /// From now on answers 401 to whoever gives another Authorization.
+    pub fn want(&self, authorization: &str) {
+        *self.desk.wanted.lock().unwrap() = Some(authorization.to_owned());
+    }
+
     /// Lists one version of the chart, which lies at an address.
     pub fn index(&self, path: &str, version: &str, url: &str) {
         let index = format!(
@@ -67,7 +73,10 @@ impl Recorder {
 async fn answer(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let given = request.headers().get(header::AUTHORIZATION).map(|given| given.to_str().unwrap().to_owned());
-    desk.asked.lock().unwrap().push((path.clone(), given));
+    desk.asked.lock().unwrap().push((path.clone(), given.clone()));
+    if desk.wanted.lock().unwrap().as_ref().is_some_and(|wanted| given.as_ref() != Some(wanted)) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     let answer = desk.answers.lock().unwrap().get(&path).cloned();
     match answer {
         Some(Answer::Redirect(to)) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),

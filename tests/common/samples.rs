@@ -75,6 +75,26 @@ pub fn samples() -> Vec<Sample> {
             "chart.credentialsSecret needs chart.repository",
         ),
         accepted(
+            "credentials for packages elsewhere",
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://files.example", "secret": "login"}}}),
+        ),
+        refused(
+            "credentials for packages of a registry",
+            json!({"chart": {"repository": "oci://x.example", "archiveCredentials": {"address": "https://files.example", "secret": "login"}}}),
+            "chart.archiveCredentials needs a chart.repository with an index",
+        ),
+        refused(
+            "credentials for packages that would go unencrypted",
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "http://files.example", "secret": "login"}}}),
+            "chart.archiveCredentials would be sent to an http:// address",
+        ),
+        refused(
+            "a password in the address of packages",
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://a:b@files.example", "secret": "login"}}}),
+            "chart.archiveCredentials.address must be an address",
+        ),
+        accepted("defaults to drop", json!({"dropDefaults": ["coder.replicaCount", r"a.b\.c"]})),
+        accepted(
             "a registry without TLS",
             json!({"chart": {"repository": "oci://registry:5000/charts", "plainHTTP": true}}),
         ),

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     os::unix::fs::{PermissionsExt, symlink},
     path::PathBuf,
     process::Stdio,
@@ -46,6 +47,8 @@ pub struct Steps {
     pub log: RefCell<String>,
     /// Where charts may come from.
     pub allowed: RefCell<String>,
+    /// Variables that the runner gets, as the controller's flags would have it.
+    variables: RefCell<BTreeMap<String, String>>,
     /// What the last step took of memory.
     pub peak: Cell<Peak>,
 }
@@ -85,6 +88,7 @@ impl Steps {
             count: Cell::default(),
             log: RefCell::default(),
             allowed: RefCell::new("*".into()),
+            variables: RefCell::default(),
             peak: Cell::default(),
         };
         steps.prepare().await;
@@ -124,6 +128,11 @@ impl Steps {
         std::fs::remove_file(&helm).unwrap();
         std::fs::write(&helm, format!("#!/bin/sh\n{commands}\nexec {} \"$@\"\n", real.display())).unwrap();
         std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// From now on the runner gets this variable.
+    pub fn set(&self, variable: &str, value: &str) {
+        self.variables.borrow_mut().insert(variable.to_owned(), value.to_owned());
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -257,6 +266,7 @@ impl Steps {
             .args(more)
             .env("PATH", path)
             .env("KUBECONFIG", self.path("kubeconfig"))
+            .envs(&*self.variables.borrow())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

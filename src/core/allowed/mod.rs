@@ -17,7 +17,7 @@ pub use self::flags::AllowedFlags;
 pub use self::image::ImagePattern;
 use super::digest::short_hash;
 use super::report::Problem;
-use crate::api::{CoderUpgradeSpec, FailureClass, JobSettings, ProductLine};
+use crate::api::{ChartSource, CoderUpgradeSpec, FailureClass, JobSettings, ProductLine};
 
 /// The official repositories.
 pub const OFFICIAL: [&str; 3] = ["https://helm.coder.com", "https://helm.coder.com/v2", "oci://ghcr.io/coder/chart"];
@@ -136,6 +136,24 @@ impl Repositories {
                 chart.credentials_secret.as_deref().unwrap_or_default()
             );
             return Err(Problem::new(FailureClass::SpecInvalid, message).field("spec.chart.plainHTTP").boxed());
+        }
+        self.judge_archives(chart)
+    }
+
+    /// Whether what an index leads to may be asked with credentials.
+    fn judge_archives(&self, chart: &ChartSource) -> Result<(), Box<Problem>> {
+        let Some(archives) = &chart.archive_credentials else { return Ok(()) };
+        let field = "spec.chart.archiveCredentials";
+        let invalid = |why: String| {
+            Problem::new(FailureClass::SpecInvalid, format!("{field}.address {why}")).field(field).boxed()
+        };
+        let address = Address::parse(&archives.address).map_err(|why| invalid(why.to_string()))?;
+        if !self.allow(&address) {
+            return Err(self.refusal(field, &format!("{field}.address is {address}")));
+        }
+        if address.is_unencrypted() && !chart.plain_http {
+            let why = "has no encryption: use https://, or set spec.chart.plainHTTP: true if that is meant";
+            return Err(invalid(why.to_owned()));
         }
         Ok(())
     }

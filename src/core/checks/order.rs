@@ -17,6 +17,8 @@ pub const ORDER: &[(&str, &[CheckName])] = &[
             CheckName::SatelliteKey,
             CheckName::ClaimInManifest,
             CheckName::ClaimHealth,
+            // What cannot be read may hold data.
+            CheckName::Manifest,
         ],
     ),
     (
@@ -56,7 +58,10 @@ pub const ORDER: &[(&str, &[CheckName])] = &[
             CheckName::DuplicateEnvironment,
         ],
     ),
-    ("the change would not do what it is meant to do", &[CheckName::ImagePin, CheckName::RemovedValues]),
+    (
+        "the change would not do what it is meant to do",
+        &[CheckName::ImagePin, CheckName::RemovedValues, CheckName::NullValues],
+    ),
 ];
 
 /// Where a check stands in [`ORDER`].

@@ -691,6 +691,19 @@ proptest! {
 #[case("read tcp 10.0.0.1:50000->10.96.0.1:443: read: connection reset by peer")]
 #[case("write tcp 10.0.0.1:50000->10.96.0.1:443: write: broken pipe")]
 #[case("stream error: stream ID 7; INTERNAL_ERROR; received from peer")]
+#[case("Get \"https://10.96.0.1:443/api\": http2: Transport received Server's graceful shutdown GOAWAY")]
+#[case("Patch \"https://10.96.0.1:443/api\": http: server closed idle connection")]
+#[case(
+    "Get \"https://10.96.0.1:443/api\": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"
+)]
+#[case("unexpected error when reading response body. Please retry. Original error: http2: response body closed")]
+#[case("rpc error: code = Unavailable desc = transport is closing")]
+#[case("Get \"https://kubernetes.default.svc/api\": dial tcp: lookup kubernetes.default.svc: server misbehaving")]
+#[case(
+    "Get \"https://kubernetes.default.svc/api\": dial tcp: lookup kubernetes.default.svc on 10.96.0.10:53: no such host"
+)]
+#[case("The provided continue parameter is too old to display a consistent list result")]
+#[case("Internal error occurred: etcdserver: leader changed")]
 #[case(
     "template: c/t.yaml:1:3: executing \"c/t.yaml\" at <lookup \"v1\" \"Secret\" \"ns\" \"s\">: error calling lookup: Get \"https://10.96.0.1:443/api/v1/namespaces/ns/secrets/s\": dial tcp 10.96.0.1:443: connect: connection refused"
 )]

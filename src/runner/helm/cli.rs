@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -12,7 +13,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::output::{self, Said};
+use super::outside;
 use super::process::{self, Limits};
+use crate::core::outbound::Outbound;
 use crate::core::{bounded, classify};
 use crate::runner::error::Error;
 
@@ -41,6 +44,10 @@ pub struct Helm {
     home: PathBuf,
     /// The kubeconfig that it uses instead of that of the environment.
     kubeconfig: Option<PathBuf>,
+    /// The way to repositories.
+    outbound: Arc<Outbound>,
+    /// It asks a registry, and not the API server.
+    outside: bool,
 }
 
 /// helm ended with a failure.
@@ -56,7 +63,9 @@ impl Helm {
     pub async fn detect(work_dir: &Path) -> Result<Self, Error> {
         let home = work_dir.join("helm");
         tokio::fs::create_dir_all(home.join("tmp")).await.map_err(|e| Error::io("create", &home, e))?;
-        let mut helm = Self { major: Major::Four, home, kubeconfig: None };
+        let outbound = Arc::new(outside::told());
+        outside::write_authorities(&outbound, &home).await?;
+        let mut helm = Self { major: Major::Four, home, kubeconfig: None, outbound, outside: false };
         let printed = helm.capture(["version", "--short"], None).await?.map_err(Error::helm)?;
         let printed = String::from_utf8_lossy(&printed).trim().to_owned();
         helm.major = match printed.trim_start_matches('v').split('.').next() {
@@ -73,6 +82,18 @@ impl Helm {
     #[must_use]
     pub fn against(&self, kubeconfig: PathBuf) -> Self {
         Self { kubeconfig: Some(kubeconfig), ..self.clone() }
+    }
+
+    /// The same helm for asking a registry: by way of the proxy, and with the authorities of the controller's flags.
+    #[must_use]
+    pub fn outside(&self) -> Self {
+        Self { outside: true, ..self.clone() }
+    }
+
+    /// The way to repositories.
+    #[must_use]
+    pub fn outbound(&self) -> &Outbound {
+        &self.outbound
     }
 
     /// The major version.
@@ -109,6 +130,9 @@ impl Helm {
             .env("HELM_REGISTRY_CONFIG", self.registry_config())
             .env("TMPDIR", self.home.join("tmp"))
             .current_dir(&self.home);
+        if self.outside {
+            outside::tell(&self.outbound, &self.home, &mut command);
+        }
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", kubeconfig.with_extension("cache"));
             // Without a kubeconfig, or with an empty one, helm would take the pod's own cluster and ServiceAccount.
@@ -237,7 +261,16 @@ mod tests {
 
     #[test]
     fn against_another_cluster_the_one_of_the_pod_is_out_of_reach() {
-        let helm = Helm { major: Major::Four, home: "/work/helm".into(), kubeconfig: None };
+        let outbound = Outbound { https: Some("http://proxy:3128".into()), ..Outbound::default() };
+        let helm = Helm {
+            major: Major::Four,
+            home: "/work/helm".into(),
+            kubeconfig: None,
+            outbound: Arc::new(outbound),
+            outside: false,
+        };
+        assert_eq!(told(&helm, "HTTPS_PROXY"), [], "the API server is asked without a proxy");
+        assert_eq!(told(&helm.outside(), "HTTPS_PROXY"), [Some("http://proxy:3128".into())]);
         let other = helm.against("/work/rehearsal/kubeconfig".into());
         for name in IN_CLUSTER {
             assert_eq!((told(&helm, name), told(&other, name)), (vec![], vec![None]), "{name}");

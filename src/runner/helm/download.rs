@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, StatusCode, Url, header::LOCATION, redirect::Policy};
 
+use super::outside;
 use super::pull::{Credentials, Source};
 use crate::api::FailureClass;
 use crate::core::allowed::{Address, Repositories};
+use crate::core::outbound::Outbound;
 use crate::core::report::Problem;
 
 /// How many redirects are followed.
@@ -22,31 +24,35 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long one file may take in all.
 const WHOLE: Duration = Duration::from_secs(90);
 
+/// Fields of the credentials.
+const OF_REPOSITORY: &str = "spec.chart.credentialsSecret";
+const OF_ARCHIVES: &str = "spec.chart.archiveCredentials";
+
 /// A repository's files.
 pub struct Downloads {
     repository: Address,
     allowed: Repositories,
-    credentials: Option<(String, String)>,
+    /// What may be sent to what lies below an address.
+    credentials: Vec<(Address, String, String)>,
+    outbound: Outbound,
     /// Checks the certificate against that of the spec, if there is one.
     own: Client,
 }
 
 impl Downloads {
     /// Asks nothing yet.
-    pub fn new(source: &Source, allowed: &Repositories) -> Result<Self, Box<Problem>> {
-        let credentials = match &source.credentials {
-            Some(Credentials::Basic { username, password }) => Some((username.clone(), password.clone())),
-            Some(Credentials::Docker(_)) => {
-                let message = format!(
-                    "{} is no oci:// registry; its Secret needs the keys username and password",
-                    source.address
-                );
-                return Err(Problem::new(FailureClass::RepositoryUnauthorized, message)
-                    .field("spec.chart.credentialsSecret")
-                    .boxed());
-            }
-            None => None,
-        };
+    pub fn new(source: &Source, allowed: &Repositories, outbound: &Outbound) -> Result<Self, Box<Problem>> {
+        let of_repository = source.credentials.iter().map(|found| (&source.address, found, OF_REPOSITORY));
+        let of_archives = source.archives.iter().map(|(address, found)| (address, found, OF_ARCHIVES));
+        let mut credentials = Vec::new();
+        for (address, found, field) in of_repository.chain(of_archives) {
+            let Credentials::Basic { username, password } = found else {
+                let message =
+                    format!("{address} is no oci:// registry; its Secret needs the keys username and password");
+                return Err(Problem::new(FailureClass::RepositoryUnauthorized, message).field(field).boxed());
+            };
+            credentials.push((address.clone(), username.clone(), password.clone()));
+        }
         let own = match &source.ca {
             Some(pem) => {
                 let authorities = Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
@@ -54,13 +60,14 @@ impl Downloads {
                     let message = "ca.crt of the Secret holds no certificate in PEM";
                     Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.caSecret").boxed()
                 })?;
-                client(Client::builder().tls_certs_only(authorities))?
+                client(outbound, Client::builder().tls_certs_only(authorities))?
             }
             // Without TLS it needs no authorities, which a machine may not have.
-            None if source.address.is_unencrypted() => client(Client::builder().tls_certs_only([]))?,
-            None => client(Client::builder())?,
+            None if source.address.is_unencrypted() => client(outbound, Client::builder().tls_certs_only([]))?,
+            None => public(outbound)?,
         };
-        Ok(Self { repository: source.address.clone(), allowed: allowed.clone(), credentials, own })
+        let (repository, allowed) = (source.address.clone(), allowed.clone());
+        Ok(Self { repository, allowed, credentials, outbound: outbound.clone(), own })
     }
 
     /// A file of the repository. `reference` is its address, or the part of it below the repository's.
@@ -72,11 +79,11 @@ impl Downloads {
             let address = self.judge(&url, from)?;
             let mine = self.repository.holds(&address);
             // The authority of the spec is that of the repository; what lies elsewhere has a public one.
-            let asked = if mine || address.is_unencrypted() { self.own.clone() } else { client(Client::builder())? };
+            let asked = if mine || address.is_unencrypted() { self.own.clone() } else { public(&self.outbound)? };
             let asked = asked.get(url.clone());
-            let asked = match &self.credentials {
-                Some((username, password)) if mine => asked.basic_auth(username, Some(password)),
-                _ => asked,
+            let asked = match self.credentials.iter().find(|(below, ..)| below.holds(&address)) {
+                Some((_, username, password)) => asked.basic_auth(username, Some(password)),
+                None => asked,
             };
             tracing::debug!("GET {address}");
             let answer = asked.send().await.map_err(|e| self.failed(Some(&address), &causes(e)))?;
@@ -85,7 +92,7 @@ impl Downloads {
                 return if status.is_success() {
                     self.body(&address, answer, limit).await
                 } else {
-                    Err(self.refused(&address, status))
+                    Err(self.refused(&address, status, from))
                 };
             }
             let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
@@ -135,27 +142,49 @@ impl Downloads {
     }
 
     /// What a server answered instead of the file.
-    fn refused(&self, address: &Address, status: StatusCode) -> Box<Problem> {
-        let unauthorized = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if unauthorized && self.repository.holds(address) {
-            let message = format!("{address} answers {status}");
-            return Problem::new(FailureClass::RepositoryUnauthorized, message)
-                .field("spec.chart.credentialsSecret")
-                .boxed();
+    fn refused(&self, address: &Address, status: StatusCode, from: &str) -> Box<Problem> {
+        let unauthorized =
+            |field, message: String| Problem::new(FailureClass::RepositoryUnauthorized, message).field(field).boxed();
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            let why = format!(
+                "the proxy answers {status}; the flag --runner-proxy-secret of the controller names its credentials"
+            );
+            return self.failed(Some(address), &why);
         }
-        self.failed(Some(address), &format!("it answers {status}"))
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return self.failed(Some(address), &format!("it answers {status}"));
+        }
+        if self.repository.holds(address) {
+            return unauthorized(OF_REPOSITORY, format!("{address} answers {status}"));
+        }
+        let sent = match self.credentials.iter().find(|(below, ..)| below.holds(address)) {
+            Some(_) => format!("to the credentials of {OF_ARCHIVES}"),
+            None => format!(
+                "and was sent no credentials: {OF_REPOSITORY} is for {} alone; {OF_ARCHIVES} names another address and its Secret",
+                self.repository
+            ),
+        };
+        let message = format!("{address}, to which {from} of {} leads, answers {status} {sent}", self.repository);
+        unauthorized(OF_ARCHIVES, message)
     }
 
     fn failed(&self, address: Option<&Address>, why: &str) -> Box<Problem> {
         let certificate = address.is_some_and(|address| self.repository.holds(address)) && why.contains("certificate");
         let field = if certificate { "spec.chart.caSecret" } else { "spec.chart.repository" };
         let address = address.unwrap_or(&self.repository);
-        let message = format!("{address} cannot be fetched: {why}");
+        let way = outside::by_way_of(&self.outbound, address);
+        let message = format!("{address} cannot be fetched{way}: {why}");
         Problem::new(FailureClass::RepositoryUnreachable, message).field(field).boxed()
     }
 }
 
-fn client(builder: ClientBuilder) -> Result<Client, Box<Problem>> {
+/// A client that trusts the authorities of the system, and those of the controller's flags.
+fn public(outbound: &Outbound) -> Result<Client, Box<Problem>> {
+    client(outbound, Client::builder().tls_certs_merge(outside::authorities(outbound)))
+}
+
+fn client(outbound: &Outbound, builder: ClientBuilder) -> Result<Client, Box<Problem>> {
+    let builder = outside::client(outbound, builder)?;
     let agent = concat!("coder-upgrade-operator/", env!("CARGO_PKG_VERSION"));
     let builder = builder.redirect(Policy::none()).referer(false).user_agent(agent);
     let built = builder.connect_timeout(CONNECT).read_timeout(SILENCE).timeout(WHOLE).build();

@@ -4,6 +4,7 @@ mod cli;
 mod download;
 mod index;
 mod output;
+pub mod outside;
 mod process;
 pub mod pull;
 pub mod record;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::download::Downloads;
 use super::index::Index;
-use super::{Excess, Helm, HelmFailure};
+use super::{Excess, Helm, HelmFailure, outside};
 use crate::api::{FailureClass, ProductLine};
 use crate::core::allowed::{Address, Repositories};
 use crate::core::guard::ChartMetadata;
@@ -36,6 +36,8 @@ pub struct Source {
     pub chart: String,
     /// What the repository asks for.
     pub credentials: Option<Credentials>,
+    /// Where packages may lie that are listed in its index, and what is asked for there.
+    pub archives: Option<(Address, Credentials)>,
     /// Certificates in PEM that the repository's is checked against.
     pub ca: Option<Vec<u8>>,
     /// Speak to a registry without TLS.
@@ -57,7 +59,7 @@ pub enum Credentials {
 
 /// A repository, or a registry that helm was told of.
 pub struct Repository<'a> {
-    helm: &'a Helm,
+    helm: Helm,
     source: &'a Source,
     ca_file: Option<PathBuf>,
     /// What its index lists, and how it is fetched; a registry has no index, and is asked for each version.
@@ -66,15 +68,15 @@ pub struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     /// Reads its index, or tells helm of the registry. What the index leads to must be allowed as well.
-    pub async fn open(helm: &'a Helm, source: &'a Source, allowed: &Repositories) -> Result<Self, Error> {
+    pub async fn open(helm: &Helm, source: &'a Source, allowed: &Repositories) -> Result<Self, Error> {
         if !source.address.is_registry() {
-            let downloads = Downloads::new(source, allowed)?;
+            let downloads = Downloads::new(source, allowed, helm.outbound())?;
             let index = downloads.get("index.yaml", INDEX_LIMIT).await?;
             let index = Index::read(&index, &source.chart).map_err(|problem| {
                 let message = format!("{}: {}", source.address, problem.message);
                 Error::from(Problem { message, ..*problem })
             })?;
-            return Ok(Self { helm, source, ca_file: None, listed: Some((downloads, index)) });
+            return Ok(Self { helm: helm.outside(), source, ca_file: None, listed: Some((downloads, index)) });
         }
         let ca_file = match &source.ca {
             Some(pem) => {
@@ -88,7 +90,7 @@ impl<'a> Repository<'a> {
             let config = registry_config(&source.address, credentials)?;
             io::write_private(&helm.registry_config(), &config).await?;
         }
-        Ok(Self { helm, source, ca_file, listed: None })
+        Ok(Self { helm: helm.outside(), source, ca_file, listed: None })
     }
 
     /// The wanted version, or the newest stable one of the product line. A registry is not asked whether it has the wanted
@@ -137,7 +139,7 @@ impl<'a> Repository<'a> {
             pull.push(directory.display().to_string());
             pull.extend(self.registry_arguments());
             let Err(failure) = self.ask(&pull).await? else { return archive_of(self.source, directory) };
-            let problem = refused(self.source, Some(&version), &failure);
+            let problem = self.refused(Some(&version), &failure);
             let other_spelling = problem.class == FailureClass::VersionNotFound;
             refusal.get_or_insert(problem);
             if !other_spelling {
@@ -164,7 +166,17 @@ impl<'a> Repository<'a> {
         let wanted = wanted.filter(|range| *range != version::stable_range(ProductLine::V2));
         match self.ask(&show).await? {
             Ok(shown) => Ok(Ok(read_metadata(&shown)?.version)),
-            Err(failure) => Ok(Err(refused(self.source, wanted, &failure).boxed())),
+            Err(failure) => Ok(Err(self.refused(wanted, &failure).boxed())),
+        }
+    }
+
+    /// What helm said about the registry, and by way of which proxy.
+    fn refused(&self, wanted: Option<&str>, failure: &HelmFailure) -> Problem {
+        let problem = refused(self.source, wanted, failure);
+        let way = outside::by_way_of(self.helm.outbound(), &self.source.address);
+        match problem.class {
+            FailureClass::RepositoryUnreachable => Problem { message: format!("{}{way}", problem.message), ..problem },
+            _ => problem,
         }
     }
 
@@ -354,6 +366,7 @@ mod tests {
             address: Address::parse(address).unwrap(),
             chart: "coder".into(),
             credentials: None,
+            archives: None,
             ca: None,
             plain_http: false,
         }

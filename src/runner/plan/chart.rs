@@ -108,7 +108,17 @@ fn check_digest(spec: &CoderUpgradeSpec, package: &[u8]) -> Result<(), Box<Probl
 
 async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<Source, Error> {
     let credentials = match &spec.chart.credentials_secret {
-        Some(name) => Some(read_credentials(ctx, name).await?),
+        Some(name) => Some(read_credentials(ctx, name, "spec.chart.credentialsSecret").await?),
+        None => None,
+    };
+    let archives = match &spec.chart.archive_credentials {
+        Some(archives) => {
+            let field = "spec.chart.archiveCredentials";
+            let address = Address::parse(&archives.address).map_err(|why| {
+                Problem::new(FailureClass::SpecInvalid, format!("{field}.address {why}")).field(field)
+            })?;
+            Some((address, read_credentials(ctx, &archives.secret, field).await?))
+        }
         None => None,
     };
     let ca = match &spec.chart.ca_secret {
@@ -119,7 +129,8 @@ async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Re
         let field = "spec.chart.repository";
         Problem::new(FailureClass::SpecInvalid, format!("{field} {why}")).field(field)
     })?;
-    Ok(Source { address, chart: spec.chart.name.clone(), credentials, ca, plain_http: spec.chart.plain_http })
+    let (chart, plain_http) = (spec.chart.name.clone(), spec.chart.plain_http);
+    Ok(Source { address, chart, credentials, archives, ca, plain_http })
 }
 
 /// The problem of an archive from the cluster: no repository is to blame.
@@ -147,8 +158,7 @@ async fn read_archive(ctx: &Context, archive: &ChartArchive) -> Result<Vec<u8>, 
     })
 }
 
-async fn read_credentials(ctx: &Context, name: &str) -> Result<Credentials, Error> {
-    let field = "spec.chart.credentialsSecret";
+async fn read_credentials(ctx: &Context, name: &str, field: &str) -> Result<Credentials, Error> {
     let object = format!("Secret/{name}");
     let secrets: Api<Secret> = ctx.api();
     let found = request(&format!("read {object}"), || secrets.get_opt(name)).await?;
