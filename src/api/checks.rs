@@ -77,6 +77,8 @@ pub enum CheckName {
     ReplicaCount,
     /// No probe or deadline ends a migration before it is done.
     Probe,
+    /// The rollout ends by itself: no update strategy holds pods back, and what helm waits for is not known to stay unready.
+    Rollout,
     /// No autoscaler works against the strategy.
     Autoscaler,
     /// A backup is made before the database may be migrated.

@@ -121,6 +121,8 @@ pub enum FailureClass {
     HookFailed,
     /// helm's objects did not become ready in time.
     RolloutTimedOut,
+    /// An object that runs no pods did not become ready in time: a custom resource, or a `PersistentVolumeClaim`.
+    ObjectNotReady,
     /// The database has a schema that this version of Coder does not know: a newer version has migrated it.
     SchemaTooNew,
     /// The database is that of the other product line.
@@ -258,7 +260,7 @@ impl FailureClass {
                 "Decide which of the two shall own the object that the message names: uninstall the other release, or change the name of the object in the values of one of them; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::FieldConflict => person(
-                "Take the field away from the other manager that the message names (kubectl apply --server-side --force-conflicts, or remove it from that program's configuration); then set the annotation coderupgrade.dev/requested-at to a new value.",
+                "Let both agree on the field that the message names: set it in spec.values to what the object has (kubectl get KIND NAME -o yaml), or change the object back to what the chart sets (kubectl edit KIND NAME), and stop the program that changes it; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::ApiRemoved => cured(
                 Remedy::RewriteApis,
@@ -316,6 +318,9 @@ impl FailureClass {
             ),
             Self::RolloutTimedOut => person(
                 "Look at the pods that the message names. If they only need more time, raise spec.helm.timeout; otherwise correct the cause and set the annotation coderupgrade.dev/requested-at.",
+            ),
+            Self::ObjectNotReady => person(
+                "Look at the object that the message names, and at the program that makes objects of its kind ready (kubectl describe KIND NAME): more time does not help if that program is missing or refuses. Make the object ready or take it out of the values; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::SchemaTooNew => person(
                 "Choose the version that migrated the database, or a newer one. To go back, restore the database from a backup by hand.",

@@ -15,7 +15,8 @@ pub struct PlannedRepair {
     pub object: String,
     /// What helm would be refused for, in a line.
     pub message: String,
-    /// A person must approve it by name, whatever spec.recovery allows: the helm process of somebody else may still run.
+    /// A person must approve it by name, whatever spec.recovery allows: the helm process of somebody else may still run, or what
+    /// others have put into the object would be lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_approval: bool,
 }
@@ -102,6 +103,12 @@ impl Forecast {
     #[must_use]
     pub fn needs_approval(&self) -> bool {
         self.repairs.iter().any(|repair| repair.needs_approval)
+    }
+
+    /// Whether a person must say that nobody works on the release, which time may tell as well.
+    #[must_use]
+    pub fn lock_is_in_doubt(&self) -> bool {
+        self.repairs.iter().any(|repair| repair.needs_approval && repair.remedy == Remedy::Unlock)
     }
 }
 

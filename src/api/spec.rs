@@ -91,7 +91,8 @@ use super::{
 pub struct CoderUpgradeSpec {
     /// Exact version of the chart, for example 2.31.7. When it is left out, the newest stable version of the installed
     /// product line is looked up once for each change of the spec, or again when the annotation
-    /// coderupgrade.dev/requested-at gets a new value.
+    /// coderupgrade.dev/requested-at gets a new value. If the chart brings Coder along as a dependency, this is the version of
+    /// that chart, and must be given; product line, path and verification go by the Coder in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub version: Option<String>,

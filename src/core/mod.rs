@@ -1,9 +1,11 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
+pub mod additions;
 pub mod addresses;
 pub mod after;
 pub mod allowed;
 pub mod apis;
+pub mod archive;
 pub mod backup;
 pub mod blocked;
 pub mod bounded;
@@ -41,10 +43,12 @@ pub mod presence;
 pub mod preview;
 pub mod progress;
 pub mod quantity;
+pub mod readiness;
 pub mod redact;
 pub mod references;
 pub mod refusal;
 pub mod rehearsal;
+pub mod replicas;
 pub mod report;
 pub mod request;
 pub mod restore;
@@ -61,3 +65,4 @@ pub mod volumes;
 pub mod window;
 pub mod workload;
 pub mod yaml;
+pub mod wrapped;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::difference::Difference;
 use super::hooks::Hook;
 use super::object::ObjectRef;
+use super::replicas::Source;
 use crate::api::{ClaimStatus, DataRef, Exposure, Finding, Forecast, Installed, PlannedAction, ProductLine, Strategy};
 
 /// Keys of the plan Secret.
@@ -39,12 +40,15 @@ pub struct Plan {
     /// The release that the plan starts from; none for a first install.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Installed>,
-    /// Name of the chart.
+    /// Name of the chart of Coder that the chart is, or brings along.
     pub chart_name: String,
     /// Version of the chart that the plan leads to: the wanted one, or a stop on the way (see `forecast.hops`).
     pub version: String,
     /// Version of Coder that the chart names: what the pods must answer.
     pub app_version: String,
+    /// Version of Coder's chart in it, if the chart brings Coder along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coder_version: Option<String>,
     /// SHA-256 of the packaged chart, in hex.
     pub chart_digest: String,
     /// Whether helm rolls back by itself when the upgrade fails.
@@ -75,12 +79,23 @@ pub struct Plan {
     /// UIDs of the objects that a foreseen repair replaces, by Kind/name: another object of that name stays.
     #[serde(default)]
     pub replaced: BTreeMap<String, String>,
+    /// The values from which the chart takes the numbers of replicas: what a person or an autoscaler has set is kept by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Source>,
     /// What the checks found.
     #[serde(default)]
     pub findings: Vec<Finding>,
     /// What changes, for people.
     #[serde(default)]
     pub difference: Difference,
+}
+
+impl Plan {
+    /// Version of Coder's chart: what a database is migrated by.
+    #[must_use]
+    pub fn coder_version(&self) -> &str {
+        self.coder_version.as_deref().unwrap_or(&self.version)
+    }
 }
 
 /// How Coder's work is interrupted for the change.
@@ -163,6 +178,7 @@ pub fn sample() -> Plan {
         chart_name: "coder".into(),
         version: "2.31.7".into(),
         app_version: "2.31.7".into(),
+        coder_version: None,
         chart_digest: "abc".into(),
         rollback_on_failure: false,
         adopt: false,
@@ -174,6 +190,7 @@ pub fn sample() -> Plan {
         pause: Pause::default(),
         forecast: Forecast::default(),
         replaced: BTreeMap::new(),
+        replicas: vec![],
         findings: vec![],
         difference: Difference::default(),
     }

@@ -25,9 +25,10 @@ fn rollout(observed: &Observed) -> Option<String> {
     // What its controller has not seen yet is about the old template.
     let facts = observed.workload.as_ref().filter(|facts| facts.observed)?;
     let (desired, old) = (facts.desired, facts.total - facts.updated);
-    if facts.updated < desired {
+    if facts.updated < desired - facts.held_back {
+        let desired = desired - facts.held_back;
         Some(format!("{}: {} of {desired} pods updated, {} ready", facts.object, facts.updated, facts.ready))
-    } else if old > 0 {
+    } else if old > facts.held_back {
         Some(format!("{}: {desired} of {desired} pods updated, {old} old left", facts.object))
     } else if facts.ready < desired {
         Some(format!("{}: {} of {desired} updated pods ready", facts.object, facts.ready))
@@ -54,6 +55,7 @@ mod tests {
                 desired: 3,
                 total: 4,
                 updated: 1,
+                held_back: 0,
                 ready: 3,
                 available: 3,
                 images: vec![],

@@ -93,6 +93,27 @@ fn remove(values: &mut Map<String, Value>, path: &[String]) {
     }
 }
 
+/// The value at a dotted path.
+#[must_use]
+pub fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut keys = path.split('.');
+    let first = values.get(keys.next()?)?;
+    keys.try_fold(first, |value, key| value.get(key))
+}
+
+/// The kept values that a text names by their paths, as far as nothing else in the spec gives them.
+#[must_use]
+pub fn named_in(text: &str, kept: &Map<String, Value>, inline: &Map<String, Value>) -> Vec<String> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || "._-".contains(c)));
+    let paths =
+        words.map(|word| word.trim_matches('.').trim_start_matches("Values.")).filter(|word| word.contains('.'));
+    let kept = paths.filter(|path| at(kept, path).is_some_and(|value| !value.is_null()) && at(inline, path).is_none());
+    let mut found: Vec<String> = kept.map(ToOwned::to_owned).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// Splits at dots that no backslash precedes.
 fn split(path: &str) -> Vec<String> {
     let mut keys = vec![String::new()];
@@ -149,6 +170,15 @@ mod tests {
         assert!(lost(kept).is_empty(), "kept by --server-side");
         assert!(lost(json!({"a": {"d": [null, 1], "e": {}}, "h": 1})).is_empty(), "of another time");
         assert!(lost(Value::Null).is_empty() && lost_nulls("{}", None).is_empty() && lost_nulls("[", None).is_empty());
+    }
+
+    #[test]
+    fn kept_values_that_a_text_names_are_found() {
+        let map = |value: Value| value.as_object().cloned().unwrap();
+        let kept = map(json!({"daemon": {"psk": "old", "key": "x", "none": null}, "other": 1}));
+        let inline = map(json!({"daemon": {"key": "new"}}));
+        let text = "at (a.yaml:1:2): Either specify .Values.daemon.key or daemon.psk, but not both daemon.psk. And daemon.none, other.";
+        assert_eq!(named_in(text, &kept, &inline), ["daemon.psk"]);
     }
 
     /// Nested maps with keys that hold dots and backslashes.

@@ -98,13 +98,16 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
         return vec![finding("does not exist".into(), None)];
     };
     let live = || observed.pods.iter().filter(|asked| !asked.pod.leaving);
-    let mut findings: Vec<Finding> = live().filter_map(|asked| pod(expected, facts, asked)).collect();
+    let old = live().filter(|asked| wrong_image(facts, &asked.pod).is_some()).count();
+    let may_be_old = i32::try_from(old).is_ok_and(|old| old <= facts.held_back);
+    let mut findings: Vec<Finding> = live().filter_map(|asked| pod(expected, facts, asked, may_be_old)).collect();
     let unready = || live().find(|asked| !asked.pod.ready).map(|asked| asked.pod.name.clone());
     if !facts.observed {
         findings.push(finding("its controller has not seen the new template yet".into(), None));
-    } else if facts.updated < facts.desired {
-        findings.push(finding(format!("{} of {} pods are updated", facts.updated, facts.desired), unready()));
-    } else if facts.total > facts.updated {
+    } else if facts.updated < facts.desired - facts.held_back {
+        let wanted = facts.desired - facts.held_back;
+        findings.push(finding(format!("{} of {wanted} pods are updated", facts.updated), unready()));
+    } else if facts.total > facts.updated + facts.held_back {
         findings.push(finding(format!("{} pods of the old template are left", facts.total - facts.updated), None));
     } else if facts.ready < facts.desired {
         findings.push(finding(format!("{} of {} pods are ready", facts.ready, facts.desired), unready()));
@@ -119,12 +122,13 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
     findings
 }
 
-/// The first thing about a pod that is not as wanted.
-fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked) -> Option<Finding> {
+/// The first thing about a pod that is not as wanted. `may_be_old` says that the update strategy of its workload may have left
+/// it on the old template.
+fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old: bool) -> Option<Finding> {
     let pod = &asked.pod;
     let message = if let Some(trouble) = pod.trouble() {
         trouble
-    } else if let Some((name, wanted, got)) = wrong_image(workload, pod) {
+    } else if let Some((name, wanted, got)) = wrong_image(workload, pod).filter(|_| !may_be_old) {
         format!("container {name} runs {got} instead of {wanted}")
     } else if !pod.ready {
         "is not ready".into()
@@ -272,6 +276,7 @@ mod tests {
                 desired: 1,
                 total: 1,
                 updated: 1,
+                held_back: 0,
                 ready: 1,
                 available: 1,
                 images: images.clone(),
@@ -329,6 +334,28 @@ mod tests {
                 .contains("1 of 2 pods were found")
         );
         assert!(change(|w| w.images[0].1 = "coder:v9".into()).contains("runs coder:v2.31.7 instead of coder:v9"));
+    }
+
+    #[test]
+    fn pods_that_the_update_strategy_holds_back_are_not_waited_for() {
+        let old = |held_back: i32| {
+            let mut observed = right();
+            let workload = observed.workload.as_mut().unwrap();
+            (workload.desired, workload.total, workload.ready, workload.available) = (2, 2, 2, 2);
+            workload.held_back = held_back;
+            let mut pod = observed.pods[0].clone();
+            pod.pod.images[0].1 = "coder:v2.30.0".into();
+            pod.question = None;
+            observed.pods.push(pod);
+            messages(observed)
+        };
+        assert_eq!(old(1), Vec::<String>::new());
+        assert_eq!(old(2), Vec::<String>::new());
+        assert!(old(0)[0].contains("runs coder:v2.30.0 instead of"), "{:?}", old(0));
+        let mut server = right();
+        server.workload.as_mut().unwrap().held_back = 1;
+        server.pods[0].answer = Some(Ok(answer("2.30.0", Some("a"))));
+        assert!(messages(server)[0].contains("answers version 2.30.0"), "a server of Coder must be the new one");
     }
 
     #[test]

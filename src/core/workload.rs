@@ -5,6 +5,9 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+/// The update strategy with which a pod is made from the new template only after somebody has deleted the old one.
+const ON_DELETE: &str = "OnDelete";
+
 /// A Deployment, `StatefulSet` or `DaemonSet` as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkloadFacts {
@@ -18,6 +21,9 @@ pub struct WorkloadFacts {
     pub total: i32,
     /// Pods made from the present template.
     pub updated: i32,
+    /// Pods that its update strategy leaves on an older template until somebody deletes them: all with `OnDelete`, those below
+    /// the partition of a `StatefulSet`. helm does not wait for them.
+    pub held_back: i32,
     /// Pods that are ready.
     pub ready: i32,
     /// Pods that have been ready for long enough (minReadySeconds) to count.
@@ -113,6 +119,7 @@ impl From<&Deployment> for WorkloadFacts {
             desired: spec.replicas.unwrap_or(1),
             total: status.replicas.unwrap_or_default(),
             updated: status.updated_replicas.unwrap_or_default(),
+            held_back: 0,
             ready: status.ready_replicas.unwrap_or_default(),
             available: status.available_replicas.unwrap_or_default(),
             images: images(&spec.template),
@@ -123,12 +130,17 @@ impl From<&Deployment> for WorkloadFacts {
 impl From<&StatefulSet> for WorkloadFacts {
     fn from(object: &StatefulSet) -> Self {
         let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+        let desired = spec.replicas.unwrap_or(1);
+        let strategy = spec.update_strategy.as_ref();
+        let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition).unwrap_or_default();
+        let on_delete = strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some(ON_DELETE));
         Self {
             object: named("StatefulSet", &object.metadata),
             observed: seen(&object.metadata, status.observed_generation),
-            desired: spec.replicas.unwrap_or(1),
+            desired,
             total: status.replicas,
             updated: status.updated_replicas.unwrap_or_default(),
+            held_back: if on_delete { desired } else { partition.clamp(0, desired) },
             ready: status.ready_replicas.unwrap_or_default(),
             available: status.available_replicas.unwrap_or_default(),
             images: images(&spec.template),
@@ -139,12 +151,14 @@ impl From<&StatefulSet> for WorkloadFacts {
 impl From<&DaemonSet> for WorkloadFacts {
     fn from(object: &DaemonSet) -> Self {
         let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+        let on_delete = spec.update_strategy.and_then(|strategy| strategy.type_).as_deref() == Some(ON_DELETE);
         Self {
             object: named("DaemonSet", &object.metadata),
             observed: seen(&object.metadata, status.observed_generation),
             desired: status.desired_number_scheduled,
             total: status.current_number_scheduled,
             updated: status.updated_number_scheduled.unwrap_or_default(),
+            held_back: if on_delete { status.desired_number_scheduled } else { 0 },
             ready: status.number_ready,
             available: status.number_available.unwrap_or_default(),
             images: images(&spec.template),
@@ -285,6 +299,26 @@ mod tests {
         };
         assert!(deployment(3).observed && !deployment(4).observed);
         assert_eq!((deployment(3).desired, deployment(3).ready), (2, 1));
+    }
+
+    #[rstest]
+    #[case::rolling(json!({"type": "RollingUpdate"}), 0)]
+    #[case::partition(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}), 1)]
+    #[case::beyond(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 9}}), 3)]
+    #[case::on_delete(json!({"type": "OnDelete"}), 3)]
+    fn an_update_strategy_holds_pods_back(#[case] strategy: Value, #[case] expected: i32) {
+        let set: StatefulSet = serde_json::from_value(json!({
+            "metadata": {"name": "cache"},
+            "spec": {"replicas": 3, "selector": {}, "template": {}, "updateStrategy": strategy},
+        }))
+        .unwrap();
+        assert_eq!(WorkloadFacts::from(&set).held_back, expected);
+        let set: DaemonSet = serde_json::from_value(json!({
+            "metadata": {"name": "agent"}, "spec": {"selector": {}, "template": {}, "updateStrategy": strategy},
+            "status": {"desiredNumberScheduled": 3, "currentNumberScheduled": 3, "numberMisscheduled": 0, "numberReady": 3},
+        }))
+        .unwrap();
+        assert_eq!(WorkloadFacts::from(&set).held_back, if strategy["type"] == "OnDelete" { 3 } else { 0 });
     }
 
     #[test]

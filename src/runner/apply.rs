@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -19,8 +20,10 @@ use super::listen::{Listener, Verdict};
 use super::observe::Observer;
 use super::pause::Paused;
 use super::repair::{self, Scene};
+use super::replicas;
 use super::starts::{Starts, started_now};
 use super::verify::same_claims;
+use super::waits::Waits;
 use crate::api::{FailureClass, ProductLine, Recovery, Remedy, Strategy};
 use crate::core::classify::{self, Cause};
 use crate::core::history::{self, Revision};
@@ -28,6 +31,8 @@ use crate::core::ladder::{self, Next, Planned};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, Workload};
 use crate::core::progress;
+use crate::core::readiness::waited_for;
+use crate::core::rehearsal::only_scaled;
 use crate::core::report::Problem;
 use crate::core::started;
 use crate::core::verify::Observed;
@@ -36,6 +41,11 @@ use crate::core::workload::PodFacts;
 /// How long a pod of the new version that was told to end is waited for before it counts as started: longer than the grace
 /// period of Coder's charts, which is 60 s.
 const ENDING: Duration = Duration::from_secs(90);
+
+/// How often what helm waits for beside pods is looked at.
+const OTHERS: Duration = Duration::from_secs(3);
+/// How often helm is run again because an autoscaler has changed a number of replicas in the moment before.
+const SCALED_MEANWHILE: usize = 3;
 
 /// What is brought into the cluster.
 #[derive(Clone, Debug)]
@@ -153,6 +163,7 @@ async fn bring(
     starts: Option<&Starts>,
 ) -> Result<(), Error> {
     let lease = paused.lease();
+    let mut values = replicas::kept(ctx, plan, package).await?;
     let mut scene = Scene::new(ctx, plan, package, lease);
     let mut repairs = scene.planned().await?;
     let foreseen = scene.foreseen().await?;
@@ -162,6 +173,7 @@ async fn bring(
     }
     let mut done: Vec<Planned> = Vec::new();
     let mut refused = false;
+    let mut scaled_meanwhile = 0;
     loop {
         for repair in repairs {
             still_held(ctx, lease)?;
@@ -177,7 +189,8 @@ async fn bring(
             }
         }
         refused = true;
-        let ended = run(ctx, plan, package, &done, observer, lease, starts).await?;
+        let now = Package { values: values.as_deref().unwrap_or(package.values), ..package.clone() };
+        let ended = run(ctx, plan, &now, &done, observer, lease, starts).await?;
         let Err(Failed { failure, heard, verdict }) = ended else {
             return repair::finish(ctx, lease, package.workloads).await;
         };
@@ -188,10 +201,18 @@ async fn bring(
             return Err(refused_to_start(&failure, verdict).into());
         }
         let causes = ladder::narrowed(classify::causes(&failure.text), &plan.objects);
+        if scaled_meanwhile < SCALED_MEANWHILE && !causes.is_empty() && causes.iter().all(only_scaled) {
+            scaled_meanwhile += 1;
+            let newer = replicas::kept(ctx, plan, package).await?;
+            if newer.is_some() {
+                (values, repairs) = (newer, Vec::new());
+                continue;
+            }
+        }
         repairs = match ladder::next(&causes, &done, package.recovery) {
             Next::Repair(repairs) => repairs,
             Next::Stop(remedy) => {
-                let problem = explained(ctx, failure, causes, &observer.seen(), heard).await;
+                let problem = explained(ctx, plan, failure, causes, &observer.seen(), heard).await;
                 return Err(Problem { remedy, ..problem }.into());
             }
         };
@@ -286,16 +307,22 @@ async fn tell(
     listener: &mut Listener,
     stop: &CancellationToken,
 ) -> std::convert::Infallible {
+    let mut waits = Waits::of(ctx, plan);
+    let mut look = interval(OTHERS);
     loop {
+        let mut others = false;
         tokio::select! {
             () = observer.changed() => {}
             () = listener.due() => {}
+            _ = look.tick() => others = true,
         }
         note_started(ctx, plan, package, observer).await;
         let seen = observer.seen();
         listener.listen(ctx, &seen).await;
         if let Some(line) = listener.line(&seen, Timestamp::now()).or_else(|| progress::line(&seen)) {
             ctx.reporter.progress(&line);
+        } else if others && let Some((object, why)) = waits.first().await {
+            ctx.reporter.progress(&format!("all pods are ready; helm waits for {object}: {why}"));
         }
         if let Some(Verdict { pod, refusal, .. }) = listener.verdict().filter(|_| !stop.is_cancelled()) {
             tracing::error!("Pod/{pod} {}; helm need not wait any longer", refusal.message);
@@ -322,14 +349,24 @@ fn refused_to_start(failure: &HelmFailure, verdict: Verdict) -> Problem {
 /// A failure of helm, with the pod that explains it.
 async fn explained(
     ctx: &Context,
+    plan: &Plan,
     failure: HelmFailure,
     causes: Vec<Cause>,
     observed: &[Observed],
     heard: Option<Witness>,
 ) -> Problem {
-    let cause = classify::worst_of(causes);
+    let cause = waited_for(&causes).unwrap_or_else(|| classify::worst_of(causes));
     let mut problem = of_cause(cause, &failure.text);
     let class = problem.class;
+    // helm 3 does not name what it waited for.
+    if class == FailureClass::RolloutTimedOut
+        && problem.object.is_none()
+        && progress::line(observed).is_none()
+        && let Some((object, why)) = Waits::of(ctx, plan).first().await
+    {
+        let message = format!("{object} is not ready: {why}\n{}", problem.message);
+        return Problem::new(FailureClass::ObjectNotReady, message).object(object.to_string());
+    }
     let waited = matches!(class, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::Unknown)
         && problem.field.is_none();
     if !waited {

@@ -30,6 +30,7 @@ mod plan;
 pub mod preview;
 mod rehearse;
 mod repair;
+mod replicas;
 mod report;
 mod restore;
 mod risk;
@@ -42,6 +43,7 @@ mod uninstall;
 mod upgrade;
 mod verify;
 mod volumes;
+mod waits;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::apply::{Package, apply};
 use super::basis::extended;
@@ -19,6 +19,7 @@ use super::observe::Observer;
 use super::pause::Paused;
 use super::plan::held;
 use super::repair::serve;
+use super::replicas;
 use super::saved::{is_put_back, read_plan, read_previous};
 use super::starts::{Starts, started_now};
 use super::target::Target;
@@ -34,6 +35,7 @@ use crate::core::plan::Plan;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::restore::{self, Left};
 use crate::core::started;
+use crate::core::wrapped::{UNDER, VERSION};
 
 /// The saved release, unpacked.
 struct Saved {
@@ -78,7 +80,7 @@ async fn put_back(
 ) -> Result<Upgraded, Error> {
     let lease = paused.lease();
     let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
-    let observer = Observer::start(ctx, &saved.metadata.name, plan.line, &workloads);
+    let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
     let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
         Left::Verify => false,
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
@@ -135,7 +137,7 @@ async fn put_back(
     paused.resume(storage).await?;
     let target = Target {
         plan,
-        chart_name: &saved.metadata.name,
+        chart_name: saved.metadata.runs(),
         version: &saved.metadata.version,
         app_version: saved.metadata.app_version(),
         restored: true,
@@ -159,6 +161,7 @@ async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
     let directory = ctx.work_dir.join("restore");
     let mut manifest = Documents::parse(record.manifest(), &ctx.namespace)?;
     serve(ctx, &mut manifest).await?;
+    replicas::keep_in(ctx, &mut manifest).await?;
     record.set_manifest(manifest.text());
     let unusable = |error| Error::Plan(format!("the saved release {error}"));
     let metadata = record.chart().map_err(unusable)?;
@@ -168,6 +171,11 @@ async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
     let mut about = record.chart_part("metadata").clone();
     if let Value::Object(about) = &mut about {
         about.remove("dependencies");
+        if let Some(wrapped) = &metadata.wrapped {
+            let annotations = about.entry("annotations").or_insert_with(|| json!({}));
+            annotations[VERSION] = wrapped.version.clone().into();
+            annotations[UNDER] = wrapped.under.clone().into();
+        }
     }
     io::write_private(&chart.join("Chart.yaml"), about.to_string().as_bytes()).await?;
     let defaults = record.chart_part("values");

@@ -35,7 +35,7 @@ const PAGE: u32 = 500;
 pub async fn started_now(ctx: &Context, plan: &Plan) {
     if !ctx.reporter.has_started() {
         ctx.reporter.started();
-        highest::raise(ctx, &plan.release, &plan.version).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+        highest::raise(ctx, &plan.release, plan.coder_version()).await.unwrap_or_else(|also| tracing::warn!("{also}"));
     }
 }
 

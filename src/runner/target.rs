@@ -124,7 +124,7 @@ impl<'a> Target<'a> {
         let newest = history.first().ok_or_else(|| wrong("helm ended well, but there is no release".into()))?;
         let stored = storage.read(newest).await?;
         let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
-        let same = chart.name == self.chart_name && version::plain(&chart.version) == version::plain(self.version);
+        let same = chart.runs() == self.chart_name && version::plain(&chart.version) == version::plain(self.version);
         let ours = newest.plan.as_deref() == Some(&self.plan.id) && newest.restored == self.restored;
         if !(same && ours && newest.deployed()) {
             let message = format!(

@@ -151,7 +151,7 @@ async fn change(
     }
     let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);
     let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
-    highest::confirm(ctx, &plan.release, &plan.version).await?;
+    highest::confirm(ctx, &plan.release, plan.coder_version()).await?;
     Ok(upgraded)
 }
 
@@ -160,13 +160,15 @@ async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
     let overridden =
         |finding: &Finding| finding.check == CheckName::Downgrade && finding.severity == Severity::Overridden;
     let Some(highest) = highest::read(ctx, &plan.release).await? else { return Ok(()) };
-    let lower = version::higher(Some(&highest), &plan.version) == highest && highest != plan.version;
+    let lower = version::higher(Some(&highest), plan.coder_version()) == highest && highest != plan.coder_version();
     let same_line = version::parse(&highest).is_some_and(|highest| version::product_line(&highest) == plan.line);
     if !lower || !same_line || plan.findings.iter().any(overridden) {
         return Ok(());
     }
-    let message =
-        format!("a pod of {highest} may have started and migrated the database: {} is not put over it", plan.version);
+    let message = format!(
+        "a pod of {highest} may have started and migrated the database: {} is not put over it",
+        plan.coder_version()
+    );
     Err(Problem::new(FailureClass::Downgrade, message).field("spec.version").into())
 }
 

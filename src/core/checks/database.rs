@@ -28,7 +28,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         "Coder would start on another database{}: {variable} of container {container} {change}",
         if embedded { ", an empty one that the chart brings along" } else { "" }
     );
-    let ignored = at(&foreseen.values, "postgres.useDefault").is_some_and(|value| value == false);
+    let ignored = at(&foreseen.values, &facts.value_path("postgres.useDefault")).is_some_and(|value| value == false);
     let next = if embedded && ignored {
         "Set postgres.default.enable to false in spec.values: this chart ignores postgres.useDefault, which it replaces."
     } else {

@@ -11,7 +11,7 @@ use crate::core::version;
 
 /// [`CheckName::Downgrade`]
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let Some(target) = version::parse(&facts.chart.version) else { return Vec::new() };
+    let Some(target) = version::parse(facts.chart.coder_version()) else { return Vec::new() };
     if let Some(started) = started(facts, &target) {
         return vec![started];
     }
@@ -19,10 +19,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         return Vec::new(); // There is no older and newer between the product lines.
     }
     let refusal = |reason: String| {
-        let message = format!("{} is older: {reason}", facts.chart.version);
+        let message = format!("{} is older: {reason}", facts.chart.coder_version());
         Finding::refusal(CheckName::Downgrade, message, FailureClass::Downgrade.next_step()).at("spec.version")
     };
-    let installed = facts.installed.as_ref().map(|installed| installed.version.as_str());
+    let installed = facts.installed_version();
     if let Some(installed) = installed.filter(|text| version::parse(text).is_some_and(|installed| target < installed)) {
         return vec![refusal(format!("{installed} is installed"))];
     }
@@ -45,7 +45,7 @@ fn started(facts: &Facts, target: &Version) -> Option<Finding> {
     (*target < parsed).then(|| {
         let message = format!(
             "{} is older: a pod of {highest} may have started and migrated the database",
-            facts.chart.version
+            facts.chart.coder_version()
         );
         let next = format!(
             "Choose {highest} or a newer version. If the database has not been migrated, or was restored from a backup since, \

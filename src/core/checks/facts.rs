@@ -15,8 +15,10 @@ use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::plan::Answer;
 use crate::core::rehearsal::Rehearsal;
+use crate::core::replicas::Kept;
 use crate::core::version;
 use crate::core::workload::PodFacts;
+use crate::core::wrapped::CODER;
 
 /// What is known before the chart is rendered: what is installed and runs, and which chart shall follow.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Facts {
     pub installed: Option<Installed>,
     /// The newest revision of the release, which may be another one that failed or was left pending.
     pub newest: Option<Installed>,
+    /// Version of Coder's chart in what is installed, if that is another chart that brings Coder along.
+    pub installed_coder: Option<String>,
     /// The manifest of what is installed; without a record of helm, the workloads that run.
     pub old: Documents,
     /// The values that the release was given.
@@ -57,20 +61,38 @@ impl Facts {
     /// Product line of the chart.
     #[must_use]
     pub fn line(&self) -> ProductLine {
-        version::parse(&self.chart.version).map_or(ProductLine::V2, |version| version::product_line(&version))
+        version::parse(self.chart.coder_version()).map_or(ProductLine::V2, |version| version::product_line(&version))
     }
 
     /// Whether the chart runs servers of Coder, and not a companion of it.
     #[must_use]
     pub fn runs_servers(&self) -> bool {
-        self.chart.name == "coder"
+        self.chart.runs() == CODER
+    }
+
+    /// The installed version of Coder's chart.
+    #[must_use]
+    pub fn installed_version(&self) -> Option<&str> {
+        let own = self.installed.as_ref().map(|installed| installed.version.as_str());
+        self.installed_coder.as_deref().or(own)
+    }
+
+    /// The path of a value of Coder's chart, which lies one level deeper in a chart that brings Coder along.
+    #[must_use]
+    pub fn value_path(&self, path: &str) -> String {
+        match &self.chart.wrapped {
+            Some(wrapped) => format!("{}.{path}", wrapped.under),
+            None => path.to_owned(),
+        }
     }
 
     /// Whether another version than the installed one is wanted.
     #[must_use]
     pub fn changes_version(&self) -> bool {
         let installed = self.installed.as_ref().map(|installed| version::plain(&installed.version));
+        let coder = self.installed_version().map(version::plain);
         installed.is_some_and(|installed| installed != version::plain(&self.chart.version))
+            || coder.is_some_and(|coder| coder != version::plain(self.chart.coder_version()))
     }
 }
 
@@ -93,6 +115,10 @@ pub struct Foreseen {
     pub exposures: Vec<Exposure>,
     /// The objects of the new chart that exist, each as Kind/name with its metadata.
     pub marks: Vec<(String, ObjectMeta)>,
+    /// Numbers of replicas that somebody else has set.
+    pub kept: Vec<Kept>,
+    /// Whether helm waits for custom resources as well: helm 4 does.
+    pub helm_waits_for_all: bool,
     /// What lies in the namespace beside the release.
     pub surroundings: Surroundings,
 }

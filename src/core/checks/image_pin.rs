@@ -38,6 +38,8 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<Finding> {
+    let path = facts.value_path(path);
+    let path = path.as_str();
     let value = at(&foreseen.values, path)?.as_str().filter(|value| !value.is_empty())?;
     let wanted = facts.chart.app_version();
     let pinned = if names == Names::Tag { tagged(value) } else { Image::of(value).version() };
@@ -48,7 +50,7 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
             CheckName::ImagePin,
             format!(
                 "the value {path} pins {pinned}: the chart would be {}, and Coder would not be {wanted}",
-                facts.chart.version
+                facts.chart.coder_version()
             ),
             format!("To let the chart choose the image, {drop}."),
         ),

@@ -33,6 +33,7 @@ mod removed_values;
 mod replicas;
 mod resources;
 pub mod rights;
+mod rollout;
 #[cfg(test)]
 mod sample;
 mod satellite;
@@ -46,6 +47,7 @@ pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
 pub use image::Image;
 pub use line::line_of;
+pub use pods::SERVERS;
 pub use rehearsal::barred;
 pub use removed_values::check as removed_values;
 
@@ -88,6 +90,8 @@ const FORESEEN: &[fn(&Facts, &Foreseen) -> Vec<Finding>] = &[
     quota::check,
     schedulable::check,
     replicas::check,
+    replicas::scaled,
+    rollout::check,
     probe::check,
     autoscaler::check,
     companions::check,

@@ -1,16 +1,8 @@
 //! Values by their dotted paths, and where a person can change them.
 
-use serde_json::{Map, Value};
-
 use super::{Facts, Foreseen};
 use crate::core::values;
-
-/// The value at a dotted path.
-pub fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    let mut keys = path.split('.');
-    let first = values.get(keys.next()?)?;
-    keys.try_fold(first, |value, key| value.get(key))
-}
+pub use crate::core::values::at;
 
 /// What a person does so that the release is not given the value at a path any more.
 pub fn how_to_drop(facts: &Facts, foreseen: &Foreseen, path: &str) -> String {

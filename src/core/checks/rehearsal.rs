@@ -4,8 +4,12 @@ use super::{Facts, Foreseen, class};
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::classify::Cause;
 use crate::core::ladder;
+use crate::core::rehearsal::only_scaled;
 use crate::core::report::Problem;
 use crate::core::rights::with_command;
+
+/// What a person does whose number of replicas is not the chart's.
+const SCALED: &str = "Scale the object that the message names to the number that the values ask for (kubectl scale), or ask for the number that it has in spec.values; then set the annotation coderupgrade.dev/requested-at to a new value.";
 
 /// [`CheckName::Rehearsal`], and those checks whose subject a refusal is: quotas, rights, versions.
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
@@ -38,7 +42,8 @@ fn finding(facts: &Facts, cause: &Cause) -> Finding {
         Some(lacking) if lacking.by_account() => with_command(&words(cause), &facts.namespace, &facts.upgrade),
         _ => words(cause),
     };
-    let finding = Finding::refusal(check, words, class.next_step());
+    let next_step = if class == FailureClass::FieldConflict && only_scaled(cause) { SCALED } else { class.next_step() };
+    let finding = Finding::refusal(check, words, next_step);
     Finding { object: cause.object.clone(), field: cause.field.clone(), ..finding }
 }
 

@@ -52,23 +52,24 @@ const REMOVED: &[Removed] = &[
 /// how a value is taken away.
 #[must_use]
 pub fn check(facts: &Facts, values: &Map<String, Value>, drop: impl Fn(&str) -> String) -> Vec<Finding> {
-    let Some(target) = version::parse(&facts.chart.version) else { return Vec::new() };
+    let Some(target) = version::parse(facts.chart.coder_version()) else { return Vec::new() };
     let removed = REMOVED.iter().filter(|row| row.line == facts.line() && row.since <= target.minor);
-    let set = removed.filter(|row| at(values, row.path).is_some_and(says_something));
-    set.map(|row| {
-        let path = row.path;
-        let (message, next) = match row.now {
+    let removed = removed.map(|row| (facts.value_path(row.path), row.now.map(|now| facts.value_path(now))));
+    let set = removed.filter(|(path, _)| at(values, path).is_some_and(says_something));
+    set.map(|(path, now)| {
+        let path = path.as_str();
+        let (message, next) = match now {
             Some(now) => (
                 format!(
                     "the value {path} is called {now} now; chart {} does not heed it any more",
-                    facts.chart.version
+                    facts.chart.coder_version()
                 ),
                 format!("Set {now} in spec.values to what {path} says, and {}.", drop(path)),
             ),
             None => (
                 format!(
                     "the value {path} is about a part of Coder that chart {} does not have any more",
-                    facts.chart.version
+                    facts.chart.coder_version()
                 ),
                 format!("Do without it: {}.", drop(path)),
             ),

@@ -6,6 +6,34 @@ use super::pods::{Template, list, templates};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, Strategy};
 use crate::core::documents::Documents;
+use crate::core::replicas::{Kept, Scaled};
+
+/// [`CheckName::ReplicaCount`]; what somebody else has set is kept, or named if it cannot be.
+pub fn scaled(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
+    let finding = |Kept { scaled, path }: &Kept| {
+        let Scaled { object, live, rendered, by } = scaled;
+        let found = format!("{object} has {live} replicas, set by {by}, and the values ask for {rendered}");
+        let scale = format!("kubectl scale {} --namespace {}", object.to_string().to_lowercase(), facts.namespace);
+        let finding = match path {
+            Some(path) => Finding::warning(
+                CheckName::ReplicaCount,
+                format!("{found}: it keeps {live}, by the value {path}"),
+                format!(
+                    "If it shall have another number, change it where it was set ({scale} --replicas=NUMBER, or the autoscaler)."
+                ),
+            ),
+            None => Finding::refusal(
+                CheckName::ReplicaCount,
+                format!("{found}, by a value of the chart that is not known: helm would be refused, or end pods"),
+                format!(
+                    "Set the value from which the chart takes the number to {live} in spec.values, or scale it yourself: {scale} --replicas={rendered}."
+                ),
+            ),
+        };
+        finding.about(object).at("spec.replicas")
+    };
+    foreseen.kept.iter().map(finding).collect()
+}
 
 /// [`CheckName::ReplicaCount`]
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {

@@ -29,7 +29,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
             name: "coder".into(),
             version: to.into(),
             app_version: Some(format!("v{to}")),
-            kube_version: None,
+            ..ChartMetadata::default()
         },
         path: vec![],
         installed: Some(installed.clone()),
@@ -40,6 +40,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
         pods: vec![],
         marks: vec![],
         lost_nulls: Vec::new(),
+        installed_coder: None,
         highest_started: None,
         kubernetes: Some(Version::new(1, 35, 4)),
     }
@@ -56,6 +57,8 @@ pub fn foreseen() -> Foreseen {
         claims: vec![],
         exposures: vec![],
         marks: vec![],
+        kept: vec![],
+        helm_waits_for_all: true,
         surroundings: Surroundings::default(),
     }
 }

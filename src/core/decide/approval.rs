@@ -34,7 +34,7 @@ pub(super) fn granted<'a>(draft: &Draft<'a>) -> Option<Grant<'a>> {
 
 /// Whether the plan waits for a person's word about the lock of somebody else.
 pub(super) fn lock_is_in_doubt(draft: &Draft) -> bool {
-    let locked = draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.needs_approval());
+    let locked = draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.lock_is_in_doubt());
     locked && !of_repairs(draft)
 }
 

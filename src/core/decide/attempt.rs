@@ -144,7 +144,7 @@ fn start(draft: &mut Draft) {
             return;
         }
     }
-    if draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.needs_approval()) {
+    if draft.status.plan.as_ref().is_some_and(|plan| plan.forecast.lock_is_in_doubt()) {
         draft.status.retries = 0; // What was counted were looks at a lock.
     }
     let step = if !free && gates::backup_due(draft) {

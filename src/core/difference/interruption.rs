@@ -52,6 +52,9 @@ fn effect(touched: &Touched<'_>) -> Option<Effect> {
         ("Deployment", ChangeKind::Changed) => restarts(touched).then(|| deployment(touched)),
         ("StatefulSet", ChangeKind::Changed | ChangeKind::Replaced) => restarts(touched).then(|| stateful_set(touched)),
         ("DaemonSet", ChangeKind::Changed | ChangeKind::Replaced) => restarts(touched).then(|| {
+            if touched.after.is_some_and(|object| object["spec"]["updateStrategy"]["type"] == "OnDelete") {
+                return (InterruptionLength::None, format!("{object} starts no pod by itself"));
+            }
             (InterruptionLength::Seconds, format!("{object} ends its pod on each node before it starts a new one"))
         }),
         ("Service" | "Ingress", ChangeKind::Replaced | ChangeKind::Removed) => Some(exposed(touched)),
@@ -113,8 +116,10 @@ fn unavailable(limit: &Value, replicas: i64) -> i64 {
 fn stateful_set(touched: &Touched<'_>) -> Effect {
     let Touched { object, before, after, .. } = touched;
     let strategy = after.map_or(&Value::Null, |object| &object["spec"]["updateStrategy"]["type"]);
-    let replicas = replicas(touched);
-    if replicas == 0 || strategy == "OnDelete" {
+    let partition =
+        after.map_or(&Value::Null, |object| &object["spec"]["updateStrategy"]["rollingUpdate"]["partition"]);
+    let (replicas, held_back) = (replicas(touched), partition.as_i64().unwrap_or(0));
+    if replicas <= held_back || strategy == "OnDelete" {
         return (InterruptionLength::None, format!("{object} starts no pod by itself"));
     }
     let claims = after.or(*before).and_then(|object| object["spec"]["volumeClaimTemplates"].as_array());
@@ -122,6 +127,11 @@ fn stateful_set(touched: &Touched<'_>) -> Effect {
     if replicas == 1 {
         let reason = format!("{object}{what} ends its only pod before it starts a new one");
         return (InterruptionLength::Minutes, reason);
+    }
+    if held_back > 0 {
+        let updated = replicas - held_back;
+        let reason = format!("{object}{what} restarts {updated} of its {replicas} pods (its partition is {held_back})");
+        return (InterruptionLength::Seconds, reason);
     }
     (InterruptionLength::Seconds, format!("{object}{what} restarts its {replicas} pods one after the other"))
 }

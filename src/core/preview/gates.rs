@@ -77,7 +77,11 @@ fn approved(plan: &Plan, around: &Surroundings<'_>) -> Option<Gate> {
         return Some(Gate::new("spec.recovery", open, message));
     }
     if plan.forecast.needs_approval() {
-        let message = "The release is locked: a person must say that no helm process works on it any more.";
+        let message = if plan.forecast.lock_is_in_doubt() {
+            "The release is locked: a person must say that no helm process works on it any more."
+        } else {
+            "What others have put into an object would be lost: a person must approve that."
+        };
         return Some(Gate::new("spec.approval", open, message));
     }
     let message = if open { "This plan is approved." } else { "A person must approve this plan." };

@@ -37,7 +37,12 @@ pub fn decisive(refusals: &[Cause]) -> impl Iterator<Item = &Cause> {
     refusals.iter().filter(|cause| cause.class == Some(FailureClass::FieldConflict) && !only_scaled(cause))
 }
 
-fn only_scaled(cause: &Cause) -> bool {
+/// Whether a conflict is about nothing but the number of replicas.
+#[must_use]
+pub fn only_scaled(cause: &Cause) -> bool {
+    if cause.class != Some(FailureClass::FieldConflict) {
+        return false;
+    }
     let paths = cause.message.split_whitespace().filter(|word| word.starts_with('.'));
     let mut paths = paths.map(|path| path.trim_end_matches([':', ','])).peekable();
     paths.peek().is_some() && paths.all(|path| path == ".spec.replicas")

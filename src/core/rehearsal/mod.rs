@@ -1,13 +1,14 @@
 //! What a rehearsal has shown: every write that helm would make, and what the API server says to it.
 
 mod dependency;
+pub mod discovery;
 mod drift;
 mod leave;
 pub mod request;
 mod shrunk;
 
 pub use dependency::{Otherwise, otherwise};
-pub use drift::{astray, decisive};
+pub use drift::{astray, decisive, only_scaled};
 pub use leave::without_leave;
 pub use shrunk::shrunk;
 

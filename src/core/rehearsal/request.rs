@@ -61,6 +61,12 @@ const BUILT_IN: [&str; 19] = [
     "storage.k8s.io",
 ];
 
+/// Whether the API server itself serves a group.
+#[must_use]
+pub fn is_built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
+}
+
 impl<'a> Target<'a> {
     /// Reads a path; none if it names neither an object nor a collection, or does so in an unusual way.
     #[must_use]
@@ -90,7 +96,7 @@ impl<'a> Target<'a> {
     /// Whether the API server itself serves it. Others might not know dry runs.
     #[must_use]
     pub fn is_built_in(&self) -> bool {
-        BUILT_IN.contains(&self.group)
+        is_built_in(self.group)
     }
 
     /// Whether the description of its group (`OpenAPI` v3) says that this method knows dry runs.

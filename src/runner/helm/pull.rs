@@ -13,6 +13,7 @@ use super::index::Index;
 use super::{Excess, Helm, HelmFailure, outside};
 use crate::api::{FailureClass, ProductLine};
 use crate::core::allowed::{Address, Repositories};
+use crate::core::archive::coder_within;
 use crate::core::guard::ChartMetadata;
 use crate::core::report::Problem;
 use crate::core::{bounded, classify, version};
@@ -315,7 +316,7 @@ fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Prob
 /// Reads the Chart.yaml of a packaged chart.
 pub async fn metadata(helm: &Helm, archive: &Path) -> Result<ChartMetadata, Error> {
     let invalid = |message: String| Problem::new(FailureClass::ChartInvalid, message).field("spec.chart");
-    check_size(archive).await?;
+    let unpacked = unpacked(archive).await?;
     let archive = archive.display().to_string();
     let shown = helm.capture_within(FETCH_TIME, ["show", "chart", &archive], None).await;
     let shown = shown.map_err(|error| match error {
@@ -325,11 +326,11 @@ pub async fn metadata(helm: &Helm, archive: &Path) -> Result<ChartMetadata, Erro
     let shown = shown.map_err(|failure| {
         invalid(format!("the chart archive cannot be read: {}", failure.text.replace(&archive, "the archive")))
     })?;
-    read_metadata(&shown)
+    Ok(read_metadata(&shown)?.packed_with(coder_within(&unpacked)))
 }
 
-/// Whether helm may look at an archive: helm unpacks it as often as it is asked something about it.
-async fn check_size(archive: &Path) -> Result<(), Error> {
+/// The archive, unpacked, if helm may look at it: helm unpacks it as often as it is asked something about it.
+async fn unpacked(archive: &Path) -> Result<Vec<u8>, Error> {
     let refused = |class, message: String| Error::from(Problem::new(class, message).field("spec.chart"));
     let packed = io::read_up_to(archive, PACKAGE_LIMIT).await?.ok_or_else(|| {
         let limit = bounded::size(PACKAGE_LIMIT);
@@ -341,7 +342,7 @@ async fn check_size(archive: &Path) -> Result<(), Error> {
     match bounded::gunzip(&packed, UNPACKED) {
         Err(why) if why.is_excess() => Err(refused(FailureClass::ChartInvalid, format!("the chart archive {why}"))),
         // helm says better what else is wrong with it.
-        Ok(_) | Err(_) => Ok(()),
+        other => Ok(other.unwrap_or_default()),
     }
 }
 

@@ -10,12 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::api::Installed;
 use crate::core::bounded::{self, Unreadable};
+use crate::core::checks::SERVERS;
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::hooks::Hook;
 use crate::core::manifest::ManifestError;
 use crate::core::started::images_in;
 use crate::core::version;
+use crate::core::wrapped::Dependency;
 
 /// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB, of which base64 takes a quarter; text
 /// rarely packs better than 1:20.
@@ -57,6 +59,9 @@ impl RecordError {
     }
 }
 
+/// Label in which a chart names itself.
+const CHART_LABEL: &str = "helm.sh/chart";
+
 impl Record {
     /// Unpacks a record from what the Secret holds under the key `release`.
     pub fn decode(stored: &[u8]) -> Result<Self, RecordError> {
@@ -97,7 +102,24 @@ impl Record {
 
     /// The chart's Chart.yaml.
     pub fn chart(&self) -> Result<ChartMetadata, RecordError> {
-        Ok(serde_json::from_value(self.0["chart"]["metadata"].clone())?)
+        let chart: ChartMetadata = serde_json::from_value(self.0["chart"]["metadata"].clone())?;
+        let locked = self.0["chart"]["lock"]["dependencies"].clone();
+        let locked = serde_json::from_value::<Vec<Dependency>>(locked).unwrap_or_default();
+        Ok(chart.recorded_with(self.label_of_server().as_deref(), &locked))
+    }
+
+    /// The label with name and version of a chart on the first workload that runs a server of Coder.
+    fn label_of_server(&self) -> Option<String> {
+        if !self.manifest().contains(CHART_LABEL) {
+            return None;
+        }
+        let documents = Documents::parse(self.manifest(), "").ok()?;
+        let runs = |object: &Value| {
+            let containers = object["spec"]["template"]["spec"]["containers"].as_array();
+            containers.into_iter().flatten().any(|c| c["name"].as_str().is_some_and(|name| SERVERS.contains(&name)))
+        };
+        let label = |object: &Value| object["metadata"]["labels"][CHART_LABEL].as_str().map(ToOwned::to_owned);
+        documents.objects().filter(|(_, object)| runs(object)).find_map(|(_, object)| label(object))
     }
 
     /// The values that the release was given; empty if it was given none (helm stores null then).
@@ -181,10 +203,12 @@ impl Record {
     /// The release in short.
     pub fn installed(&self) -> Result<Installed, RecordError> {
         let chart = self.chart()?;
-        let version = version::parse(&chart.version).ok_or(RecordError::Incomplete("semantic version of the chart"))?;
+        let version = version::parse(chart.coder_version());
+        let version = version.ok_or(RecordError::Incomplete("semantic version of the chart"))?;
+        let within = chart.wrapped.as_ref().map(|_| chart.app_version().to_owned());
         Ok(Installed {
             line: version::product_line(&version),
-            app_version: chart.app_version,
+            app_version: within.or(chart.app_version),
             version: chart.version,
             revision: self.revision()?,
             status: self.status()?.to_owned(),

@@ -52,8 +52,9 @@ pub async fn fetch(
     allowed.judge(spec, Some(installed.line()))?;
     let directory = ctx.work_dir.join("chart");
     io::create_dir(&directory).await?;
+    let wrapped = installed.wrapped().is_some();
     let journey = |to: &str| {
-        let from = installed.version().filter(|_| spec.chart.name == SERVER);
+        let from = installed.version().filter(|_| wrapped || spec.chart.name == SERVER);
         let (from, to) = from.zip(version::parse(to))?;
         Some(Journey { from, to, policy: spec.path, strategy: spec.strategy })
     };
@@ -64,14 +65,20 @@ pub async fn fetch(
         chart.check(&spec.chart.name, spec.version.as_deref())?;
         // Only now: of another Secret than that of a chart, not even the digest is told.
         check_digest(spec, &io::read(&path).await?)?;
-        let findings = journey(&chart.version).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
+        let findings = journey(chart.coder_version()).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
         return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings });
+    }
+    if wrapped && spec.version.is_none() {
+        let message =
+            "the installed chart brings Coder along and has versions of its own: which one is wanted must be said";
+        return Err(Problem::new(FailureClass::SpecInvalid, message).field("spec.version").into());
     }
     let source = source(ctx, spec, installed.line()).await?;
     let repository = Repository::open(&ctx.helm, &source, allowed).await?;
     let wanted = repository.find(spec.version.as_deref(), installed.line()).await?;
     let mut path = Path::default();
-    if let Some(journey) = journey(&wanted) {
+    // What Coder is in it, its package tells.
+    if let Some(journey) = journey(&wanted).filter(|_| !wrapped) {
         journey.check()?;
         let stops = journey.stops();
         path = journey.path(&repository.available(stops.iter().map(|stop| stop.range.as_str())).await?);
@@ -90,7 +97,11 @@ pub async fn fetch(
     check_digest(spec, &io::read(&archive).await?)?;
     let chart = metadata(&ctx.helm, &archive).await?;
     chart.check(&spec.chart.name, Some(&hop))?;
-    Ok(Fetched { archive, chart, ahead, findings: path.findings })
+    let findings = match journey(chart.coder_version()).filter(|_| wrapped) {
+        Some(journey) => journey.in_one_hop().findings,
+        None => path.findings,
+    };
+    Ok(Fetched { archive, chart, ahead, findings })
 }
 
 /// Whether the package is the one that the spec names.

@@ -2,7 +2,7 @@
 //! rehearsed, and once with what rendering and rehearsal have shown.
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::release::Release;
 use super::{marks, surroundings};
@@ -21,6 +21,7 @@ use crate::core::version;
 use crate::core::workload::PodFacts;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::helm::Major;
 use crate::runner::helm::record::Record;
 
 /// Greatest length of a text of a finding, in bytes.
@@ -49,6 +50,7 @@ pub async fn facts(
         path: Vec::new(),
         installed: installed.installed(),
         newest: installed.from(),
+        installed_coder: installed.wrapped().map(|wrapped| wrapped.version.clone()),
         pods: observed.chain(pods(&old)).collect(),
         old,
         kept: installed.values().unwrap_or_default(),
@@ -89,6 +91,8 @@ pub async fn foreseen(
         claims: inventory.claims.clone(),
         exposures: inventory.exposures.clone(),
         marks,
+        kept: Vec::new(),
+        helm_waits_for_all: ctx.helm.major() == Major::Four,
         surroundings,
     })
 }
@@ -130,6 +134,14 @@ fn clean(ctx: &Context, finding: Finding) -> Finding {
 /// against that: there is nothing that could be installed.
 pub fn explained(ctx: &Context, facts: &Facts, error: Error) -> Error {
     let mut problem = error.into_problem().with_command(&ctx.namespace, &ctx.upgrade);
+    if problem.class == FailureClass::RenderFailed {
+        let inline = facts.spec.values.clone().unwrap_or_default();
+        for path in values::named_in(&problem.message, &kept(facts), &inline) {
+            problem.message += &format!(
+                "; {path} is a value that the installed release was given: to leave it out, add {path} to spec.dropValues"
+            );
+        }
+    }
     let mut findings = match problem.class {
         FailureClass::RenderFailed => removed_values(facts),
         FailureClass::DefinitionMissing => checks::unmatched(facts, &problem.message).into_iter().collect(),
@@ -143,10 +155,16 @@ pub fn explained(ctx: &Context, facts: &Facts, error: Error) -> Error {
     Problem { findings, ..problem }.into()
 }
 
-/// Values that the chart does not take any more. What lies in `spec.valuesFrom` is not looked at: only helm can merge it.
-fn removed_values(facts: &Facts) -> Vec<Finding> {
+/// The values that are kept of those that the installed release was given.
+fn kept(facts: &Facts) -> Map<String, Value> {
     let mut kept = if facts.spec.keep_values { facts.kept.clone() } else { Map::new() };
     values::drop_paths(&mut kept, facts.spec.drop_values.iter().map(String::as_str));
+    kept
+}
+
+/// Values that the chart does not take any more. What lies in `spec.valuesFrom` is not looked at: only helm can merge it.
+fn removed_values(facts: &Facts) -> Vec<Finding> {
+    let kept = kept(facts);
     let inline = facts.spec.values.clone().unwrap_or_default();
     let mut findings = checks::removed_values(facts, &kept, |path| format!("add {path} to spec.dropValues"));
     findings.extend(checks::removed_values(facts, &inline, |path| format!("remove {path} from spec.values")));

@@ -35,7 +35,7 @@ use super::{highest, inventory, io, learn, risk};
 use crate::api::{CheckName, ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core;
 use crate::core::allowed::Repositories;
-use crate::core::checks::{judged, order, refused};
+use crate::core::checks::{Foreseen, judged, order, refused};
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
@@ -133,7 +133,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
 
     ctx.reporter.progress("taking the inventory");
     let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
-    let observer = Observer::start(ctx, installed.chart_name().unwrap_or(&chart.name), line, &before.workloads());
+    let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
     let answers = inventory::answers(&observer).await;
     installed.check(&chart)?;
     let mut facts =
@@ -144,8 +144,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let findings = checks::judge(ctx, &facts, None).accepted()?;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
-    let outlook = Box::pin(outlook(ctx, &spec.release, &archive, &files, &installed, &facts.old)).await;
-    let Outlook { rendered, objects, action, rehearsal } =
+    let outlook = Box::pin(outlook(ctx, &spec.release, &archive, files, &installed, &facts.old)).await;
+    let Outlook { rendered, objects, action, rehearsal, kept, replicas } =
         outlook.map_err(|error| checks::explained(ctx, &facts, error))?;
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
@@ -167,9 +167,10 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         action,
         line: target_line,
         from: installed.from(),
-        chart_name: chart.name.clone(),
+        chart_name: chart.runs().to_owned(),
         version: version::plain(&chart.version).to_owned(),
         app_version: chart.app_version().to_owned(),
+        coder_version: chart.wrapped.as_ref().map(|wrapped| wrapped.version.clone()),
         chart_digest: hex(&Sha256::digest(&archive)),
         rollback_on_failure: spec.helm.rollback_on_failure,
         adopt: spec.adopt || spec.overrides.contains(&CheckName::ReleaseRecords),
@@ -191,6 +192,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
             ..Forecast::default()
         },
         replaced: rehearsal.replaced(),
+        replicas,
         findings,
         difference: Difference::default(),
     };
@@ -205,6 +207,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         ctx.reporter.progress("checking what the upgrade would meet");
         let foreseen =
             checks::foreseen(ctx, spec, &installed, &rendered, &objects, &rehearsal, &plan.inventory).await?;
+        let foreseen = Foreseen { kept, ..foreseen };
         let judgement = checks::judge(ctx, &facts, Some(&foreseen));
         plan.findings = judgement.findings;
         refusal = judgement.refusal;
@@ -234,7 +237,9 @@ fn lost_nulls(upgrade: &CoderUpgrade) -> Vec<String> {
 /// The highest version of which a pod may have started, as far as anybody has recorded it: this object, the Lease of the
 /// release, or helm after an upgrade of somebody else that failed.
 async fn highest_started(ctx: &Context, upgrade: &CoderUpgrade, installed: &Release) -> Result<Option<String>, Error> {
-    let by_status = upgrade.status.as_ref().and_then(|status| status.highest_started_version.clone());
+    // The status counts with the versions of the chart that helm knows.
+    let status = upgrade.status.as_ref().filter(|_| installed.wrapped().is_none());
+    let by_status = status.and_then(|status| status.highest_started_version.clone());
     let by_lease = highest::read(ctx, &upgrade.spec.release).await?;
     let known = [by_status, by_lease, installed.tried_by_others()].into_iter().flatten();
     Ok(known.reduce(|one, other| version::higher(Some(&one), &other).to_owned()))

@@ -13,6 +13,7 @@ use crate::core::history::{self, Revision};
 use crate::core::presence::{Live, manifest, running};
 use crate::core::report::Problem;
 use crate::core::version;
+use crate::core::wrapped::Wrapped;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
@@ -100,7 +101,7 @@ impl Release {
 
     /// Checks that the chart may follow on the one that is installed.
     pub fn check(&self, chart: &ChartMetadata) -> Result<(), Box<Problem>> {
-        self.base().map_or(Ok(()), |base| chart.follows(&base.chart.name))
+        self.base().map_or(Ok(()), |base| chart.follows(&base.chart))
     }
 
     /// What is installed: the newest revision that is deployed. A newer one that failed may or may not have started
@@ -130,10 +131,15 @@ impl Release {
         self.running.line.or(installed).unwrap_or(ProductLine::V2)
     }
 
-    /// The version whose data is there: that of the newest revision that is deployed. A newer one that failed is a hop that
-    /// was not finished. Without a record it is the version that runs.
+    /// The version of Coder's chart, if another chart brings it along.
+    pub fn wrapped(&self) -> Option<&Wrapped> {
+        self.base().and_then(|base| base.chart.wrapped.as_ref())
+    }
+
+    /// The version of Coder's chart whose data is there: that of the newest revision that is deployed. A newer one that failed is a
+    /// hop that was not finished. Without a record it is the version that runs.
     pub fn version(&self) -> Option<Version> {
-        let installed = || self.base().and_then(|base| version::parse(&base.installed.version));
+        let installed = || self.base().and_then(|base| version::parse(base.chart.coder_version()));
         self.running.version.clone().or_else(installed)
     }
 
@@ -141,12 +147,12 @@ impl Release {
     /// whether a pod of it had started.
     pub fn tried_by_others(&self) -> Option<String> {
         let newest = self.newest.as_ref().filter(|_| self.base.is_some())?;
-        newest.revision.plan.is_none().then(|| newest.installed.version.clone())
+        newest.revision.plan.is_none().then(|| newest.chart.coder_version().to_owned())
     }
 
-    /// Name of the installed chart.
+    /// Name of the installed chart of Coder.
     pub fn chart_name(&self) -> Option<&str> {
-        self.base().map(|base| base.chart.name.as_str())
+        self.base().map(|base| base.chart.runs())
     }
 
     /// The values that the release was given.

@@ -24,7 +24,7 @@ pub async fn takes(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories
     let fetched = chart::fetch(ctx, spec, &installed, allowed).await?;
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
     let old = Documents::parse(installed.manifest(), &ctx.namespace)?;
-    let outlook = Box::pin(outlook(ctx, &spec.release, &fetched.archive, &files, &installed, &old)).await?;
+    let outlook = Box::pin(outlook(ctx, &spec.release, &fetched.archive, files, &installed, &old)).await?;
     let Outlook { rendered, objects, rehearsal, .. } = outlook;
     learn::of_record(ctx, &rendered).await;
     let hooks = Documents::parse(&rendered.hooks(), &ctx.namespace)?;

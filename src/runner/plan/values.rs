@@ -75,6 +75,14 @@ pub async fn write(
     Ok(files)
 }
 
+/// Writes numbers of replicas that are kept to a file.
+pub async fn replicas(ctx: &Context, values: Map<String, Value>) -> Result<File, Error> {
+    let path = ctx.work_dir.join("values").join("3-replicas.json");
+    io::write_private(&path, Value::Object(values).to_string().as_bytes()).await?;
+    let origin = "the numbers of replicas that are kept".to_owned();
+    Ok(File { path, field: "spec.values".into(), origin, object: None })
+}
+
 fn field(index: usize) -> String {
     format!("spec.valuesFrom[{index}]")
 }

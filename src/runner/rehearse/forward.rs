@@ -85,6 +85,11 @@ impl Answer {
         Self::object(status, &failure)
     }
 
+    /// The same with another body of the same type.
+    pub fn with_body(self, body: &Value) -> Self {
+        Self { body: body.to_string().into(), ..self }
+    }
+
     /// The object in it, if it is one in JSON.
     pub fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()

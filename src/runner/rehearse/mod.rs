@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::proxy::Proxy;
 use self::repairs::Repairs;
-use self::stage::Seen;
+use self::stage::{Seen, Settings};
 use super::context::Context;
 use super::error::Error;
 use super::helm::record::Record;
@@ -27,12 +27,18 @@ use super::io;
 use super::kinds::Kinds;
 use super::repair::unowned;
 use crate::api::Recovery;
+use crate::core::archive::definitions;
+use crate::core::bounded;
 use crate::core::classify::{self, Cause};
 use crate::core::documents::Documents;
 use crate::core::history::Revision;
 use crate::core::ladder::{self, Next};
 use crate::core::object::ObjectRef;
 use crate::core::rehearsal::Rehearsal;
+use crate::core::rehearsal::discovery::{Brought, brought};
+
+/// Greatest size of a chart when it is unpacked, in bytes.
+const UNPACKED: usize = 32 << 20;
 
 /// What is rehearsed.
 #[derive(Clone, Debug)]
@@ -43,6 +49,8 @@ pub struct Script<'a> {
     pub chart: &'a Path,
     /// Files of values, the later ones win.
     pub values: &'a [PathBuf],
+    /// Whether helm would install the release, and apply the definitions of the chart before.
+    pub installs: bool,
     /// The newest revision, if helm would refuse to work on it: it was left pending, or half uninstalled.
     pub locked: Option<&'a Revision>,
 }
@@ -68,6 +76,7 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
     let helm = ctx.helm.against(config);
 
     let mut repairs = Repairs::begin(ctx, script).await?;
+    let brought = if script.installs { definitions_of(script.chart).await? } else { Vec::new() };
     let mut kinds = Kinds::default();
     let mut times = 0;
     loop {
@@ -76,7 +85,7 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
             1 => "rehearsing the upgrade".to_owned(),
             _ => format!("rehearsing the upgrade with what is repaired first ({})", repairs.planned.len()),
         });
-        proxy.stage.begin(repairs.settings());
+        proxy.stage.begin(Settings { brought: brought.clone(), ..repairs.settings() });
         let ended = run(&helm, ctx, script, repairs.adopts()).await?;
         let seen = proxy.stage.end();
         if let Some(why) = seen.blind.clone() {
@@ -96,13 +105,22 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
             Err(failure) => (classify::causes(&failure.text), Some(failure), None),
         };
         let objects: Vec<ObjectRef> = rendered.iter().flat_map(Documents::objects).map(|(name, _)| name).collect();
-        let causes = ladder::narrowed(causes, &objects);
+        let mut causes = ladder::narrowed(causes, &objects);
+        if let Some(rendered) = &rendered {
+            trial::left_over(ctx, &mut kinds, script.release, &mut causes, rendered).await?;
+        }
         let Some(failure) = failure else { return Ok(done(repairs, seen, trials, None, Vec::new())) };
         match ladder::next(&causes, &repairs.done, Recovery::Repair) {
             Next::Repair(next) => repairs.add(ctx, script, next, &causes).await?,
             Next::Stop(_) => return Ok(done(repairs, seen, trials, Some(failure), causes)),
         }
     }
+}
+
+/// The kinds that the definitions in a packaged chart bring.
+async fn definitions_of(chart: &Path) -> Result<Vec<Brought>, Error> {
+    let unpacked = bounded::gunzip(&io::read(chart).await?, UNPACKED).unwrap_or_default();
+    Ok(brought(&definitions(&unpacked)))
 }
 
 /// Runs helm against the proxy. It waits for nothing, runs no hook and installs no definition.

@@ -74,6 +74,7 @@ impl Repairs {
             seeds: self.seeds.clone(),
             adopts: self.adopts(),
             replaced: replaced.map(|repair| repair.object.clone()).collect(),
+            brought: Vec::new(),
         }
     }
 

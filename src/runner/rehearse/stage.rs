@@ -13,6 +13,7 @@ use super::forward::{Answer, Asked, send};
 use super::overlay::Overlay;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::{Owner, only_with_ourselves};
+use crate::core::rehearsal::discovery::{Brought, extended};
 use crate::core::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, right};
 use crate::core::rehearsal::{Otherwise, Verb, Write, otherwise};
 use crate::core::rights::Right;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub seeds: Vec<Value>,
     /// Objects that are not the release's are taken into it.
     pub adopts: bool,
+    /// Kinds that the chart's own definitions would bring.
+    pub brought: Vec<Brought>,
     /// Objects that are replaced, as Kind/name: their refusal is not heard.
     pub replaced: Vec<String>,
 }
@@ -116,6 +119,12 @@ impl Stage {
         }
         let address = asked.head.uri.path_and_query().map_or("/", |whole| whole.as_str());
         let answer = send(&self.client, asked, &asked.head.method, address, asked.body.clone()).await;
+        if asked.head.method == Method::GET && target.is_none_or(|target| target.name.is_none()) {
+            let brought = self.run().settings.brought.clone();
+            if !brought.is_empty() && asked.path().starts_with("/apis") {
+                return with_kinds(asked.path(), answer, &brought);
+            }
+        }
         if asked.head.method != Method::GET || answer.status != StatusCode::OK {
             return answer;
         }
@@ -301,6 +310,20 @@ impl Stage {
             }
             None => run.seen.writes.push(Write { verb, object, before: before.cloned(), after }),
         }
+    }
+}
+
+/// What the API server would say of its kinds if it had those as well that the chart brings.
+fn with_kinds(path: &str, answer: Answer, brought: &[Brought]) -> Answer {
+    let known = match answer.status {
+        StatusCode::OK => answer.json(),
+        StatusCode::NOT_FOUND => Some(Value::Null),
+        _ => None,
+    };
+    match known.and_then(|known| extended(path, &known, brought)) {
+        Some(extended) if answer.status == StatusCode::OK => answer.with_body(&extended),
+        Some(extended) => Answer::object(StatusCode::OK, &extended),
+        None => answer,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Objects that are replaced: whether they could be made anew, tried under another name.
 
+use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::Value;
 
@@ -7,11 +8,12 @@ use super::stage::Seen;
 use crate::api::FailureClass;
 use crate::core::classify::{self, Cause};
 use crate::core::digest::short_hash;
+use crate::core::disposable::is_disposable;
 use crate::core::documents::Documents;
 use crate::core::object::ObjectRef;
 use crate::core::ownership::marked;
 use crate::core::rehearsal::otherwise;
-use crate::runner::context::{Context, is_unreachable};
+use crate::runner::context::{Context, is_unreachable, request};
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
 use crate::runner::kinds::Kinds;
@@ -62,12 +64,7 @@ pub async fn make_anew(
             continue;
         }
         let Some(api) = kinds.api(ctx, object).await? else { continue };
-        let mut trial = marked(new, release, &ctx.namespace);
-        trial["metadata"]["name"] = trial_name(&object.name).into();
-        let trial: DynamicObject =
-            serde_json::from_value(trial).map_err(|source| Error::Json { what: "an object", source })?;
-        let parameters = PostParams { dry_run: true, ..PostParams::default() };
-        match api.create(&parameters, &trial).await {
+        match try_out(ctx, &api, release, object, new).await? {
             Ok(made) => {
                 let mut made =
                     serde_json::to_value(&made).map_err(|source| Error::Json { what: "an object", source })?;
@@ -83,6 +80,48 @@ pub async fn make_anew(
         }
     }
     Ok(trials)
+}
+
+/// Asks the API server, in a dry run, to make an object under another name.
+async fn try_out(
+    ctx: &Context,
+    api: &Api<DynamicObject>,
+    release: &str,
+    object: &ObjectRef,
+    new: &Value,
+) -> Result<Result<DynamicObject, kube::Error>, Error> {
+    let mut trial = marked(new, release, &ctx.namespace);
+    trial["metadata"]["name"] = trial_name(&object.name).into();
+    let trial: DynamicObject =
+        serde_json::from_value(trial).map_err(|source| Error::Json { what: "an object", source })?;
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    Ok(api.create(&parameters, &trial).await)
+}
+
+/// Finds the causes for which the live object is to blame and not the chart: fields that the API server has filled in for the
+/// installed version, and that the new one does not allow beside its own. Server-side apply leaves them, as nobody owns them. The
+/// same object could be made anew, so to replace it cures that.
+pub async fn left_over(
+    ctx: &Context,
+    kinds: &mut Kinds,
+    release: &str,
+    causes: &mut [Cause],
+    rendered: &Documents,
+) -> Result<(), Error> {
+    for cause in causes.iter_mut().filter(|cause| cause.class == Some(FailureClass::ObjectInvalid)) {
+        let Some(named) = cause.object.clone() else { continue };
+        let Some((object, new)) = rendered.objects().find(|(name, _)| name.is(&named)) else { continue };
+        if CLASHING.contains(&object.kind.as_str()) || !is_disposable(&object) {
+            continue;
+        }
+        let Some(api) = kinds.api(ctx, &object).await? else { continue };
+        let exists = request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await?.is_some();
+        if exists && try_out(ctx, &api, release, &object, new).await?.is_ok() {
+            cause.class = Some(FailureClass::Immutable);
+            cause.message = format!("{} (the field is left from the installed version)", cause.message);
+        }
+    }
+    Ok(())
 }
 
 fn judge(trials: &mut Trials, object: &ObjectRef, words: &str) {

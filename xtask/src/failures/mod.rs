@@ -121,7 +121,7 @@ fn in_full(class: FailureClass) -> String {
              `spec.retry.limit`; others go on without limit. Nothing is repaired or uninstalled for it."
                 .into()
         }
-        (None, FailureClass::RolloutTimedOut | FailureClass::HookFailed | FailureClass::VerificationFailed) => {
+        (None, FailureClass::RolloutTimedOut | FailureClass::ObjectNotReady | FailureClass::HookFailed | FailureClass::VerificationFailed) => {
             "stops and never uninstalls for it: a reinstall would start the same pods. The saved release is put back only if \
              no pod of the new version ever started."
                 .into()
