@@ -37,6 +37,8 @@ pub enum CheckName {
     ReleaseManager,
     /// A release that was seen, or whose objects are there, has records where helm looks for them.
     ReleaseRecords,
+    /// The servers of Coder tell the runner who they are, by which the change is verified.
+    ServerAnswers,
     /// The newest revision of the release is not left pending.
     ReleasePending,
     /// The chart supports this version of Kubernetes.

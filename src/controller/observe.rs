@@ -10,7 +10,7 @@ use crate::{
     build,
     core::{
         after::Sibling,
-        job::{JobFacts, RunnerPod, controlling, is_owned},
+        job::{JobFacts, JobState, RunnerPod, controlling, is_owned},
         observed::Observed,
     },
 };
@@ -52,7 +52,25 @@ fn pod(context: &Context, job: &Job) -> Option<RunnerPod> {
     let names = context.pods_of.by(uid, namespace);
     let pods = names.iter().filter_map(|name| context.pods.get(&ObjectRef::new(name).within(namespace)));
     let of_job = pods.filter(|pod| controlling(&**pod).is_some_and(|owner| owner.kind == "Job" && owner.uid == uid));
-    of_job.map(|pod| RunnerPod::from(&*pod)).max_by_key(|pod| (pod.started, !pod.leaving))
+    of_job.map(|pod| RunnerPod::from(&*pod)).max_by_key(|pod| (pod.started, pod.outlived.is_none(), !pod.leaving))
+}
+
+/// Takes the end of the runner's container for the end of its Job, where a container that a webhook has added keeps the Job
+/// from ending. The cache of Jobs may lag behind that of pods, so what the runner said last is read now.
+pub async fn runner_ended(context: &Context, observed: &mut Observed) -> Result<(), Error> {
+    let namespace = observed.upgrade.namespace().unwrap_or_default();
+    let Some(step) = observed.status().running_step().cloned() else { return Ok(()) };
+    let ours = |job: &&mut JobFacts| job.uid == step.job_uid && job.report.outcome.is_none();
+    let Some(job) = observed.jobs.iter_mut().find(ours) else { return Ok(()) };
+    let Some(how) = job.outlived().map(|outlived| outlived.how.clone()) else { return Ok(()) };
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
+    let found = bounded(format!("read Job {}", job.name), api.get_opt(&job.name)).await?;
+    let Some(now) = found.map(|found| JobFacts::from(&found)).filter(|now| now.uid == job.uid) else { return Ok(()) };
+    *job = JobFacts { pod: job.pod.take(), ..now };
+    if job.state == JobState::Active {
+        job.state = JobState::Ended(how);
+    }
+    Ok(())
 }
 
 /// The objects that this one comes after, directly or over others.

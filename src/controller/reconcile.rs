@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     context::{Context, Error},
     drain, drift, execute,
-    observe::{fresh, observe},
+    observe::{fresh, observe, runner_ended},
     words,
 };
 use crate::{
@@ -56,6 +56,7 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
         let left = drain::look(context, &current).await?;
         let drift = drift::look(context, &current).await?;
         let mut observed = Observed { left, drift, ..observe(context, current) };
+        runner_ended(context, &mut observed).await?;
         if words.is_none() {
             words = words::look(context, &observed).await;
         }

@@ -1,6 +1,6 @@
 //! Which pods are Coder, and how each is asked who it is.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 
 use crate::api::ProductLine;
 
@@ -27,13 +27,23 @@ impl Question {
 }
 
 /// Where and what a pod is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// What is asked.
     pub question: Question,
-    /// Port of the container.
-    pub port: u16,
-    /// Whether the port speaks TLS. The certificate is for Coder's public name and says nothing about the pod's address.
+    /// Where it may listen, the likeliest first. A server that only speaks TLS names its other port all the same.
+    pub ports: Vec<Port>,
+    /// The name by which people reach it (`CODER_ACCESS_URL`), with its port if it is no usual one; none if the pod's template
+    /// does not say.
+    pub host: Option<String>,
+}
+
+/// A port of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Whether it speaks TLS. The certificate is for Coder's public name and says nothing about the pod's address.
     pub tls: bool,
 }
 
@@ -59,25 +69,39 @@ pub fn endpoint(chart: &str, line: ProductLine, pod: &Pod) -> Option<Endpoint> {
             .map(|c| (c, Question::ClassicVersion))
             .or_else(|| by_name(&["envproxy", "dashboard"]).map(|c| (c, Question::Health)))?,
     };
-    let (port, tls) = port(container);
-    Some(Endpoint { question, port, tls })
+    Some(Endpoint { question, ports: ports(container), host: access_host(container) })
 }
 
-/// The port named http, else https, else as Coder Classic names it (tcp-cemanager), else 8080 or whatever else there is.
-fn port(container: &Container) -> (u16, bool) {
+/// The port named http, else as Coder Classic names it (tcp-cemanager), else 8080 or whatever else there is; and the port
+/// named https.
+fn ports(container: &Container) -> Vec<Port> {
     let ports = container.ports.as_deref().unwrap_or_default();
     let named = |name: &str| ports.iter().find(|p| p.name.as_deref() == Some(name));
-    let classic = format!("tcp-{}", container.name);
-    let (port, tls) = if let Some(port) = named("http") {
-        (Some(port), false)
-    } else if let Some(port) = named("https") {
-        (Some(port), true)
-    } else {
-        let plain =
-            named(&classic).or_else(|| ports.iter().find(|p| p.container_port == 8080)).or_else(|| ports.first());
-        (plain, false)
+    let number = |port: &ContainerPort| u16::try_from(port.container_port).ok();
+    let tls = named("https").and_then(number).map(|number| Port { number, tls: true });
+    let other = || {
+        let classic = format!("tcp-{}", container.name);
+        named(&classic).or_else(|| ports.iter().find(|p| p.container_port == 8080)).or_else(|| ports.first())
     };
-    (port.and_then(|p| u16::try_from(p.container_port).ok()).unwrap_or(8080), tls)
+    let plain = named("http").or_else(|| other().filter(|_| tls.is_none())).and_then(number);
+    let plain = plain.or_else(|| tls.is_none().then_some(8080)).map(|number| Port { number, tls: false });
+    plain.into_iter().chain(tls).collect()
+}
+
+fn access_host(container: &Container) -> Option<String> {
+    let url = container.env.iter().flatten().rev().find(|variable| variable.name == "CODER_ACCESS_URL")?;
+    host_of(url.value.as_deref()?).map(|(_, host)| host.to_owned())
+}
+
+/// Whether an address is one of TLS, and its host, with a port if it names one.
+#[must_use]
+pub fn host_of(url: &str) -> Option<(bool, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let tls = scheme.eq_ignore_ascii_case("https");
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let valid = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+    (valid && (tls || scheme.eq_ignore_ascii_case("http"))).then_some((tls, host))
 }
 
 #[cfg(test)]
@@ -96,19 +120,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case("coder", "coder", json!([{"name": "http", "containerPort": 8080}]), Some((8080, false)))]
-    #[case("coder", "server", json!([{"name": "https", "containerPort": 8443}]), Some((8443, true)))]
-    #[case("coder", "coder", json!([]), Some((8080, false)))]
+    #[case("coder", "coder", json!([{"name": "http", "containerPort": 8080}]), Some(vec![(8080, false)]))]
+    #[case("coder", "server", json!([{"name": "https", "containerPort": 8443}]), Some(vec![(8443, true)]))]
+    #[case("coder", "coder", json!([{"name": "https", "containerPort": 8443}, {"name": "http", "containerPort": 8080}]),
+        Some(vec![(8080, false), (8443, true)]))]
+    #[case("coder", "coder", json!([]), Some(vec![(8080, false)]))]
     #[case("coder-provisioner", "coder", json!([]), None)]
     fn servers_of_v2(
         #[case] chart: &str,
         #[case] container: &str,
         #[case] ports: Value,
-        #[case] expected: Option<(u16, bool)>,
+        #[case] expected: Option<Vec<(u16, bool)>>,
     ) {
         let found = endpoint(chart, ProductLine::V2, &pod(container, &ports, "coder"));
-        assert_eq!(found.map(|e| (e.port, e.tls)), expected);
-        assert!(found.is_none_or(|e| e.question == Question::BuildInfo));
+        assert!(found.as_ref().is_none_or(|e| e.question == Question::BuildInfo));
+        assert_eq!(found.map(|e| e.ports.iter().map(|port| (port.number, port.tls)).collect()), expected);
     }
 
     #[rstest]
@@ -118,6 +144,18 @@ mod tests {
     #[case("timescale", json!([{"containerPort": 5432}]), None)]
     fn servers_of_classic(#[case] container: &str, #[case] ports: Value, #[case] expected: Option<(Question, u16)>) {
         let found = endpoint("coder", ProductLine::V1, &pod(container, &ports, ""));
-        assert_eq!(found.map(|e| (e.question, e.port)), expected);
+        assert_eq!(found.map(|e| (e.question, e.ports[0].number)), expected);
+    }
+
+    #[rstest]
+    #[case("https://coder.example.com", Some((true, "coder.example.com")))]
+    #[case("HTTP://coder.example.com:8080/path?x", Some((false, "coder.example.com:8080")))]
+    #[case("http://user:word@[::1]:3000/", Some((false, "[::1]:3000")))]
+    #[case("ftp://coder.example.com", None)]
+    #[case("/healthz", None)]
+    #[case("http://a b/", None)]
+    #[case("http://a\r\nX: y/", None)]
+    fn the_host_of_an_address(#[case] url: &str, #[case] expected: Option<(bool, &str)>) {
+        assert_eq!(host_of(url), expected);
     }
 }

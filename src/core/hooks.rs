@@ -16,6 +16,9 @@ pub struct Hook {
     /// The images that its pods run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// The names of the containers of its pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
 }
 
 /// What helm does with a release.
@@ -54,7 +57,7 @@ mod tests {
         let object =
             ObjectRef { api_version: "batch/v1".into(), kind: "Job".into(), namespace: None, name: "a".into() };
         let events = events.iter().map(|event| (*event).to_owned()).collect();
-        let hook = Hook { object, events, images: vec![] };
+        let hook = Hook { object, events, images: vec![], containers: vec![] };
         assert_eq!((hook.runs_in(Work::Change), hook.runs_in(Work::Uninstall)), (change, uninstall));
     }
 }

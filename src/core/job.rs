@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
@@ -15,11 +15,11 @@ pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// Kubernetes puts the UID of a Job into this label of its pods.
 pub const JOB_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
+/// Name of the container in which the runner works. Webhooks add others to its pod, which may go on for ever.
+pub const CONTAINER: &str = "runner";
+
 /// Longest part of a release's name in a Job's name, which must stay below 64 characters with the rest.
 const RELEASE_PART: usize = 32;
-
-/// The container of the runner in its pod.
-pub const CONTAINER: &str = "runner";
 
 /// Which Job a step needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,17 +113,46 @@ pub struct RunnerPod {
     pub trouble: Option<String>,
     /// The end of its log, if its container ended with an error.
     pub last_words: Option<String>,
+    /// The runner's container has ended, and others that a webhook has added keep the pod from ending.
+    pub outlived: Option<Outlived>,
+}
+
+/// The end of a runner in a pod that goes on without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlived {
+    /// How it ended, in Kubernetes' words.
+    pub how: String,
+    /// When it ended, if the kubelet says.
+    pub at: Option<Timestamp>,
+}
+
+/// None if the runner's container has not ended, or the pod ends with it.
+fn outlived(status: &PodStatus, pod: &str) -> Option<Outlived> {
+    let containers = || status.container_statuses.iter().flatten();
+    let state = |container: &ContainerStatus| container.state.clone().unwrap_or_default();
+    let ended = containers().find(|container| container.name == CONTAINER).and_then(|c| state(c).terminated)?;
+    let others = containers().any(|container| state(container).running.is_some());
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    (others && !over).then(|| {
+        let reason = ended.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        Outlived {
+            how: format!("container {CONTAINER} of Pod/{pod} ended with exit code {}{reason}", ended.exit_code),
+            at: ended.finished_at.map(|time| time.0),
+        }
+    })
 }
 
 impl From<&Pod> for RunnerPod {
     fn from(pod: &Pod) -> Self {
         let facts = PodFacts::from(pod);
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let ran = facts.containers.iter().any(|container| container.started);
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let runner = facts.containers.iter().find(|container| container.name == CONTAINER);
         Self {
-            started: ran || matches!(phase, Some("Running" | "Succeeded")),
+            started: runner.map_or(matches!(phase, Some("Running" | "Succeeded")), |container| container.started),
             trouble: facts.trouble().filter(|_| !facts.leaving),
             last_words: last_words(pod),
+            outlived: status.and_then(|status| outlived(status, &facts.name)),
             name: facts.name,
             uid: facts.uid,
             leaving: facts.leaving,
@@ -138,6 +167,12 @@ fn last_words(pod: &Pod) -> Option<String> {
 }
 
 impl JobFacts {
+    /// How the runner has ended, where other containers keep its Job from ending.
+    #[must_use]
+    pub fn outlived(&self) -> Option<&Outlived> {
+        self.pod.as_ref().filter(|_| self.state == JobState::Active)?.outlived.as_ref()
+    }
+
     /// Whether the runner may have begun to work.
     #[must_use]
     pub fn has_run(&self) -> bool {
@@ -330,6 +365,27 @@ mod tests {
         for recorded in ["", "other"] {
             assert!(matches!(judge(&running, &upgrade(), recorded), Namesake::Foreign("metadata.uid", _)));
         }
+    }
+
+    #[test]
+    fn the_runners_own_container_tells_whether_it_has_ended() {
+        let pod = |phase: &str, runner: serde_json::Value, other: serde_json::Value| {
+            let container = |name: &str, state: serde_json::Value| json!({"name": name, "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": state});
+            let status =
+                json!({"phase": phase, "containerStatuses": [container("proxy", other), container("runner", runner)]});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+            RunnerPod::from(&pod)
+        };
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let killed = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z"}});
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no"}});
+        let ended = pod("Running", killed.clone(), running.clone());
+        let how = ended.outlived.map(|outlived| outlived.how);
+        assert_eq!(how.as_deref(), Some("container runner of Pod/p ended with exit code 137 (Error)"));
+        assert!(ended.started);
+        assert_eq!(pod("Failed", killed.clone(), killed.clone()).outlived, None, "the pod ends with it");
+        assert_eq!(pod("Running", running.clone(), killed).outlived, None, "another container is not the runner");
+        assert!(!pod("Pending", waiting, running).started, "nor does another one start for it");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod guard;
 pub mod health;
 pub mod history;
 pub mod hooks;
+pub mod image;
 pub mod job;
 pub mod keep;
 pub mod ladder;

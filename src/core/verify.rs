@@ -1,11 +1,13 @@
 //! Whether what runs is what was wanted: a judgement over gathered facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::endpoint::Question;
-use super::plan::Answer;
+use super::image::{Image, may_be};
+use super::plan::{Answer, Inventory, NoAnswer, Silence};
+use super::version;
 use super::workload::{PodFacts, WorkloadFacts};
 use crate::api::{ClaimStatus, FailureClass};
 
@@ -16,16 +18,23 @@ pub struct Expected {
     pub version: String,
     /// Ids of the deployment (that is, of the database) that were answered before; empty if nothing answered.
     pub deployments: Vec<String>,
+    /// The silences that are no failure, because nobody answered the runner before the change either: then a pod that is ready,
+    /// with the wanted images, is taken for right.
+    pub accepted: BTreeSet<Silence>,
 }
 
 impl Expected {
     /// From the chart's appVersion and the answers before the change.
     #[must_use]
-    pub fn new(app_version: &str, before: &[Answer]) -> Self {
-        let mut deployments: Vec<String> = before.iter().filter_map(|answer| answer.deployment_id.clone()).collect();
+    pub fn new(app_version: &str, before: &Inventory) -> Self {
+        let answers = &before.answers;
+        let mut deployments: Vec<String> = answers.iter().filter_map(|answer| answer.deployment_id.clone()).collect();
         deployments.sort();
         deployments.dedup();
-        Self { version: comparable(app_version).to_owned(), deployments }
+        let silences = before.unanswered.iter().map(|silent| silent.silence);
+        let silences = silences.chain([Silence::Unreachable, Silence::TurnedAway]);
+        let accepted = if answers.is_empty() { silences.collect() } else { BTreeSet::new() };
+        Self { version: comparable(app_version).to_owned(), deployments, accepted }
     }
 }
 
@@ -55,7 +64,7 @@ pub struct Asked {
     /// What it was asked; none if it is no server of Coder.
     pub question: Option<Question>,
     /// What it answered, or why it did not.
-    pub answer: Option<Result<Answer, String>>,
+    pub answer: Option<Result<Answer, NoAnswer>>,
 }
 
 /// Something that is not as wanted.
@@ -126,9 +135,12 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
 /// it on the old template.
 fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old: bool) -> Option<Finding> {
     let pod = &asked.pod;
+    let told = asked.question.is_some_and(Question::tells_version) && matches!(asked.answer, Some(Ok(_)));
     let message = if let Some(trouble) = pod.trouble() {
         trouble
-    } else if let Some((name, wanted, got)) = wrong_image(workload, pod).filter(|_| !may_be_old) {
+    } else if let Some(Rewritten { name, wanted, got, .. }) =
+        rewritten(workload, pod).find(|image| image.is_wrong(told)).filter(|_| !may_be_old)
+    {
         format!("container {name} runs {got} instead of {wanted}")
     } else if !pod.ready {
         "is not ready".into()
@@ -136,7 +148,8 @@ fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old:
         match (&asked.question, &asked.answer) {
             (None, _) => return None,
             (Some(_), None) => "was not asked yet".into(),
-            (Some(_), Some(Err(why))) => why.clone(),
+            (Some(_), Some(Err(silent))) if expected.accepted.contains(&silent.silence) => return None,
+            (Some(_), Some(Err(silent))) => silent.why.clone(),
             (Some(question), Some(Ok(answer))) => return wrong_answer(expected, *question, answer, pod),
         }
     };
@@ -148,11 +161,37 @@ fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old:
     })
 }
 
-fn wrong_image<'a>(workload: &'a WorkloadFacts, pod: &'a PodFacts) -> Option<(&'a str, &'a str, &'a str)> {
-    workload.images.iter().find_map(|(name, wanted)| {
-        let got = pod.images.iter().find(|(n, _)| n == name).map_or("nothing", |(_, image)| image.as_str());
-        (got != wanted).then_some((name.as_str(), wanted.as_str(), got))
-    })
+/// A container of a pod that does not run the image that the template names.
+#[derive(Clone, Copy)]
+struct Rewritten<'a> {
+    name: &'a str,
+    wanted: &'a str,
+    got: &'a str,
+}
+
+impl Rewritten<'_> {
+    /// Whether it is another version. A webhook may take the image from a mirror or add a digest; what a server tells of its
+    /// version counts for more than any image.
+    fn is_wrong(&self, told: bool) -> bool {
+        self.got.is_empty() || !(told || may_be(self.wanted, self.got))
+    }
+}
+
+fn rewritten<'a>(workload: &'a WorkloadFacts, pod: &'a PodFacts) -> impl Iterator<Item = Rewritten<'a>> {
+    let of_pod = |name: &str| pod.images.iter().find(|(n, _)| n == name).map_or("", |(_, image)| image.as_str());
+    let all = workload.images.iter().map(move |(name, wanted)| Rewritten { name, wanted, got: of_pod(name) });
+    all.filter(|image| image.wanted != image.got)
+}
+
+/// Whether an answered version is the wanted one: the release itself, a build of it that somebody made for themselves, or the
+/// very version that the image's tag names.
+fn is_wanted(answered: &str, wanted: &str, pod: &PodFacts) -> bool {
+    let (Some(found), Some(release)) = (version::parse(answered), version::parse(wanted)) else {
+        return answered == wanted;
+    };
+    let base = |version: &semver::Version| (version.major, version.minor, version.patch);
+    let tagged = || pod.images.iter().any(|(_, image)| Image::of(image).version().is_some_and(|tag| tag == found));
+    answered == wanted || version::is_build_of(&found, &release) || (base(&found) == base(&release) && tagged())
 }
 
 fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &PodFacts) -> Option<Finding> {
@@ -166,7 +205,7 @@ fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &
         let message = format!("answers deployment {id} instead of {before}: it works on another database");
         return Some(finding(FailureClass::DataMissing, message));
     }
-    if question.tells_version() && answer.version != expected.version {
+    if question.tells_version() && !is_wanted(&answer.version, &expected.version, pod) {
         let images: Vec<&str> = pod.images.iter().map(|(_, image)| image.as_str()).collect();
         let message = format!(
             "answers version {} instead of {} (image {}; if the values pin an image, name the path in spec.dropValues)",
@@ -177,7 +216,8 @@ fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &
         return Some(finding(FailureClass::VerificationFailed, message));
     }
     let silent = question == Question::BuildInfo && !expected.deployments.is_empty() && answer.deployment_id.is_none();
-    silent.then(|| {
+    // A server that redirects keeps its id to itself by a setting, not because it has lost it.
+    (silent && answer.withheld.is_none()).then(|| {
         let message = "does not say which deployment it is, as it did before".to_owned();
         finding(FailureClass::VerificationFailed, message)
     })
@@ -241,19 +281,59 @@ pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) 
 #[must_use]
 pub fn summary(expected: &Expected, observed: &[Observed]) -> String {
     let live = || observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving);
-    let asked = live().filter(|asked| asked.question.is_some_and(Question::tells_version)).count();
+    let told = || live().filter(|asked| asked.question.is_some_and(Question::tells_version)).filter_map(answered);
+    let silent = live().filter_map(|asked| asked.answer.as_ref()?.as_ref().err());
+    let (asked, mute) = (told().count(), silent.clone().count());
     let plural = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    if asked == 0 {
-        return format!("{} with the wanted images", plural(live().count(), "pod runs", "pods run"));
+    let others = live().count() - asked - mute;
+    let mut parts = Vec::new();
+    if asked > 0 {
+        let same = !expected.deployments.is_empty() && told().all(|answer| answer.deployment_id.is_some());
+        let same = if same { ", same deployment" } else { "" };
+        parts.push(format!("{} {}{same}", plural(asked, "pod answers", "pods answer"), expected.version));
     }
-    let others = live().count() - asked;
-    let others = if others == 0 {
-        String::new()
-    } else {
-        format!("; {} with the wanted images", plural(others, "other runs", "others run"))
-    };
-    let same = if expected.deployments.is_empty() { "" } else { ", same deployment" };
-    format!("{} {}{same}{others}", plural(asked, "pod answers", "pods answer"), expected.version)
+    if let Some(first) = silent.clone().next() {
+        let ready =
+            plural(mute, "pod is ready with the wanted images and", "pods are ready with the wanted images and");
+        parts.push(format!("{ready} cannot be asked by the runner (Pod/{} {})", first.pod, first.why));
+    }
+    if others > 0 || parts.is_empty() {
+        let runs = if parts.is_empty() { ("pod runs", "pods run") } else { ("other runs", "others run") };
+        parts.push(format!("{} with the wanted images", plural(others, runs.0, runs.1)));
+    }
+    parts.extend(remarks(expected, observed));
+    parts.join("; ")
+}
+
+fn answered(asked: &Asked) -> Option<&Answer> {
+    asked.answer.as_ref()?.as_ref().ok()
+}
+
+/// Most remarks that are made.
+const REMARKS: usize = 4;
+
+/// What is right and still worth knowing: images that were rewritten, builds of one's own, how a server was asked.
+fn remarks(expected: &Expected, observed: &[Observed]) -> Vec<String> {
+    let mut found = Vec::new();
+    for observed in observed {
+        for asked in observed.pods.iter().filter(|asked| !asked.pod.leaving) {
+            let name = &asked.pod.name;
+            for Rewritten { name: container, wanted, got } in
+                observed.workload.iter().flat_map(|workload| rewritten(workload, &asked.pod))
+            {
+                found.push(format!("container {container} runs {got}, where the chart names {wanted}"));
+            }
+            let Some(answer) = answered(asked) else { continue };
+            if asked.question.is_some_and(Question::tells_version) && answer.version != expected.version {
+                found.push(format!("Pod/{name} calls itself {}", answer.version));
+            }
+            found.extend(answer.withheld.iter().chain(&answer.remarks).map(|remark| format!("Pod/{name} {remark}")));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    found.retain(|remark| seen.insert(remark.clone()));
+    found.truncate(REMARKS);
+    found
 }
 
 #[cfg(test)]
@@ -263,10 +343,23 @@ mod tests {
     use super::*;
 
     fn answer(version: &str, id: Option<&str>) -> Answer {
-        Answer { pod: "coder-1".into(), version: version.into(), deployment_id: id.map(Into::into) }
+        Answer {
+            pod: "coder-1".into(),
+            version: version.into(),
+            deployment_id: id.map(Into::into),
+            ..Answer::default()
+        }
     }
 
-    fn server(answer: Result<Answer, String>) -> Observed {
+    fn silent(silence: Silence) -> NoAnswer {
+        NoAnswer { pod: "coder-1".into(), why: "refused the connection".into(), silence }
+    }
+
+    fn before(answers: Vec<Answer>) -> Inventory {
+        Inventory { answers, ..Inventory::default() }
+    }
+
+    fn server(answer: Result<Answer, NoAnswer>) -> Observed {
         let images = vec![("coder".to_owned(), "coder:v2.31.7".to_owned())];
         Observed {
             object: "Deployment/coder".into(),
@@ -294,7 +387,7 @@ mod tests {
     }
 
     fn expected() -> Expected {
-        Expected::new("v2.31.7+x", &[answer("2.30.0", Some("a")), answer("2.30.0", Some("a"))])
+        Expected::new("v2.31.7+x", &before(vec![answer("2.30.0", Some("a")), answer("2.30.0", Some("a"))]))
     }
 
     fn messages(observed: Observed) -> Vec<String> {
@@ -311,8 +404,9 @@ mod tests {
     #[case(Ok(answer("2.30.0", Some("a"))), "answers version 2.30.0 instead of 2.31.7")]
     #[case(Ok(answer("2.31.7", Some("b"))), "works on another database")]
     #[case(Ok(answer("2.31.7", None)), "does not say which deployment")]
-    #[case(Err("refused the connection".into()), "refused the connection")]
-    fn a_wrong_answer_names_the_pod(#[case] answer: Result<Answer, String>, #[case] part: &str) {
+    #[case(Ok(answer("2.31.7-rc.1", Some("a"))), "answers version 2.31.7-rc.1 instead of 2.31.7")]
+    #[case(Err(silent(Silence::Unreachable)), "refused the connection")]
+    fn a_wrong_answer_names_the_pod(#[case] answer: Result<Answer, NoAnswer>, #[case] part: &str) {
         let found = messages(server(answer));
         assert!(found.len() == 1 && found[0].starts_with("Pod/coder-1 ") && found[0].contains(part), "{found:?}");
     }
@@ -333,7 +427,6 @@ mod tests {
             change(|w| (w.desired, w.total, w.updated, w.ready, w.available) = (2, 2, 2, 2, 2))
                 .contains("1 of 2 pods were found")
         );
-        assert!(change(|w| w.images[0].1 = "coder:v9".into()).contains("runs coder:v2.31.7 instead of coder:v9"));
     }
 
     #[test]
@@ -369,9 +462,80 @@ mod tests {
 
     #[test]
     fn a_first_install_has_no_deployment_to_compare() {
-        let expected = Expected::new("2.31.7", &[]);
+        let expected = Expected::new("2.31.7", &Inventory::default());
         assert_eq!(judge(&expected, &[right()]), []);
         assert_eq!(summary(&expected, &[right()]), "1 pod answers 2.31.7");
+    }
+
+    #[rstest]
+    #[case::mirror(
+        "mirror.local/coder:v2.31.7",
+        "container coder runs mirror.local/coder:v2.31.7, where the chart names coder:v2.31.7"
+    )]
+    #[case::digest("coder@sha256:ab", "container coder runs coder@sha256:ab, where the chart names coder:v2.31.7")]
+    #[case::another_name("build/mine:7", "container coder runs build/mine:7, where the chart names coder:v2.31.7")]
+    fn a_rewritten_image_is_a_remark_where_the_server_tells_its_version(#[case] image: &str, #[case] remark: &str) {
+        let mut observed = right();
+        observed.pods[0].pod.images[0].1 = image.into();
+        assert_eq!(messages(observed.clone()), Vec::<String>::new());
+        assert!(summary(&expected(), &[observed]).ends_with(&format!("; {remark}")));
+    }
+
+    #[rstest]
+    #[case::mirror("mirror.local/coder:v2.31.7", false)]
+    #[case::another_version("mirror.local/coder:v2.30.0", true)]
+    #[case::nothing("", true)]
+    fn the_image_decides_where_nobody_tells_the_version(#[case] image: &str, #[case] wrong: bool) {
+        let mut observed = right();
+        observed.pods[0].pod.images[0].1 = image.into();
+        (observed.pods[0].question, observed.pods[0].answer) = (None, None);
+        assert_eq!(!messages(observed.clone()).is_empty(), wrong);
+        // Nor does one that the runner cannot ask.
+        observed.pods[0].question = Some(Question::BuildInfo);
+        observed.pods[0].answer = Some(Err(silent(Silence::Unreachable)));
+        let expected = Expected::new("2.31.7", &Inventory::default());
+        assert_eq!(!judge(&expected, &[observed]).is_empty(), wrong);
+    }
+
+    #[rstest]
+    #[case::build("2.31.7-acme1", "coder:v2.31.7", true)]
+    #[case::development("2.31.7-devel", "mirror/coder:v2.31.7-acme1", true)]
+    #[case::candidate("2.31.7-rc.1", "coder:v2.31.7", false)]
+    #[case::candidate_by_tag("2.31.7-rc.1", "coder:v2.31.7-rc.1", true)]
+    #[case::other("2.31.8-acme1", "coder:v2.31.8-acme1", false)]
+    fn a_build_of_ones_own_is_the_release(#[case] answered: &str, #[case] image: &str, #[case] right: bool) {
+        let mut observed = server(Ok(answer(answered, Some("a"))));
+        observed.pods[0].pod.images[0].1 = image.into();
+        assert_eq!(messages(observed.clone()).is_empty(), right);
+        assert!(summary(&expected(), &[observed]).contains(&format!("Pod/coder-1 calls itself {answered}")));
+    }
+
+    #[test]
+    fn whoever_answered_nobody_before_need_not_answer_now() {
+        let nobody = |silence| Inventory { unanswered: vec![silent(silence)], ..Inventory::default() };
+        let found = |before: &Inventory, silence| {
+            judge(&Expected::new("2.31.7", before), &[server(Err(silent(silence)))]).len()
+        };
+        assert_eq!(found(&nobody(Silence::Unreachable), Silence::Unreachable), 0);
+        assert_eq!(found(&nobody(Silence::TurnedAway), Silence::Unreachable), 0);
+        assert_eq!(found(&nobody(Silence::Unreachable), Silence::Wrong), 1, "an error is another matter");
+        assert_eq!(found(&nobody(Silence::Wrong), Silence::Wrong), 0);
+        assert_eq!(found(&before(vec![answer("2.30.0", None)]), Silence::Unreachable), 1, "it answered before");
+        let expected = Expected::new("2.31.7", &nobody(Silence::Unreachable));
+        assert_eq!(
+            summary(&expected, &[server(Err(silent(Silence::Unreachable)))]),
+            "1 pod is ready with the wanted images and cannot be asked by the runner (Pod/coder-1 refused the connection)"
+        );
+        assert_eq!(judge(&expected, &[server(Ok(answer("2.30.0", None)))]).len(), 1, "what is answered counts");
+    }
+
+    #[test]
+    fn a_deployment_that_is_withheld_is_a_remark() {
+        let withheld = Some("does not tell its deployment (a setting)".to_owned());
+        let observed = server(Ok(Answer { withheld, ..answer("2.31.7", None) }));
+        assert_eq!(messages(observed.clone()), Vec::<String>::new());
+        let line = "1 pod answers 2.31.7; Pod/coder-1 does not tell its deployment (a setting)";
+        assert_eq!(summary(&expected(), &[observed]), line);
     }
 
     #[test]

@@ -16,6 +16,20 @@ pub fn parse(version: &str) -> Option<Version> {
     Version::parse(plain(version)).ok()
 }
 
+/// Whether `found` is a build of the same release that somebody made for themselves, such as 2.31.7-acme1 of 2.31.7, or the
+/// release itself where `wanted` is such a build. A release candidate is an earlier version, and no build.
+#[must_use]
+pub fn is_build_of(found: &Version, wanted: &Version) -> bool {
+    let candidate = |version: &Version| {
+        let word = version.pre.split(['.', '-']).next().unwrap_or_default().to_ascii_lowercase();
+        ["alpha", "beta", "rc", "pre", "preview"]
+            .iter()
+            .any(|early| word.strip_prefix(early).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit())))
+    };
+    let base = |version: &Version| (version.major, version.minor, version.patch);
+    base(found) == base(wanted) && (found.pre == wanted.pre || !(candidate(found) || candidate(wanted)))
+}
+
 /// The higher one of two versions. What cannot be read as a version is lower than all others.
 #[must_use]
 pub fn higher<'a>(known: Option<&'a str>, other: &'a str) -> &'a str {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The update strategy with which a pod is made from the new template only after somebody has deleted the old one.
@@ -49,8 +49,8 @@ pub struct PodFacts {
     pub unschedulable: Option<String>,
     /// Containers as (name, image).
     pub images: Vec<(String, String)>,
-    /// Images of init containers.
-    pub init_images: Vec<String>,
+    /// Init containers as (name, image).
+    pub init_images: Vec<(String, String)>,
     /// Init containers and containers, as the kubelet sees them.
     pub containers: Vec<ContainerFacts>,
 }
@@ -181,8 +181,8 @@ impl From<&Pod> for PodFacts {
                 .iter()
                 .find(|c| c.type_ == "PodScheduled" && c.status == "False")
                 .map(|c| c.message.clone().unwrap_or_default()),
-            images: spec.containers.into_iter().map(|c| (c.name, c.image.unwrap_or_default())).collect(),
-            init_images: spec.init_containers.into_iter().flatten().filter_map(|container| container.image).collect(),
+            images: spec.containers.into_iter().map(named_image).collect(),
+            init_images: spec.init_containers.into_iter().flatten().map(named_image).collect(),
             containers: status
                 .init_container_statuses
                 .unwrap_or_default()
@@ -223,6 +223,10 @@ fn named(kind: &str, metadata: &ObjectMeta) -> String {
 
 fn seen(metadata: &ObjectMeta, observed: Option<i64>) -> bool {
     metadata.generation.unwrap_or_default() <= observed.unwrap_or_default()
+}
+
+fn named_image(container: Container) -> (String, String) {
+    (container.name, container.image.unwrap_or_default())
 }
 
 fn images(template: &PodTemplateSpec) -> Vec<(String, String)> {

@@ -34,7 +34,7 @@ use crate::core::progress;
 use crate::core::readiness::waited_for;
 use crate::core::rehearsal::only_scaled;
 use crate::core::report::Problem;
-use crate::core::started;
+use crate::core::started::{self, Versions};
 use crate::core::verify::Observed;
 use crate::core::workload::PodFacts;
 
@@ -98,7 +98,7 @@ pub async fn apply(
     let done = bring(ctx, plan, package, observer, paused, starts.as_ref()).await;
     let (Err(_), Some(starts)) = (&done, &starts) else { return done };
     let old_images = package.old_images.as_ref();
-    if old_images.is_some_and(|old_images| started::may_start(&observer.seen(), old_images)) {
+    if old_images.is_some_and(|old| started::may_start(&observer.seen(), &Versions::between(old, plan))) {
         ctx.reporter.may_start();
     }
     // Rather once too often: nobody may go back over a database that may be migrated.
@@ -275,7 +275,8 @@ async fn run(
 
 /// Records it as soon as a pod of the new version may have begun its work.
 async fn note_started(ctx: &Context, plan: &Plan, package: &Package<'_>, observer: &Observer) {
-    if package.old_images.as_ref().is_some_and(|old| started::new_version_started(&observer.seen(), old)) {
+    let versions = package.old_images.as_ref().map(|old| Versions::between(old, plan));
+    if versions.is_some_and(|versions| started::new_version_started(&observer.seen(), &versions)) {
         started_now(ctx, plan).await;
     }
 }
@@ -382,7 +383,8 @@ async fn explained(
         problem.message = format!("Pod/{pod} {}\n{}", refusal.message, problem.message);
         (problem.class, problem.object) = (refusal.class, Some(format!("Pod/{pod}")));
     } else {
-        problem.message = format!("{}\nPod/{pod}: {trouble}", problem.message);
+        // The first line is what stands in a column of `kubectl get`.
+        problem.message = format!("Pod/{pod}: {trouble}\n{}", problem.message);
         problem.object.get_or_insert_with(|| format!("Pod/{pod}"));
     }
     problem

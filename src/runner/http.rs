@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -16,6 +16,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::core::endpoint::Port;
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,26 +31,50 @@ const TOKEN_HEADER: &str = "coder-session-token";
 pub struct Question<'a> {
     /// Path, with its query.
     pub path: &'a str,
+    /// The name under which the server is asked, with its port if it is no usual one; none for the address itself.
+    pub host: Option<&'a str>,
     /// Session token of a user of Coder.
     pub token: Option<&'a str>,
     /// How long the answer may take.
     pub patience: Duration,
 }
 
-/// GET of a path of a pod. The error is the end of a sentence that begins with the pod.
-pub async fn get(address: IpAddr, port: u16, tls: bool, path: &str) -> Result<(StatusCode, Bytes), String> {
-    ask(address, port, tls, Question { path, token: None, patience: TIMEOUT }).await
+impl<'a> Question<'a> {
+    /// A question that takes no token and no patience.
+    #[must_use]
+    pub fn of(path: &'a str) -> Self {
+        Self { path, host: None, token: None, patience: TIMEOUT }
+    }
 }
 
-/// As [`get`], with a token or more patience.
-pub async fn ask(address: IpAddr, port: u16, tls: bool, question: Question<'_>) -> Result<(StatusCode, Bytes), String> {
+/// What was answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A header, if it is a text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// GET of a path of a pod. The error is the end of a sentence that begins with the pod.
+pub async fn ask(address: IpAddr, port: Port, question: Question<'_>) -> Result<Reply, String> {
     let Question { path, patience, .. } = question;
-    let socket = SocketAddr::new(address, port);
+    let socket = SocketAddr::new(address, port.number);
     let asked = async {
         let stream =
             TcpStream::connect(socket).await.map_err(|e| format!("does not accept connections at {socket}: {e}"))?;
-        if tls {
-            let name = ServerName::IpAddress(address.into());
+        if port.tls {
+            let name = server_name(address, question.host);
             let stream = TlsConnector::from(unverified()?).connect(name, stream).await;
             exchange(stream.map_err(|e| format!("does not speak TLS at {socket}: {e}"))?, socket, question).await
         } else {
@@ -60,16 +86,23 @@ pub async fn ask(address: IpAddr, port: u16, tls: bool, question: Question<'_>) 
         .unwrap_or_else(|_| Err(format!("does not answer {path} within {} s", patience.as_secs())))
 }
 
+/// The name that the server chooses its certificate by.
+fn server_name(address: IpAddr, host: Option<&str>) -> ServerName<'static> {
+    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    let name = name.and_then(|name| ServerName::try_from(name.to_owned()).ok());
+    name.unwrap_or_else(|| ServerName::IpAddress(address.into()))
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     socket: SocketAddr,
     question: Question<'_>,
-) -> Result<(StatusCode, Bytes), String> {
+) -> Result<Reply, String> {
     let path = question.path;
     let failed = |e: hyper::Error| format!("does not answer {path} in HTTP: {e}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let mut request = Request::get(path)
-        .header("host", socket.to_string())
+        .header("host", question.host.map_or_else(|| socket.to_string(), ToOwned::to_owned))
         .header("accept", "application/json")
         .header("connection", "close");
     if let Some(token) = question.token {
@@ -78,12 +111,12 @@ async fn exchange(
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| format!("cannot be asked for {path}: {e}"))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(failed)?;
-        let status = answer.status();
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(|e| match e.downcast_ref() {
             Some(LengthLimitError { .. }) => format!("answers {path} with more than {} MiB", LIMIT >> 20),
             None => format!("breaks off its answer to {path}: {e}"),
         });
-        Ok((status, body?.to_bytes()))
+        Ok(Reply { status, headers, body: body?.to_bytes() })
     };
     tokio::pin!(answer);
     tokio::select! {
@@ -155,6 +188,10 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+    async fn get(number: u16, tls: bool, path: &str) -> Result<Reply, String> {
+        ask(HERE, Port { number, tls }, Question::of(path)).await
+    }
+
     async fn serve(answer: &'static [u8]) -> u16 {
         let listener = TcpListener::bind((HERE, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -170,8 +207,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_read() {
         let port = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await;
-        let (status, body) = get(HERE, port, false, "/healthz").await.unwrap();
-        assert_eq!((status, &body[..]), (StatusCode::OK, &b"OK"[..]));
+        let reply = get(port, false, "/healthz").await.unwrap();
+        assert_eq!((reply.status, &reply.body[..]), (StatusCode::OK, &b"OK"[..]));
     }
 
     /// Sends a piece again and again, as long as somebody listens.
@@ -193,26 +230,28 @@ mod tests {
     async fn an_answer_without_end_ends() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n";
         let endless = serve_for_ever(head, vec![b'x'; 1 << 16], Duration::ZERO).await;
-        assert_eq!(get(HERE, endless, false, "/x").await.unwrap_err(), "answers /x with more than 4 MiB");
+        assert_eq!(get(endless, false, "/x").await.unwrap_err(), "answers /x with more than 4 MiB");
         for (head, piece) in [(&head[..], &b"x"[..]), (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"), (b"", b"")] {
             let slow = serve_for_ever(head, piece.to_vec(), Duration::from_millis(50)).await;
-            let question = Question { path: "/x", token: None, patience: Duration::from_secs(1) };
-            let error = ask(HERE, slow, false, question).await.unwrap_err();
+            let question = Question { patience: Duration::from_secs(1), ..Question::of("/x") };
+            let error = ask(HERE, Port { number: slow, tls: false }, question).await.unwrap_err();
             assert_eq!(error, "does not answer /x within 1 s");
         }
         let headers = serve_for_ever(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n".repeat(1000), Duration::ZERO).await;
-        let error = get(HERE, headers, false, "/x").await.unwrap_err();
+        let error = get(headers, false, "/x").await.unwrap_err();
         assert!(error.starts_with("does not answer /x "), "{error}");
     }
 
     #[tokio::test]
     async fn what_goes_wrong_is_said_about_the_pod() {
         let port = serve(b"not http\r\n\r\n").await;
-        assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not answer /x in HTTP"));
-        assert!(get(HERE, port, false, "/x").await.unwrap_err().contains("does not accept connections"));
+        assert!(get(port, false, "/x").await.unwrap_err().contains("does not answer /x in HTTP"));
+        assert!(get(port, false, "/x").await.unwrap_err().contains("does not accept connections"));
         let port = serve(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n").await;
-        assert_eq!(get(HERE, port, false, "/x").await.unwrap().0, StatusCode::FOUND, "nobody is asked elsewhere");
+        let reply = get(port, false, "/x").await.unwrap();
+        assert_eq!(reply.status, StatusCode::FOUND, "nobody is asked elsewhere");
+        assert_eq!(reply.header("location"), Some("http://127.0.0.1:1/"));
         let port = serve(b"no tls").await;
-        assert!(get(HERE, port, true, "/x").await.unwrap_err().contains("does not speak TLS"));
+        assert!(get(port, true, "/x").await.unwrap_err().contains("does not speak TLS"));
     }
 }

@@ -14,9 +14,10 @@ use super::observe::Observer;
 use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::documents::Documents;
+use crate::core::endpoint::Question;
 use crate::core::manifest::Manifest;
 use crate::core::object::ObjectRef;
-use crate::core::plan::Answer;
+use crate::core::plan::{Answer, NoAnswer};
 use crate::core::verify::Observed;
 
 /// The claims of these names that exist.
@@ -93,24 +94,26 @@ async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     Ok(Some(Exposure { kind: "Ingress".into(), name: name.to_owned(), uid, addresses }))
 }
 
-/// What each server answers now. One that does not answer is left out: the upgrade may be its cure.
-pub async fn answers(observer: &Observer) -> Vec<Answer> {
+/// What each server answers now, and which of them do not: the upgrade may be their cure.
+pub async fn answers(observer: &Observer) -> (Vec<Answer>, Vec<NoAnswer>) {
     observer.ready().await;
     collect(observer.asked().await)
 }
 
-fn collect(observed: Vec<Observed>) -> Vec<Answer> {
+fn collect(observed: Vec<Observed>) -> (Vec<Answer>, Vec<NoAnswer>) {
     let asked = observed.into_iter().flat_map(|observed| observed.pods);
-    let mut answers: Vec<Answer> = asked
-        .filter(|asked| asked.question.is_some_and(crate::core::endpoint::Question::tells_version))
-        .filter_map(|asked| match asked.answer? {
-            Ok(answer) => Some(answer),
-            Err(why) => {
-                tracing::warn!("Pod/{} {why}", asked.pod.name);
-                None
+    let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
+    for asked in asked.filter(|asked| asked.question.is_some_and(Question::tells_version)) {
+        match asked.answer {
+            Some(Ok(answer)) => answers.push(answer),
+            Some(Err(silent)) => {
+                tracing::warn!("Pod/{} {}", silent.pod, silent.why);
+                unanswered.push(silent);
             }
-        })
-        .collect();
+            None => {}
+        }
+    }
     answers.sort_by(|a, b| a.pod.cmp(&b.pod));
-    answers
+    unanswered.sort_by(|a, b| a.pod.cmp(&b.pod));
+    (answers, unanswered)
 }

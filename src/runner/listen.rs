@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::context::{Context, request};
 use super::excerpt;
 use crate::core::endpoint::Question;
+use crate::core::image::may_be;
 use crate::core::migration::{self, Said};
 use crate::core::refusal::Refusal;
 use crate::core::verify::{Asked, Observed};
@@ -117,7 +118,11 @@ impl Listener {
 
     fn is_starting(&self, observed: &Observed, Asked { pod, question, .. }: &Asked) -> bool {
         let Some(workload) = observed.workload.as_ref().filter(|workload| workload.observed) else { return false };
-        let new = !self.old.contains(&pod.uid) && workload.images.iter().all(|image| pod.images.contains(image));
+        let runs = |(name, wanted): &(String, String)| {
+            let named = |(found, image): &(String, String)| found == name && may_be(wanted, image);
+            pod.images.iter().any(named)
+        };
+        let new = !self.old.contains(&pod.uid) && workload.images.iter().all(runs);
         let begun = pod.containers.iter().any(|container| container.started);
         new && begun && !pod.ready && !pod.leaving && question.is_some_and(Question::tells_version)
     }

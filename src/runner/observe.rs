@@ -189,7 +189,7 @@ impl Observer {
     async fn ask(&self, pod: &Pod) -> Asked {
         let facts = PodFacts::from(pod);
         let endpoint = endpoint(&self.chart, self.line, pod);
-        let answer = match endpoint {
+        let answer = match &endpoint {
             Some(endpoint) if facts.ready && !facts.leaving => Some(coder::ask(&facts, endpoint).await),
             _ => None,
         };

@@ -23,7 +23,7 @@ use super::error::Error;
 use super::highest;
 use crate::core::hooks::{Hook, Work};
 use crate::core::plan::Plan;
-use crate::core::started::{is_new, is_started, runs};
+use crate::core::started::{Versions, is_new, is_started, runs};
 use crate::core::workload::PodFacts;
 
 /// How long the first lists may take, together.
@@ -41,9 +41,7 @@ pub async fn started_now(ctx: &Context, plan: &Plan) {
 
 /// Watches the pods of a plan's workloads and hooks until it is dropped.
 pub struct Starts {
-    old_images: Arc<BTreeSet<String>>,
-    /// Images that only the new version has.
-    new_images: BTreeSet<String>,
+    versions: Arc<Versions>,
     /// Hooks with such an image that run in the change.
     hooks: Vec<Hook>,
     seen: CancellationToken,
@@ -62,8 +60,7 @@ impl Starts {
             plan.hooks.iter().filter(|hook| hook.runs_in(Work::Change) && hook.images.iter().any(|i| is_new(&i)));
         let hooks: Vec<Hook> = hooks.cloned().collect();
         let mut starts = Self {
-            old_images: Arc::new(old_images.clone()),
-            new_images: plan.images.iter().filter(is_new).cloned().collect(),
+            versions: Arc::new(Versions::between(old_images, plan)),
             seen: CancellationToken::new(),
             broken: Arc::default(),
             changed: Arc::default(),
@@ -107,7 +104,7 @@ impl Starts {
         let (store, writer) = reflector::store();
         self.pods.push(store);
         let (seen, broken, changed) = (self.seen.clone(), self.broken.clone(), self.changed.clone());
-        let (old_images, listed) = (self.old_images.clone(), listed.clone());
+        let (versions, listed) = (self.versions.clone(), listed.clone());
         let events = reflector::reflector(writer, watcher(pods, selection).default_backoff());
         self.tasks.spawn(async move {
             let mut events = std::pin::pin!(events);
@@ -115,7 +112,7 @@ impl Starts {
             while let Some(event) = events.next().await {
                 match event {
                     Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) => {
-                        if is_started(&PodFacts::from(&pod), &old_images) {
+                        if is_started(&PodFacts::from(&pod), &versions) {
                             seen.cancel();
                         }
                     }
@@ -153,14 +150,14 @@ impl Starts {
     /// Whether a pod of the namespace runs, or has run, an image that only the new version has: one of a `CronJob`, one
     /// without a workload, or one of a workload of a custom kind.
     pub async fn anywhere(&self, ctx: &Context) -> Result<bool, Error> {
-        if self.new_images.is_empty() {
+        if !self.versions.differ() {
             return Ok(false);
         }
         let pods: Api<Pod> = ctx.api();
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = request("list the pods of the namespace", || pods.list(&page)).await?;
-            if list.items.iter().map(PodFacts::from).any(|pod| runs(&pod, &self.new_images)) {
+            if list.items.iter().map(PodFacts::from).any(|pod| runs(&pod, &self.versions)) {
                 return Ok(true);
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -203,8 +200,7 @@ impl Starts {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             matches!(phase, Some("Succeeded" | "Failed"))
         };
-        let found =
-            pods.find(|pod| !ended(pod) && such(pod) && is_new(&PodFacts::from(pod.as_ref()), &self.old_images));
+        let found = pods.find(|pod| !ended(pod) && such(pod) && is_new(&PodFacts::from(pod.as_ref()), &self.versions));
         found.map(|pod| pod.name_any())
     }
 }

@@ -88,11 +88,12 @@ impl<'a> Target<'a> {
         };
         let goal = Goal {
             revision: current.revision,
-            expected: Expected::new(self.app_version, &plan.inventory.answers),
+            expected: Expected::new(self.app_version, &plan.inventory),
             claims: &plan.inventory.claims,
             timeout: self.timeout,
             soak: self.soak,
             token: token.as_ref(),
+            health: plan.inventory.health.as_deref(),
         };
         let verified = verify(ctx, storage, &observer, &goal).await?;
         let marks = observer.marks();

@@ -33,7 +33,7 @@ use crate::core::hooks::{self, Hook};
 use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, key};
 use crate::core::report::{Problem, Upgraded};
-use crate::core::started;
+use crate::core::started::{self, Versions};
 use crate::core::version;
 
 /// The order: what may be done, and how long each part may take.
@@ -146,7 +146,7 @@ async fn change(
         repair::finish(ctx, paused.lease(), &plan.workloads).await?;
     }
     paused.resume(storage).await?;
-    if started::may_start(&observer.seen(), paused.old_images()) {
+    if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), plan)) {
         ctx.reporter.may_start();
     }
     let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);

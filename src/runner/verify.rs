@@ -14,6 +14,7 @@ use super::inventory;
 use super::observe::Observer;
 use super::token::Token;
 use crate::api::{ClaimStatus, FailureClass};
+use crate::core::health::Fault;
 use crate::core::migration;
 use crate::core::report::Problem;
 use crate::core::verify::{self, Expected, Finding, Observed};
@@ -37,6 +38,8 @@ pub struct Goal<'a> {
     pub soak: Duration,
     /// With this, Coder itself must find itself well, too.
     pub token: Option<&'a Token>,
+    /// What Coder found wrong with itself before; none if nobody knows.
+    pub health: Option<&'a [Fault]>,
 }
 
 /// What was found to be right.
@@ -72,7 +75,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                 let held = since.since.elapsed();
                 if held >= goal.soak {
                     let opinion = match goal.token {
-                        Some(token) => health::ask(observer, token).await?,
+                        Some(token) => health::ask(observer, token, goal).await?,
                         None => Opinion::default(),
                     };
                     if let Some(finding) = opinion.finding {
@@ -85,7 +88,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                     }
                     check_release(storage, goal).await?;
                     let claims = same_claims(ctx, goal.claims).await?;
-                    let summary = verify::summary(&goal.expected, &seen) + &opinion.warnings;
+                    let summary = verify::summary(&goal.expected, &seen) + &opinion.remarks;
                     return Ok(Verified { summary, claims });
                 }
                 let summary = verify::summary(&goal.expected, &seen);

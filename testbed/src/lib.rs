@@ -7,6 +7,7 @@
 //! - [`control_plane`]: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
 //! - [`node`]: runs pods as local processes; [`sim`]: what stands for Coder in them;
 //! - [`load_balancer`], [`charts`]: what a cloud and the internet would bring;
+//! - [`webhook`]: what admission webhooks do to pods;
 //! - [`servers`]: real servers of Coder, for those who have the programs;
 //! - [`process`], [`address_range`], [`duration`]: small tools.
 //!
@@ -29,5 +30,6 @@ pub mod servers;
 pub mod sim;
 pub mod supervisor;
 mod tail;
+pub mod webhook;
 
 pub use cluster::{Cluster, ClusterOptions};

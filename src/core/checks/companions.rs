@@ -4,9 +4,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use semver::Version;
 
-use super::image::Image;
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine};
+use crate::core::image::Image;
 use crate::core::verify::comparable;
 use crate::core::version;
 

@@ -3,9 +3,9 @@
 use semver::Version;
 
 use super::Facts;
-use super::image::Image;
 use super::pods::{SERVERS, templates};
 use crate::api::{CheckName, FailureClass, Finding};
+use crate::core::image::Image;
 use crate::core::verify::comparable;
 use crate::core::version;
 

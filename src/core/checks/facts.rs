@@ -13,7 +13,7 @@ use super::rights::Need;
 use crate::api::{ClaimStatus, CoderUpgradeSpec, Exposure, Finding, Installed, ProductLine};
 use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
-use crate::core::plan::Answer;
+use crate::core::plan::{Answer, NoAnswer};
 use crate::core::rehearsal::Rehearsal;
 use crate::core::replicas::Kept;
 use crate::core::version;
@@ -45,6 +45,8 @@ pub struct Facts {
     pub kept: Map<String, Value>,
     /// What each Coder server answers.
     pub answers: Vec<Answer>,
+    /// The Coder servers that are ready and do not answer the runner.
+    pub unanswered: Vec<NoAnswer>,
     /// The pods of what is installed.
     pub pods: Vec<PodFacts>,
     /// The workloads of what is installed as they are, each as Kind/name with its metadata.

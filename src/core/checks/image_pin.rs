@@ -1,11 +1,11 @@
 //! Values that pin an image to a version: the chart would be upgraded, and Coder would not.
 
-use super::image::{Image, tagged};
 use super::paths::{at, how_to_drop};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine};
+use crate::core::image::{Image, tagged};
 use crate::core::verify::comparable;
-use crate::core::version;
+use crate::core::version::{self, is_build_of};
 
 /// What a value names.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,9 +43,15 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
     let value = at(&foreseen.values, path)?.as_str().filter(|value| !value.is_empty())?;
     let wanted = facts.chart.app_version();
     let pinned = if names == Names::Tag { tagged(value) } else { Image::of(value).version() };
+    let release = version::parse(comparable(wanted));
     let drop = how_to_drop(facts, foreseen, path);
     let finding = match pinned {
-        Some(pinned) if Some(&pinned) == version::parse(comparable(wanted)).as_ref() => return None,
+        Some(pinned) if Some(&pinned) == release.as_ref() => return None,
+        Some(pinned) if release.as_ref().is_some_and(|release| is_build_of(&pinned, release)) => Finding::warning(
+            CheckName::ImagePin,
+            format!("the value {path} pins {pinned}, a build of {wanted}, whatever the version of the chart"),
+            format!("Make sure that it is made of {wanted}, or {drop}."),
+        ),
         Some(pinned) if names != Names::Helper => Finding::refusal(
             CheckName::ImagePin,
             format!(
@@ -79,6 +85,8 @@ mod tests {
     #[case::no_text("2.31.7", json!({"coder": {"image": {"tag": 2}}}), None)]
     #[case::old("2.31.7", json!({"coder": {"image": {"tag": "v2.30.0"}}}), Some((Severity::Refusal, "coder.image.tag")))]
     #[case::right("2.31.7", json!({"coder": {"image": {"tag": "v2.31.7"}}}), None)]
+    #[case::build("2.31.7", json!({"coder": {"image": {"tag": "v2.31.7-acme1"}}}), Some((Severity::Warning, "coder.image.tag")))]
+    #[case::candidate("2.31.7", json!({"coder": {"image": {"tag": "v2.31.7-rc.1"}}}), Some((Severity::Refusal, "coder.image.tag")))]
     #[case::word("2.31.7", json!({"coder": {"image": {"tag": "stable"}}}), Some((Severity::Warning, "coder.image.tag")))]
     #[case::classic("1.28.0", json!({"coderd": {"image": "r:5/coder-service:1.27.0"}}), Some((Severity::Refusal, "coderd.image")))]
     #[case::classic_before("1.17.0", json!({"cemanager": {"image": "coder-service:1.16.1"}}), Some((Severity::Refusal, "cemanager.image")))]

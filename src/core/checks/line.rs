@@ -1,9 +1,9 @@
 //! The product line stays the same: by the chart, by what the servers answer, by the images that run.
 
 use super::Facts;
-use super::image::Image;
 use super::pods::{SERVERS, templates};
 use crate::api::{CheckName, FailureClass, Finding, ProductLine};
+use crate::core::image::Image;
 use crate::core::version;
 
 /// [`CheckName::ProductLine`]

@@ -4,6 +4,7 @@
 //! from beginning, unless `spec.overrides` names its check; then it stands in the status all the same.
 
 mod address;
+mod answers;
 mod api_versions;
 mod autoscaler;
 mod backup;
@@ -16,7 +17,6 @@ mod existing;
 mod external_database;
 mod facts;
 mod helm_settings;
-mod image;
 mod image_pin;
 mod kube_version;
 mod line;
@@ -63,6 +63,7 @@ const BEFORE: &[fn(&Facts) -> Vec<Finding>] = &[
     downgrade::check,
     path,
     manager::check,
+    answers::check,
     pending::check,
     kube_version::check,
     backup::check,

@@ -37,6 +37,7 @@ pub fn facts(from: &str, to: &str) -> Facts {
         old: documents(&[]),
         kept: Map::new(),
         answers: vec![],
+        unanswered: vec![],
         pods: vec![],
         marks: vec![],
         lost_nulls: Vec::new(),
@@ -94,7 +95,7 @@ pub fn deployment(name: &str, container: &Value) -> Value {
 
 /// What a server answers.
 pub fn answer(pod: &str, version: &str) -> Answer {
-    Answer { pod: pod.into(), version: version.into(), deployment_id: None }
+    Answer { pod: pod.into(), version: version.into(), ..Answer::default() }
 }
 
 /// A pod of one container.

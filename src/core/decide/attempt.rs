@@ -427,6 +427,24 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
     }))
 }
 
+/// How long containers that outlive the runner may take to end by themselves: some meshes end theirs for Jobs.
+const OUTLIVED: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
+/// A Job whose step is over, and of which containers that a webhook has added still run. Suspended, it ends them and stays to
+/// be looked at.
+pub(super) fn outlived_job(draft: &mut Draft) -> Option<Action> {
+    let running = draft.status.running_step().map(|step| step.job_uid.clone());
+    let over = |job: &&JobFacts| Some(&job.uid) != running.as_ref() && !job.suspended && !job.leaving;
+    let observed = draft.observed;
+    let (job, outlived) = observed.jobs.iter().filter(over).find_map(|job| Some((job, job.outlived()?)))?;
+    let due = outlived.at.map_or(observed.now, |at| at + OUTLIVED);
+    if observed.now < due {
+        draft.wake_at(due);
+        return None;
+    }
+    Some(Action::SuspendJob { name: job.name.clone(), uid: job.uid.clone() })
+}
+
 /// A Job of ours that nobody needs: of an attempt too old to be kept, or still planning for a spec that was changed.
 pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
     let attempt = draft.status.attempt;

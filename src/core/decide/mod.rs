@@ -119,7 +119,7 @@ impl fmt::Display for Action {
             Self::RemoveFinalizer => write!(f, "remove the finalizer: no change is under way"),
             Self::CreateJob(request) => write!(f, "create Job {}", request.name),
             Self::StartJob { name, .. } => write!(f, "let Job {name} start"),
-            Self::SuspendJob { name, .. } => write!(f, "suspend Job {name}, for which no pod can be created"),
+            Self::SuspendJob { name, .. } => write!(f, "suspend Job {name}"),
             Self::DeleteJob { name, .. } => write!(f, "delete Job {name}, which nobody needs any more"),
         }
     }
@@ -161,8 +161,8 @@ impl Draft<'_> {
     }
 
     fn wake_at(&mut self, at: jiff::Timestamp) {
-        let left = at.duration_since(self.observed.now).max(SignedDuration::ZERO);
-        self.wake = Some(left.unsigned_abs());
+        let left = at.duration_since(self.observed.now).max(SignedDuration::ZERO).unsigned_abs();
+        self.wake = Some(self.wake.map_or(left, |wake| wake.min(left)));
     }
 }
 
@@ -177,7 +177,7 @@ pub fn decide(observed: &Observed) -> Decision {
         summary::summarize(observed, &mut draft.status);
     }
     fit(&mut draft.status);
-    let action = action(&draft);
+    let action = action(&mut draft);
     let place = blocked::place(&draft, action.as_ref());
     Decision { status: draft.status, events: draft.events, action, wake: draft.wake, place }
 }
@@ -208,7 +208,7 @@ pub fn obstructed(observed: &Observed, found: Obstruction) -> Decision {
 }
 
 /// The deed that the status asks for and that is not done yet.
-fn action(draft: &Draft) -> Option<Action> {
+fn action(draft: &mut Draft) -> Option<Action> {
     let observed = draft.observed;
     let begun = draft.status.steps.last().is_some_and(|step| step.name.changes());
     let waits = matches!(
@@ -237,6 +237,7 @@ fn action(draft: &Draft) -> Option<Action> {
         .or_else(|| attempt::missing_job(draft))
         .or_else(|| attempt::waiting_job(draft))
         .or_else(|| attempt::outdated_job(draft))
+        .or_else(|| attempt::outlived_job(draft))
 }
 
 fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobFacts> {

@@ -23,6 +23,7 @@ mod drift;
 mod fit;
 mod gates;
 mod missing;
+mod outlived;
 mod path;
 mod pause;
 mod properties;
@@ -84,6 +85,7 @@ impl World {
                     leaving: false,
                     trouble: None,
                     last_words: None,
+                    outlived: None,
                 });
             }
             Some(Action::CreateJob(request)) => {

@@ -25,6 +25,7 @@ pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
             "Coder is scaled to zero before helm runs, and starts again with the new version (strategy Recreate)";
         return told(InterruptionLength::Minutes, reason);
     }
+    let overlap = if overlaps(sides, touched) { OVERLAP } else { "" };
     let effects: Vec<Effect> = touched.iter().filter_map(effect).chain(renamed(touched)).collect();
     let Some(length) = effects.iter().map(|(length, _)| *length).max() else {
         return told(InterruptionLength::None, "no pod is started anew, and no address changes");
@@ -33,7 +34,24 @@ pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
         effects.iter().filter(|(other, _)| *other == length).map(|(_, reason)| reason.as_str()).collect();
     let more = reasons.len().saturating_sub(TOLD);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-    told(length, &format!("{}{more}", reasons[..reasons.len().min(TOLD)].join("; ")))
+    told(length, &format!("{}{more}{overlap}", reasons[..reasons.len().min(TOLD)].join("; ")))
+}
+
+/// What the old servers do once the new one has migrated their database.
+const OVERLAP: &str = "; until they end, the old pods of Coder may answer requests for workspaces and templates with 500, because the \
+                       new version has changed the database below them (spec.strategy Recreate avoids that)";
+
+/// Whether servers of two versions of Coder v2 work on one database for a while. Which tables the new one changes is not known
+/// before.
+fn overlaps(sides: &Sides<'_>, touched: &[Touched<'_>]) -> bool {
+    let is_server = |touched: &Touched<'_>| {
+        let spec = touched.after.map_or(&Value::Null, |object| &object["spec"]);
+        let mut containers = spec["template"]["spec"]["containers"].as_array().into_iter().flatten();
+        let rolls = spec["strategy"]["type"] != "Recreate" && replicas(touched) > 0;
+        touched.object.kind == "Deployment" && rolls && containers.any(|container| container["name"] == "coder")
+    };
+    let changes = sides.from.is_some_and(|from| from != sides.version) && !sides.version.starts_with("1.");
+    changes && touched.iter().any(|touched| is_server(touched) && restarts(touched))
 }
 
 fn told(length: InterruptionLength, reason: &str) -> Interruption {

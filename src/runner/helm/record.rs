@@ -15,7 +15,7 @@ use crate::core::documents::Documents;
 use crate::core::guard::ChartMetadata;
 use crate::core::hooks::Hook;
 use crate::core::manifest::ManifestError;
-use crate::core::started::images_in;
+use crate::core::started::{containers_in, images_in};
 use crate::core::version;
 use crate::core::wrapped::Dependency;
 
@@ -163,6 +163,7 @@ impl Record {
                 object,
                 events: events.clone(),
                 images: images_in(manifest).into_iter().collect(),
+                containers: containers_in(manifest).into_iter().collect(),
             }));
         }
         Ok(found)

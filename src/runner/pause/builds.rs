@@ -61,7 +61,7 @@ pub async fn ended(ctx: &Context, pause: &Pause, observer: &Observer) -> Result<
 /// How many builds run, from the first pod that tells; none if nobody does.
 async fn running(observer: &Observer, token: &Token) -> Result<Option<u64>, Error> {
     for (pod, endpoint) in observer.servers() {
-        match coder::builds(&pod, endpoint, token.value()).await {
+        match coder::builds(&pod, &endpoint, token.value()).await {
             Ok(builds) => return Ok(Some(builds)),
             Err(Unanswered::Refused(how)) => return Err(token.refused(&pod.name, &how).into()),
             Err(Unanswered::Unknown(how) | Unanswered::Silent(how)) => {

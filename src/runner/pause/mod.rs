@@ -28,7 +28,7 @@ use crate::core::manifest::Manifest;
 use crate::core::pause::{Ended, replicas_after, replicas_of, serves_api};
 use crate::core::plan::{Plan, WorkloadKind};
 use crate::core::report::Problem;
-use crate::core::started;
+use crate::core::started::{self, Versions};
 
 /// What is at zero, and comes back.
 pub struct Paused<'a> {
@@ -199,7 +199,9 @@ impl<'a> Paused<'a> {
     fn is_new(&self, deployment: &Deployment) -> bool {
         let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
         let containers = pod.into_iter().flat_map(|pod| pod.init_containers.iter().flatten().chain(&pod.containers));
-        containers.filter_map(|container| container.image.as_ref()).any(|image| !self.old_images.contains(image))
+        let versions = Versions::between(&self.old_images, self.plan);
+        let mut named = containers.filter_map(|container| Some((&container.name, container.image.as_ref()?)));
+        named.any(|(name, image)| versions.is_new(name, image))
     }
 
     fn down(&self) -> Vec<ScaledDown> {

@@ -55,6 +55,7 @@ pub async fn facts(
         old,
         kept: installed.values().unwrap_or_default(),
         answers: answers.to_vec(),
+        unanswered: Vec::new(),
         marks,
         kubernetes: version::parse(&version.git_version),
         lost_nulls: Vec::new(),

@@ -31,7 +31,7 @@ use super::helm::storage::Storage;
 use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
-use super::{highest, inventory, io, learn, risk};
+use super::{health, highest, inventory, io, learn, risk};
 use crate::api::{CheckName, ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
 use crate::core;
 use crate::core::allowed::Repositories;
@@ -134,14 +134,16 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     ctx.reporter.progress("taking the inventory");
     let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
     let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
-    let answers = inventory::answers(&observer).await;
+    let (answers, unanswered) = inventory::answers(&observer).await;
     installed.check(&chart)?;
     let mut facts =
         checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
     facts.lost_nulls = lost_nulls(upgrade);
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
+    facts.unanswered.clone_from(&unanswered);
     let findings = checks::judge(ctx, &facts, None).accepted()?;
+    let health = health::before(ctx, &observer, spec.verify.token_secret.as_ref()).await;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &archive, files, &installed, &facts.old)).await;
@@ -158,7 +160,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let claims = inventory::claims(ctx, &names).await?;
     let before_change: Vec<ClaimStatus> = claims.values().cloned().collect();
     compare_claims(&before_change, &claims)?;
-    let inventory = Inventory { claims: before_change, exposures: inventory::exposures(ctx, &before).await?, answers };
+    let exposures = inventory::exposures(ctx, &before).await?;
+    let inventory = Inventory { claims: before_change, exposures, answers, unanswered, health };
     let archive = io::read(&archive).await?;
     let hooks = rendered.hook_objects(&ctx.namespace)?;
     let mut plan = Plan {
@@ -177,6 +180,11 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         workloads: after.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
         images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
+        containers: hooks
+            .iter()
+            .flat_map(|hook| hook.containers.clone())
+            .chain(started::containers(&objects))
+            .collect(),
         hooks,
         inventory,
         pause: Pause {
@@ -336,11 +344,12 @@ async fn check_running(
 ) -> Result<(), Error> {
     let goal = Goal {
         revision: plan.from.as_ref().map_or(0, |from| from.revision),
-        expected: Expected::new(&plan.app_version, &plan.inventory.answers),
+        expected: Expected::new(&plan.app_version, &plan.inventory),
         claims: &plan.inventory.claims,
         timeout,
         soak: Duration::ZERO,
         token: None,
+        health: None,
     };
     let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
     ctx.reporter.progress(&format!("up to date: {summary}"));

@@ -17,7 +17,7 @@ mod overlay;
 mod package;
 mod publish;
 mod server;
-mod tls;
+pub(crate) mod tls;
 
 use std::path::{Path, PathBuf};
 

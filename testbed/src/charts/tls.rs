@@ -21,17 +21,17 @@ use super::ChartError;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A server certificate for 127.0.0.1 and `localhost`, with its key and the authority that signed it, all PEM.
-pub(super) struct ServerIdentity {
-    pub(super) ca_pem: String,
-    pub(super) certificate_pem: String,
-    pub(super) key_pem: String,
+pub(crate) struct ServerIdentity {
+    pub(crate) ca_pem: String,
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl ServerIdentity {
     /// Makes a certificate authority and a server certificate of it. The authority's key is thrown away.
-    pub(super) fn generate() -> Result<Self, ChartError> {
+    pub(crate) fn generate() -> Result<Self, ChartError> {
         Self::try_generate().map_err(|error| ChartError::Certificate(error.to_string()))
     }
 
@@ -64,14 +64,14 @@ impl ServerIdentity {
 }
 
 /// A listener for [`axum::serve()`] whose connections have shaken hands already.
-pub(super) struct TlsListener {
+pub(crate) struct TlsListener {
     connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     address: SocketAddr,
 }
 
 impl TlsListener {
     /// Wraps `tcp`. Handshakes run beside each other, so that a slow client keeps nobody waiting.
-    pub(super) fn new(tcp: TcpListener, identity: &ServerIdentity) -> Result<Self, ChartError> {
+    pub(crate) fn new(tcp: TcpListener, identity: &ServerIdentity) -> Result<Self, ChartError> {
         let config = identity.server_config().map_err(|error| ChartError::Certificate(error.to_string()))?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let address = tcp.local_addr().map_err(ChartError::Listen)?;

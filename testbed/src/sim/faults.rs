@@ -18,7 +18,8 @@
 //! | `CODER_SIM_POSTGRES_VERSION` | the version of `PostgreSQL` as a number: `120000` is too old |
 //! | `CODER_SIM_WATCHDOG` | how long after the last heartbeat a server ends itself, instead of 5 minutes (of the container only) |
 //! | `CODER_SIM_BUILDS` | how many workspace builds run |
-//! | `CODER_SIM_HEALTH` | what the health report says: `warning CODE` or `error CODE` |
+//! | `CODER_SIM_HEALTH` | what the health report says: `warning CODE…` or `error CODE…`; each code names its part |
+//! | `CODER_SIM_DEAF` | only the kubelet is answered, as behind a mesh or a network policy (of the container only) |
 //! | `CODER_SIM_TOKEN` | the owner's token, instead of the usual one (module `owner`) |
 
 use std::time::Duration;

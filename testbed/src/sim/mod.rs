@@ -18,6 +18,7 @@
 mod connect;
 pub mod database;
 mod faults;
+mod front;
 pub mod migration;
 pub mod owner;
 pub mod record;

@@ -45,6 +45,10 @@ pub struct Settings {
     pub part: Part,
     /// `POD_IP` with the port of `CODER_HTTP_ADDRESS`, `CODER_ADDRESS` or `PORT`, or the usual one of the part.
     pub listen: SocketAddr,
+    /// Whether it answers there: not if `CODER_HTTP_ADDRESS` is empty, by the source of Coder.
+    pub answers_http: bool,
+    /// `POD_IP` with the port of `CODER_TLS_ADDRESS`, if `CODER_TLS_ENABLE` says yes; by the source of Coder.
+    pub listen_tls: Option<SocketAddr>,
     /// Everything, for the variables that only one part heeds.
     pub variables: Variables,
     /// Cancelled once the server has started: coderd of v2 heeds SIGTERM from then on.
@@ -66,8 +70,23 @@ impl Settings {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(address) => address.parse().map_err(|_| format!("POD_IP={address} is no address"))?,
         };
+        let answers_http =
+            played != Part::CoderV2 || variables.get("CODER_HTTP_ADDRESS").is_none_or(|address| !address.is_empty());
         let listen = SocketAddr::new(address, port(played, &variables)?);
-        Ok(Self { version, part: played, listen, variables, started: CancellationToken::new() })
+        let mut settings = Self {
+            version,
+            part: played,
+            listen,
+            answers_http,
+            listen_tls: None,
+            variables,
+            started: CancellationToken::new(),
+        };
+        if settings.is_on("CODER_TLS_ENABLE") {
+            let text = settings.get("CODER_TLS_ADDRESS").unwrap_or("127.0.0.1:3443");
+            settings.listen_tls = Some(SocketAddr::new(address, port_of("CODER_TLS_ADDRESS", text)?));
+        }
+        Ok(settings)
     }
 
     /// A variable, if it is set and not empty.
@@ -128,6 +147,10 @@ fn port(played: Part, variables: &Variables) -> Result<u16, String> {
     };
     let set = names.iter().find_map(|name| Some((name, variables.get(*name).filter(|value| !value.is_empty())?)));
     let Some((variable, value)) = set else { return Ok(default) };
+    port_of(variable, value)
+}
+
+fn port_of(variable: &str, value: &str) -> Result<u16, String> {
     let port = value.rsplit(':').next().unwrap_or(value);
     port.parse().map_err(|_| format!("{variable}={value} has no port; it looks like 0.0.0.0:8080"))
 }

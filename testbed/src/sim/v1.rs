@@ -18,7 +18,7 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), SimError> {
 pub(super) async fn serve(settings: &Settings, service: Service) -> Result<(), SimError> {
     println!("Coder Classic {} {service:?} (simulated)", settings.version);
     faults::crash(settings, None)?;
-    let listener = serve::listen(settings).await?;
+    let listeners = serve::listen_all(settings).await?;
     let record = match service {
         Service::Api => Some(database(settings).await?),
         Service::EnvProxy | Service::Dashboard => None,
@@ -28,7 +28,8 @@ pub(super) async fn serve(settings: &Settings, service: Service) -> Result<(), S
         return std::future::pending().await;
     }
     let version = faults::answered_version(settings, record.as_ref());
-    serve::answer(listener, routes(service, version), settings).await
+    let routes = routes(service, version);
+    serve::answer(listeners, |_| routes.clone(), settings).await
 }
 
 async fn database(settings: &Settings) -> Result<super::record::Record, SimError> {
