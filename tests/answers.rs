@@ -43,7 +43,7 @@ async fn a_server_that_redirects_is_verified_by_what_it_still_tells(
     #[case] withheld: bool,
 ) {
     let url = format!("coder.env[0].value={url}");
-    let redirect = ["coder.env[2].name=CODER_REDIRECT_TO_ACCESS_URL", "coder.env[2].value=TRUE", url.as_str()];
+    let redirect = ["coder.env[2].name=CODER_REDIRECT_TO_ACCESS_URL", "coder.env[2].value=t", url.as_str()];
     let steps = installed(name, &redirect).await;
     let planned = steps.plan(spec()).await;
     let reason = &planned.plan.forecast.interruption.reason;
@@ -66,7 +66,7 @@ async fn a_server_that_redirects_is_verified_by_what_it_still_tells(
 
 #[tokio::test]
 async fn a_server_that_redirects_and_has_an_owners_token_is_no_failure() {
-    let redirect = ["coder.env[2].name=CODER_REDIRECT_TO_ACCESS_URL", "coder.env[2].value=TRUE"];
+    let redirect = ["coder.env[2].name=CODER_REDIRECT_TO_ACCESS_URL", "coder.env[2].value=t"];
     let steps = installed("redirect-token", &redirect).await;
     steps.world.create_secret("owner", json!({"token": TOKEN})).await;
     steps.plan(with_token()).await;

@@ -21,11 +21,14 @@ const IMAGE: [&str; 5] = ["get", "deployment", "coder", "-o", "jsonpath={.spec.t
 
 /// A container of a mesh.
 fn added(section: &str) -> Value {
-    let container = json!({"name": "proxy", "image": "mesh/proxy:1"});
-    match section {
-        "containers" => json!({"op": "add", "path": "/spec/containers/-", "value": container}),
-        _ => json!({"op": "add", "path": format!("/spec/{section}"), "value": [container]}),
+    let name = "proxy";
+    if section == "containers" {
+        let container = json!({"name": name, "image": "mesh/proxy:1"});
+        return json!({"op": "add", "path": "/spec/containers/-", "value": container});
     }
+    // It ends at once, as one does that sets up the network.
+    let container = json!({"name": name, "image": "mesh/testbed-host:1", "command": ["true"]});
+    json!({"op": "add", "path": format!("/spec/{section}"), "value": [container]})
 }
 
 /// The image from a mirror.

@@ -98,7 +98,7 @@ impl Settings {
     /// Whether a variable says yes.
     #[must_use]
     pub fn is_on(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| matches!(value, "1" | "true" | "TRUE" | "yes"))
+        self.get(name).is_some_and(|value| matches!(value, "1" | "t" | "true" | "TRUE" | "yes"))
     }
 
     /// Where a database of this container keeps its data: `PGDATA`, or the first mounted claim, or the home directory.
