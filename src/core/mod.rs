@@ -65,5 +65,5 @@ pub mod version;
 pub mod volumes;
 pub mod window;
 pub mod workload;
-pub mod yaml;
 pub mod wrapped;
+pub mod yaml;

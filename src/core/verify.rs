@@ -107,7 +107,7 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
         return vec![finding("does not exist".into(), None)];
     };
     let live = || observed.pods.iter().filter(|asked| !asked.pod.leaving);
-    let old = live().filter(|asked| wrong_image(facts, &asked.pod).is_some()).count();
+    let old = live().filter(|asked| rewritten(facts, &asked.pod).any(|image| image.is_wrong(false))).count();
     let may_be_old = i32::try_from(old).is_ok_and(|old| old <= facts.held_back);
     let mut findings: Vec<Finding> = live().filter_map(|asked| pod(expected, facts, asked, may_be_old)).collect();
     let unready = || live().find(|asked| !asked.pod.ready).map(|asked| asked.pod.name.clone());

@@ -45,7 +45,6 @@ mod unreadable;
 pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
-pub use image::Image;
 pub use line::line_of;
 pub use pods::SERVERS;
 pub use rehearsal::barred;

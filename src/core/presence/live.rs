@@ -4,7 +4,8 @@ use semver::Version;
 use serde_json::Value;
 
 use crate::api::ProductLine;
-use crate::core::checks::{Image, line_of};
+use crate::core::checks::line_of;
+use crate::core::image::Image;
 use crate::core::ownership::{Owner, RELEASE_NAME};
 
 /// Where the charts of Coder say what an object is.
