@@ -103,7 +103,7 @@ impl Program {
     }
 
     async fn end(&mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("its end").unwrap()
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
     }
 
     /// What it said, without what differs from run to run.

@@ -1,6 +1,5 @@
 //! A `PostgreSQL` of the distribution, for as long as somebody holds it.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -107,7 +106,7 @@ fn unprivileged(program: &Path) -> Command {
 
 /// The directory with `initdb`, `postgres` and `pg_isready`.
 fn programs() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let mut versions: Vec<PathBuf> = match fs::read_dir("/usr/lib/postgresql") {
         Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),

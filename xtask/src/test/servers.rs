@@ -17,12 +17,12 @@ const SKIPPED: &str = "    skipped: what asks for real servers of Coder, which -
 /// Which real servers to test with.
 #[derive(Debug, clap::Args)]
 pub struct ServerArgs {
-    /// Run tests/servers.rs and tests/stand_in.rs on real servers of Coder as well: a directory with programs named
-    /// coder-VERSION, two versions or more. Without it the stand-in alone is tested.
+    /// Test with real servers of Coder, too: a directory with programs named coder-VERSION, two versions or more. The files
+    /// servers and `stand_in` use them; without them, the stand-in alone is tested.
     #[arg(long, value_name = "DIR")]
     coder_binaries: Option<PathBuf>,
-    /// The PostgreSQL for real servers: the URL of a superuser. Without it, that of the distribution is started
-    /// (initdb and postgres in the PATH or in /usr/lib/postgresql).
+    /// The database server for them: the URL of a superuser, postgres://USER:PASSWORD@HOST:PORT/NAME. Without it, that of
+    /// the distribution is started (initdb and postgres in the PATH or in /usr/lib/postgresql).
     #[arg(long, value_name = "URL", requires = "coder_binaries")]
     postgres: Option<String>,
 }
