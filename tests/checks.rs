@@ -132,7 +132,12 @@ async fn each_override_lets_its_own_check_pass_and_no_other() {
     assert!(found(&object, CheckName::DatabaseTarget, Severity::Overridden));
 
     // The same URL elsewhere may be another one: nobody looks into the Secret.
-    world.create_secret("other-url", json!({"url": "postgres://coder:correct-horse@database:5432/coder"})).await;
+    world
+        .create_secret(
+            "other-url",
+            json!({"url": "postgres://coder:correct-horse-battery@database:5432/coder?sslmode=disable"}),
+        )
+        .await;
     let url =
         json!({"name": "CODER_PG_CONNECTION_URL", "valueFrom": {"secretKeyRef": {"name": "other-url", "key": "url"}}});
     let values = json!({"coder": {"env": [url]}});

@@ -136,8 +136,8 @@ async fn a_runner_that_is_killed_beside_another_container_is_followed_by_one_tha
     let control = Control::of(&world.cluster.dir().join("node")).unwrap();
     control.kill(&world.namespace, &pod, "runner", None).await.unwrap();
     let status = world.ready("coder").await.status.unwrap();
-    let states: Vec<_> = status.steps.iter().map(|step| step.state).collect();
-    assert_eq!(states, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);
+    let ended: Vec<_> = status.steps.iter().map(|step| step.state).collect();
+    assert_eq!(ended, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);
     let interrupted = &status.steps[1].message;
     assert!(interrupted.contains("container runner of Pod/"), "{interrupted}");
     finish(world).await;

@@ -1,5 +1,6 @@
 //! `CoderUpgrade`: the declaration.
 #![allow(clippy::duplicated_attributes)] // each printer column has a type; clippy takes them for one attribute
+#![allow(clippy::struct_excessive_bools)] // each switch of the spec is a field of its own for people
 
 use std::collections::BTreeMap;
 

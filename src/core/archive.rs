@@ -39,7 +39,7 @@ pub fn coder_within(tar: &[u8]) -> Option<ChartMetadata> {
     let read = |text: &[u8]| bounded::yaml::<ChartMetadata>(&String::from_utf8_lossy(text)).ok();
     files(tar).find_map(|(name, content)| {
         let (_, inner) = name.split_once("/charts/")?;
-        let chart = if inner.ends_with(".tgz") && !inner.contains('/') {
+        let chart = if is_archive(inner) && !inner.contains('/') {
             let inner = bounded::gunzip(content, UNPACKED).ok()?;
             let found = files(&inner).find(|(name, _)| name.matches('/').count() == 1 && name.ends_with("/Chart.yaml"));
             found.and_then(|(_, content)| read(content))
@@ -50,6 +50,11 @@ pub fn coder_within(tar: &[u8]) -> Option<ChartMetadata> {
         };
         chart.filter(|chart| chart.name == CODER)
     })
+}
+
+/// Whether helm takes a file among dependencies for a packaged chart: by its ending, in small letters.
+fn is_archive(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| ending == "tgz")
 }
 
 /// The definitions of kinds that a chart, or a chart in it, brings along in `crds/`.
@@ -63,7 +68,7 @@ pub fn definitions(tar: &[u8]) -> Vec<Value> {
                 text.split("\n---")
                     .filter_map(|document| bounded::yaml::<Value>(document.trim_start_matches('-')).ok()),
             );
-        } else if name.contains("/charts/") && name.ends_with(".tgz") {
+        } else if name.contains("/charts/") && is_archive(&name) {
             found.extend(bounded::gunzip(content, UNPACKED).map(|inner| definitions(&inner)).unwrap_or_default());
         }
     }

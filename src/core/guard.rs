@@ -155,9 +155,9 @@ mod tests {
         assert!(chart.follows(&named("coder")).is_ok());
         assert_eq!(chart.follows(&named("coder-provisioner")).unwrap_err().class, FailureClass::ChartInvalid);
         let wrapped = Wrapped { version: "2.30.0".into(), app_version: None, under: "coder".into() };
-        let wrapper = ChartMetadata { wrapped: Some(wrapped), ..named("coder") };
-        assert!(chart.follows(&wrapper).unwrap_err().message.contains("under the key coder"));
-        assert!(wrapper.follows(&wrapper.clone()).is_ok());
+        let outer = ChartMetadata { wrapped: Some(wrapped), ..named("coder") };
+        assert!(chart.follows(&outer).unwrap_err().message.contains("under the key coder"));
+        assert!(outer.follows(&outer.clone()).is_ok());
     }
 
     #[test]

@@ -85,9 +85,9 @@ impl Health {
 
 fn fault(name: &str, part: &Value) -> Fault {
     let error = part["error"].as_str().and_then(|text| text.lines().next()).unwrap_or_default();
-    let coded = error.split_once(':').map(|(code, _)| code).filter(|code| is_code(code));
-    let codes: BTreeSet<String> = codes(part).chain(coded.map(ToOwned::to_owned)).take(PARTS).collect();
-    let missing = codes.iter().map(String::as_str).filter(|code| Some(*code) != coded);
+    let first = error.split_once(':').map(|(code, _)| code).filter(|code| is_code(code));
+    let codes: BTreeSet<String> = codes(part).chain(first.map(ToOwned::to_owned)).take(PARTS).collect();
+    let missing = codes.iter().map(String::as_str).filter(|code| Some(*code) != first);
     let words: Vec<&str> = Some(error).filter(|error| !error.is_empty()).into_iter().chain(missing).collect();
     let text = format!("{} {}", name.replace('_', " "), words.join(", "));
     Fault { part: head(name, LONGEST), text: head(text.trim_end(), LONGEST), codes }

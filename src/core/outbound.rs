@@ -65,7 +65,7 @@ impl OutboundFlags {
         if let Some(secret) = given(&self.secret) {
             return Ok(Outbound { secret: Some(secret), ..outbound });
         }
-        let proxy = |text, flag| given(text).map(|text| checked(text, flag)).transpose();
+        let proxy = |text, flag| given(text).map(|text| checked(&text, flag)).transpose();
         Ok(Outbound {
             http: proxy(&self.http, "--runner-http-proxy (HTTP_PROXY)")?,
             https: proxy(&self.https, "--runner-https-proxy (HTTPS_PROXY)")?,
@@ -116,7 +116,7 @@ pub struct Outbound {
     pub authorities: Option<String>,
 }
 
-fn checked(text: String, flag: &'static str) -> Result<String, NoOutbound> {
+fn checked(text: &str, flag: &'static str) -> Result<String, NoOutbound> {
     let bare = text.trim();
     let (scheme, rest) = bare.split_once("://").unwrap_or(("http", bare));
     if rest.contains('@') {

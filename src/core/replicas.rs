@@ -112,12 +112,12 @@ fn replicas(object: &Value) -> Option<i64> {
 pub fn set_by(live: &Value, stored: Option<i64>) -> Option<String> {
     let entries = live["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default();
     let owns = |entry: &&Value| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null();
-    let others = entries.iter().filter(owns).filter_map(|entry| {
+    let mut others = entries.iter().filter(owns).filter_map(|entry| {
         let manager = entry["manager"].as_str().filter(|manager| ![HELM, FIELD_MANAGER].contains(manager))?;
         let scaled = entry["subresource"] == "scale" || manager.starts_with("kubectl");
         (scaled || stored.is_some_and(|stored| Some(stored) != replicas(live))).then_some((manager, entry))
     });
-    let (manager, entry) = others.last()?;
+    let (manager, entry) = others.next_back()?;
     let autoscaler = manager == "kube-controller-manager" && entry["subresource"] == "scale";
     Some(if autoscaler { "a HorizontalPodAutoscaler".into() } else { manager.to_owned() })
 }

@@ -171,13 +171,13 @@ async fn ask_port(address: IpAddr, port: Port, endpoint: &Endpoint) -> Result<An
         }
         endpoint::Question::Health => {
             healthy(&get, &["/healthz"]).await?;
-            return Ok(known(String::new(), None, None, port));
+            return Ok(known("", None, None, port));
         }
     };
     let told = healthy.header(VERSION_HEADER).map(ToOwned::to_owned);
     let why = match get(path).await {
         Ok(reply) if reply.status == StatusCode::OK => match bounded::json::<Version>(&reply.body) {
-            Ok(version) => return Ok(known(version.version, version.deployment_id, None, port)),
+            Ok(version) => return Ok(known(&version.version, version.deployment_id, None, port)),
             Err(e) => (Silence::Wrong, format!("answers {path} with something that tells no version: {e}")),
         },
         Ok(reply) => no_success(&reply, path),
@@ -188,14 +188,14 @@ async fn ask_port(address: IpAddr, port: Port, endpoint: &Endpoint) -> Result<An
         (Silence::TurnedAway, _) => REDIRECTS.to_owned(),
         (_, why) => format!("it {why}"),
     };
-    Ok(known(version, None, Some(format!("does not tell its deployment ({because})")), port))
+    Ok(known(&version, None, Some(format!("does not tell its deployment ({because})")), port))
 }
 
-fn known(version: String, deployment_id: Option<String>, withheld: Option<String>, port: Port) -> Answer {
+fn known(version: &str, deployment_id: Option<String>, withheld: Option<String>, port: Port) -> Answer {
     let unverified = || "was asked over TLS without a check of its certificate".to_owned();
     Answer {
         pod: String::new(),
-        version: word(comparable(&version)),
+        version: word(comparable(version)),
         deployment_id: deployment_id.filter(|id| !id.is_empty()).map(|id| word(&id)),
         remarks: port.tls.then(unverified).into_iter().collect(),
         withheld,

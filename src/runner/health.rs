@@ -68,12 +68,13 @@ fn opinion(health: Health, before: &[Fault], finding: impl Fn(String) -> Finding
     let (known, new): (Vec<Fault>, Vec<Fault>) = health.errors.into_iter().partition(|fault| fault.is_among(before));
     let texts = |faults: &[Fault]| faults.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ");
     let finding = (!new.is_empty()).then(|| finding(format!("says that Coder is not well: {}", texts(&new))));
-    let mut remarks = match health.warnings.as_slice() {
+    let remarks = match health.warnings.as_slice() {
         [] => String::new(),
         codes => format!(", with health warnings {}", codes.join(", ")),
     };
-    if !known.is_empty() {
-        remarks += &format!("; not well, as before the change: {}", texts(&known));
-    }
+    let remarks = match known.as_slice() {
+        [] => remarks,
+        known => format!("{remarks}; not well, as before the change: {}", texts(known)),
+    };
     Opinion { finding, remarks }
 }

@@ -41,7 +41,7 @@ pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<O
 
 /// Writes the numbers that others have set into a manifest that is put back: helm 4 would be refused for another one.
 pub async fn keep_in(ctx: &Context, manifest: &mut Documents) -> Result<(), Error> {
-    let workloads: Vec<ObjectRef> = manifest.objects().map(|(name, _)| name).filter(|name| scales(name)).collect();
+    let workloads: Vec<ObjectRef> = manifest.objects().map(|(name, _)| name).filter(scales).collect();
     for workload in workloads {
         let Some(number) = number(ctx, &workload).await? else { continue };
         manifest.change(|name, object| {

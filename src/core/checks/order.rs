@@ -59,8 +59,8 @@ pub const ORDER: &[(&str, &[CheckName])] = &[
         ],
     ),
     (
-        "the change would not do what it is meant to do",
-        &[CheckName::ImagePin, CheckName::RemovedValues, CheckName::NullValues],
+        "the change would not do what it is meant to do, or not show that it did",
+        &[CheckName::ImagePin, CheckName::RemovedValues, CheckName::NullValues, CheckName::ServerAnswers],
     ),
 ];
 

@@ -34,6 +34,7 @@ mod drain;
 mod drift;
 mod follow;
 mod gates;
+mod jobs;
 mod outcome;
 mod recover;
 
@@ -233,11 +234,11 @@ fn action(draft: &mut Draft) -> Option<Action> {
     if hold != observed.held() && !(hold && observed.deleting()) {
         return Some(if hold { Action::AddFinalizer } else { Action::RemoveFinalizer });
     }
-    attempt::superseded_job(draft)
-        .or_else(|| attempt::missing_job(draft))
-        .or_else(|| attempt::waiting_job(draft))
-        .or_else(|| attempt::outdated_job(draft))
-        .or_else(|| attempt::outlived_job(draft))
+    jobs::superseded_job(draft)
+        .or_else(|| jobs::missing_job(draft))
+        .or_else(|| jobs::waiting_job(draft))
+        .or_else(|| jobs::outdated_job(draft))
+        .or_else(|| jobs::outlived_job(draft))
 }
 
 fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobFacts> {

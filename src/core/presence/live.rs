@@ -89,9 +89,9 @@ pub fn running(live: &[Live]) -> Option<(ProductLine, Option<Version>)> {
     let servers: Vec<&Value> =
         servers.filter(|(object, container)| is_server(object, container)).map(|(_, container)| container).collect();
     let first = servers.first()?;
-    let line = line_of_server(first);
-    let version = servers.iter().filter_map(|server| Image::of(text(&server["image"])).version()).max();
-    Some((line, version))
+    let product = line_of_server(first);
+    let highest = servers.iter().filter_map(|server| Image::of(text(&server["image"])).version()).max();
+    Some((product, highest))
 }
 
 /// The product line of a server, by its image or else by the name of its container.
@@ -119,7 +119,7 @@ impl Live {
 /// These objects as a manifest, for what is judged by manifests.
 #[must_use]
 pub fn manifest(live: &[Live]) -> String {
-    live.iter().map(|live| format!("---\n{}\n", live.object)).collect()
+    live.iter().flat_map(|live| ["---\n".to_owned(), live.object.to_string(), "\n".to_owned()]).collect()
 }
 
 fn containers(object: &Value) -> impl Iterator<Item = &Value> {

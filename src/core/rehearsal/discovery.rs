@@ -111,7 +111,7 @@ pub fn extended(path: &str, answer: &Value, brought: &[Brought]) -> Option<Value
 }
 
 /// The item of a list for which something is true; made if there is none. None if it is no list.
-fn item<'a>(list: &'a mut Value, is: impl Fn(&Value) -> bool, new: impl FnOnce() -> Value) -> Option<&'a mut Value> {
+fn item(list: &mut Value, is: impl Fn(&Value) -> bool, new: impl FnOnce() -> Value) -> Option<&mut Value> {
     let items = list.as_array_mut()?;
     let at = items.iter().position(is).unwrap_or(items.len());
     if at == items.len() {

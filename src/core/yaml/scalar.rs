@@ -84,9 +84,9 @@ fn integer(text: &str) -> Option<Scalar> {
     };
     let lower = digits.to_ascii_lowercase();
     let prefixes = [("0x", 16), ("0b", 2), ("0o", 8)];
-    let prefixed = prefixes.iter().find_map(|(prefix, base)| Some((lower.strip_prefix(prefix)?, *base)));
+    let with_prefix = prefixes.iter().find_map(|(prefix, base)| Some((lower.strip_prefix(prefix)?, *base)));
     let octal = lower.strip_prefix('0').filter(|rest| !rest.is_empty()).map(|rest| (rest, 8));
-    let (digits, base) = prefixed.or(octal).unwrap_or((&lower, 10));
+    let (digits, base) = with_prefix.or(octal).unwrap_or((&lower, 10));
     // Rust takes a second sign for a part of the number.
     if digits.starts_with(['+', '-']) {
         return None;

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::slice;
 
-use unsafe_libyaml as sys;
+use unsafe_libyaml as unsafe_sys;
 
 use super::Refused;
 
@@ -64,7 +64,7 @@ fn without_marks(text: &str) -> (Cow<'_, str>, Option<char>) {
 /// Finds the parts of a text.
 pub struct Scanner<'a> {
     /// It has pointers into itself, and is not moved.
-    parser: Box<MaybeUninit<sys::yaml_parser_t>>,
+    parser: Box<MaybeUninit<unsafe_sys::yaml_parser_t>>,
     ended: bool,
     /// Stands for a byte order mark within the text.
     mark: Option<char>,
@@ -81,11 +81,11 @@ impl<'a> Scanner<'a> {
         // SAFETY: initialize makes a parser of what the pointer points to, which the Box keeps where it is until Drop deletes
         // the parser. The text is kept for as long, and the library does not write to it.
         let begun = unsafe {
-            let begun = sys::yaml_parser_initialize(parser.as_mut_ptr()).ok;
+            let begun = unsafe_sys::yaml_parser_initialize(parser.as_mut_ptr()).ok;
             if begun {
-                sys::yaml_parser_set_encoding(parser.as_mut_ptr(), sys::YAML_UTF8_ENCODING);
+                unsafe_sys::yaml_parser_set_encoding(parser.as_mut_ptr(), unsafe_sys::YAML_UTF8_ENCODING);
                 let length = u64::try_from(text.len()).unwrap_or_default();
-                sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), length);
+                unsafe_sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), length);
             }
             begun
         };
@@ -97,18 +97,18 @@ impl<'a> Scanner<'a> {
         if self.ended {
             return Ok(Event { part: Part::Other, line: 1 });
         }
-        let mut event = MaybeUninit::<sys::yaml_event_t>::uninit();
+        let mut event = MaybeUninit::<unsafe_sys::yaml_event_t>::uninit();
         // SAFETY: new has made a parser, or `ended` is set. parse fills the event if it succeeds, and only then is it read and
         // deleted; its texts are copied before.
         unsafe {
-            if sys::yaml_parser_parse(self.parser.as_mut_ptr(), event.as_mut_ptr()).fail {
+            if unsafe_sys::yaml_parser_parse(self.parser.as_mut_ptr(), event.as_mut_ptr()).fail {
                 self.ended = true;
                 return Err(self.refusal());
             }
             let event = event.assume_init_mut();
             let (part, line) = (part(event, self.mark), event.start_mark.line + 1);
-            self.ended = event.type_ == sys::YAML_STREAM_END_EVENT;
-            sys::yaml_event_delete(event);
+            self.ended = event.type_ == unsafe_sys::YAML_STREAM_END_EVENT;
+            unsafe_sys::yaml_event_delete(event);
             Ok(Event { part, line })
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Scanner<'a> {
 impl Drop for Scanner<'_> {
     fn drop(&mut self) {
         // SAFETY: initialize has succeeded or zeroed it; it is deleted once.
-        unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+        unsafe { unsafe_sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
     }
 }
 
@@ -139,7 +139,7 @@ impl Drop for Scanner<'_> {
 /// # Safety
 /// The event must be one that the library has filled and nobody has deleted.
 #[allow(unsafe_code)]
-unsafe fn part(event: &sys::yaml_event_t, mark: Option<char>) -> Part {
+unsafe fn part(event: &unsafe_sys::yaml_event_t, mark: Option<char>) -> Part {
     let text = |start: *const u8, length: usize| {
         // SAFETY: the library gives the length of each of its texts.
         let text = String::from_utf8_lossy(unsafe { slice::from_raw_parts(start, length) });
@@ -152,17 +152,17 @@ unsafe fn part(event: &sys::yaml_event_t, mark: Option<char>) -> Part {
     // SAFETY: the type of the event says which part of the union is filled.
     unsafe {
         match event.type_ {
-            sys::YAML_DOCUMENT_START_EVENT => Part::Document,
-            sys::YAML_ALIAS_EVENT => Part::Alias(named(event.data.alias.anchor).unwrap_or_default()),
-            sys::YAML_SCALAR_EVENT => {
+            unsafe_sys::YAML_DOCUMENT_START_EVENT => Part::Document,
+            unsafe_sys::YAML_ALIAS_EVENT => Part::Alias(named(event.data.alias.anchor).unwrap_or_default()),
+            unsafe_sys::YAML_SCALAR_EVENT => {
                 let scalar = &event.data.scalar;
                 let length = usize::try_from(scalar.length).unwrap_or_default();
                 let (anchor, tag) = (named(scalar.anchor), named(scalar.tag));
                 Part::Scalar { anchor, tag, text: text(scalar.value, length), plain: scalar.plain_implicit }
             }
-            sys::YAML_SEQUENCE_START_EVENT => Part::List(named(event.data.sequence_start.anchor)),
-            sys::YAML_MAPPING_START_EVENT => Part::Map(named(event.data.mapping_start.anchor)),
-            sys::YAML_SEQUENCE_END_EVENT | sys::YAML_MAPPING_END_EVENT => Part::End,
+            unsafe_sys::YAML_SEQUENCE_START_EVENT => Part::List(named(event.data.sequence_start.anchor)),
+            unsafe_sys::YAML_MAPPING_START_EVENT => Part::Map(named(event.data.mapping_start.anchor)),
+            unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => Part::End,
             _ => Part::Other,
         }
     }

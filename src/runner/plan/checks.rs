@@ -138,9 +138,8 @@ pub fn explained(ctx: &Context, facts: &Facts, error: Error) -> Error {
     if problem.class == FailureClass::RenderFailed {
         let inline = facts.spec.values.clone().unwrap_or_default();
         for path in values::named_in(&problem.message, &kept(facts), &inline) {
-            problem.message += &format!(
-                "; {path} is a value that the installed release was given: to leave it out, add {path} to spec.dropValues"
-            );
+            let advice = "is a value that the installed release was given: to leave it out, add";
+            problem.message += &["; ", &path, " ", advice, " ", &path, " to spec.dropValues"].concat();
         }
     }
     let mut findings = match problem.class {

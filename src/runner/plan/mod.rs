@@ -32,13 +32,16 @@ use super::observe::Observer;
 use super::repair::begun;
 use super::verify::{Goal, Verified, compare_claims, verify};
 use super::{health, highest, inventory, io, learn, risk};
-use crate::api::{CheckName, ClaimStatus, CoderUpgrade, FailureClass, Forecast, PlanSummary, PlannedAction, Target};
+use crate::api::{
+    CheckName, ClaimStatus, CoderUpgrade, CoderUpgradeSpec, FailureClass, Forecast, PlanSummary, PlannedAction, Target,
+};
 use crate::core;
 use crate::core::allowed::Repositories;
 use crate::core::checks::{Foreseen, judged, order, refused};
 use crate::core::difference::{self, Difference, Sides};
 use crate::core::digest::hex;
 use crate::core::documents::Documents;
+use crate::core::hooks::Hook;
 use crate::core::manifest::Manifest;
 use crate::core::plan::{Inventory, Pause, Plan};
 use crate::core::rehearsal::Rehearsal;
@@ -125,10 +128,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     ctx.reporter.progress("fetching the chart");
     let fetched = chart::fetch(ctx, spec, &installed, allowed).await;
     // What is refused whatever the chart is counts more than that there is none.
-    let fetched = fetched.map_err(|error| {
-        refused(&judged(presence.clone(), &spec.overrides), None).map_or(error, |refused| refused.into())
-    });
-    let Fetched { archive, chart, ahead, findings: path } = fetched?;
+    let worse = || refused(&judged(presence.clone(), &spec.overrides), None).map(Error::from);
+    let Fetched { archive, chart, ahead, findings: path } = fetched.map_err(|error| worse().unwrap_or(error))?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
@@ -157,9 +158,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
 
     let mut names: BTreeSet<String> = before.claims().union(&after.claims()).cloned().collect();
     names.extend(inventory::owned_claims(ctx, &[&facts.old, &objects]).await?);
-    let claims = inventory::claims(ctx, &names).await?;
-    let before_change: Vec<ClaimStatus> = claims.values().cloned().collect();
-    compare_claims(&before_change, &claims)?;
+    let before_change = claims(ctx, &names).await?;
     let exposures = inventory::exposures(ctx, &before).await?;
     let inventory = Inventory { claims: before_change, exposures, answers, unanswered, health };
     let archive = io::read(&archive).await?;
@@ -180,25 +179,11 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         workloads: after.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
         images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
-        containers: hooks
-            .iter()
-            .flat_map(|hook| hook.containers.clone())
-            .chain(started::containers(&objects))
-            .collect(),
+        containers: containers(&hooks, &objects),
         hooks,
         inventory,
-        pause: Pause {
-            strategy: spec.strategy,
-            companions: spec.companions.clone(),
-            quiesce_seconds: Duration::from(spec.quiesce.timeout).as_secs(),
-            token: spec.verify.token_secret.clone(),
-        },
-        forecast: Forecast {
-            hops: ahead,
-            repairs: rehearsal.repairs.clone(),
-            not_rehearsed: rehearsal.not_rehearsed.clone(),
-            ..Forecast::default()
-        },
+        pause: pause(spec),
+        forecast: forecast(ahead, &rehearsal),
         replaced: rehearsal.replaced(),
         replicas,
         findings,
@@ -234,6 +219,35 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     }
     plan.id = id::of(&ctx.namespace, &plan, &merged);
     Ok(Made { plan, refusal, archive, merged, installed, observer })
+}
+
+/// The claims of these names as they are, each of them fit to be kept.
+async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<Vec<ClaimStatus>, Error> {
+    let found = inventory::claims(ctx, names).await?;
+    let before_change: Vec<ClaimStatus> = found.values().cloned().collect();
+    compare_claims(&before_change, &found)?;
+    Ok(before_change)
+}
+
+/// The containers that the change starts, those of hooks included.
+fn containers(hooks: &[Hook], objects: &Documents) -> BTreeSet<String> {
+    hooks.iter().flat_map(|hook| hook.containers.clone()).chain(started::containers(objects)).collect()
+}
+
+/// What is foreseen already: the hops that follow, and what the rehearsal found.
+fn forecast(hops: Vec<String>, rehearsal: &Rehearsal) -> Forecast {
+    let (repairs, not_rehearsed) = (rehearsal.repairs.clone(), rehearsal.not_rehearsed.clone());
+    Forecast { hops, repairs, not_rehearsed, ..Forecast::default() }
+}
+
+/// How Coder is stopped for the change, as the spec wants it.
+fn pause(spec: &CoderUpgradeSpec) -> Pause {
+    Pause {
+        strategy: spec.strategy,
+        companions: spec.companions.clone(),
+        quiesce_seconds: Duration::from(spec.quiesce.timeout).as_secs(),
+        token: spec.verify.token_secret.clone(),
+    }
 }
 
 /// What kubectl has removed from the values that it was given.

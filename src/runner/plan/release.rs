@@ -95,8 +95,8 @@ impl Release {
 
     /// Plans from what runs: helm has nothing installed by its records.
     pub fn runs(&mut self, live: &[Live]) {
-        let (line, version) = running(live).map_or((None, None), |(line, version)| (Some(line), version));
-        self.running = Running { line, version, manifest: manifest(live) };
+        let (product, version) = running(live).unzip();
+        self.running = Running { line: product, version: version.flatten(), manifest: manifest(live) };
     }
 
     /// Checks that the chart may follow on the one that is installed.

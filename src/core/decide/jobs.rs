@@ -1,0 +1,81 @@
+//! The Jobs of the steps: which one is created, started, suspended or deleted next.
+
+use jiff::SignedDuration;
+
+use super::{Action, Draft, approval, blocked, job_of_last_step, recover};
+use crate::{
+    api::{StepName, StepState},
+    core::job::{JobFacts, JobRequest, JobState},
+};
+
+/// The Job of a step that another one does now. It goes first, so that its pod does not start after all.
+pub(super) fn superseded_job(draft: &Draft) -> Option<Action> {
+    let superseded = draft.status.steps.iter().filter(|step| step.state == StepState::Superseded);
+    let job = superseded.filter_map(|step| draft.observed.job(step)).find(|job| job.state == JobState::Active)?;
+    Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
+}
+
+/// The Job of the running step, if it is to be let start, or to be suspended until it is.
+pub(super) fn waiting_job(draft: &Draft) -> Option<Action> {
+    let job = job_of_last_step(draft).filter(|_| draft.status.running_step().is_some())?;
+    let (name, uid) = (job.name.clone(), job.uid.clone());
+    if blocked::is_in_vain(draft, job) {
+        return Some(Action::SuspendJob { name, uid });
+    }
+    let created = job.suspended && job.started_at.is_none();
+    (created || (blocked::asks_again(draft, job) && blocked::may_ask(draft))).then_some(Action::StartJob { name, uid })
+}
+
+/// The Job of the running step, if it is to be created.
+pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
+    let step = draft.status.running_step().filter(|step| step.name != StepName::Drain)?;
+    let refused = draft.status.blocked.is_some();
+    if job_of_last_step(draft).is_some() || (refused && !blocked::may_ask(draft)) {
+        return None;
+    }
+    let plan = draft.status.plan.as_ref().filter(|_| step.name != StepName::Plan);
+    Some(Action::CreateJob(JobRequest {
+        name: step.job_name.clone(),
+        step: step.name,
+        attempt: draft.status.attempt,
+        plan_secret: plan.map(|plan| plan.secret_name.clone()),
+        plan_id: plan.map(|plan| plan.id.clone()),
+        target: draft.status.target.as_ref().map(|target| target.version.clone()),
+        recovery: recover::allowed(draft),
+        new_version_started: draft.status.new_version_started,
+        scaled_down: draft.status.scaled_down.clone(),
+        recorded: step.job_uid.clone(),
+        incomplete: draft.status.incomplete,
+        repair_approved: approval::of_repairs(draft),
+    }))
+}
+
+/// How long containers that outlive the runner may take to end by themselves: some meshes end theirs for Jobs.
+const OUTLIVED: SignedDuration = SignedDuration::from_secs(10);
+
+/// A Job whose step is over, and of which containers that a webhook has added still run. Suspended, it ends them and stays to
+/// be looked at.
+pub(super) fn outlived_job(draft: &mut Draft) -> Option<Action> {
+    let running = draft.status.running_step().map(|step| step.job_uid.clone());
+    let over = |job: &&JobFacts| Some(&job.uid) != running.as_ref() && !job.suspended && !job.leaving;
+    let observed = draft.observed;
+    let (job, outlived) = observed.jobs.iter().filter(over).find_map(|job| Some((job, job.outlived()?)))?;
+    let due = outlived.at.map_or(observed.now, |at| at + OUTLIVED);
+    if observed.now < due {
+        draft.wake_at(due);
+        return None;
+    }
+    Some(Action::SuspendJob { name: job.name.clone(), uid: job.uid.clone() })
+}
+
+/// A Job of ours that nobody needs: of an attempt too old to be kept, or still planning for a spec that was changed.
+pub(super) fn outdated_job(draft: &Draft) -> Option<Action> {
+    let attempt = draft.status.attempt;
+    let oldest_kept = attempt.saturating_sub(draft.observed.upgrade.spec.history_limit);
+    let outdated = |job: &&JobFacts| {
+        let superseded = job.attempt < attempt && job.state == JobState::Active && job.report.outcome.is_none();
+        !job.leaving && (job.attempt <= oldest_kept || superseded)
+    };
+    let job = draft.observed.jobs.iter().find(outdated)?;
+    Some(Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() })
+}
