@@ -21,7 +21,7 @@ const OBJECTS: &str = "deployments,services,serviceaccounts,roles,rolebindings,s
 const RECORDS: &str = "owner=helm,name=coder";
 
 /// The values that the administrator has used, and more.
-fn values(more: Value) -> Value {
+fn values(more: &Value) -> Value {
     let text = std::fs::read_to_string(charts_dir().join("coder-v2-values.yaml")).unwrap();
     let mut values: Value = serde_saphyr::from_str(&text).unwrap();
     for (key, value) in more.as_object().unwrap() {
@@ -111,7 +111,8 @@ async fn records_in_config_maps_are_named_and_moved_by_the_documented_command() 
         .await;
     let before = everything(world).await;
     let spec = json!({"version": "2.31.7"});
-    for more in [json!({}), json!({"values": values(json!({}))}), json!({"values": values(json!({})), "adopt": true})] {
+    for more in [json!({}), json!({"values": values(&json!({}))}), json!({"values": values(&json!({})), "adopt": true})]
+    {
         let mut spec = spec.clone();
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let problem = steps.refused(spec).await;
@@ -168,7 +169,7 @@ async fn coder_v2_is_not_installed_beside_a_classic_whose_records_are_elsewhere(
     let repository = world.repositories().v1.clone();
     install_with_config_maps(world, &repository, "1.20.0", "coder-v1-values.yaml", &[]).await;
     let before = everything(world).await;
-    let mut spec = json!({"version": "2.31.7", "values": values(json!({}))});
+    let mut spec = json!({"version": "2.31.7", "values": values(&json!({}))});
     let problem = steps.refused(spec.clone()).await;
     says(&problem, FailureClass::ProductLineChanged, &["Coder Classic (v1)", "(and one more refusal: ReleaseRecords)"]);
 
@@ -194,7 +195,7 @@ async fn coder_that_was_applied_without_helm_is_only_taken_over_on_purpose() {
     let problem = steps.refused(spec.clone()).await;
     says(&problem, FailureClass::ReleaseMissing, &["Deployment/coder exists", "belongs to no Helm release"]);
     assert_eq!(problem.findings.len(), 1, "not a word of a database that is missing: {:?}", problem.findings);
-    spec["values"] = values(json!({}));
+    spec["values"] = values(&json!({}));
     says(&steps.refused(spec.clone()).await, FailureClass::ReleaseMissing, &["belongs to no Helm release"]);
     assert_eq!(everything(world).await, before);
 
@@ -228,7 +229,7 @@ async fn what_runs_without_records_is_compared_with_what_is_wanted() {
     let world = &steps.world;
     world.kubectl(&["delete", "secret", "--selector", RECORDS]).await;
     let before = everything(world).await;
-    let mut spec = json!({"version": "2.30.0", "values": values(json!({"replicaCount": 2}))});
+    let mut spec = json!({"version": "2.30.0", "values": values(&json!({"replicaCount": 2}))});
     let problem = steps.refused(spec.clone()).await;
     says(&problem, FailureClass::Downgrade, &["runs Coder 2.31.7 already", "(and one more refusal: ReleaseRecords)"]);
     let records = found(&problem.findings, CheckName::ReleaseRecords);
@@ -251,7 +252,7 @@ async fn what_runs_without_records_is_compared_with_what_is_wanted() {
     says(&problem, FailureClass::CheckRefused, &["another database"]);
     assert_eq!(everything(world).await, before);
 
-    spec["values"] = values(json!({"replicaCount": 2}));
+    spec["values"] = values(&json!({"replicaCount": 2}));
     let planned = steps.plan(spec).await;
     assert_ne!(planned.plan.forecast.interruption.length, InterruptionLength::Minutes);
     assert!(!planned.plan.forecast.interruption.reason.contains("installed yet"), "{:?}", planned.plan.forecast);
@@ -267,7 +268,7 @@ async fn a_first_install_takes_over_nothing_that_somebody_has_made() {
     world.database().await;
     let metadata = json!({"name": "coder", "labels": {"kapp.k14s.io/app": "1654770079912481700"}});
     world.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).await;
-    let mut spec = json!({"version": "2.31.7", "values": values(json!({}))});
+    let mut spec = json!({"version": "2.31.7", "values": values(&json!({}))});
     let problem = steps.refused(spec.clone()).await;
     says(&problem, FailureClass::ManagedElsewhere, &["ServiceAccount/coder is managed by Carvel kapp"]);
     assert_eq!(found(&problem.findings, CheckName::ReleaseRecords).field.as_deref(), Some("spec.adopt"));
@@ -305,7 +306,7 @@ async fn a_coder_of_another_release_is_pointed_at() {
     let world = &steps.world;
     world.database().await;
     world.install("dev", &world.repositories().v2, "2.30.0", "coder-v2-values.yaml", &[]).await;
-    let mut spec = json!({"version": "2.31.7", "values": values(json!({})), "adopt": true});
+    let mut spec = json!({"version": "2.31.7", "values": values(&json!({})), "adopt": true});
     let problem = steps.refused(spec.clone()).await;
     says(&problem, FailureClass::OwnedByOther, &["the Helm release dev"]);
     let hint = found(&problem.findings, CheckName::ReleaseRecords);

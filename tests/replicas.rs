@@ -23,7 +23,7 @@ async fn scale(world: &World, replicas: i32) {
 
 /// What the plan says about numbers of replicas.
 fn told(planned: &Planned) -> &Finding {
-    planned.findings.iter().find(|finding| finding.check == CheckName::ReplicaCount).expect("a finding")
+    planned.findings.iter().find(|finding| finding.check == CheckName::ReplicaCount).unwrap()
 }
 
 async fn a_scaled_coder(name: &str, helm: HelmMajor, strategy: &str) {

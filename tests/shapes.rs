@@ -288,7 +288,7 @@ async fn an_address_that_never_comes_is_told_where_helm_waits_for_it(#[case] hel
         "spec": {"type": "LoadBalancer", "loadBalancerClass": "example.com/none", "ports": [{"port": 80}]},
     });
     let steps = Steps::with("no-address", helm, |r| &r.v2, "2.30.0", &[]).await;
-    let values = with(&[service.clone()]);
+    let values = with(std::slice::from_ref(&service));
     steps.upgrade_by_hand("2.30.0", &["--set-json", &format!("extraTemplates=[{service}]")]).await;
     let planned = steps.plan(json!({"version": "2.31.7", "values": values})).await;
     let found = told(&planned, CheckName::Rollout);
