@@ -50,7 +50,8 @@ async fn refused(steps: &Steps, spec: Value) -> Problem {
 #[case::silent(Hostility::Silent, FailureClass::RepositoryUnreachable, "timed out")]
 #[case::in_a_circle(Hostility::Loop, FailureClass::RepositoryUnreachable, "redirects more than 5 times")]
 #[case::to_a_file(Hostility::File, FailureClass::NotAllowed, "a redirect of")]
-#[case::laughs(Hostility::Laughs, FailureClass::RepositoryUnreachable, "index.yaml of the repository cannot be read")]
+// What nobody asks for is passed over, however large it would become.
+#[case::laughs(Hostility::Laughs, FailureClass::ChartInvalid, "has no chart called coder")]
 #[case::deep(Hostility::Deep, FailureClass::RepositoryUnreachable, "index.yaml of the repository cannot be read")]
 #[case::packed(Hostility::Packed, FailureClass::RepositoryUnreachable, "index.yaml of the repository cannot be read")]
 #[case::of_wrong_types(

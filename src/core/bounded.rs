@@ -121,7 +121,7 @@ fn refused(why: Refused) -> Unreadable {
     if why == Refused::TooMany { Unreadable::TooMany } else { Unreadable::Yaml(why) }
 }
 
-const LIMITS: Limits<'_> = Limits { depth: DEPTH, keys: &[], below: None };
+const LIMITS: Limits<'_> = Limits { depth: DEPTH, keys: &[], below: None, fields: &[] };
 
 #[cfg(test)]
 mod tests {

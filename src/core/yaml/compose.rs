@@ -17,6 +17,8 @@ pub struct Limits<'a> {
     pub keys: &'a [&'a str],
     /// Of the maps below it, only this key.
     pub below: Option<&'a str>,
+    /// Of the maps in the list under that key, only these keys; all if there are none.
+    pub fields: &'a [&'a str],
 }
 
 /// A value that an anchor names, and how many values it holds; none while it is not complete.
@@ -152,6 +154,8 @@ impl<'a> Composer<'a> {
         match depth {
             1 => self.limits.keys.is_empty() || self.limits.keys.contains(&key),
             2 => self.limits.below.is_none_or(|wanted| wanted == key),
+            // The list itself is the third.
+            4 => self.limits.fields.is_empty() || self.limits.fields.contains(&key),
             _ => true,
         }
     }

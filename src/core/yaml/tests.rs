@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 
-const ALL: Limits<'_> = Limits { depth: 100, keys: &[], below: None };
+const ALL: Limits<'_> = Limits { depth: 100, keys: &[], below: None, fields: &[] };
 
 fn parsed(text: &str) -> Result<Value, Refused> {
     read(text, ALL, &mut 100_000)
@@ -101,7 +101,7 @@ fn only_what_is_wanted_takes_memory() {
           other: [{a: &x 1}]
           coder: [{b: 2, entries: 3}]
     "};
-    let limits = Limits { depth: 100, keys: &["entries"], below: Some("coder") };
+    let limits = Limits { depth: 100, keys: &["entries"], below: Some("coder"), fields: &[] };
     assert_eq!(read(text, limits, &mut 100).unwrap(), json!({"entries": {"coder": [{"b": 2, "entries": 3}]}}));
     assert_eq!(read(text, limits, &mut 10).unwrap_err(), Refused::TooMany, "all of it is counted");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::api::FailureClass;
 use crate::core::bounded;
@@ -21,15 +22,6 @@ pub struct Index {
 }
 
 #[derive(Deserialize)]
-struct Document {
-    /// Every index has one; most other documents have not.
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(default)]
-    entries: BTreeMap<String, Option<Vec<Option<Entry>>>>,
-}
-
-#[derive(Deserialize)]
 struct Entry {
     #[serde(default)]
     version: String,
@@ -45,20 +37,33 @@ impl Index {
             Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.repository").boxed()
         };
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is no text in UTF-8"))?;
-        // Of all the charts, only this one takes memory.
-        let limits = Limits { depth: bounded::DEPTH, keys: &["apiVersion", "entries"], below: Some(chart) };
-        let document = yaml::read(text, limits, &mut NODES.clone()).map_err(|why| invalid(&why.to_string()))?;
-        if !document.is_object() {
-            return Err(invalid("it is no map"));
+        // Of all the charts, only this one takes memory, and of its versions only what is used.
+        let (keys, fields) = (&["apiVersion", "entries"][..], &["version", "urls"][..]);
+        let limits = Limits { depth: bounded::DEPTH, keys, below: Some(chart), fields };
+        let mut document = yaml::read(text, limits, &mut NODES.clone()).map_err(|why| invalid(&why.to_string()))?;
+        // Every index has it; most other documents have not.
+        if !document["apiVersion"].is_string() {
+            return Err(invalid("it has no apiVersion"));
         }
-        let document: Document = serde_json::from_value(document).map_err(|why| invalid(&why.to_string()))?;
+        let entries = match document["entries"].take() {
+            Value::Null => Map::new(),
+            Value::Object(entries) => entries,
+            _ => return Err(invalid("its entries are no map")),
+        };
         let mut index = Self::default();
-        let entries = document.entries.into_iter().filter(|(name, _)| name == chart);
-        for entry in entries.filter_map(|(_, entries)| entries).flatten().flatten() {
-            let url = entry.urls.and_then(|urls| urls.into_iter().next());
-            if let Some(url) = url.filter(|_| !entry.version.is_empty()) {
-                index.versions.push(entry.version.clone());
-                index.urls.entry(entry.version).or_insert(url);
+        for entries in entries.into_iter().filter_map(|(name, entries)| (name == chart).then_some(entries)) {
+            let entries = match entries {
+                Value::Null => Vec::new(),
+                Value::Array(entries) => entries,
+                _ => return Err(invalid("its entry is no list of versions")),
+            };
+            for entry in entries.into_iter().filter(|entry| !entry.is_null()) {
+                let entry: Entry = serde_json::from_value(entry).map_err(|why| invalid(&why.to_string()))?;
+                let url = entry.urls.and_then(|urls| urls.into_iter().next());
+                if let Some(url) = url.filter(|_| !entry.version.is_empty()) {
+                    index.versions.push(entry.version.clone());
+                    index.urls.entry(entry.version).or_insert(url);
+                }
             }
         }
         Ok(index)
