@@ -57,7 +57,7 @@ async fn template(helm: &Path, chart: &Path) -> String {
 }
 
 fn read(text: &str) -> Option<Value> {
-    let limits = Limits { depth: 100, keys: &[], below: None };
+    let limits = Limits { depth: 100, keys: &[], below: None, fields: &[] };
     yaml::read(text, limits, &mut 250_000).ok()
 }
 
