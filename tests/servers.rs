@@ -78,7 +78,12 @@ async fn a_silent_migration_is_told_while_it_runs(#[case] kind: Kind) {
 #[case::real(Kind::Real)]
 #[tokio::test]
 async fn a_migration_that_a_liveness_probe_kills_is_called_that(#[case] kind: Kind) {
-    let probe = ["coder.livenessProbe.enabled=true", "coder.livenessProbe.periodSeconds=1"];
+    // A server that migrates heeds no SIGTERM: it is killed at the end of its grace period.
+    let probe = [
+        "coder.livenessProbe.enabled=true",
+        "coder.livenessProbe.periodSeconds=1",
+        "coder.terminationGracePeriodSeconds=3",
+    ];
     let servers = Servers::installed("probed", kind, &probe).await;
     servers.hold_migration(Duration::from_secs(120)).await;
     servers.upgrade(json!({"overrides": ["Probe"], "helm": {"timeout": "60s"}})).await;
