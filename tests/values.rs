@@ -183,7 +183,7 @@ async fn merged_values_are_what_helm_itself_makes_of_the_same_files() {
 
 /// Applies a declaration with nulls as a person does, with kubectl.
 async fn apply(world: &World, drop_defaults: &[&str], server_side: bool) {
-    let values = json!({"coder": {"replicaCount": null, "terminationGracePeriodSeconds": null, "resources": {"requests": {"cpu": null}}}});
+    let values = json!({"coder": {"replicaCount": null, "securityContext": {"runAsUser": null, "runAsGroup": null}}});
     let object = json!({
         "apiVersion": "coderupgrade.dev/v1alpha1", "kind": "CoderUpgrade", "metadata": {"name": "coder"},
         "spec": {
@@ -198,16 +198,16 @@ async fn apply(world: &World, drop_defaults: &[&str], server_side: bool) {
     world.cluster.kubectl_with_input(&arguments, &object.to_string()).await.unwrap();
 }
 
-/// What the Deployment asks for: replicas, time to end, and processor.
+/// What the Deployment asks for: replicas, user and group.
 async fn asked_for(world: &World) -> String {
-    let fields = "jsonpath={.spec.replicas} {.spec.template.spec.terminationGracePeriodSeconds} {.spec.template.spec.containers[0].resources.requests.cpu}";
+    let fields = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].securityContext.runAsUser} {.spec.template.spec.containers[0].securityContext.runAsGroup}";
     world.kubectl(&["get", "deployment", "coder", "-o", fields]).await
 }
 
 #[tokio::test]
 async fn a_null_that_kubectl_apply_removes_is_told_and_can_be_declared_otherwise() {
     let world = World::with_v2("nulls", "2.30.0", &["coder.replicaCount=2"]).await;
-    assert_eq!(asked_for(&world).await, "2 60 10m");
+    assert_eq!(asked_for(&world).await, "2 1000 1000");
     apply(&world, &[], false).await;
     let status = world.stalled("coder").await.status.unwrap();
     let failure = status.failure.unwrap();
@@ -215,17 +215,17 @@ async fn a_null_that_kubectl_apply_removes_is_told_and_can_be_declared_otherwise
     let found: Vec<_> = status.checks.iter().filter(|found| found.check == CheckName::NullValues).collect();
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found[0].next_step.contains("spec.dropDefaults"), "{found:?}");
-    assert_eq!(asked_for(&world).await, "2 60 10m", "nothing was changed");
+    assert_eq!(asked_for(&world).await, "2 1000 1000", "nothing was changed");
 
     apply(
         &world,
-        &["coder.replicaCount", "coder.terminationGracePeriodSeconds", "coder.resources.requests.cpu"],
+        &["coder.replicaCount", "coder.securityContext.runAsUser", "coder.securityContext.runAsGroup"],
         false,
     )
     .await;
     let status = world.ready("coder").await.status.unwrap();
     assert_eq!(status.current.unwrap().version, "2.31.7");
-    assert_eq!(asked_for(&world).await, "1 30 ");
+    assert_eq!(asked_for(&world).await, "1  ");
     world.finish().await;
 }
 
@@ -235,6 +235,6 @@ async fn a_null_that_server_side_apply_keeps_takes_the_default_away() {
     apply(&world, &[], true).await;
     let status = world.ready("coder").await.status.unwrap();
     assert!(!status.checks.iter().any(|found| found.check == CheckName::NullValues));
-    assert_eq!(asked_for(&world).await, "1 30 ");
+    assert_eq!(asked_for(&world).await, "1  ");
     world.finish().await;
 }
