@@ -95,28 +95,34 @@ impl Target {
         seen
     }
 
-    /// Whether a pod behind the Service answers now. Pods that were listed by a selector of the past say nothing: if it has
-    /// changed meanwhile, those of the new one are asked.
+    /// Whether a pod behind the Service answers now. Pods that were listed a moment ago say nothing: if the selector or the
+    /// endpoints have changed meanwhile, those of now are asked.
     async fn answers(&self) -> bool {
         // The API server's outage is none of the Service.
         self.asked().await.inspect_err(|error| tracing::warn!(%error, "asking for pods")).unwrap_or(true)
     }
 
     async fn asked(&self) -> Result<bool, kube::Error> {
-        let mut selector = self.selector().await?;
-        // A Service that does not exist has no pods.
-        while let Some(labels) = selector {
-            if self.answered(&self.pods(&labels).await?).await {
+        let mut before = None;
+        loop {
+            // A Service that does not exist has no pods.
+            let Some(labels) = self.selector().await? else { return Ok(false) };
+            let mut pods = self.pods(&labels).await?;
+            pods.retain(is_endpoint);
+            if self.answered(&pods).await {
                 return Ok(true);
             }
-            selector = self.selector().await?.filter(|now| *now != labels);
+            let names: Vec<_> = pods.into_iter().map(|pod| pod.metadata.name).collect();
+            let now = Some((labels, names));
+            if now == before {
+                return Ok(false);
+            }
+            before = now;
         }
-        Ok(false)
     }
 
     async fn answered(&self, pods: &[Pod]) -> bool {
-        for pod in pods.iter().filter(|pod| is_endpoint(pod)) {
-            let Some(url) = url(pod) else { continue };
+        for url in pods.iter().filter_map(url) {
             let answer = self.http.get(url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return true;
