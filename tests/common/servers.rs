@@ -236,14 +236,14 @@ impl RealDatabase {
         });
     }
 
-    /// Has the database refuse to change any table. A sequence counts, because a transaction that is rolled back does not undo it.
+    /// Has the database refuse to alter any table, as migrations do and the start before them does not. A sequence counts, because a transaction that is rolled back does not undo it.
     async fn refuse_changes(&self, error: &str, times: u32) {
         let sql = format!(
             "CREATE SEQUENCE refusals;
              CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
                  IF nextval('refusals') <= {times} THEN RAISE EXCEPTION '{error}'; END IF;
              END $$;
-             CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()"
+             CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION refuse()"
         );
         self.session.batch_execute(&sql).await.unwrap();
     }
