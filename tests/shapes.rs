@@ -3,12 +3,10 @@
 
 mod common;
 
-use std::path::Path;
-
 use coder_upgrade_operator::api::{CheckName, FailureClass, Finding, Phase, PlannedAction, Remedy, Severity};
 use coder_upgrade_operator::core::report::Planned;
 use common::steps::{HelmMajor, Steps};
-use common::{World, program};
+use common::{World, copy, program};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Secret;
 use rstest::rstest;
@@ -430,17 +428,4 @@ async fn a_chart_may_bring_a_definition_and_an_object_of_its_kind(#[case] helm: 
     world.cluster.kubectl(&["delete", "clusterrolebinding", &name]).await.unwrap();
     world.kubectl(&["delete", "crd", &format!("widgets.{group}")]).await;
     steps.world.finish().await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

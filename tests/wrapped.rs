@@ -6,8 +6,8 @@ mod common;
 use std::path::Path;
 
 use coder_upgrade_operator::api::{CheckName, FailureClass, ProductLine, Severity};
-use common::program;
 use common::steps::{HelmMajor, Steps};
+use common::{copy, program};
 use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::{
@@ -59,19 +59,6 @@ impl Wrapper {
         let mut coder = json!({"env": [url]});
         coder.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({self.under(): {"coder": coder}})
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

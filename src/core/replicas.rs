@@ -106,7 +106,7 @@ fn replicas(object: &Value) -> Option<i64> {
 /// Who has set the number of replicas of a live workload, if it was neither helm nor the operator. `stored` is the number that
 /// helm gave it last.
 ///
-/// Whoever scales owns the field, as `kubectl scale` and autoscalers do. A program with another name may be a helm of its own:
+/// Whoever scales owns the field, as `kubectl scale` and autoscalers do. A program with another name may be another helm client:
 /// it counts only if the number is not what helm's record says.
 #[must_use]
 pub fn set_by(live: &Value, stored: Option<i64>) -> Option<String> {

@@ -14,7 +14,12 @@ pub mod servers;
 pub mod steps;
 pub mod terminal;
 
-use std::{fmt::Write, future::Future, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write,
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use coder_upgrade_operator::api::{CoderUpgrade, Phase};
 use k8s_openapi::api::{
@@ -318,6 +323,20 @@ impl World {
     pub async fn finish(self) {
         let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         api.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+    }
+}
+
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

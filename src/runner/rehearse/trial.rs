@@ -100,7 +100,7 @@ async fn try_out(
 
 /// Finds the causes for which the live object is to blame and not the chart: fields that the API server has filled in for the
 /// installed version, and that the new one does not allow beside its own. Server-side apply leaves them, as nobody owns them. The
-/// same object could be made anew, so to replace it cures that.
+/// same object could be created, so replacing it cures that.
 pub async fn left_over(
     ctx: &Context,
     kinds: &mut Kinds,
