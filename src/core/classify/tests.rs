@@ -1,4 +1,4 @@
-//! The texts of helm 3.21.4 and 4.2.4 and of the API server, one row each; `tests/texts.rs` has the real programs say
+//! The texts of helm 3.21.4 and 4.2.4 and of the API server, one row each; `tests/it/plan/texts.rs` has the real programs say
 //! what of it they can be made to say.
 
 use FailureClass::*;

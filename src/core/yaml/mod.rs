@@ -3,7 +3,7 @@
 //! Both read with `sigs.k8s.io/yaml`: a scanner of YAML 1.1 that was made after libyaml, and its own ideas of what a plain
 //! word means (`yes` is a truth, `0640` is octal, `1e99999` is a text). A reader of YAML 1.2 refuses some of what they accept, and
 //! takes some of it for something else. So the scanner here is a libyaml as well, and `scalar` gives words the same
-//! meanings; `tests/yaml.rs` compares both with the real helm.
+//! meanings; `tests/it/plan/yaml.rs` compares both with the real helm.
 
 mod compose;
 mod scalar;

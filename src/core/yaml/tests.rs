@@ -1,4 +1,4 @@
-//! Words and texts as helm reads them. `tests/yaml.rs` asks helm itself.
+//! Words and texts as helm reads them. `tests/it/plan/yaml.rs` asks helm itself.
 
 use indoc::indoc;
 use proptest::prelude::*;

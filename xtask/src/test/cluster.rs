@@ -6,15 +6,15 @@ use std::sync::Arc;
 use testbed::cluster::TESTBED_VARIABLE;
 use testbed::{Cluster, ClusterOptions};
 
-use super::binaries::TestBinary;
+use super::binaries::Suite;
 use crate::Result;
 
-/// Files of integration tests that use no cluster.
-const OFFLINE: [&str; 4] = ["charts", "manifests", "stand_in", "structure"];
+/// Integration tests that use no cluster.
+const OFFLINE: [&str; 4] = ["charts", "install::manifests", "structure", "upgrade::stand_in"];
 
-/// Whether a file of integration tests uses the cluster.
-pub fn is_needed(binary: &TestBinary) -> bool {
-    !OFFLINE.contains(&binary.name.as_str())
+/// Whether integration tests use the cluster.
+pub fn is_needed(suite: &Suite) -> bool {
+    !OFFLINE.contains(&suite.name.as_str())
 }
 
 /// A cluster in a temporary directory; both end with this process at the latest.

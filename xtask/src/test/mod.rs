@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use binaries::TestBinary;
+use binaries::Suite;
 use cluster::TestCluster;
 use command::{Invocation, Outcome};
 use plan::{Plan, Selection};
@@ -40,10 +40,10 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// The last line of the output is `N passed, N failed`; the exit code is 0 only if nothing failed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run a part: a step (fmt, clippy, docs, generated, unit), a file of integration tests by its name without .rs, or
-    /// all tests whose name contains this.
+    /// Run a part: a step (fmt, clippy, docs, generated, unit), the integration tests of a folder or a file (plan, checks,
+    /// `plan::checks`), or all tests whose name contains this.
     filter: Option<String>,
-    /// How many tests of one file run at a time. They share one cluster.
+    /// How many integration tests run at a time. They share one cluster.
     #[arg(long, default_value = "4")]
     test_threads: NonZeroUsize,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     let logs = workspace::target().join("xtask-test");
     std::fs::create_dir_all(&logs)?;
-    let selection = Selection::of(args.filter.as_deref(), &workspace::integration_tests()?);
+    let selection = Selection::of(args.filter.as_deref());
     let temporary = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
     let summary = Summary::default();
     let servers = Servers::start(&args.servers).await?;
@@ -131,14 +131,13 @@ impl Session {
         println!("==> build");
         let built = binaries::build(selection, &self.logs.join("build.log")).await?;
         self.summary.add(Row::setup("build", built.is_some(), started.elapsed()));
-        let Some(binaries) = built else {
+        let Some(suites) = built else {
             command::explain(&self.logs.join("build.log"));
             return Ok(());
         };
-        let plan = Plan::new(selection, binaries)?;
+        let plan = Plan::new(selection, suites)?;
         if !plan.unit.is_empty() || plan.doc_tests {
-            let mut invocations: Vec<_> =
-                plan.unit.iter().map(|binary| self.invocation(binary, plan.filter.as_str(), None)).collect();
+            let mut invocations: Vec<_> = plan.unit.iter().map(|suite| self.invocation(suite, None)).collect();
             if plan.doc_tests {
                 invocations.push(Invocation::cargo(&["test", "--workspace", "--doc"]));
             }
@@ -155,10 +154,9 @@ impl Session {
         if !self.components().await? {
             return Ok(());
         }
-        let (offline, online): (Vec<_>, Vec<_>) =
-            plan.integration.iter().partition(|binary| !cluster::is_needed(binary));
-        for binary in offline {
-            self.file(binary, plan, None).await?;
+        let (offline, online): (Vec<_>, Vec<_>) = plan.integration.iter().partition(|suite| !cluster::is_needed(suite));
+        for suite in offline {
+            self.suite(suite, None).await?;
         }
         if online.is_empty() {
             return Ok(());
@@ -174,8 +172,8 @@ impl Session {
             }
         };
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        for binary in online {
-            self.file(binary, plan, Some((name, &directory))).await?;
+        for suite in online {
+            self.suite(suite, Some((name, &directory))).await?;
         }
         Ok(())
     }
@@ -194,23 +192,23 @@ impl Session {
     }
 
     /// A test program, with a place for its temporary files.
-    fn invocation(&self, binary: &TestBinary, filter: &str, threads: Option<NonZeroUsize>) -> Invocation {
-        binary.invocation(filter, threads).env("TMPDIR", self.temporary.path())
+    fn invocation(&self, suite: &Suite, threads: Option<NonZeroUsize>) -> Invocation {
+        suite.invocation(threads).env("TMPDIR", self.temporary.path())
     }
 
-    async fn file(&mut self, binary: &TestBinary, plan: &Plan, cluster: Option<(&str, &Path)>) -> Result<()> {
-        let mut invocation = self.invocation(binary, &plan.filter, Some(self.threads));
+    async fn suite(&mut self, suite: &Suite, cluster: Option<(&str, &Path)>) -> Result<()> {
+        let mut invocation = self.invocation(suite, Some(self.threads));
         if let Some((name, directory)) = cluster {
             invocation = invocation.env(name, directory);
         }
-        let invocation = servers::invocation(self.servers.as_ref(), binary, invocation);
-        self.step(&binary.name, &[invocation], Counting::Tests).await
+        let invocation = servers::invocation(self.servers.as_ref(), suite, invocation);
+        self.step(&suite.name, &[invocation], Counting::Tests).await
     }
 
     /// Runs commands as one step; those after a failed one are run, too.
     async fn step(&mut self, name: &str, invocations: &[Invocation], counting: Counting) -> Result<()> {
         println!("==> {name}");
-        let (started, log) = (Instant::now(), self.logs.join(format!("{name}.log")));
+        let (started, log) = (Instant::now(), self.logs.join(format!("{}.log", name.replace("::", "-"))));
         let mut total = Outcome::default();
         let mut writer = std::fs::File::create(&log)?;
         for invocation in invocations {

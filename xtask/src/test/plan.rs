@@ -1,6 +1,8 @@
 //! Which steps a test run consists of.
 
-use super::binaries::{Kind, TestBinary};
+use std::io;
+
+use super::binaries::{Kind, Suite};
 use super::command::Invocation;
 use crate::Result;
 
@@ -16,23 +18,20 @@ pub enum Selection {
     Check(&'static str),
     /// All unit and documentation tests.
     Unit,
-    /// A file of integration tests.
-    File(String),
-    /// All tests whose name contains this.
-    Tests(String),
+    /// The integration tests of a file or a folder, or else all tests whose name contains this.
+    Named(String),
 }
 
 impl Selection {
-    /// What a filter means, given the names of the files of integration tests.
-    pub fn of(filter: Option<&str>, files: &[String]) -> Self {
+    /// What a filter means.
+    pub fn of(filter: Option<&str>) -> Self {
         let Some(filter) = filter else { return Self::Everything };
         if let Some(check) = CHECKS.iter().find(|check| **check == filter) {
             return Self::Check(check);
         }
         match filter {
             "unit" => Self::Unit,
-            file if files.iter().any(|name| name == file) => Self::File(file.to_owned()),
-            name => Self::Tests(name.to_owned()),
+            name => Self::Named(name.to_owned()),
         }
     }
 
@@ -63,51 +62,46 @@ fn check_invocation(check: &str) -> Result<Invocation> {
     })
 }
 
-/// The test programs to run.
+/// The tests to run.
 #[derive(Debug)]
 pub struct Plan {
-    /// Programs with unit tests.
-    pub unit: Vec<TestBinary>,
+    /// Unit tests.
+    pub unit: Vec<Suite>,
     /// Whether the examples in the documentation are run.
     pub doc_tests: bool,
-    /// Programs with integration tests.
-    pub integration: Vec<TestBinary>,
-    /// Part of the names of the tests to run; empty for all.
-    pub filter: String,
+    /// Integration tests.
+    pub integration: Vec<Suite>,
 }
 
 impl Plan {
-    /// Chooses among the programs that were built. A filter that matches nothing is an error: it is a slip of the pen.
-    pub fn new(selection: &Selection, binaries: Vec<TestBinary>) -> Result<Self> {
-        let filter = if let Selection::Tests(filter) = selection { filter.clone() } else { String::new() };
-        let mut files: Vec<_> = binaries.iter().filter(|binary| binary.kind == Kind::Integration).collect();
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        let files = files.iter().map(|binary| binary.name.as_str()).collect::<Vec<_>>().join(", ");
-        let mut selected = Vec::new();
-        for binary in binaries {
-            let wanted = match selection {
-                Selection::Everything => true,
-                Selection::Check(_) => false,
-                Selection::Unit => binary.kind == Kind::Unit,
-                Selection::File(name) => binary.kind == Kind::Integration && binary.name == *name,
-                Selection::Tests(filter) => binary.count(filter)? > 0,
-            };
-            if wanted {
-                selected.push(binary);
-            }
+    /// Chooses among the tests that were built. A filter that matches nothing is an error: it is a slip of the pen.
+    pub fn new(selection: &Selection, suites: Vec<Suite>) -> Result<Self> {
+        let (unit, mut integration): (Vec<_>, Vec<_>) = suites.into_iter().partition(|suite| suite.kind == Kind::Unit);
+        integration.sort_by(|a, b| a.name.cmp(&b.name));
+        let doc_tests = matches!(selection, Selection::Everything | Selection::Unit);
+        let name = match selection {
+            Selection::Everything => return Ok(Self { unit, doc_tests, integration }),
+            Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new() }),
+            Selection::Check(_) => return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new() }),
+            Selection::Named(name) => name,
+        };
+        let called: Vec<_> = integration.iter().filter(|suite| suite.is_called(name)).cloned().collect();
+        if !called.is_empty() {
+            return Ok(Self { unit: Vec::new(), doc_tests, integration: called });
         }
-        if selected.is_empty() {
+        let narrowed = |suites: Vec<Suite>| -> io::Result<Vec<_>> {
+            suites.iter().filter_map(|suite| suite.narrowed(name).transpose()).collect()
+        };
+        let names = integration.iter().map(|suite| suite.name.clone()).collect::<Vec<_>>().join(", ");
+        let plan = Self { unit: narrowed(unit)?, doc_tests, integration: narrowed(integration)? };
+        if plan.unit.is_empty() && plan.integration.is_empty() {
             let steps = CHECKS.join(", ");
             return Err(format!(
-                "{filter:?} is neither a step ({steps}, unit) nor a file of integration tests ({files}), and no test has it in its name"
+                "{name:?} is neither a step ({steps}, unit) nor the name of integration tests ({names}), and no test has it in its name"
             )
             .into());
         }
-        let (unit, mut integration): (Vec<_>, Vec<_>) =
-            selected.into_iter().partition(|binary| binary.kind == Kind::Unit);
-        integration.sort_by(|a, b| a.name.cmp(&b.name));
-        let doc_tests = matches!(selection, Selection::Everything | Selection::Unit);
-        Ok(Self { unit, doc_tests, integration, filter })
+        Ok(plan)
     }
 }
 
@@ -116,14 +110,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_a_step_or_a_file_or_part_of_a_name() {
-        let files = ["upgrade".to_owned(), "cluster".to_owned()];
-        let of = |filter| Selection::of(Some(filter), &files);
-        assert_eq!(Selection::of(None, &files), Selection::Everything);
-        assert_eq!(of("clippy"), Selection::Check("clippy"));
-        assert_eq!(of("unit"), Selection::Unit);
-        assert_eq!(of("upgrade"), Selection::File("upgrade".to_owned()));
-        assert_eq!(of("upgrade_v1"), Selection::Tests("upgrade_v1".to_owned()));
+    fn a_filter_is_a_step_or_a_name() {
+        assert_eq!(Selection::of(None), Selection::Everything);
+        assert_eq!(Selection::of(Some("clippy")), Selection::Check("clippy"));
+        assert_eq!(Selection::of(Some("unit")), Selection::Unit);
+        assert_eq!(Selection::of(Some("plan::checks")), Selection::Named("plan::checks".to_owned()));
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! Real servers of Coder for `tests/servers.rs` and `tests/stand_in.rs`, if the command line names some.
+//! Real servers of Coder for `tests/it/upgrade/servers.rs` and `tests/it/upgrade/stand_in.rs`, if the command line names some.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use testbed::servers::{CoderServers, POSTGRES_VARIABLE, Postgres, SERVERS_VARIABLE};
 
-use super::binaries::TestBinary;
+use super::binaries::Suite;
 use super::command::Invocation;
 use crate::Result;
 
-/// The files of integration tests that run on real servers, too.
-const FILES: [&str; 2] = ["servers", "stand_in"];
+/// The integration tests that run on real servers, too.
+const FILES: [&str; 2] = ["upgrade::servers", "upgrade::stand_in"];
 /// What is said where no servers are named.
 const SKIPPED: &str = "    skipped: what asks for real servers of Coder, which --coder-binaries DIR would name";
 
@@ -59,10 +59,10 @@ impl Servers {
     }
 }
 
-/// The command of a test program; that of the stories gets the real servers, or says that they are left out.
-pub fn invocation(servers: Option<&Servers>, binary: &TestBinary, invocation: Invocation) -> Invocation {
+/// The command of integration tests; that of the stories gets the real servers, or says that they are left out.
+pub fn invocation(servers: Option<&Servers>, suite: &Suite, invocation: Invocation) -> Invocation {
     match servers {
-        _ if !FILES.contains(&binary.name.as_str()) => invocation,
+        _ if !FILES.contains(&suite.name.as_str()) => invocation,
         None => {
             println!("{SKIPPED}");
             invocation

@@ -1,0 +1,4 @@
+//! Changes that others make after a verified upgrade.
+
+mod noticed;
+mod restarts;

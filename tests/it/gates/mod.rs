@@ -1,0 +1,3 @@
+//! What a change waits for.
+
+mod waiting;

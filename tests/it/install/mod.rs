@@ -1,0 +1,4 @@
+//! What is installed in a cluster: the API and the manifests.
+
+mod api;
+mod manifests;

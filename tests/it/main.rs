@@ -1,0 +1,15 @@
+//! The integration tests: one program, its modules named after what they show. `common` is the world that they share.
+// A test may; clippy does not see helper functions as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+mod drift;
+mod gates;
+mod install;
+mod plan;
+mod reinstall;
+mod repair;
+mod safety;
+mod status;
+mod structure;
+mod upgrade;

@@ -1,0 +1,17 @@
+//! Before anything changes: what is declared, where charts come from, what is foreseen and refused.
+
+mod allowed;
+mod allowed_sources;
+mod bad_input;
+mod checks;
+mod hostile_input;
+mod networks;
+mod owners;
+mod path;
+mod plan_command;
+mod refusals;
+mod rehearsal;
+mod sources;
+mod texts;
+mod values;
+mod yaml;

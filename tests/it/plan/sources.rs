@@ -1,0 +1,85 @@
+//! Where charts come from: every kind of repository, and none at all.
+
+use crate::common::{World, program};
+use serde_json::{Value, json};
+use testbed::{
+    charts::{OciOptions, OciRegistry, Row},
+    components::Component,
+};
+
+async fn upgraded_from(world: &World, chart: Value) {
+    world.declare("coder", json!({"version": "2.31.7", "chart": chart})).await;
+    let status = world.ready("coder").await.status.unwrap();
+    assert_eq!(status.current.unwrap().version, "2.31.7");
+}
+
+#[tokio::test]
+async fn a_repository_with_credentials_and_a_certificate_of_its_own() {
+    let world = World::with_v2("private", "2.30.0", &[]).await;
+    let repositories = world.repositories().clone();
+    world.create_login(&repositories.user, &repositories.password).await;
+    world.create_secret("authority", json!({"ca.crt": repositories.ca_pem})).await;
+    let chart =
+        json!({"repository": repositories.private_tls_v2, "credentialsSecret": "login", "caSecret": "authority"});
+    upgraded_from(&world, chart).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_archive_in_the_cluster_needs_no_repository() {
+    let world = World::with_v2("archive", "2.30.0", &[]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let destination = directory.path().to_str().unwrap();
+    world
+        .helm(&[
+            "pull",
+            "coder",
+            "--repo",
+            &world.repositories().v2,
+            "--version",
+            "2.31.7",
+            "--destination",
+            destination,
+        ])
+        .await;
+    let file = format!("--from-file=coder.tgz={destination}/coder-2.31.7.tgz");
+    world.kubectl(&["create", "configmap", "chart", &file]).await;
+    upgraded_from(&world, json!({"archive": {"configMapKeyRef": {"name": "chart", "key": "coder.tgz"}}})).await;
+    world.finish().await;
+}
+
+/// A registry with a password, with or without TLS, that holds the chart.
+async fn registry(tls: bool) -> (OciRegistry, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = program(Component::Registry);
+    let registry =
+        OciRegistry::start(&registry, directory.path(), OciOptions { tls, credentials: true }).await.unwrap();
+    registry.push(&program(Component::Helm), &Row::new("coder-v2", "2.31.7")).await.unwrap();
+    (registry, directory)
+}
+
+async fn login(world: &World, registry: &OciRegistry) {
+    let (user, password) = registry.credentials.as_ref().unwrap();
+    world.create_login(user, password).await;
+}
+
+#[tokio::test]
+async fn a_registry_with_credentials_and_a_certificate_of_its_own() {
+    let world = World::with_v2("registry", "2.30.0", &[]).await;
+    let (registry, _directory) = registry(true).await;
+    login(&world, &registry).await;
+    world.create_secret("authority", json!({"ca.crt": registry.ca_pem})).await;
+    let chart = json!({"repository": registry.url, "credentialsSecret": "login", "caSecret": "authority"});
+    upgraded_from(&world, chart).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_registry_without_tls() {
+    let world = World::with_v2("plain", "2.30.0", &[]).await;
+    let (registry, _directory) = registry(false).await;
+    login(&world, &registry).await;
+    let chart = json!({"repository": registry.url, "credentialsSecret": "login", "plainHTTP": true});
+    upgraded_from(&world, chart).await;
+    world.finish().await;
+}

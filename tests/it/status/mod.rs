@@ -1,0 +1,4 @@
+//! What people are told while something waits or fails.
+
+mod brakes;
+mod nothing_silent;

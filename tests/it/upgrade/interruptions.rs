@@ -1,0 +1,87 @@
+//! P2, P3 and P9: whatever is killed, edited or deleted in the middle, the end is the right one.
+
+use crate::common::{World, observed, reason};
+use coder_upgrade_operator::api::{CoderUpgrade, Phase, StepState};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, api::DeleteParams};
+use serde_json::json;
+
+/// An upgrade in the middle of helm's wait: the new pods start slowly.
+async fn upgrading(name: &str) -> World {
+    let world = World::with_v2(name, "2.30.0", &[]).await;
+    world.declare("coder", slow(&world, "2.31.7")).await;
+    world.phase("coder", Phase::Upgrading).await;
+    world.runner_pod("upgrade").await;
+    world.eventually("second revision", || async { (world.release().await.0 == 2).then_some(()) }).await;
+    world
+}
+
+fn slow(world: &World, version: &str) -> serde_json::Value {
+    let annotations = json!({"testbed.coderupgrade.dev/start-delay": "8s"});
+    json!({"version": version, "chart": {"repository": world.repositories().v2}, "values": {"coder": {"podAnnotations": annotations}}})
+}
+
+fn version(object: &CoderUpgrade) -> String {
+    object.status.as_ref().and_then(|s| s.current.as_ref()).map(|c| c.version.clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_spec_changed_while_an_upgrade_runs_takes_effect_after_it() {
+    let world = upgrading("edited").await;
+    world.declare("coder", json!({"version": "2.32.0", "chart": {"repository": world.repositories().v2}})).await;
+    let object = world.get("coder").await;
+    assert!(!observed(&object), "the running step is not disturbed");
+    let object =
+        world.until("coder", "at 2.32.0", |o| version(o) == "2.32.0" && crate::common::is(o, "Ready", "True")).await;
+    let history = object.status.unwrap().history;
+    let ends: Vec<_> = history.iter().map(|h| (h.to.as_deref().unwrap(), h.outcome)).collect();
+    assert_eq!(ends, [("2.32.0", Phase::Succeeded), ("2.31.7", Phase::Succeeded)]);
+    assert_eq!(world.release().await, (3, "deployed".into()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_deleted_object_lets_the_running_upgrade_finish_and_the_release_stays() {
+    let world = upgrading("deleted").await;
+    world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
+    assert!(world.get("coder").await.metadata.deletion_timestamp.is_some(), "held while the change is under way");
+    world.gone("coder").await;
+    assert_eq!(world.release().await, (2, "deployed".into()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_runner_killed_in_the_middle_of_helm_is_followed_by_one_that_ends_right() {
+    let world = upgrading("killed").await;
+    let pod = world.runner_pod("upgrade").await;
+    // Grace period 0: SIGKILL. helm has no time to write anything and leaves its lock.
+    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    let object = world.ready("coder").await;
+    let steps = object.status.unwrap().steps;
+    let states: Vec<_> = steps.iter().map(|step| step.state).collect();
+    assert_eq!(states, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);
+    assert_eq!(world.release().await.1, "deployed");
+    assert_eq!(world.values().await["coder"]["env"].as_array().unwrap().len(), 2, "the values are kept");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_is_evicted_lets_helm_end_and_is_followed_by_another() {
+    let world = upgrading("evicted").await;
+    let pod = world.runner_pod("upgrade").await;
+    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+    world.ready("coder").await;
+    assert_eq!(world.release().await.1, "deployed");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_restarted_in_the_middle_goes_on_where_it_was() {
+    let world = upgrading("restarted").await;
+    world.restart_controller().await;
+    let object = world.ready("coder").await;
+    assert_eq!(reason(&object, "Ready").unwrap().1, "Verified");
+    assert_eq!(world.job_counts().await, (1, 1), "no step was done twice");
+    assert_eq!(world.release().await, (2, "deployed".into()));
+    world.finish().await;
+}

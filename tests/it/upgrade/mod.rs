@@ -1,0 +1,16 @@
+//! A change that ends verified, with servers, pods and objects as they really are.
+
+mod answers;
+mod backup;
+mod interruptions;
+mod migration;
+mod quiesce;
+mod real_server;
+mod recreate;
+mod replicas;
+mod servers;
+mod shapes;
+mod sidecars;
+mod stand_in;
+mod verified;
+mod wrapped;
