@@ -4,18 +4,16 @@
 //! in Jobs; the result is verified against the pods that run. The modules depend on each other in one direction:
 //!
 //! ```text
-//! api ← core ← build ← controller | runner ← cli ← log ← main
+//! api ← core ← controller | runner ← cli ← log ← main
 //! ```
 //!
 //! - [`api`]: the `CoderUpgrade` object, its conditions and reasons.
 //! - [`core`]: pure decisions.
-//! - [`build`]: the objects that the operator creates.
 //! - [`controller`]: observes, has it decided, carries it out.
 //! - [`runner`]: the program inside the Jobs.
 //! - [`log`]: the log, without secrets.
 
 pub mod api;
-pub mod build;
 pub mod cli;
 pub mod controller;
 pub mod core;

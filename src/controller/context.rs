@@ -10,7 +10,9 @@ use kube::{
 use tokio::sync::Semaphore;
 
 use super::{drain::Watches, drift::Workloads, owned::Owned, places::Places};
-use crate::{api::CoderUpgrade, build::RunnerDefaults, core::decide::Obstruction};
+use crate::api::CoderUpgrade;
+use crate::core::decide::Obstruction;
+use crate::core::decide::runner_job::RunnerDefaults;
 
 /// Longest time for one request: a connection that hangs must not hold a pass for ever.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

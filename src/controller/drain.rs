@@ -24,10 +24,8 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::context::{Context, Error, bounded};
-use crate::{
-    api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor},
-    core::observed::Left,
-};
+use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor};
+use crate::core::decide::observed::Left;
 
 /// Kind of the claims, which are watched, too: one that goes must stop everything.
 const CLAIM: &str = "PersistentVolumeClaim";

@@ -29,13 +29,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 use super::context::{Context, Error, bounded};
-use crate::{
-    api::{CoderUpgrade, WorkloadMark},
-    core::{
-        drift::{Drift, Found, Glimpse, compare, found, is_watched, labels_digest, may_differ},
-        plan::WorkloadKind,
-    },
-};
+use crate::api::{CoderUpgrade, WorkloadMark};
+use crate::core::plan::WorkloadKind;
+use crate::core::rollout::drift::{Drift, Found, Glimpse, compare, found, is_watched, labels_digest, may_differ};
 
 /// helm puts this label on everything that it makes.
 const MADE_BY_HELM: &str = "app.kubernetes.io/managed-by=Helm";

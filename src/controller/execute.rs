@@ -12,16 +12,13 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::context::{Context, Error, bounded};
-use crate::{
-    api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation},
-    build,
-    core::{
-        blocked::{self, Cure},
-        decide::{Action, Event, Obstruction},
-        job::{JobRequest, Namesake, judge},
-        redact::{self, Redactor},
-    },
-};
+use crate::api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
+use crate::core::decide::job::{JobRequest, Namesake, judge};
+use crate::core::decide::runner_job;
+use crate::core::decide::start_failure::Cure;
+use crate::core::decide::{Action, Event, Obstruction, start_failure};
+use crate::core::text::redact;
+use crate::core::text::redact::Redactor;
 
 /// Longest note of an event that the API server takes is 1024 bytes.
 const NOTE_LIMIT: usize = 1000;
@@ -100,7 +97,7 @@ async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Ev
 /// ever ran, and whatever else has its name was not created here.
 async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), Error> {
     let api = jobs(context, upgrade);
-    let job = build::job(upgrade, request, &context.defaults);
+    let job = runner_job::job(upgrade, request, &context.defaults);
     let created = match bounded(format!("create Job {}", request.name), api.create(&PostParams::default(), &job)).await
     {
         Ok(created) => created,
@@ -156,9 +153,10 @@ async fn occupied(context: &Context, upgrade: &CoderUpgrade, request: &JobReques
 /// A refusal of the Job itself, with what cures it.
 fn told(error: Error, request: &JobRequest, upgrade: &CoderUpgrade) -> Error {
     let Some(words) = error.refusal() else { return error };
-    let words = blocked::clean(words, &request.name);
+    let words = start_failure::clean(words, &request.name);
     let object = format!("Job/{}", request.name);
-    let Cure { object: cause, field, next_step } = blocked::refused(&words, &upgrade.namespace().unwrap_or_default());
+    let Cure { object: cause, field, next_step } =
+        start_failure::refused(&words, &upgrade.namespace().unwrap_or_default());
     Error::Obstructed(Box::new(Obstruction {
         reason: BlockedReason::JobRefused,
         message: format!("{object} cannot be created: {words}"),

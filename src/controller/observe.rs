@@ -5,15 +5,11 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Error, bounded};
-use crate::{
-    api::{CoderUpgrade, FINALIZER},
-    build,
-    core::{
-        after::Sibling,
-        job::{JobFacts, JobState, RunnerPod, controlling, is_owned},
-        observed::Observed,
-    },
-};
+use crate::api::{CoderUpgrade, FINALIZER};
+use crate::core::decide::job::{JobFacts, JobState, RunnerPod, controlling, is_owned};
+use crate::core::decide::observed::Observed;
+use crate::core::decide::runner_job;
+use crate::core::gates::dependencies::Sibling;
 
 /// The facts around an object, from the caches.
 ///
@@ -24,7 +20,7 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     let claimed_by = context.upgrades.state_filter(claims).iter().map(|other| other.name_any()).min();
     Observed {
         jobs: jobs(context, &upgrade),
-        settings: build::settings(&upgrade, &context.defaults),
+        settings: runner_job::settings(&upgrade, &context.defaults),
         claimed_by,
         siblings: siblings(context, &upgrade),
         retry_delay: context.retry_delay,

@@ -14,13 +14,9 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use crate::{
-    api::{CoderUpgrade, CoderUpgradeStatus, StepName},
-    core::{
-        decide::{Decision, PlaceUse, decide},
-        observed::{Observed, Place},
-    },
-};
+use crate::api::{CoderUpgrade, CoderUpgradeStatus, StepName};
+use crate::core::decide::observed::{Observed, Place};
+use crate::core::decide::{Decision, PlaceUse, decide};
 
 /// The places for Jobs.
 pub struct Places {

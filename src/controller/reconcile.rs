@@ -12,13 +12,9 @@ use super::{
     observe::{fresh, observe, runner_ended},
     words,
 };
-use crate::{
-    api::CoderUpgrade,
-    core::{
-        decide::{Event, obstructed},
-        observed::Observed,
-    },
-};
+use crate::api::CoderUpgrade;
+use crate::core::decide::observed::Observed;
+use crate::core::decide::{Event, obstructed};
 
 /// Most writes in one pass. A pass that needs more is not coming to rest; it is left for the next event.
 const WRITES: usize = 8;

@@ -45,18 +45,14 @@ use super::{
     places::Places,
     reconcile::{after_error, reconcile},
 };
-use crate::{
-    api::{API_GROUP, CoderUpgrade, label},
-    build::RunnerDefaults,
-    core::{
-        allowed::AllowedFlags,
-        job::controlling,
-        nesting::Shallow,
-        outbound::{NoOutbound, Outbound, OutboundFlags},
-        plan::WorkloadKind,
-        report::LIMIT,
-    },
-};
+use crate::api::{API_GROUP, CoderUpgrade, label};
+use crate::core::allowed::AllowedFlags;
+use crate::core::decide::job::controlling;
+use crate::core::decide::runner_job::RunnerDefaults;
+use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
+use crate::core::plan::WorkloadKind;
+use crate::core::report::LIMIT;
+use crate::core::text::nesting::Shallow;
 
 /// Name under which the controller reports events.
 const NAME: &str = "coder-upgrade-operator";

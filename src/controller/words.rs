@@ -7,11 +7,9 @@ use kube::{Api, ResourceExt, api::ListParams};
 use tracing::warn;
 
 use super::context::{Context, bounded};
-use crate::core::{
-    blocked::{Words, clean},
-    decide::is_silent,
-    observed::Observed,
-};
+use crate::core::decide::is_silent;
+use crate::core::decide::observed::Observed;
+use crate::core::decide::start_failure::{Words, clean};
 
 /// Most events that are read about one object. Kubernetes counts repetitions in the event that is there.
 const MOST: u32 = 50;

@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::redact::{head, tail};
-use super::{bounded, rights, text};
+use super::rights;
+use super::text::redact::{head, tail};
+use super::text::{bounded, display};
 use crate::api::{
     AddressChange, BackupRecord, ClaimStatus, Exposure, FailureClass, Finding, Installed, PlanSummary, Remedy, Repair,
     ScaledDown, Target, WaitingFor, WorkloadMark,
@@ -74,7 +75,7 @@ impl Report {
         if !value.is_object() {
             return Err("is no report of a runner: it is no map".to_owned());
         }
-        text::trim(&mut value, ITEMS, TEXT_LIMIT);
+        display::trim(&mut value, ITEMS, TEXT_LIMIT);
         let report: Self = serde_json::from_value(value).map_err(|e| format!("is no report of a runner: {e}"))?;
         match report.scaled_down.iter().flatten().find(|down| down.replicas < 0) {
             Some(down) => Err(format!("says that {} had {} replicas", down.object, down.replicas)),
@@ -88,7 +89,7 @@ impl Report {
         let mut written = String::new();
         // Lists and texts are cut only as far as needed.
         for (most, longest) in [(ITEMS, TEXT_LIMIT), (64, 1024), (16, 512)] {
-            text::trim(&mut value, most, longest);
+            display::trim(&mut value, most, longest);
             written = value.to_string();
             if written.len() <= LIMIT {
                 break;

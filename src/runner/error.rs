@@ -6,8 +6,9 @@ use std::path::Path;
 use super::helm::record::RecordError;
 use super::helm::{Excess, HelmFailure};
 use crate::api::FailureClass;
-use crate::core::classify::{self, Cause};
-use crate::core::manifest::ManifestError;
+use crate::core::helm::failures;
+use crate::core::helm::failures::Cause;
+use crate::core::helm::manifest::ManifestError;
 use crate::core::report::Problem;
 use crate::core::rights::Lacking;
 
@@ -131,7 +132,7 @@ impl Error {
         match self {
             Self::Problem(problem) => *problem,
             Self::Helm(failure) => {
-                let cause = classify::worst(&failure.text);
+                let cause = failures::worst(&failure.text);
                 of_cause(cause, &failure.text)
             }
             Self::Api { doing, source } => match lacking(&source) {
@@ -180,7 +181,7 @@ pub fn of_cause(cause: Cause, text: &str) -> Problem {
             tracing::warn!("{text}");
             (cause.message, lacking.by_account())
         }
-        None => (classify::shortened(text), false),
+        None => (failures::shortened(text), false),
     };
     Problem { object: cause.object, field: cause.field, lacks_right, ..Problem::new(class, message) }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::core::confidential;
-use crate::core::redact::{Cleaned, Redactor};
+use crate::core::text::confidential;
+use crate::core::text::redact::{Cleaned, Redactor};
 
 /// A [`Redactor`] that parts of a step may teach new secrets while others use it.
 #[derive(Clone, Debug, Default)]

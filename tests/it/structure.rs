@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// What a folder of `src` may use of the others.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 4] = [
     ("api", &["api"]),
     ("core", &["api", "core"]),
-    ("build", &["api", "core", "build"]),
-    ("controller", &["api", "core", "build", "controller"]),
-    ("runner", &["api", "core", "build", "runner"]),
+    ("controller", &["api", "core", "controller"]),
+    ("runner", &["api", "core", "runner"]),
 ];
 
 /// What the pure folders must not mention: clients, clocks, the environment, files, tasks and logs.
@@ -68,7 +67,7 @@ fn crate_group(code: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn what_decides_does_not_act() {
-    for path in ["api", "core", "build"].into_iter().flat_map(source) {
+    for path in ["api", "core"].into_iter().flat_map(source) {
         let code = code(&path);
         for word in IMPURE {
             assert!(!code.contains(word), "{} mentions {word}: what is not async is pure", path.display());

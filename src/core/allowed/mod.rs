@@ -15,8 +15,8 @@ use std::str::FromStr;
 pub use self::address::{Address, NoAddress};
 pub use self::flags::AllowedFlags;
 pub use self::image::ImagePattern;
-use super::digest::short_hash;
 use super::report::Problem;
+use super::text::digest::short_hash;
 use crate::api::{ChartSource, CoderUpgradeSpec, FailureClass, JobSettings, ProductLine};
 
 /// The official repositories.

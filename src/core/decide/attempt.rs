@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Draft, approval, concluded, drift, follow, gates, outcome, recover};
-use crate::{
-    api::{
-        CoderUpgradeSpec, CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState,
-        Target,
-    },
-    core::{job::job_name, retry, version},
+use super::{Draft, approval, concluded, drift, gates, job_report, outcome, recover};
+use crate::api::{
+    CoderUpgradeSpec, CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState, Target,
 };
+use crate::core::decide::backoff;
+use crate::core::decide::job::job_name;
+use crate::core::helm::version;
 
 /// Longest timeline. Only a step that is tried again and again comes near it.
 const STEPS_KEPT: usize = 12;
@@ -35,7 +34,7 @@ enum Occasion {
 /// Brings the attempt as far as the facts allow.
 pub(super) fn advance(draft: &mut Draft) {
     draft.status.next_look = None; // Whatever is closed says so again.
-    follow::running_step(draft);
+    job_report::running_step(draft);
     if !draft.changing() && !draft.status.draining() {
         proceed(draft); // A changed spec takes effect after the running step, never in its middle.
     }
@@ -95,7 +94,7 @@ fn unlocked_perhaps(draft: &Draft) -> bool {
 fn looked_at_again(draft: &Draft) -> Option<Timestamp> {
     let waits = draft.status.phase == Phase::AwaitingApproval && planned(draft) && approval::lock_is_in_doubt(draft);
     let made = draft.status.steps.last().and_then(|step| step.finished.as_ref()).filter(|_| waits)?;
-    let delay = retry::delay(draft.observed.retry_delay, draft.status.retries.saturating_add(1));
+    let delay = backoff::delay(draft.observed.retry_delay, draft.status.retries.saturating_add(1));
     made.0.checked_add(delay).ok()
 }
 

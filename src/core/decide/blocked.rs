@@ -3,15 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Draft, PlaceUse, attempt, outcome};
-use crate::{
-    api::{Blocked, BlockedReason, Phase, StepName},
-    core::{
-        blocked::{self, Cure, PATIENCE},
-        job::{JobFacts, RunnerPod},
-        observed::Place,
-        summary,
-    },
-};
+use crate::api::{Blocked, BlockedReason, Phase, StepName};
+use crate::core::decide::job::{JobFacts, RunnerPod};
+use crate::core::decide::observed::Place;
+use crate::core::decide::start_failure::{Cure, PATIENCE};
+use crate::core::decide::{conditions, start_failure};
 
 /// How long the cluster may take for a pod before its events are read. Creation and the first look of a kubelet take less.
 pub(crate) const SILENCE: SignedDuration = SignedDuration::from_secs(3);
@@ -146,7 +142,7 @@ fn not_started(draft: &Draft, pod: &RunnerPod, age: SignedDuration) -> Option<Ob
         (None, None) if age >= PATIENCE => "has not started, and no event tells why".to_owned(),
         _ => return None,
     };
-    let cure = blocked::not_started(&said, &pod.name, namespace(draft));
+    let cure = start_failure::not_started(&said, &pod.name, namespace(draft));
     let message = format!("Pod/{} {said}", pod.name);
     Some(obstructed(BlockedReason::PodNotStarted, format!("Pod/{}", pod.name), message, cure))
 }
@@ -155,7 +151,7 @@ fn refused(draft: &Draft, job: &JobFacts, age: SignedDuration) -> Option<Obstruc
     let object = format!("Job/{}", job.name);
     let words = draft.observed.words.as_ref().filter(|words| words.uid == job.uid && words.warning);
     if let Some(words) = words {
-        let cure = blocked::refused(&words.message, namespace(draft));
+        let cure = start_failure::refused(&words.message, namespace(draft));
         let message = format!("No pod can be created for {object}: {}", words.message);
         return Some(obstructed(BlockedReason::PodRefused, object, message, cure));
     }
@@ -196,7 +192,7 @@ pub(super) fn set(draft: &mut Draft, found: Obstruction) {
     let since = known.as_ref().filter(|known| known.reason == reason).map(|known| known.since.clone());
     let field = field.map(str::to_owned).or_else(|| known.filter(|_| same).and_then(|known| known.field));
     if !same {
-        draft.warn(reason.into(), "CreateJob", summary::with_next_step(&message, &next_step));
+        draft.warn(reason.into(), "CreateJob", conditions::with_next_step(&message, &next_step));
     }
     let since = since.unwrap_or_else(|| draft.observed.time());
     if let Some(step) = draft.status.steps.last_mut() {

@@ -3,10 +3,10 @@
 use jiff::SignedDuration;
 
 use super::{Draft, attempt, outcome};
-use crate::{
-    api::{StepName, StepState, WaitingFor},
-    core::{drain, report::Problem, verify},
-};
+use crate::api::{StepName, StepState, WaitingFor};
+use crate::core::report::Problem;
+use crate::core::rollout::verify;
+use crate::core::steps::drain;
 
 /// Looks at what is left. Nothing left: the install begins at once. A claim that is not what it was stops everything.
 pub(super) fn advance(draft: &mut Draft) {

@@ -4,13 +4,9 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Draft;
-use crate::{
-    api::{CoderUpgradeStatus, DriftRepeat, Phase, Reason, WorkloadMark},
-    core::{
-        drift::{Drift, is_watched},
-        retry,
-    },
-};
+use crate::api::{CoderUpgradeStatus, DriftRepeat, Phase, Reason, WorkloadMark};
+use crate::core::decide::backoff;
+use crate::core::rollout::drift::{Drift, is_watched};
 
 /// After a day without a change from outside the delays begin anew.
 const CALM: SignedDuration = SignedDuration::from_hours(24);
@@ -49,7 +45,7 @@ pub(super) fn noticed(draft: &mut Draft) -> bool {
     draft.status.retries = 0;
     draft.status.failure = None;
     if let Some(often) = often.filter(|often| often.times > 1) {
-        let delay = retry::doubled(draft.observed.retry_delay, often.times - 1).min(LONGEST);
+        let delay = backoff::doubled(draft.observed.retry_delay, often.times - 1).min(LONGEST);
         let at = Time((draft.observed.now + delay).round(jiff::Unit::Second).unwrap_or(draft.observed.now));
         let by = often.manager.map(|manager| format!(" (last by {manager})")).unwrap_or_default();
         message = format!(

@@ -8,16 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Draft, Event, outcome};
-use crate::{
-    api::{Phase, Reason},
-    core::{
-        after::Obstacle,
-        observed::Place,
-        report::Problem,
-        values::within_limits,
-        window::{Opening, Schedule},
-    },
-};
+use crate::api::{Phase, Reason};
+use crate::core::decide::observed::Place;
+use crate::core::gates::dependencies::Obstacle;
+use crate::core::gates::window::{Opening, Schedule};
+use crate::core::helm::values::within_limits;
+use crate::core::report::Problem;
 
 /// How long a backup counts that was made for a plan: the plan may wait for its next window, but not much longer.
 const BACKUP_COUNTS: SignedDuration = SignedDuration::from_hours(24);

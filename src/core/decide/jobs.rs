@@ -3,10 +3,8 @@
 use jiff::SignedDuration;
 
 use super::{Action, Draft, approval, blocked, job_of_last_step, recover};
-use crate::{
-    api::{StepName, StepState},
-    core::job::{JobFacts, JobRequest, JobState},
-};
+use crate::api::{StepName, StepState};
+use crate::core::decide::job::{JobFacts, JobRequest, JobState};
 
 /// The Job of a step that another one does now. It goes first, so that its pod does not start after all.
 pub(super) fn superseded_job(draft: &Draft) -> Option<Action> {

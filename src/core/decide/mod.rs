@@ -29,24 +29,29 @@
 
 mod approval;
 mod attempt;
+pub mod backoff;
 mod blocked;
+pub mod conditions;
 mod drain;
 mod drift;
-mod follow;
 mod gates;
+pub mod job;
+pub mod job_report;
 mod jobs;
+pub mod observed;
 mod outcome;
 mod recover;
+pub mod runner_job;
+pub mod runner_proxy;
+pub mod start_failure;
 
 use std::{fmt, time::Duration};
 
 use jiff::SignedDuration;
 
-use super::{
-    job::{JobFacts, JobRequest, JobState},
-    observed::Observed,
-    redact, summary,
-};
+use super::decide::job::{JobFacts, JobRequest, JobState};
+use super::decide::observed::Observed;
+use super::text::redact;
 use crate::api::{CoderUpgradeStatus, Phase, StepState};
 
 pub use blocked::{Obstruction, is_silent};
@@ -172,10 +177,10 @@ impl Draft<'_> {
 pub fn decide(observed: &Observed) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
     if observed.deleting() && !unfinished(&draft.status) {
-        follow::running_step(&mut draft);
+        job_report::running_step(&mut draft);
     } else {
         attempt::advance(&mut draft);
-        summary::summarize(observed, &mut draft.status);
+        conditions::summarize(observed, &mut draft.status);
     }
     fit(&mut draft.status);
     let action = action(&mut draft);
@@ -203,7 +208,7 @@ pub fn obstructed(observed: &Observed, found: Obstruction) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
     if draft.status.steps.last().is_some_and(|step| step.state == StepState::Running) {
         blocked::set(&mut draft, found);
-        summary::summarize(observed, &mut draft.status);
+        conditions::summarize(observed, &mut draft.status);
     }
     Decision { status: draft.status, events: draft.events, action: None, wake: None, place: PlaceUse::None }
 }

@@ -6,16 +6,13 @@ use super::{
     Draft, attempt, drift,
     recover::{self, Way},
 };
-use crate::{
-    api::{
-        BackupRecord, CheckName, CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason,
-        Severity, StepName, StepState,
-    },
-    core::{
-        report::{Planned, Problem, Uninstalled, Upgraded},
-        retry, summary, version,
-    },
+use crate::api::{
+    BackupRecord, CheckName, CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason,
+    Severity, StepName, StepState,
 };
+use crate::core::decide::{backoff, conditions};
+use crate::core::helm::version;
+use crate::core::report::{Planned, Problem, Uninstalled, Upgraded};
 
 /// The plan is made.
 pub(super) fn planned(draft: &mut Draft, planned: Planned) {
@@ -146,7 +143,7 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.address_changes = upgraded.address_changes;
     drift::verified(status, upgraded.workloads, &now);
     if !draft.status.address_changes.is_empty() {
-        let message = summary::address_changes(&draft.status.address_changes);
+        let message = conditions::address_changes(&draft.status.address_changes);
         draft.warn(Reason::AddressChanged.into(), "Verify", message);
     }
 }
@@ -296,7 +293,7 @@ pub(super) fn line(failure: &Failure) -> String {
 }
 
 fn tell(draft: &mut Draft, failure: &Failure) {
-    let message = summary::with_next_step(&line(failure), &failure.next_step);
+    let message = conditions::with_next_step(&line(failure), &failure.next_step);
     draft.warn(failure.class.into(), failure.step.into(), message);
 }
 
@@ -329,7 +326,7 @@ fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
         FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.incomplete => {
             std::time::Duration::ZERO
         }
-        _ => retry::delay(draft.observed.retry_delay, draft.status.retries),
+        _ => backoff::delay(draft.observed.retry_delay, draft.status.retries),
     }
 }
 

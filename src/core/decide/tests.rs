@@ -3,16 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::*;
-use crate::{
-    api::{
-        CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Forecast, Installed, PlanSummary,
-        PlannedAction, ProductLine, StepName, Target,
-    },
-    core::{
-        job::{JobFacts, RunnerPod},
-        report::{Outcome, Planned, Problem, Report, Upgraded},
-    },
+use crate::api::{
+    CoderUpgrade, CoderUpgradeSpec, ConditionType, FINALIZER, FailureClass, Forecast, Installed, PlanSummary,
+    PlannedAction, ProductLine, StepName, Target,
 };
+use crate::core::decide::job::{JobFacts, RunnerPod};
+use crate::core::report::{Outcome, Planned, Problem, Report, Upgraded};
 use jiff::Timestamp;
 use kube::ResourceExt;
 

@@ -114,7 +114,7 @@ impl Lacking {
 
 /// A name of the text, as far as it fits into a sentence.
 fn limited(name: &str) -> String {
-    crate::core::redact::head(name, 160)
+    crate::core::text::redact::head(name, 160)
 }
 
 /// `roles.rbac… "NAME" is forbidden: user "U" (groups=["A" "B"]) is attempting to grant RBAC permissions not currently held:`

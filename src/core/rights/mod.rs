@@ -202,7 +202,7 @@ fn listed(verbs: &BTreeSet<String>) -> String {
 
 /// A name that may be as long as 253 bytes, as far as it fits into a sentence.
 fn short(name: &str) -> String {
-    super::redact::head(name, 63)
+    super::text::redact::head(name, 63)
 }
 
 /// How the rights are granted that a `CoderUpgrade` in the cluster takes.

@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use super::output::{self, Said};
 use super::outside;
 use super::process::{self, Limits};
+use crate::core::helm::failures;
 use crate::core::outbound::Outbound;
-use crate::core::{bounded, classify};
+use crate::core::text::bounded;
 use crate::runner::error::Error;
 
 /// What a client needs to find the cluster in which its pod runs.
@@ -176,7 +177,7 @@ impl Helm {
         if let Some(excess) = Excess::of(&said.first) {
             return Err(Error::HelmExcess(excess));
         }
-        let text = classify::helm_error(&said.last);
+        let text = failures::helm_error(&said.last);
         let text = if text.is_empty() { status.to_string() } else { text.to_owned() };
         Ok(Err(HelmFailure { text }))
     }

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::api::FailureClass;
-use crate::core::bounded;
 use crate::core::report::Problem;
-use crate::core::yaml::{self, Limits};
+use crate::core::text::bounded;
+use crate::core::text::yaml;
+use crate::core::text::yaml::Limits;
 
 /// Most nodes of an index: some hold thousands of versions of hundreds of charts. Its size is limited as well.
 const NODES: usize = 4_000_000;

@@ -3,11 +3,12 @@
 mod cli;
 mod download;
 mod index;
+pub mod merge_base;
 mod output;
 pub mod outside;
 mod process;
-pub mod pull;
 pub mod record;
+pub mod repository;
 pub mod run;
 pub mod storage;
 pub mod upgrade;

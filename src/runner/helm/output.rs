@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
-use crate::core::redact;
+use crate::core::text::redact;
 
 /// How much of what is said on stderr is kept to find out what it meant, in bytes.
 const KEPT: usize = 64 * 1024;

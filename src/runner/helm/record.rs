@@ -9,15 +9,16 @@ use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 
 use crate::api::Installed;
-use crate::core::bounded::{self, Unreadable};
-use crate::core::checks::SERVERS;
-use crate::core::documents::Documents;
-use crate::core::guard::ChartMetadata;
-use crate::core::hooks::Hook;
-use crate::core::manifest::ManifestError;
-use crate::core::started::{containers_in, images_in};
-use crate::core::version;
-use crate::core::wrapped::Dependency;
+use crate::core::helm::chart::ChartMetadata;
+use crate::core::helm::documents::Documents;
+use crate::core::helm::hooks::Hook;
+use crate::core::helm::manifest::ManifestError;
+use crate::core::helm::version;
+use crate::core::helm::wrapped::Dependency;
+use crate::core::plan::checks::SERVERS;
+use crate::core::rollout::started::{containers_in, images_in};
+use crate::core::text::bounded;
+use crate::core::text::bounded::Unreadable;
 
 /// Greatest size of a record when unpacked, in bytes. A Secret holds at most 1 MiB, of which base64 takes a quarter; text
 /// rarely packs better than 1:20.

@@ -7,7 +7,7 @@ use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
 use super::{Helm, HelmFailure, output, process};
-use crate::core::classify;
+use crate::core::helm::failures;
 use crate::runner::error::Error;
 
 /// How long a helm that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
@@ -50,7 +50,7 @@ pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Re
     if status.success() {
         return Ok(Ok(()));
     }
-    let text = classify::helm_error(&said);
+    let text = failures::helm_error(&said);
     Ok(Err(HelmFailure { text: if text.is_empty() { status.to_string() } else { text.to_owned() } }))
 }
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::record::{Record, RecordError};
 use crate::api::{FailureClass, label};
-use crate::core::documents::Documents;
-use crate::core::history::Revision;
+use crate::core::helm::documents::Documents;
+use crate::core::helm::history::Revision;
 use crate::core::report::Problem;
 use crate::runner::context::request;
 use crate::runner::error::Error;

@@ -7,8 +7,9 @@ use super::record::Record;
 use super::run::{self, Ends};
 use super::{Helm, HelmFailure, Major};
 use crate::api::FailureClass;
+use crate::core::helm::failures;
 use crate::core::report::Problem;
-use crate::core::{bounded, classify};
+use crate::core::text::bounded;
 use crate::runner::error::Error;
 
 /// What is rendered.
@@ -65,7 +66,7 @@ pub async fn render_past(helm: &Helm, rendering: Rendering<'_>) -> Result<Result
             Ok(record) => return Ok(Ok((record, rendering.take_ownership))),
             Err(failure) => failure,
         };
-        match classify::worst(&failure.text).class {
+        match failures::worst(&failure.text).class {
             Some(FailureClass::OwnershipMissing | FailureClass::OwnedByOther) if !rendering.take_ownership => {
                 rendering.take_ownership = true;
             }

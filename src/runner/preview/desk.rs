@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Failure;
 use super::source;
 use crate::api::{CoderUpgrade, annotation};
-use crate::core::request::digest;
+use crate::core::gates::request::digest;
 use crate::runner::context::{self, Context};
 use crate::runner::helm::Helm;
 use crate::runner::report::Reporter;

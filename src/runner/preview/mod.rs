@@ -18,12 +18,12 @@ use self::desk::{Desk, Wanted};
 use self::error::Failure;
 use super::context::{Context, request};
 use super::error::Error;
-use super::plan;
 use super::secrets::Secrets;
+use super::steps::plan;
 use crate::api::CoderUpgrade;
-use crate::core::after::Sibling;
-use crate::core::preview::{Preview, Surroundings, is_refusal};
-use crate::core::text::printable;
+use crate::core::gates::dependencies::Sibling;
+use crate::core::plan::preview::{Preview, Surroundings, is_refusal};
+use crate::core::text::display::printable;
 
 /// Shows what an upgrade would do. The exit code says what follows; see [`PreviewArgs`].
 pub async fn run(args: PreviewArgs, secrets: Secrets) -> ExitCode {

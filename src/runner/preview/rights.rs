@@ -12,8 +12,8 @@ use super::desk::{self, Desk, Wanted};
 use super::error::Failure;
 use crate::core::allowed::Repositories;
 use crate::core::rights::{ACCOUNT, Names, base, needs, yaml};
-use crate::runner::plan;
 use crate::runner::secrets::Secrets;
+use crate::runner::steps::plan;
 
 /// What `rights` is told.
 #[derive(Clone, Debug, Args)]

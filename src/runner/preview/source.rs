@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::error::Failure;
 use crate::api::CoderUpgrade;
-use crate::core::manifest::{self, ManifestError};
+use crate::core::helm::manifest;
+use crate::core::helm::manifest::ManifestError;
 use crate::runner::context::request;
 use crate::runner::error::Error;
 

@@ -14,17 +14,17 @@ use serde_json::Value;
 
 use super::Scene;
 use crate::api::{FailureClass, Remedy};
-use crate::core::disposable::is_data;
-use crate::core::documents::Documents;
-use crate::core::object::ObjectRef;
-use crate::core::ownership::{Owner, marked};
+use crate::core::helm::documents::Documents;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::ownership::{Owner, marked};
 use crate::core::plan::Plan;
+use crate::core::repair::disposable::is_data;
 use crate::core::report::Problem;
+use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
 use crate::runner::helm::storage::{Storage, in_config_maps};
-use crate::runner::kinds::Kinds;
 
 /// helm's name as a manager of fields.
 const MANAGER: &str = "helm";

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::Scene;
 use crate::api::Remedy;
-use crate::core::apis::{successor, translate};
-use crate::core::documents::{Change, Documents};
-use crate::core::history::Revision;
-use crate::core::object::ObjectRef;
+use crate::core::helm::documents::{Change, Documents};
+use crate::core::helm::history::Revision;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::removed_apis::{successor, translate};
+use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::{Storage, Stored};
-use crate::runner::kinds::Kinds;
 
 /// A record whose manifest names removed APIs.
 pub struct Rewrite {

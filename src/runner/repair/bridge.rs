@@ -18,20 +18,20 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::live::{delete, wait_gone};
 use super::replace::Refused;
 use crate::api::label;
-use crate::core::bridge::{Bridge, Labels, is_made_by, labels, selects};
-use crate::core::manifest;
-use crate::core::object::ObjectRef;
-use crate::core::ownership::FIELD_MANAGER;
+use crate::core::helm::manifest;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::plan::Workload;
+use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
+use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::lease::Held;
+use crate::runner::cluster::objects::{delete, wait_gone};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::fence::{still_held, while_held};
-use crate::runner::kinds::Kinds;
-use crate::runner::lease::Held;
-use crate::runner::risk::none_owned_by;
+use crate::runner::repair::risk::none_owned_by;
+use crate::runner::steps::fence::{still_held, while_held};
 
 /// Longest value of a label, in characters.
 const LABEL_LENGTH: usize = 63;

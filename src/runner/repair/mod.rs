@@ -3,8 +3,8 @@
 mod adopt;
 mod apis;
 mod bridge;
-mod live;
 mod replace;
+pub mod risk;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -13,18 +13,18 @@ pub use adopt::unowned;
 pub use apis::{rewrites, serve};
 pub use bridge::{begun, finish};
 
-use super::apply::Package;
+use super::cluster::kinds::Kinds;
+use super::cluster::lease::Held;
 use super::context::Context;
 use super::error::Error;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
-use super::kinds::Kinds;
-use super::lease::Held;
+use super::steps::apply::Package;
 use crate::api::{PlannedRepair, Remedy, Repair};
-use crate::core::documents::Documents;
-use crate::core::ladder::Planned;
+use crate::core::helm::documents::Documents;
 use crate::core::plan::Plan;
-use crate::core::rehearsal::without_leave;
+use crate::core::plan::rehearsal::without_leave;
+use crate::core::repair::escalation::Planned;
 
 /// What repairs work with.
 pub struct Scene<'a> {

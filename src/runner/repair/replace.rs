@@ -6,20 +6,20 @@ use serde_json::Value;
 
 use super::Scene;
 use super::bridge;
-use super::live::delete;
 use crate::api::{FailureClass, Recovery, Remedy};
-use crate::core::disposable::any_stays;
-use crate::core::documents::Documents;
-use crate::core::ladder::Planned;
-use crate::core::manifest;
-use crate::core::object::ObjectRef;
-use crate::core::ownership::Owner;
+use crate::core::helm::documents::Documents;
+use crate::core::helm::manifest;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::ownership::Owner;
 use crate::core::plan::WorkloadKind;
+use crate::core::repair::disposable::any_stays;
+use crate::core::repair::escalation::Planned;
 use crate::core::report::Problem;
+use crate::runner::cluster::objects::delete;
 use crate::runner::context::request;
 use crate::runner::error::Error;
-use crate::runner::risk::none_owned_by;
-use crate::runner::verify::same_claims;
+use crate::runner::repair::risk::none_owned_by;
+use crate::runner::rollout::verify::same_claims;
 
 /// An object that is to be replaced.
 pub struct Refused<'a> {

@@ -7,10 +7,9 @@ use crate::common::{
     steps::{HelmMajor, Steps},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use coder_upgrade_operator::{
-    api::FailureClass,
-    core::{digest::hex, report::Problem},
-};
+use coder_upgrade_operator::api::FailureClass;
+use coder_upgrade_operator::core::report::Problem;
+use coder_upgrade_operator::core::text::digest::hex;
 use rstest::rstest;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::common::{World, steps::HelmMajor};
 use FailureClass::*;
 use coder_upgrade_operator::api::FailureClass;
-use coder_upgrade_operator::core::classify::{Cause, causes, helm_error, worst};
+use coder_upgrade_operator::core::helm::failures::{Cause, causes, helm_error, worst};
 use tempfile::TempDir;
 use tokio::process::Command;
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::common::{World, program};
-use coder_upgrade_operator::core::yaml::{self, Limits};
+use coder_upgrade_operator::core::text::yaml;
+use coder_upgrade_operator::core::text::yaml::Limits;
 use indoc::indoc;
 use proptest::{
     prelude::{Just, Strategy, any, prop},

@@ -2,10 +2,8 @@
 //! labels, its owner and a report is told, blocks, and is never believed.
 
 use crate::common::{World, observed, reason};
-use coder_upgrade_operator::{
-    api::{BlockedReason, CoderUpgrade, Phase, StepName},
-    core::job::job_name,
-};
+use coder_upgrade_operator::api::{BlockedReason, CoderUpgrade, Phase, StepName};
+use coder_upgrade_operator::core::decide::job::job_name;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
 use kube::{
     Api,

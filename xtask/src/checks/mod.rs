@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use coder_upgrade_operator::api::CheckName;
-use coder_upgrade_operator::core::checks::{self, order};
+use coder_upgrade_operator::core::plan::checks;
+use coder_upgrade_operator::core::plan::checks::order;
 use strum::IntoEnumIterator;
 
 use crate::failures;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use coder_upgrade_operator::api::{FailureClass, Recovery, Remedy};
-use coder_upgrade_operator::core::classify;
+use coder_upgrade_operator::core::helm::failures;
 use strum::IntoEnumIterator;
 
 use crate::reference::meaning;
@@ -52,7 +52,7 @@ pub fn anchor(class: FailureClass) -> String {
 
 fn section(text: &mut String, class: FailureClass) {
     let _ = write!(text, "\n### {class}\n\n{}\n\n", meaning(&class));
-    let mut examples = classify::examples(class).peekable();
+    let mut examples = failures::examples(class).peekable();
     if examples.peek().is_some() {
         text.push_str("```text\n");
         for example in examples {

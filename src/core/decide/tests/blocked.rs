@@ -1,10 +1,10 @@
 //! Stories of Jobs that cannot be created, and of pods that are refused or do not start.
 
 use super::*;
-use crate::{
-    api::BlockedReason,
-    core::{blocked::Words, decide::obstructed, observed::Place},
-};
+use crate::api::BlockedReason;
+use crate::core::decide::observed::Place;
+use crate::core::decide::obstructed;
+use crate::core::decide::start_failure::Words;
 
 const NO_ACCOUNT: &str =
     r#"Error creating: pods of the runner is forbidden: serviceaccount "coder-upgrade-runner" not found"#;

@@ -1,7 +1,8 @@
 //! Stories of changes from outside.
 
 use super::*;
-use crate::{api::WorkloadMark, core::drift::Drift};
+use crate::api::WorkloadMark;
+use crate::core::rollout::drift::Drift;
 
 fn mark(uid: &str) -> WorkloadMark {
     WorkloadMark {

@@ -3,10 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{recovery::failed, *};
-use crate::{
-    api::{ApprovalMode, Backup, BackupRecord, Day, PlannedRepair, Recovery, Remedy, Window, annotation},
-    core::after::Sibling,
-};
+use crate::api::{ApprovalMode, Backup, BackupRecord, Day, PlannedRepair, Recovery, Remedy, Window, annotation};
+use crate::core::gates::dependencies::Sibling;
 
 /// 2025-06-15T15:06:40Z, a Sunday.
 const NOW: i64 = 1_750_000_000;

@@ -1,7 +1,7 @@
 //! Containers that a webhook adds to the runner's pod go on when the runner has ended.
 
 use super::*;
-use crate::core::job::Outlived;
+use crate::core::decide::job::Outlived;
 
 fn outlived(world: &mut World, at: jiff::Timestamp) {
     let job = world.running_job().unwrap();

@@ -8,10 +8,8 @@ use super::{
     recovery::{failed, leftover, restored, uninstalled},
     *,
 };
-use crate::{
-    api::{ApprovalMode, BackupRecord, Day, Recovery, Remedy, Repair, Window, annotation},
-    core::observed::Left,
-};
+use crate::api::{ApprovalMode, BackupRecord, Day, Recovery, Remedy, Repair, Window, annotation};
+use crate::core::decide::observed::Left;
 
 /// What may happen around the controller.
 #[derive(Clone, Copy, Debug)]
@@ -196,8 +194,8 @@ fn begins(before: &CoderUpgradeStatus, after: &CoderUpgradeStatus) -> bool {
 fn open(world: &World) -> bool {
     let (spec, status) = (&world.observed.upgrade.spec, world.status());
     let window = spec.window.as_ref().is_none_or(|window| {
-        let schedule = crate::core::window::Schedule::read(window).unwrap();
-        schedule.at(world.observed.now) == crate::core::window::Opening::Open
+        let schedule = crate::core::gates::window::Schedule::read(window).unwrap();
+        schedule.at(world.observed.now) == crate::core::gates::window::Opening::Open
     });
     let approved = spec.approval == ApprovalMode::Automatic || !status.approved_plan.is_empty();
     let backed_up =

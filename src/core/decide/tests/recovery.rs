@@ -3,10 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::{
-    api::{ClaimStatus, Recovery, Remedy, Repair, WaitingFor, annotation},
-    core::{observed::Left, report::Uninstalled},
-};
+use crate::api::{ClaimStatus, Recovery, Remedy, Repair, WaitingFor, annotation};
+use crate::core::decide::observed::Left;
+use crate::core::report::Uninstalled;
 
 /// helm failed, changed its records, and left the release in that status.
 pub(super) fn failed(class: FailureClass, remedy: Option<Remedy>, status: &str) -> Outcome {

@@ -1,0 +1,246 @@
+//! The plan: everything that an upgrade needs, frozen before the first change.
+//!
+//! It lies in one immutable Secret under the keys below. The upgrade Job mounts that Secret and reads nothing else, so
+//! that a repository that fails or a chart that is published anew under an old version cannot change what is done.
+
+pub mod additions;
+pub mod checks;
+pub mod difference;
+pub mod path;
+pub mod presence;
+pub mod preview;
+pub mod rehearsal;
+pub mod replicas;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::helm::hooks::Hook;
+use super::helm::object::ObjectRef;
+use super::plan::difference::Difference;
+use super::plan::replicas::Source;
+use super::rollout::health::Fault;
+use crate::api::{ClaimStatus, DataRef, Exposure, Finding, Forecast, Installed, PlannedAction, ProductLine, Strategy};
+
+/// Keys of the plan Secret.
+pub mod key {
+    /// The [`super::Plan`] as JSON.
+    pub const PLAN: &str = "plan.json";
+    /// The packaged chart.
+    pub const CHART: &str = "chart.tgz";
+    /// All values as helm merged them, as JSON (which is YAML, too).
+    pub const VALUES: &str = "values.json";
+    /// helm's record of the release before the change, exactly as stored: chart, values and manifest, for the way back.
+    pub const PREVIOUS_RELEASE: &str = "previous-release";
+}
+
+/// What an upgrade does, and what it must find unchanged afterwards.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Digest of everything that decides the outcome; also a label of the Helm release record.
+    pub id: String,
+    /// Name of the Helm release.
+    pub release: String,
+    /// What is to be done.
+    pub action: PlannedAction,
+    /// Product line of the chart.
+    pub line: ProductLine,
+    /// The release that the plan starts from; none for a first install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Installed>,
+    /// Name of the chart of Coder that the chart is, or brings along.
+    pub chart_name: String,
+    /// Version of the chart that the plan leads to: the wanted one, or a stop on the way (see `forecast.hops`).
+    pub version: String,
+    /// Version of Coder that the chart names: what the pods must answer.
+    pub app_version: String,
+    /// Version of Coder's chart in it, if the chart brings Coder along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coder_version: Option<String>,
+    /// SHA-256 of the packaged chart, in hex.
+    pub chart_digest: String,
+    /// Whether helm rolls back by itself when the upgrade fails.
+    pub rollback_on_failure: bool,
+    /// Whether a first install may take over objects that exist.
+    #[serde(default)]
+    pub adopt: bool,
+    /// The workloads of the rendered chart: whose rollout is watched.
+    #[serde(default)]
+    pub workloads: Vec<Workload>,
+    /// All objects of the rendered chart: what a reinstall would make again.
+    #[serde(default)]
+    pub objects: Vec<ObjectRef>,
+    /// The hooks of the rendered chart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// The images that the rendered chart runs, its hooks included.
+    #[serde(default)]
+    pub images: BTreeSet<String>,
+    /// The names of the containers of the rendered chart, its hooks included: webhooks add others to pods.
+    #[serde(default)]
+    pub containers: BTreeSet<String>,
+    /// The state that must survive.
+    pub inventory: Inventory,
+    /// Whether Coder is scaled to zero first, with its companions, and how running builds are waited for.
+    #[serde(default)]
+    pub pause: Pause,
+    /// What the plan foresees.
+    #[serde(default)]
+    pub forecast: Forecast,
+    /// UIDs of the objects that a foreseen repair replaces, by Kind/name: another object of that name stays.
+    #[serde(default)]
+    pub replaced: BTreeMap<String, String>,
+    /// The values from which the chart takes the numbers of replicas: what a person or an autoscaler has set is kept by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Source>,
+    /// What the checks found.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What changes, for people.
+    #[serde(default)]
+    pub difference: Difference,
+}
+
+impl Plan {
+    /// Version of Coder's chart: what a database is migrated by.
+    #[must_use]
+    pub fn coder_version(&self) -> &str {
+        self.coder_version.as_deref().unwrap_or(&self.version)
+    }
+}
+
+/// How Coder's work is interrupted for the change.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// Recreate: Coder's Deployments are scaled to zero before helm runs.
+    pub strategy: Strategy,
+    /// Deployments that are scaled to zero before those of Coder.
+    #[serde(default)]
+    pub companions: Vec<String>,
+    /// How long running workspace builds are waited for, in seconds.
+    #[serde(default)]
+    pub quiesce_seconds: u64,
+    /// Where the token lies with which Coder is asked for running builds and for its health.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<DataRef>,
+}
+
+/// A Deployment, `StatefulSet` or `DaemonSet` of the chart, in the namespace of the release.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Kind of the object.
+    pub kind: WorkloadKind,
+    /// Name of the object.
+    pub name: String,
+    /// Selector of its pods, as the API server takes it in a query.
+    pub selector: String,
+}
+
+/// The kinds of workloads whose pods are watched.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, strum::Display, strum::EnumString,
+)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
+    /// A `StatefulSet`.
+    StatefulSet,
+    /// A `DaemonSet`.
+    DaemonSet,
+}
+
+/// What belongs to the release beside its objects, and what Coder answers.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    /// The claims that pods of the release mount.
+    pub claims: Vec<ClaimStatus>,
+    /// `LoadBalancer` Services and Ingresses of the release.
+    pub exposures: Vec<Exposure>,
+    /// What each Coder server answered before the change.
+    pub answers: Vec<Answer>,
+    /// The Coder servers that were ready before the change and did not tell the runner who they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<NoAnswer>,
+    /// What Coder found wrong with itself before the change; none if it could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Vec<Fault>>,
+}
+
+/// What one pod of Coder answered about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// Name of the pod.
+    pub pod: String,
+    /// Version without a leading v and without build metadata.
+    pub version: String,
+    /// Id that Coder v2 keeps in its database; another id means another database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<String>,
+    /// What is to be said of how it answered, each the end of a sentence that begins with the pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// Why it tells no `deployment_id` although it may have one, as the end of a sentence that begins with the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
+}
+
+/// Why a pod that is ready did not tell who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NoAnswer {
+    /// Name of the pod.
+    pub pod: String,
+    /// The end of a sentence that begins with the pod.
+    pub why: String,
+    /// What kind of silence it is.
+    pub silence: Silence,
+}
+
+/// What keeps a pod from answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub enum Silence {
+    /// No connection comes about, or it ends without an answer.
+    Unreachable,
+    /// Somebody before Coder sends the runner elsewhere, or asks who it is.
+    TurnedAway,
+    /// Something else was answered.
+    Wrong,
+}
+
+/// A plan for tests.
+#[cfg(test)]
+#[must_use]
+pub fn sample() -> Plan {
+    Plan {
+        id: "0123456789ab".into(),
+        release: "coder".into(),
+        action: PlannedAction::Upgrade,
+        line: ProductLine::V2,
+        from: None,
+        chart_name: "coder".into(),
+        version: "2.31.7".into(),
+        app_version: "2.31.7".into(),
+        coder_version: None,
+        chart_digest: "abc".into(),
+        rollback_on_failure: false,
+        adopt: false,
+        workloads: vec![],
+        objects: vec![],
+        hooks: vec![],
+        images: BTreeSet::new(),
+        containers: BTreeSet::new(),
+        inventory: Inventory::default(),
+        pause: Pause::default(),
+        forecast: Forecast::default(),
+        replaced: BTreeMap::new(),
+        replicas: vec![],
+        findings: vec![],
+        difference: Difference::default(),
+    }
+}

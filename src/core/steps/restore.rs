@@ -1,0 +1,86 @@
+//! What is left to do to put the saved release of a plan back, seen from Helm's history.
+
+use super::uninstall::{Place, place};
+use crate::core::helm::history::{History, Revision};
+use crate::core::plan::Plan;
+
+/// What is left to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It is back already: verify.
+    Verify,
+    /// Have helm upgrade to it, or install it.
+    Run,
+    /// The same, but release the lock first that an interrupted try left on this revision.
+    Unlock(Revision),
+    /// The release is not what the plan was made for any more; the text says how.
+    Outdated(String),
+}
+
+/// What is left to do; for `put_back` see [`place`]. That the records are gone is no reason to leave Coder away.
+#[must_use]
+pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
+    match place(plan, history, put_back) {
+        Place::Gone => Left::Run,
+        Place::Foreign(how) => Left::Outdated(how),
+        Place::Locked(revision) => Left::Unlock(revision.clone()),
+        Place::Known(revision) if revision.status == "uninstalling" => {
+            Left::Outdated(format!("revision {} is being uninstalled: that must end first", revision.number))
+        }
+        Place::Known(revision) => {
+            let ours = revision.restored && revision.plan.as_deref() == Some(plan.id.as_str());
+            if ours && revision.deployed() { Left::Verify } else { Left::Run }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{Installed, ProductLine};
+    use crate::core::plan::sample;
+
+    #[rstest]
+    #[case::failed_upgrade("failed", Some("mine"), false, "run")]
+    #[case::upgraded_but_wrong("deployed", Some("mine"), false, "run")]
+    #[case::uninstalled("uninstalled", Some("mine"), false, "run")]
+    #[case::uninstalling("uninstalling", Some("mine"), false, "outdated")]
+    #[case::killed("pending-upgrade", Some("mine"), true, "unlock")]
+    #[case::back("deployed", Some("mine"), true, "verify")]
+    #[case::failed_on_the_way_back("failed", Some("mine"), true, "run")]
+    #[case::of_somebody_else("deployed", None, false, "outdated")]
+    #[case::back_by_another_plan("deployed", Some("other"), true, "outdated")]
+    fn what_is_left_follows_from_the_history(
+        #[case] status: &str,
+        #[case] by: Option<&str>,
+        #[case] restored: bool,
+        #[case] expected: &str,
+    ) {
+        let from = Installed {
+            version: "2.30.0".into(),
+            app_version: None,
+            revision: 1,
+            status: "deployed".into(),
+            line: ProductLine::V2,
+        };
+        let plan = Plan { id: "mine".into(), from: Some(from), ..sample() };
+        let newest = Revision {
+            number: 2,
+            status: status.into(),
+            plan: by.map(Into::into),
+            restored,
+            secret: "sh.helm.release.v1.coder.v2".into(),
+            written: None,
+        };
+        let found = match left(&plan, &[newest], false) {
+            Left::Verify => "verify",
+            Left::Run => "run",
+            Left::Unlock(_) => "unlock",
+            Left::Outdated(_) => "outdated",
+        };
+        assert_eq!(found, expected);
+        assert_eq!(left(&plan, &[], false), Left::Run);
+    }
+}

@@ -1,0 +1,10 @@
+//! Texts and data from outside: read within limits, and cleaned of secrets.
+
+pub mod bounded;
+pub mod confidential;
+pub mod digest;
+pub mod display;
+pub mod nesting;
+pub mod quantity;
+pub mod redact;
+pub mod yaml;

@@ -1,0 +1,247 @@
+//! One runner at a time per release: a Lease that is held while something may change.
+//!
+//! Every write carries the resourceVersion of what was read, so that of two runners only one can take the Lease. A Lease
+//! of another counts as free when it was not renewed for its whole duration *as seen from here*: clocks are not compared.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::FailureClass;
+use crate::core::report::Problem;
+use crate::runner::context::{Context, is_unreachable, request};
+use crate::runner::error::Error;
+use crate::runner::helm::run::Ends;
+
+/// How long others wait for a holder that says nothing.
+const DURATION: Duration = Duration::from_secs(15);
+/// How often the holder says something.
+const RENEW: Duration = Duration::from_secs(5);
+/// Without a successful renewal for this long, the holder gives up. Leaves helm a few seconds to end before the Lease
+/// may be taken.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// How often a Lease of another is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a Lease of another is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Name of the Lease of a release.
+#[must_use]
+pub fn name_of(release: &str) -> String {
+    format!("coder-upgrade-{release}")
+}
+
+/// A Lease that is held and renewed until it is released, lost or dropped.
+pub struct Held {
+    leases: Api<Lease>,
+    name: String,
+    holder: String,
+    lost: Lost,
+    renewal: JoinHandle<()>,
+}
+
+/// How a Lease is lost.
+#[derive(Clone, Debug, Default)]
+struct Lost {
+    /// It could not be renewed in time, or was taken.
+    at_all: CancellationToken,
+    /// Somebody else has it, or it was deleted, so that anybody may: whoever still works must end at once.
+    taken: CancellationToken,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Held {
+    /// Takes the Lease of a release, waiting for a holder that may have died.
+    pub async fn take(ctx: &Context, release: &str) -> Result<Self, Error> {
+        let leases: Api<Lease> = ctx.api();
+        let name = name_of(release);
+        // A pod that is replaced is another holder, though its Job is the same.
+        let holder = format!("{}_{:08x}", ctx.job, RandomState::new().hash_one(0u8) >> 32);
+        let lease = acquire(&leases, &name, &holder, ctx).await?;
+        tracing::info!("holding Lease/{name}");
+        let lost = Lost::default();
+        let renewal = tokio::spawn(renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone()));
+        Ok(Self { leases, name, holder, lost, renewal })
+    }
+
+    /// Cancelled when the Lease is lost.
+    #[must_use]
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost.at_all
+    }
+
+    /// What ends a run of helm under this Lease before its time.
+    #[must_use]
+    pub fn ends<'a>(&'a self, stop: &'a CancellationToken) -> Ends<'a> {
+        Ends { stop, lost: &self.lost.at_all, taken: &self.lost.taken }
+    }
+
+    /// Name of the Lease.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the Lease back, so that the next runner need not wait. If that fails, it runs out by itself.
+    pub async fn release(self) {
+        self.renewal.abort();
+        let freed = async || {
+            let mut lease = self.leases.get(&self.name).await?;
+            if holder_of(&lease) == Some(&self.holder) {
+                lease.spec.get_or_insert_default().holder_identity = None;
+                self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        if let Err(error) = request(&format!("release Lease/{}", self.name), freed).await {
+            tracing::warn!("{error}; it runs out in {} s", DURATION.as_secs());
+        }
+    }
+}
+
+async fn acquire(leases: &Api<Lease>, name: &str, holder: &str, ctx: &Context) -> Result<Lease, Error> {
+    let begun = Instant::now();
+    let mut seen: Option<(Option<String>, Instant)> = None;
+    loop {
+        let found = request(&format!("read Lease/{name}"), || leases.get_opt(name)).await?;
+        let attempt = match found {
+            None => {
+                let new = Lease {
+                    metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+                    ..Lease::default()
+                };
+                Some(leases.create(&PostParams::default(), &held_by(new, holder)).await)
+            }
+            Some(lease) => {
+                let version = lease.metadata.resource_version.clone();
+                if seen.as_ref().is_none_or(|(last, _)| *last != version) {
+                    seen = Some((version, Instant::now()));
+                }
+                let silent = seen.as_ref().map(|(_, since)| since.elapsed()).unwrap_or_default();
+                if is_free(&lease, silent) {
+                    Some(leases.replace(name, &PostParams::default(), &held_by(lease, holder)).await)
+                } else {
+                    let other = holder_of(&lease).map(ToString::to_string).unwrap_or_default();
+                    if begun.elapsed() > PATIENCE {
+                        return Err(Problem::new(
+                            FailureClass::ReleaseLocked,
+                            format!("{other} holds the Lease of the release and goes on renewing it"),
+                        )
+                        .object(format!("Lease/{name}"))
+                        .into());
+                    }
+                    ctx.reporter.progress(&format!("waiting for Lease/{name}, held by {other}"));
+                    None
+                }
+            }
+        };
+        match attempt {
+            Some(Ok(lease)) => return Ok(lease),
+            // Somebody else was faster: look again.
+            Some(Err(kube::Error::Api(status))) if status.code == 409 => {}
+            // It may have been written all the same: look again, too.
+            Some(Err(error)) if is_unreachable(&error) => sleep(LOOK).await,
+            Some(Err(error)) => return Err(Error::api(format!("take Lease/{name}"), error)),
+            None => sleep(LOOK).await,
+        }
+    }
+}
+
+/// Nobody holds it, or its holder has said nothing for the whole duration that it promised.
+fn is_free(lease: &Lease, silent: Duration) -> bool {
+    let promised = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+    let promised = promised.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DURATION, Duration::from_secs);
+    holder_of(lease).is_none() || silent > promised
+}
+
+fn holder_of(lease: &Lease) -> Option<&String> {
+    lease.spec.as_ref()?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
+}
+
+fn held_by(mut lease: Lease, holder: &str) -> Lease {
+    let now = MicroTime(Timestamp::now());
+    let spec = lease.spec.take().unwrap_or_default();
+    let transitions = spec.lease_transitions.unwrap_or(-1);
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: Some(now.clone()),
+        renew_time: Some(now),
+        lease_transitions: Some(transitions + 1),
+        ..spec
+    });
+    lease
+}
+
+/// Renews until the Lease is lost.
+async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Lease, lost: Lost) {
+    let mut renewed = Instant::now();
+    let mut pause = RENEW;
+    loop {
+        sleep(pause).await;
+        pause = RENEW;
+        lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
+        // One end for all requests of a round: each has what the ones before it have left.
+        let end = renewed + GIVE_UP;
+        let begun = Instant::now();
+        match timeout_at(end, leases.replace(&name, &PostParams::default(), &lease)).await {
+            Ok(Ok(new)) => {
+                // The request may have been under way for a while: the Lease counts from when it was sent.
+                (lease, renewed) = (new, begun);
+                continue;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!("Lease/{name} could not be renewed: {error}");
+                // Written by us after all (the answer was lost), or by somebody who only added an annotation.
+                match timeout_at(end, leases.get_opt(&name)).await {
+                    Ok(Ok(Some(now))) if holder_of(&now) == Some(&holder) => lease = now,
+                    Ok(Ok(other)) => {
+                        let other = other.as_ref().and_then(holder_of).map_or("nobody", String::as_str);
+                        tracing::error!("Lease/{name} is held by {other}");
+                        lost.taken.cancel();
+                        break;
+                    }
+                    Ok(Err(_)) | Err(_) => {}
+                }
+                pause = LOOK;
+            }
+            Err(_) => tracing::warn!("Lease/{name} could not be renewed: no answer"),
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        pause = pause.min(end.saturating_duration_since(Instant::now()));
+    }
+    lost.at_all.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_free_when_nobody_holds_it_or_its_holder_is_silent() {
+        let held = held_by(Lease::default(), "job_1");
+        assert!(!is_free(&held, Duration::from_secs(14)) && is_free(&held, Duration::from_secs(16)));
+        assert!(is_free(&Lease::default(), Duration::ZERO));
+        assert_eq!(held.spec.as_ref().unwrap().lease_transitions, Some(0));
+        assert_eq!(held_by(held, "job_2").spec.unwrap().lease_transitions, Some(1));
+    }
+
+    #[test]
+    fn helm_has_ended_before_another_runner_can_begin() {
+        assert!(GIVE_UP + Duration::from_secs(4) < DURATION && RENEW * 2 <= GIVE_UP);
+    }
+}

@@ -1,0 +1,81 @@
+//! Objects of the cluster: deleted, and waited for until they are gone.
+
+use std::fmt::Debug;
+
+use futures::TryStreamExt;
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watch_object};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::runner::cluster::lease::Held;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::steps::fence::while_held;
+
+/// Deletes exactly the object with this UID, and waits until it is gone: there is no limit but the step's own deadline,
+/// and what holds the object stands in the progress. `object` is Kind/name.
+pub async fn delete<K>(
+    ctx: &Context,
+    lease: &Held,
+    api: &Api<K>,
+    object: &str,
+    uid: &str,
+    propagation: PropagationPolicy,
+) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let name = object.rsplit('/').next().unwrap_or_default();
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        propagation_policy: Some(propagation),
+        ..DeleteParams::default()
+    };
+    match request(&format!("delete {object}"), || api.delete(name, &parameters)).await {
+        Ok(_) => {}
+        Err(error) if error.has_code(404) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    wait_gone(ctx, lease, api, object, uid).await
+}
+
+/// Waits until exactly the object with this UID is gone, as [`delete`] does.
+pub async fn wait_gone<K>(ctx: &Context, lease: &Held, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    while_held(ctx, lease, gone(ctx, api, object, uid)).await
+}
+
+/// Watches until no object of that name has that UID. A watch that breaks begins again by itself.
+async fn gone<K>(ctx: &Context, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let name = object.rsplit('/').next().unwrap_or_default();
+    let mut events = std::pin::pin!(watch_object(api.clone(), name).default_backoff());
+    loop {
+        match events.try_next().await {
+            Ok(Some(Some(now))) if now.meta().uid.as_deref() == Some(uid) => {
+                let finalizers = now.finalizers().join(", ");
+                if !finalizers.is_empty() {
+                    ctx.reporter.progress(&format!("waiting for {object} to go, held by {finalizers}"));
+                }
+            }
+            Ok(_) => return Ok(()),
+            // A right is missing: no patience brings it.
+            Err(watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source))
+                if has_code(&source, 403) =>
+            {
+                return Err(Error::api(format!("watch {object}"), source));
+            }
+            Err(error) => tracing::debug!("watching {object}: {error}"),
+        }
+    }
+}
+
+fn has_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

@@ -1,0 +1,57 @@
+//! Learns the Secrets that only pods know, before anything that these pods say is repeated.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use serde_json::Value;
+
+use crate::core::helm::manifest::documents;
+use crate::core::helm::references;
+use crate::runner::context::{Context, request};
+use crate::runner::helm::record::Record;
+
+/// Most Secrets that are read for one pod or one release.
+const MOST: usize = 200;
+
+/// Hides what the Secrets of a pod hold, and what its variables hold literally.
+pub async fn of_pod(ctx: &Context, name: &str) {
+    let pods: Api<Pod> = ctx.api();
+    match request(&format!("read Pod/{name}"), || pods.get_opt(name)).await {
+        Ok(Some(pod)) => {
+            if let Ok(pod) = serde_json::to_value(&pod) {
+                of_objects(ctx, [&pod]).await;
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!("{error}"),
+    }
+}
+
+/// Hides what the objects of a record of helm hold, and the Secrets that their pods use.
+pub async fn of_record(ctx: &Context, record: &Record) {
+    // One that cannot be read is a finding of the plan.
+    if let Ok(documents) = documents(record.manifest()) {
+        of_objects(ctx, documents.iter().flat_map(|document| &document.objects)).await;
+    }
+}
+
+/// Hides what objects of a release hold, and the Secrets of this namespace that their pods will use.
+pub async fn of_objects(ctx: &Context, objects: impl IntoIterator<Item = &Value>) {
+    let mut names = BTreeSet::new();
+    for object in objects {
+        ctx.secrets.hide(references::literals(object));
+        names.extend(references::secrets(object));
+    }
+    let secrets: Api<Secret> = ctx.api();
+    for name in names.iter().take(MOST) {
+        // One that does not exist yet, or may not be read, is nobody's to repeat.
+        match request(&format!("read Secret/{name}"), || secrets.get_opt(name)).await {
+            Ok(found) => {
+                let data = found.and_then(|secret| secret.data).unwrap_or_default();
+                ctx.secrets.hide(data.iter().flat_map(|(key, value)| references::of_data(key, &value.0)));
+            }
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+}

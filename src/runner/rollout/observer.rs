@@ -1,0 +1,198 @@
+//! Watching the workloads of a release and their pods.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::api::{ProductLine, WorkloadMark};
+use crate::core::plan::{Workload, WorkloadKind};
+use crate::core::rollout::drift;
+use crate::core::rollout::endpoint::{Endpoint, endpoint};
+use crate::core::rollout::verify::{Asked, Observed};
+use crate::core::rollout::workload::{PodFacts, WorkloadFacts};
+use crate::core::steps::pause::answers_questions;
+use crate::runner::coder;
+use crate::runner::context::Context;
+
+/// How long the first lists may take, together.
+const FIRST_LISTS: Duration = Duration::from_secs(30);
+
+/// Watches until it is dropped. Each workload is watched by name and its pods by its selector: a namespace with Coder in
+/// it may hold thousands of workspaces.
+pub struct Observer {
+    chart: String,
+    line: ProductLine,
+    watched: Vec<Watched>,
+    changed: Arc<Notify>,
+    trouble: Trouble,
+    tasks: JoinSet<()>,
+}
+
+/// The newest error of a watch; none when all go well again.
+type Trouble = Arc<Mutex<Option<String>>>;
+
+/// Looks at what was seen last of a workload.
+type Looking<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
+
+struct Watched {
+    workload: Workload,
+    facts: Looking<WorkloadFacts>,
+    mark: Looking<WorkloadMark>,
+    pods: Store<Pod>,
+}
+
+impl Observer {
+    /// Begins to watch.
+    #[must_use]
+    pub fn start(ctx: &Context, chart: &str, line: ProductLine, workloads: &[Workload]) -> Self {
+        let mut observer = Self {
+            chart: chart.to_owned(),
+            line,
+            watched: Vec::new(),
+            changed: Arc::default(),
+            trouble: Arc::default(),
+            tasks: JoinSet::new(),
+        };
+        for workload in workloads {
+            let (facts, mark) = match workload.kind {
+                WorkloadKind::Deployment => observer.workload(ctx.api::<Deployment>(), workload),
+                WorkloadKind::StatefulSet => observer.workload(ctx.api::<StatefulSet>(), workload),
+                WorkloadKind::DaemonSet => observer.workload(ctx.api::<DaemonSet>(), workload),
+            };
+            let pods = observer.store(ctx.api::<Pod>(), watcher::Config::default().labels(&workload.selector)).0;
+            observer.watched.push(Watched { workload: workload.clone(), facts, mark, pods });
+        }
+        observer
+    }
+
+    fn workload<K>(&mut self, api: Api<K>, workload: &Workload) -> (Looking<WorkloadFacts>, Looking<WorkloadMark>)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+        for<'a> WorkloadFacts: From<&'a K>,
+    {
+        let by_name = watcher::Config::default().fields(&format!("metadata.name={}", workload.name));
+        let (store, _) = self.store(api, by_name);
+        let (seen, kind) = (store.clone(), workload.kind);
+        let facts = Box::new(move || store.state().first().map(|object| WorkloadFacts::from(object.as_ref())));
+        (facts, Box::new(move || seen.state().first().map(|object| drift::mark(kind, object.as_ref()))))
+    }
+
+    /// The workloads as they were seen last: after a verification, what was verified.
+    #[must_use]
+    pub fn marks(&self) -> Vec<WorkloadMark> {
+        self.watched.iter().filter_map(|watched| (watched.mark)()).collect()
+    }
+
+    fn store<K>(&mut self, api: Api<K>, config: watcher::Config) -> (Store<K>, AbortHandle)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Hash + Eq,
+    {
+        let (store, writer) = reflector::store();
+        let (changed, trouble) = (self.changed.clone(), self.trouble.clone());
+        let events = reflector::reflector(writer, watcher(api, config).default_backoff());
+        let task = self.tasks.spawn(async move {
+            let mut events = std::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                *trouble = event.err().map(|error| error.to_string());
+                drop(trouble);
+                changed.notify_waiters();
+            }
+        });
+        (store, task)
+    }
+
+    /// Whether these are the workloads that are watched.
+    #[must_use]
+    pub fn watches(&self, workloads: &[Workload]) -> bool {
+        self.watched.iter().map(|watched| &watched.workload).eq(workloads)
+    }
+
+    /// Waits until everything has been listed once.
+    pub async fn ready(&self) {
+        let listed = join_all(self.watched.iter().map(|watched| watched.pods.wait_until_ready()));
+        if tokio::time::timeout(FIRST_LISTS, listed).await.is_err() {
+            tracing::warn!("the pods of the release could not be listed: {}", self.trouble().unwrap_or_default());
+        }
+    }
+
+    /// Why the watches do not work, if they do not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the next change of anything that is watched.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What was seen last, without answers.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Observed> {
+        self.watched
+            .iter()
+            .map(|watched| Observed {
+                object: format!("{}/{}", watched.workload.kind, watched.workload.name),
+                workload: (watched.facts)(),
+                pods: watched
+                    .pods
+                    .state()
+                    .iter()
+                    .map(|pod| Asked {
+                        pod: PodFacts::from(pod.as_ref()),
+                        question: endpoint(&self.chart, self.line, pod).map(|endpoint| endpoint.question),
+                        answer: None,
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// The pods that are ready and can be asked for builds and health.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(PodFacts, Endpoint)> {
+        let pods = self.watched.iter().flat_map(|watched| watched.pods.state());
+        let servers = pods.filter_map(|pod| {
+            let facts = PodFacts::from(pod.as_ref());
+            let endpoint = endpoint(&self.chart, self.line, &pod)?;
+            let asked = answers_questions(endpoint.question) && facts.ready && !facts.leaving;
+            asked.then_some((facts, endpoint))
+        });
+        servers.collect()
+    }
+
+    /// What was seen last, with what each server that is ready answers now.
+    pub async fn asked(&self) -> Vec<Observed> {
+        join_all(self.watched.iter().map(async |watched| Observed {
+            object: format!("{}/{}", watched.workload.kind, watched.workload.name),
+            workload: (watched.facts)(),
+            pods: join_all(watched.pods.state().iter().map(|pod| self.ask(pod))).await,
+        }))
+        .await
+    }
+
+    async fn ask(&self, pod: &Pod) -> Asked {
+        let facts = PodFacts::from(pod);
+        let endpoint = endpoint(&self.chart, self.line, pod);
+        let answer = match &endpoint {
+            Some(endpoint) if facts.ready && !facts.leaving => Some(coder::ask(&facts, endpoint).await),
+            _ => None,
+        };
+        Asked { pod: facts, question: endpoint.map(|endpoint| endpoint.question), answer }
+    }
+}

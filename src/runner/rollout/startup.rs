@@ -1,0 +1,182 @@
+//! Listens to the new servers of Coder while they start: what they do, and why they do not start.
+//!
+//! A pod's log is read when its container was started again or got into trouble, and every ten seconds as long as it is not
+//! ready. A pod that is ready within its first seconds is never asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::time::{Instant, sleep_until};
+
+use super::diagnosis;
+use crate::core::rollout::endpoint::Question;
+use crate::core::rollout::image::may_be;
+use crate::core::rollout::migration;
+use crate::core::rollout::migration::Said;
+use crate::core::rollout::refusal::Refusal;
+use crate::core::rollout::verify::{Asked, Observed};
+use crate::core::rollout::workload::PodFacts;
+use crate::runner::context::{Context, request};
+
+/// How long a new pod has time to become ready before anybody listens.
+const FIRST: Duration = Duration::from_secs(3);
+/// How often a pod that is not ready is listened to.
+const EVERY: Duration = Duration::from_secs(10);
+/// How many pods are listened to at once: more would say the same.
+const PODS: usize = 3;
+/// How many events of a pod are looked at.
+const EVENTS: u32 = 100;
+/// How often a refusal must be heard, each time from another run of a container, before it is believed to stay.
+const RUNS: usize = 2;
+
+/// What is heard of the pods that start.
+#[derive(Default)]
+pub struct Listener {
+    /// UIDs of the pods that were there before.
+    old: BTreeSet<String>,
+    ears: BTreeMap<String, Ear>,
+    /// The runs of containers that refused for good, as UID and number.
+    refused: BTreeSet<(String, i32)>,
+    verdict: Option<Verdict>,
+}
+
+/// What is heard of one pod.
+struct Ear {
+    /// Its state when it was listened to last: how often it was started again, and its trouble.
+    state: (i32, Option<String>),
+    next: Instant,
+    log: Option<String>,
+    /// A probe has killed it in the middle of a migration.
+    killed: bool,
+}
+
+/// Why a pod of the new version does not start, whatever is waited for.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Name of the pod.
+    pub pod: String,
+    /// Why.
+    pub refusal: Refusal,
+    /// The end of its log.
+    pub log: Option<String>,
+}
+
+impl Listener {
+    /// Listens to the pods that are not among these.
+    #[must_use]
+    pub fn to_others_than(seen: &[Observed]) -> Self {
+        let pods = seen.iter().flat_map(|observed| &observed.pods);
+        Self { old: pods.map(|asked| asked.pod.uid.clone()).collect(), ..Self::default() }
+    }
+
+    /// Returns when somebody is to be listened to again; never, if nobody starts.
+    pub async fn due(&self) {
+        match self.ears.values().map(|ear| ear.next).min() {
+            Some(next) => sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Listens to whoever starts and has something to say.
+    pub async fn listen(&mut self, ctx: &Context, seen: &[Observed]) {
+        let starting: Vec<PodFacts> = self.starting(seen).take(PODS).cloned().collect();
+        self.ears.retain(|uid, _| starting.iter().any(|pod| pod.uid == *uid));
+        for pod in starting {
+            let (now, state) = (Instant::now(), (pod.restarts(), pod.trouble()));
+            let ear = self.ears.entry(pod.uid.clone()).or_insert_with(|| Ear {
+                state: (0, None),
+                next: now + FIRST,
+                log: None,
+                killed: false,
+            });
+            if ear.next > now && ear.state == state {
+                continue;
+            }
+            (ear.state, ear.next) = (state, now + EVERY);
+            ear.log = diagnosis::of_pod(ctx, &pod).await;
+            let Some(log) = &ear.log else { continue };
+            ear.killed = ear.killed || killed(ctx, &pod, log).await;
+            if let Some(Said::Refuses(refusal)) = migration::said(log).filter(|_| ended(&pod))
+                && refusal.is_final()
+            {
+                self.refused.insert((pod.uid.clone(), pod.restarts()));
+                if self.refused.len() >= RUNS {
+                    self.verdict = Some(Verdict { pod: pod.name.clone(), refusal, log: ear.log.clone() });
+                }
+            }
+        }
+    }
+
+    /// Servers of the new template that are not ready, but whose container was started.
+    fn starting<'a>(&'a self, seen: &'a [Observed]) -> impl Iterator<Item = &'a PodFacts> {
+        let servers = seen.iter().flat_map(|observed| observed.pods.iter().map(move |asked| (observed, asked)));
+        servers.filter(|(observed, asked)| self.is_starting(observed, asked)).map(|(_, asked)| &asked.pod)
+    }
+
+    fn is_starting(&self, observed: &Observed, Asked { pod, question, .. }: &Asked) -> bool {
+        let Some(workload) = observed.workload.as_ref().filter(|workload| workload.observed) else { return false };
+        let runs = |(name, wanted): &(String, String)| {
+            let named = |(found, image): &(String, String)| found == name && may_be(wanted, image);
+            pod.images.iter().any(named)
+        };
+        let new = !self.old.contains(&pod.uid) && workload.images.iter().all(runs);
+        let begun = pod.containers.iter().any(|container| container.started);
+        new && begun && !pod.ready && !pod.leaving && question.is_some_and(Question::tells_version)
+    }
+
+    /// What the first of those who start does, as a line for people.
+    #[must_use]
+    pub fn line(&self, seen: &[Observed], now: Timestamp) -> Option<String> {
+        self.starting(seen).find_map(|pod| {
+            let ear = self.ears.get(&pod.uid);
+            let does = match ear {
+                Some(ear) if ear.killed => Some(Refusal::killed().message),
+                ear => migration::activity(pod, ear.and_then(|ear| ear.log.as_deref()), now),
+            };
+            Some(format!("Pod/{} {}", pod.name, does?))
+        })
+    }
+
+    /// Why the new version will not start, however long it is waited for.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+}
+
+/// Whether its container has ended after what its log says.
+fn ended(pod: &PodFacts) -> bool {
+    pod.containers.iter().any(|container| container.waiting.is_some() && container.last_exit.is_some())
+}
+
+/// Why a pod does not start, as its log and its events tell.
+pub async fn refusal(ctx: &Context, pod: &PodFacts, log: &str) -> Option<Refusal> {
+    match migration::said(log) {
+        Some(Said::Refuses(refusal)) => Some(refusal),
+        Some(Said::WaitsForDatabase(line)) => Some(migration::why_it_waits(&line)),
+        _ if killed(ctx, pod, log).await => Some(Refusal::killed()),
+        _ => None,
+    }
+}
+
+/// Whether a liveness probe has killed the pod's container in the middle of a migration.
+async fn killed(ctx: &Context, pod: &PodFacts, log: &str) -> bool {
+    if pod.restarts() == 0 || !migration::was_migrating(log) {
+        return false;
+    }
+    let events: Api<Event> = ctx.api();
+    let ours = ListParams::default().fields(&format!("involvedObject.uid={},reason=Killing", pod.uid)).limit(EVENTS);
+    match request(&format!("read the events of Pod/{}", pod.name), || events.list(&ours)).await {
+        Ok(found) => found
+            .iter()
+            .any(|event| event.message.as_deref().is_some_and(|message| message.contains("failed liveness probe"))),
+        Err(error) => {
+            tracing::warn!("{error}");
+            false
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The backup step: makes the backup that spec.backup asks for, or finds a recent one. Nothing of the release changes.
+
+mod cron_job;
+mod snapshots;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use super::plan_secret::read_plan;
+use crate::api::{BackupRecord, FailureClass};
+use crate::core::plan::Plan;
+use crate::core::report::Problem;
+use crate::core::steps::backup::Purpose;
+use crate::runner::context::Context;
+use crate::runner::error::Error;
+
+/// How the backup is made.
+#[derive(Clone, Debug)]
+pub enum Method {
+    /// By a Job made from this `CronJob`.
+    CronJob(String),
+    /// By snapshots of this class, one of each claim of the release.
+    Snapshots(String),
+}
+
+/// The order.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where the plan Secret is mounted.
+    pub plan_dir: PathBuf,
+    /// Number of the attempt: another one makes a backup of its own.
+    pub attempt: i32,
+    /// How the backup is made.
+    pub method: Method,
+    /// A backup that is not older counts as well.
+    pub max_age: Option<Duration>,
+    /// How long the backup may take.
+    pub timeout: Duration,
+}
+
+impl Order {
+    fn purpose<'a>(&self, ctx: &'a Context, plan: &'a Plan, round: u32) -> Purpose<'a> {
+        Purpose { uid: &ctx.uid, attempt: self.attempt, plan: &plan.id, round }
+    }
+
+    /// Since when a backup counts as recent; none if only a new one counts.
+    fn since(&self) -> Option<Timestamp> {
+        let age = SignedDuration::try_from(self.max_age?).ok()?;
+        Timestamp::now().checked_sub(age).ok()
+    }
+
+    /// What is left of the timeout for an object that an earlier try may have made. One that has ended meanwhile is still
+    /// looked at.
+    fn left(&self, object: &ObjectMeta) -> Duration {
+        const LOOK: Duration = Duration::from_secs(5);
+        let made = object.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
+        let gone = Timestamp::now().duration_since(made).max(SignedDuration::ZERO).unsigned_abs();
+        self.timeout.saturating_sub(gone).max(LOOK.min(self.timeout))
+    }
+}
+
+/// Makes the backup, or finds it made. Ends early when the runner is told to stop; the same step then finds again what it
+/// has begun.
+pub async fn run(ctx: &Context, order: &Order) -> Result<BackupRecord, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    let made = async {
+        match &order.method {
+            Method::CronJob(name) => Box::pin(cron_job::run(ctx, &plan, order, name)).await,
+            Method::Snapshots(class) => Box::pin(snapshots::run(ctx, &plan, order, class)).await,
+        }
+    };
+    tokio::select! {
+        made = Box::pin(made) => made,
+        () = ctx.stop.cancelled() => Err(Error::Stopped),
+    }
+}
+
+fn record(plan: &Plan, objects: Vec<String>, finished: Timestamp, recent: bool, detail: String) -> BackupRecord {
+    BackupRecord { plan: plan.id.clone(), objects, finished: Time(finished), recent, detail }
+}
+
+fn failed(message: impl Into<String>) -> Problem {
+    Problem::new(FailureClass::BackupFailed, message)
+}
+
+/// What an object of the expected name is if it was not made for this plan.
+fn foreign(object: &str) -> Error {
+    failed(format!("{object} exists, but it was not made for this plan: it is left alone; delete it"))
+        .object(object)
+        .into()
+}

@@ -1,0 +1,105 @@
+//! Whatever changes a release does so under its Lease, and says afterwards what became of Helm's records.
+
+use crate::core::helm::documents::Documents;
+use crate::core::helm::history::Revision;
+use crate::core::report::Problem;
+use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::lease::Held;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::helm::storage::{Storage, Stored};
+
+/// Takes the Lease of the release, reads the history, and does the work. A failure comes back with what became of the
+/// release.
+pub async fn fenced<T>(
+    ctx: &Context,
+    storage: &Storage,
+    release: &str,
+    work: impl AsyncFnOnce(&[Revision], &Held) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let lease = tokio::select! {
+        lease = Held::take(ctx, release) => lease,
+        () = ctx.stop.cancelled() => Err(Error::Stopped),
+    };
+    let lease = match lease {
+        Ok(lease) => lease,
+        Err(error) => return Err(with_aftermath(ctx, storage, None, error).await),
+    };
+    let result = match storage.history().await {
+        Ok(before) => match work(&before, &lease).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(with_aftermath(ctx, storage, Some(&before), error).await),
+        },
+        Err(unread) => Err(unread),
+    };
+    lease.release().await;
+    result
+}
+
+/// The error with what became of the release: whether helm's records changed, what they say now, and whether all objects that
+/// they name are there.
+async fn with_aftermath(ctx: &Context, storage: &Storage, before: Option<&[Revision]>, error: Error) -> Error {
+    let problem = error.into_problem();
+    let now = match storage.history().await {
+        Ok(now) => now,
+        Err(unread) => {
+            // Rather count a failure too many than one too few.
+            tracing::warn!("{unread}");
+            return Problem { changed: before.is_some(), ..problem }.into();
+        }
+    };
+    let state = |history: &[Revision]| history.first().map(|newest| (newest.number, newest.status.clone()));
+    let changed = before.is_some_and(|before| state(before) != state(&now));
+    let stored = match now.first() {
+        Some(newest) => storage.read(newest).await.ok(),
+        None => None,
+    };
+    let current = stored.as_ref().and_then(|stored| stored.record.installed().ok());
+    let whole = match &stored {
+        Some(stored) => is_whole(ctx, stored).await.unwrap_or_else(|unread| {
+            tracing::warn!("{unread}");
+            false
+        }),
+        None => false,
+    };
+    Problem { changed, whole, current, ..problem }.into()
+}
+
+/// Whether all objects of a revision exist, none of them is being deleted, and its record does not speak of an uninstall.
+async fn is_whole(ctx: &Context, stored: &Stored) -> Result<bool, Error> {
+    let status = stored.record.status().map_err(|source| stored.broken(source))?;
+    if status.starts_with("uninstall") {
+        return Ok(false);
+    }
+    let mut kinds = Kinds::default();
+    for (name, _) in Documents::parse(stored.record.manifest(), &ctx.namespace)?.objects() {
+        let Some(api) = kinds.api(ctx, &name).await? else { return Ok(false) };
+        let found = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await?;
+        if found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
+            tracing::info!("{name} is not there, or is being deleted");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Does the work, unless the runner is told to stop or loses the Lease meanwhile.
+pub async fn while_held<T>(
+    ctx: &Context,
+    lease: &Held,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done,
+        () = ctx.stop.cancelled() => Err(Error::Stopped),
+        () = lease.lost().cancelled() => Err(Error::LeaseLost(lease.name().to_owned())),
+    }
+}
+
+/// Refuses to go on when the runner was told to stop or lost the Lease.
+pub fn still_held(ctx: &Context, lease: &Held) -> Result<(), Error> {
+    if lease.lost().is_cancelled() {
+        return Err(Error::LeaseLost(lease.name().to_owned()));
+    }
+    if ctx.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+}

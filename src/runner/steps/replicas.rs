@@ -1,0 +1,71 @@
+//! Numbers of replicas that somebody else has set, as they are right before helm runs: an autoscaler may have changed one after
+//! the plan was made.
+
+use std::path::PathBuf;
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use super::apply::Package;
+use crate::core::helm::documents::{Change, Documents};
+use crate::core::helm::object::ObjectRef;
+use crate::core::plan::Plan;
+use crate::core::plan::replicas::{Source, set, set_by};
+use crate::runner::cluster::kinds::Kinds;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::io;
+
+/// The values of a package with the numbers that others have set, in a file of their own; none if they have them already.
+pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<Option<PathBuf>, Error> {
+    // What is put back is a manifest, which has them; see [`keep_in`].
+    if package.restores || plan.replicas.is_empty() {
+        return Ok(None);
+    }
+    let text = io::read(package.values).await?;
+    let before: Value = serde_json::from_slice(&text).map_err(|source| Error::Json { what: "the values", source })?;
+    let mut values = before.clone();
+    for Source { object, path } in &plan.replicas {
+        let Some(reference) = plan.objects.iter().find(|reference| reference.is(object)) else { continue };
+        if let Some(number) = number(ctx, reference).await? {
+            set(&mut values, path, number);
+        }
+    }
+    if values == before {
+        return Ok(None);
+    }
+    let path = ctx.work_dir.join("values-with-replicas.json");
+    io::write_private(&path, values.to_string().as_bytes()).await?;
+    Ok(Some(path))
+}
+
+/// Writes the numbers that others have set into a manifest that is put back: helm 4 would be refused for another one.
+pub async fn keep_in(ctx: &Context, manifest: &mut Documents) -> Result<(), Error> {
+    let workloads: Vec<ObjectRef> = manifest.objects().map(|(name, _)| name).filter(scales).collect();
+    for workload in workloads {
+        let Some(number) = number(ctx, &workload).await? else { continue };
+        manifest.change(|name, object| {
+            if !name.same(&workload) || object["spec"]["replicas"].as_i64().is_none_or(|set| set == number) {
+                return Change::None;
+            }
+            let mut object = object.clone();
+            object["spec"]["replicas"] = number.into();
+            Change::To(object)
+        });
+    }
+    Ok(())
+}
+
+fn scales(object: &ObjectRef) -> bool {
+    matches!(object.kind.as_str(), "Deployment" | "StatefulSet")
+}
+
+/// The number of replicas that a person or an autoscaler has given a workload.
+async fn number(ctx: &Context, object: &ObjectRef) -> Result<Option<i64>, Error> {
+    let Some(api) = Kinds::default().api(ctx, object).await? else { return Ok(None) };
+    let live: Option<DynamicObject> = request(&format!("read {object}"), || api.get_opt(&object.name)).await?;
+    let Some(live) = live else { return Ok(None) };
+    let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
+    let number = live["spec"]["replicas"].as_i64().filter(|number| *number > 0);
+    Ok(number.filter(|_| set_by(&live, None).is_some()))
+}

@@ -1,0 +1,195 @@
+//! The restore step: puts the release back that the plan saved, exactly as helm had rendered it then.
+//!
+//! The old chart is not fetched and not rendered again: the saved record holds the manifest, and a chart that consists of
+//! nothing else lets helm do the rest (compare, apply, wait, remember).
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::apply::{Package, apply};
+use super::fence::{fenced, while_held};
+use super::pause::Paused;
+use super::plan::held;
+use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::proof::Target;
+use super::replicas;
+use super::upgrade::Order;
+use crate::api::FailureClass;
+use crate::core::helm::chart::ChartMetadata;
+use crate::core::helm::documents::Documents;
+use crate::core::helm::history::Revision;
+use crate::core::helm::manifest::Manifest;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::wrapped::{UNDER, VERSION};
+use crate::core::plan::Plan;
+use crate::core::report::{Problem, Upgraded};
+use crate::core::rollout::started;
+use crate::core::steps::restore;
+use crate::core::steps::restore::Left;
+use crate::runner::context::Context;
+use crate::runner::error::Error;
+use crate::runner::helm::merge_base::extended;
+use crate::runner::helm::record::Record;
+use crate::runner::helm::storage::Storage;
+use crate::runner::io;
+use crate::runner::repair::serve;
+use crate::runner::rollout::observer::Observer;
+use crate::runner::rollout::starts::{Starts, started_now};
+use crate::runner::rollout::verify::same_claims;
+
+/// The saved release, unpacked.
+struct Saved {
+    record: Record,
+    metadata: ChartMetadata,
+    /// Directory of the chart that was made of it.
+    chart: PathBuf,
+    /// File with its values.
+    values: PathBuf,
+}
+
+/// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
+pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
+        let message = "the plan is for a first install: there is nothing to put back";
+        return Err(Problem::new(FailureClass::PlanOutdated, message).into());
+    };
+    if order.new_version_started {
+        return Err(too_late(&plan).into());
+    }
+    let saved = unpack(ctx, record).await?;
+    let storage = Storage::new(ctx.api(), &plan.release);
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
+        let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
+        let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
+        paused.end(done).await
+    }))
+    .await;
+    held::end(ctx, &plan, &order.plan_dir, done).await
+}
+
+async fn put_back(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    saved: &Saved,
+    storage: &Storage,
+    before: &[Revision],
+    paused: &Paused<'_>,
+) -> Result<Upgraded, Error> {
+    let lease = paused.lease();
+    let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
+    let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
+    let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
+        Left::Verify => false,
+        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Left::Run => true,
+        Left::Unlock(revision) => {
+            same_claims(ctx, &plan.inventory.claims).await?;
+            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            true
+        }
+    };
+    if run {
+        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+        let mut old_images = started::images(&documents);
+        old_images.extend(saved.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
+        // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.
+        let starts = Starts::watch(ctx, plan, &old_images).await;
+        if starts.seen().is_cancelled() || starts.anywhere(ctx).await? {
+            started_now(ctx, plan).await;
+            return Err(too_late(plan).into());
+        }
+        let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
+        let package = Package {
+            version: &saved.metadata.version,
+            chart: &saved.chart,
+            values: &saved.values,
+            restores: true,
+            made_anew: objects.clone(),
+            timeout: order.helm_timeout,
+            rollback_on_failure: false,
+            recovery: order.recovery,
+            workloads: &workloads,
+            pauses: false,
+            old_images: None,
+            halt: starts.seen().clone(),
+        };
+        let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
+        let applied = extended(ctx, lease, plan, storage, &objects, applied).await;
+        if applied.is_ok() && !starts.seen().is_cancelled() {
+            ctx.reporter.progress("waiting until the pods of the new version are gone");
+            if let Some(pod) =
+                while_held(ctx, lease, async { Ok(starts.none_left(order.verify_timeout).await) }).await?
+            {
+                let message =
+                    format!("Pod/{pod} of the new version is still there after the saved release was put back");
+                return Err(Problem::new(FailureClass::StillDeleting, message).object(format!("Pod/{pod}")).into());
+            }
+        }
+        if starts.seen().is_cancelled() {
+            started_now(ctx, plan).await;
+            return Err(too_late(plan).into());
+        }
+        applied?;
+    }
+    paused.resume(storage).await?;
+    let target = Target {
+        plan,
+        chart_name: saved.metadata.runs(),
+        version: &saved.metadata.version,
+        app_version: saved.metadata.app_version(),
+        restored: true,
+        timeout: order.verify_timeout,
+        soak: order.soak,
+        recovery: order.recovery,
+    };
+    target.verified(ctx, storage, observer, lease).await
+}
+
+fn too_late(plan: &Plan) -> Problem {
+    let message = format!(
+        "a pod of {} may have started and migrated the database: the saved release is not put back over it",
+        plan.app_version
+    );
+    Problem::new(FailureClass::Downgrade, message)
+}
+
+/// Writes the saved release as a chart into the work directory, with its values beside it.
+async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
+    let directory = ctx.work_dir.join("restore");
+    let mut manifest = Documents::parse(record.manifest(), &ctx.namespace)?;
+    serve(ctx, &mut manifest).await?;
+    replicas::keep_in(ctx, &mut manifest).await?;
+    record.set_manifest(manifest.text());
+    let unusable = |error| Error::Plan(format!("the saved release {error}"));
+    let metadata = record.chart().map_err(unusable)?;
+    let chart = directory.join("chart");
+    io::create_dir(&chart.join("templates")).await?;
+    // Dependencies would have to lie beside it; what they rendered is in the manifest.
+    let mut about = record.chart_part("metadata").clone();
+    if let Value::Object(about) = &mut about {
+        about.remove("dependencies");
+        if let Some(wrapped) = &metadata.wrapped {
+            let annotations = about.entry("annotations").or_insert_with(|| json!({}));
+            annotations[VERSION] = wrapped.version.clone().into();
+            annotations[UNDER] = wrapped.under.clone().into();
+        }
+    }
+    io::write_private(&chart.join("Chart.yaml"), about.to_string().as_bytes()).await?;
+    let defaults = record.chart_part("values");
+    if defaults.is_object() {
+        io::write_private(&chart.join("values.yaml"), defaults.to_string().as_bytes()).await?;
+    }
+    // As a file and not as a template: what looks like a template in a manifest is meant literally.
+    for (name, content) in [("manifest", record.manifest().to_owned()), ("hooks", record.hooks())] {
+        io::write_private(&chart.join(format!("{name}.yaml")), content.as_bytes()).await?;
+        let template = format!("{{{{ .Files.Get \"{name}.yaml\" }}}}\n");
+        io::write_private(&chart.join(format!("templates/{name}.yaml")), template.as_bytes()).await?;
+    }
+    let values = directory.join("values.json");
+    io::write_private(&values, Value::Object(record.values()).to_string().as_bytes()).await?;
+    Ok(Saved { record, metadata, chart, values })
+}

@@ -1,0 +1,307 @@
+//! The uninstall step: removes the release, but not what cannot be made again. Values, records and data stay.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::fence::{fenced, still_held};
+use super::plan::held;
+use super::plan_secret::{is_put_back, read_plan, read_previous};
+use crate::api::{FailureClass, Installed};
+use crate::core::helm::documents::Documents;
+use crate::core::helm::history::Revision;
+use crate::core::helm::hooks::{Hook, Work};
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::ownership::Owner;
+use crate::core::plan::Plan;
+use crate::core::repair::disposable::is_disposable;
+use crate::core::report::{Problem, Uninstalled};
+use crate::core::steps::keep::is_kept;
+use crate::core::steps::uninstall;
+use crate::core::steps::uninstall::Left;
+use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::lease::Held;
+use crate::runner::cluster::leftovers;
+use crate::runner::context::{Context, request};
+use crate::runner::error::Error;
+use crate::runner::helm::merge_base::Basis;
+use crate::runner::helm::record::Record;
+use crate::runner::helm::storage::Storage;
+use crate::runner::helm::{HelmFailure, run as helm};
+use crate::runner::repair::risk;
+use crate::runner::repair::serve;
+use crate::runner::rollout::verify::same_claims;
+
+/// How long helm waits for the objects. Most are gone by then; what takes longer is watched by the controller, which can
+/// say why.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The order: what is kept, and how long helm may take.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where the plan Secret is mounted.
+    pub plan_dir: PathBuf,
+    /// How long helm may wait; less than this if it is long.
+    pub helm_timeout: Duration,
+    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept.
+    pub keep_addresses: bool,
+}
+
+/// Uninstalls the release of the plan, or does what an earlier try has left to do.
+pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    let storage = Storage::new(ctx.api(), &plan.release);
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
+        remove(ctx, order, &plan, &storage, before, lease).await
+    }))
+    .await;
+    // The plan is needed from here on, whichever way this ended.
+    if let Err(also) = held::hold(ctx, &plan, &order.plan_dir).await {
+        tracing::error!("{also}");
+    }
+    done
+}
+
+async fn remove(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    before: &[Revision],
+    lease: &Held,
+) -> Result<Uninstalled, Error> {
+    let saved = read_previous(plan, &order.plan_dir).await?;
+    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
+    match uninstall::left(plan, before, put_back) {
+        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Left::Gone => return gone(ctx, plan, saved.as_ref()).await,
+        Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
+        Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
+        Left::Unlock(revision) => {
+            same_claims(ctx, &plan.inventory.claims).await?;
+            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            uninstall(ctx, order, plan, storage, before, lease).await?;
+        }
+    }
+    let (current, mut documents) = newest(ctx, storage).await?;
+    let kept = documents.keep(|_, _| false);
+    let leftovers = leftovers::find(ctx, plan, &documents).await?;
+    let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
+    Ok(Uninstalled {
+        current,
+        kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
+        leftovers,
+    })
+}
+
+/// The records are gone, and with them helm's work: the saved plan is installed over whatever is left.
+async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Uninstalled, Error> {
+    tracing::warn!("the release is gone, with all its records: the saved plan is installed");
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let status = "uninstalled".to_owned();
+    let current = plan.from.clone().map_or_else(
+        || Installed {
+            version: plan.version.clone(),
+            app_version: Some(plan.app_version.clone()),
+            revision: 0,
+            status: status.clone(),
+            line: plan.line,
+        },
+        |from| Installed { status: status.clone(), ..from },
+    );
+    let documents = Documents::parse(saved.map_or("", |saved| saved.manifest()), &ctx.namespace)?;
+    let leftovers = leftovers::find(ctx, plan, &documents).await?;
+    Ok(Uninstalled { current, kept: Vec::new(), leftovers })
+}
+
+/// Prepares helm's record, and runs helm.
+async fn uninstall(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    before: &[Revision],
+    lease: &Held,
+) -> Result<(), Error> {
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let applied = uninstall::applied(plan, before);
+    let documents = storage.union(applied, &ctx.namespace).await?;
+    let strangers = strangers(ctx, plan, &documents).await?;
+    let kept =
+        |name: &ObjectRef, object: &_| strangers.contains(name) || is_kept(plan, order.keep_addresses, name, object);
+    let hooks = match applied.first() {
+        Some(newest) => storage.read(newest).await?.record.hook_objects(&ctx.namespace)?,
+        None => Vec::new(),
+    };
+    let marked = safe(ctx, &documents, &kept, &hooks).await?;
+    let kept = |name: &ObjectRef, object: &Value| marked.contains(name) || kept(name, object);
+    let record = mark(ctx, storage, applied, documents, kept).await?;
+    ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
+    // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
+    let hooked = hooks.iter().any(|hook| hook.runs_in(Work::Uninstall));
+    let wait = if hooked { Wait::Hooks(order.helm_timeout) } else { Wait::Objects(order.helm_timeout.min(WAIT)) };
+    let mut ended = helm(ctx, plan, wait, &[], lease).await?;
+    if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
+        // These words hide the cause. helm says it when asked to, and perhaps it succeeds now.
+        ended = helm(ctx, plan, wait, &["--debug"], lease).await?;
+    }
+    match ended {
+        Ok(()) => Ok(()),
+        Err(failure) if is_done(&failure) => {
+            tracing::info!("going on: {}", failure.text);
+            Ok(())
+        }
+        Err(failure) => {
+            // Whoever uninstalls the release by hand later would be left with what was marked.
+            if let Some(record) = record {
+                record.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+            }
+            Err(refused(failure))
+        }
+    }
+}
+
+/// What helm waits for, and how long.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// Until the objects are gone.
+    Objects(Duration),
+    /// Until the hooks have ended.
+    Hooks(Duration),
+}
+
+/// Refuses if helm would delete what may hold data, or own it. Returns what of that stays because a person has marked it.
+async fn safe(
+    ctx: &Context,
+    documents: &Documents,
+    kept: impl Fn(&ObjectRef, &Value) -> bool,
+    hooks: &[Hook],
+) -> Result<Vec<ObjectRef>, Error> {
+    let mut kinds = Kinds::default();
+    let (mut going, mut marked) = (Vec::new(), Vec::new());
+    let mut left = documents.clone();
+    let by_chart = left.keep(|_, _| false);
+    for (name, _) in documents.objects().filter(|(name, object)| !kept(name, object) && !by_chart.contains(name)) {
+        if is_disposable(&name) {
+            going.push(name);
+            continue;
+        }
+        let Some(live) = risk::live(ctx, &mut kinds, &name).await? else { continue };
+        if !risk::is_marked(&live) {
+            return Err(risk::stays(&name, "the release is uninstalled, and the new chart has it no more").into());
+        }
+        marked.push(name);
+    }
+    risk::none_at_risk(ctx, &mut kinds, hooks, Work::Uninstall, going).await?;
+    Ok(marked)
+}
+
+/// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
+/// the new chart has one of them, too, as it could not be installed then.
+async fn strangers(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
+    let mut kinds = Kinds::default();
+    let mut strangers = Vec::new();
+    for (name, _) in documents.objects() {
+        let Some(api) = kinds.api(ctx, &name).await? else { continue };
+        let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else { continue };
+        let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
+        if matches!(owner, Owner::Release | Owner::Nobody) {
+            continue;
+        }
+        if plan.objects.iter().any(|object| object.same(&name)) {
+            let message = format!("{name} belongs to {owner}, and the new chart has it, too; nothing was touched");
+            return Err(Problem::new(FailureClass::OwnedByOther, message).object(name.to_string()).into());
+        }
+        tracing::info!("{name} belongs to {owner}: it stays");
+        strangers.push(name);
+    }
+    Ok(strangers)
+}
+
+/// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.
+/// Returns how the record was, if it was changed.
+async fn mark(
+    ctx: &Context,
+    storage: &Storage,
+    applied: &[Revision],
+    mut documents: Documents,
+    kept: impl Fn(&ObjectRef, &Value) -> bool,
+) -> Result<Option<Basis>, Error> {
+    let Some(newest) = applied.first() else { return Ok(None) };
+    let mut stored = storage.read(newest).await?;
+    let manifest = stored.record.manifest().to_owned();
+    let as_it_is = Documents::parse(&manifest, &ctx.namespace)?.text();
+    let kept = documents.keep(kept);
+    // helm cannot uninstall what it finds no API for.
+    serve(ctx, &mut documents).await?;
+    let extended = documents.text();
+    tracing::info!("kept: {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    if extended == as_it_is {
+        return Ok(None);
+    }
+    // Lent, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
+    match storage.lend(&stored, extended.clone()).await {
+        Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
+            stored.record.set_manifest(extended.clone());
+            storage.rewrite(&stored).await?;
+        }
+        lent => lent?,
+    }
+    Ok(Some(Basis { revision: newest.clone(), manifest, extended }))
+}
+
+async fn helm(
+    ctx: &Context,
+    plan: &Plan,
+    wait: Wait,
+    more: &[&str],
+    lease: &Held,
+) -> Result<Result<(), HelmFailure>, Error> {
+    let (timeout, waits): (Duration, &[&str]) = match wait {
+        Wait::Objects(timeout) => (timeout, &["--wait"]),
+        Wait::Hooks(timeout) => (timeout, &[]),
+    };
+    let timeout = format!("{}s", timeout.as_secs().max(1));
+    let arguments =
+        ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--timeout", &timeout];
+    let arguments = arguments.into_iter().chain(waits.iter().copied()).chain(more.iter().copied());
+    let arguments: Vec<String> = arguments.map(Into::into).collect();
+    ctx.reporter.helm_starts().await?;
+    still_held(ctx, lease)?;
+    let ended = helm::run(&ctx.helm, &arguments, lease.ends(&ctx.stop)).await?;
+    if ended.is_err() {
+        still_held(ctx, lease)?;
+    }
+    Ok(ended)
+}
+
+/// Whether helm has deleted what it could: it has, if it only waited in vain, or had done it before.
+fn is_done(failure: &HelmFailure) -> bool {
+    ["uninstallation completed with", "is already deleted"].iter().any(|text| failure.text.contains(text))
+}
+
+fn refused(failure: HelmFailure) -> Error {
+    let problem = Error::helm(failure).into_problem();
+    let class = match problem.class {
+        FailureClass::Unknown => FailureClass::UninstallFailed,
+        known => known,
+    };
+    Problem { class, ..problem }.into()
+}
+
+/// The newest revision, which helm must have marked as uninstalled, and what it holds.
+async fn newest(ctx: &Context, storage: &Storage) -> Result<(Installed, Documents), Error> {
+    let failed = |message: String| Problem::new(FailureClass::UninstallFailed, message);
+    let history = storage.history().await?;
+    let newest = history.first().ok_or_else(|| failed("the records of the release are gone".into()))?;
+    if newest.status != "uninstalled" {
+        let message = format!("helm ended, but revision {} is {} and not uninstalled", newest.number, newest.status);
+        return Err(failed(message).object(format!("Secret/{}", newest.secret)).into());
+    }
+    let stored = storage.read(newest).await?;
+    let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
+    Ok((installed, Documents::parse(stored.record.manifest(), &ctx.namespace)?))
+}

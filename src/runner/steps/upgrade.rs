@@ -1,0 +1,235 @@
+//! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{Package, apply};
+use super::fence::fenced;
+use super::highest_version;
+use super::pause::Paused;
+use super::plan::held;
+use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::proof::Target;
+use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
+use crate::core::helm::documents::Documents;
+use crate::core::helm::history;
+use crate::core::helm::history::{Revision, Start, Work};
+use crate::core::helm::hooks;
+use crate::core::helm::hooks::Hook;
+use crate::core::helm::object::ObjectRef;
+use crate::core::helm::version;
+use crate::core::plan::{Plan, key};
+use crate::core::repair::disposable::is_disposable;
+use crate::core::report::{Problem, Upgraded};
+use crate::core::rollout::started;
+use crate::core::rollout::started::Versions;
+use crate::runner::context::{Context, server_time};
+use crate::runner::error::Error;
+use crate::runner::helm::merge_base::{extended, failed_before};
+use crate::runner::helm::record::Record;
+use crate::runner::helm::storage::Storage;
+use crate::runner::repair;
+use crate::runner::repair::risk;
+use crate::runner::rollout::observer::Observer;
+use crate::runner::rollout::starts::started_now;
+use crate::runner::rollout::verify::same_claims;
+
+/// The order: what may be done, and how long each part may take.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where the plan Secret is mounted.
+    pub plan_dir: PathBuf,
+    /// What the step starts from.
+    pub start: Start,
+    /// How long helm waits for the objects.
+    pub helm_timeout: Duration,
+    /// How long to wait for the right answers after that.
+    pub verify_timeout: Duration,
+    /// How long everything must stay right.
+    pub soak: Duration,
+    /// How far a refusal may be repaired.
+    pub recovery: Recovery,
+    /// A pod of the new version may have started in an earlier step.
+    pub new_version_started: bool,
+    /// Something of the release was removed in an earlier step and is not back yet.
+    pub incomplete: bool,
+    /// A person has approved that the lock of somebody else is released.
+    pub repair_approved: bool,
+    /// What an earlier try has scaled to zero.
+    pub scaled_down: Vec<ScaledDown>,
+}
+
+/// Makes the upgrade, or what is left of it, and verifies it.
+pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
+    let plan = read_plan(ctx, &order.plan_dir).await?;
+    if order.new_version_started {
+        started_now(ctx, &plan).await;
+    }
+    not_below(ctx, &plan).await?;
+    let storage = Storage::new(ctx.api(), &plan.release);
+    let saved = read_previous(&plan, &order.plan_dir).await?;
+    held::hold(ctx, &plan, &order.plan_dir).await?;
+    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
+        let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
+        let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
+        paused.end(done).await
+    }))
+    .await;
+    held::end(ctx, &plan, &order.plan_dir, done).await
+}
+
+async fn change(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    saved: Option<&Record>,
+    storage: &Storage,
+    before: &[Revision],
+    paused: &Paused<'_>,
+) -> Result<Upgraded, Error> {
+    let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
+    let put_back = is_put_back(plan, storage, before, saved).await?;
+    // Begun to be put back while a pod of the new version started after all: that one stays.
+    let overcome = order.new_version_started
+        && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
+    let run = match history::work(plan, before, order.start, put_back, order.incomplete) {
+        Work::Outdated(_) if overcome => true,
+        Work::Verify => {
+            tracing::info!("helm has ended well already in an earlier try; verifying");
+            false
+        }
+        Work::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        Work::HalfGone(revision) => return Err(half_gone(&revision).into()),
+        Work::Run => true,
+        Work::Unlock(revision) => {
+            unlock(ctx, order, plan, storage, &revision, put_back).await?;
+            // Nobody has seen what the hooks did that a killed runner's helm had begun.
+            let ours = revision.plan.as_deref() == Some(plan.id.as_str());
+            if ours && plan.hooks.iter().any(|hook| runs_anew(hook, paused.old_images())) {
+                started_now(ctx, plan).await;
+            }
+            true
+        }
+    };
+    if run {
+        risk::spare(ctx, plan, storage, before).await?;
+        let package = Package {
+            version: &plan.version,
+            chart: &order.plan_dir.join(key::CHART),
+            values: &order.plan_dir.join(key::VALUES),
+            restores: false,
+            made_anew: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
+            timeout: order.helm_timeout,
+            // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
+            // And helm would delete what the chart has added, be it data or not.
+            rollback_on_failure: plan.rollback_on_failure
+                && order.start == Start::Planned
+                && !adds_data(ctx, plan, saved)?,
+            recovery: order.recovery,
+            workloads: &plan.workloads,
+            // After an uninstall there is no Coder left to stop.
+            pauses: order.start == Start::Planned,
+            old_images: Some(paused.old_images().clone()),
+            halt: CancellationToken::new(),
+        };
+        let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
+        // helm's own way back would put the extended record into the cluster.
+        if !package.rollback_on_failure && failed_before(storage).await? {
+            extended(ctx, paused.lease(), plan, storage, &plan.objects, applied).await?;
+        } else {
+            applied.await?;
+        }
+    } else {
+        started_now(ctx, plan).await;
+        repair::finish(ctx, paused.lease(), &plan.workloads).await?;
+    }
+    paused.resume(storage).await?;
+    if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), plan)) {
+        ctx.reporter.may_start();
+    }
+    let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);
+    let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
+    highest_version::confirm(ctx, &plan.release, plan.coder_version()).await?;
+    Ok(upgraded)
+}
+
+/// Refuses the upgrade if a pod of a higher version may have started since the plan was made.
+async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
+    let overridden =
+        |finding: &Finding| finding.check == CheckName::Downgrade && finding.severity == Severity::Overridden;
+    let Some(highest) = highest_version::read(ctx, &plan.release).await? else { return Ok(()) };
+    let lower = version::higher(Some(&highest), plan.coder_version()) == highest && highest != plan.coder_version();
+    let same_line = version::parse(&highest).is_some_and(|highest| version::product_line(&highest) == plan.line);
+    if !lower || !same_line || plan.findings.iter().any(overridden) {
+        return Ok(());
+    }
+    let message = format!(
+        "a pod of {highest} may have started and migrated the database: {} is not put over it",
+        plan.coder_version()
+    );
+    Err(Problem::new(FailureClass::Downgrade, message).field("spec.version").into())
+}
+
+/// Whether a hook of the change runs an image that the old version does not have.
+fn runs_anew(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
+    hook.runs_in(hooks::Work::Change) && hook.images.iter().any(|image| !old_images.contains(image))
+}
+
+/// Whether the new chart has objects that may hold data, or own it, and the release has not.
+fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool, Error> {
+    let old = Documents::parse(saved.map_or("", Record::manifest), &ctx.namespace)?;
+    let known = |object: &ObjectRef| old.objects().any(|(name, _)| name.same(object));
+    Ok(plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
+}
+
+/// Releases the lock on a revision. That of a helm process which was not started by this operator may still be at work:
+/// without a person's word it counts as left behind only after a time that no helm process is told to wait.
+async fn unlock(
+    ctx: &Context,
+    order: &Order,
+    plan: &Plan,
+    storage: &Storage,
+    revision: &Revision,
+    put_back: bool,
+) -> Result<(), Error> {
+    let secret = format!("Secret/{}", revision.secret);
+    let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
+    let (object, number, status) = (secret.clone(), revision.number, &revision.status);
+    let ours = revision.plan.is_some() || (put_back && plan.rollback_on_failure);
+    let why = if ours {
+        format!("revision {number} is {status}: a runner was killed in the middle")
+    } else if order.repair_approved {
+        format!("revision {number} has been {status}{since}: a person says that no helm process works on it")
+    } else if history::left_behind(revision, server_time(ctx).await?) {
+        let why = format!("revision {number} has been {status}{since}: its helm process was killed");
+        if order.recovery < Remedy::Unlock.needs() {
+            let problem = Problem::new(FailureClass::ReleaseLocked, why).object(object);
+            return Err(Problem { remedy: Some(Remedy::Unlock), ..problem }.into());
+        }
+        why
+    } else {
+        let why =
+            format!("revision {number} has been {status}{since}: a helm process of somebody else may be at work on it");
+        return Err(Problem::new(FailureClass::ReleaseLocked, why).object(object).into());
+    };
+    same_claims(ctx, &plan.inventory.claims).await?;
+    let message = format!("{why}; it is marked as failed");
+    ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
+    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await
+}
+
+/// helm says of such a release that it has no deployed releases. To end the uninstall is the way out of it.
+fn half_gone(revision: &Revision) -> Problem {
+    let message = format!(
+        "the uninstall of revision {} was interrupted: parts of the release are gone, and helm can neither upgrade nor \
+         install it before the uninstall is ended",
+        revision.number
+    );
+    let problem = Problem::new(FailureClass::HistoryBroken, message).object(format!("Secret/{}", revision.secret));
+    Problem { remedy: Some(Remedy::Reinstall), ..problem }
+}
