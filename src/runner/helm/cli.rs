@@ -22,8 +22,12 @@ use crate::runner::error::Error;
 
 /// What a client needs to find the cluster in which its pod runs.
 const IN_CLUSTER: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
-/// What a helm process gets that changes nothing. An upgrade of a Coder chart takes less than 100 MiB.
-const LIMITS: Limits = Limits { memory: 1 << 30, file: 64 << 20 };
+/// Memory that a helm process gets that changes nothing, in bytes. An upgrade of a Coder chart takes less than 100 MiB.
+const MEMORY: u64 = 1 << 30;
+/// Address space that Go's runtime reserves when it starts and never uses, in bytes: 1197 MiB with helm 3.21 and 4.2.
+const RESERVED: u64 = 1200 << 20;
+/// What a helm process gets that changes nothing.
+const LIMITS: Limits = Limits { address_space: RESERVED + MEMORY, file: 64 << 20 };
 /// Most that it may print, in bytes: a rendered release with its chart, which must fit into a Secret when packed.
 const OUTPUT: usize = 24 << 20;
 /// How long it may take to render or to rehearse.
@@ -243,7 +247,7 @@ impl fmt::Display for Excess {
         match self {
             Self::Time(time) => write!(f, "helm did not end within {} s", time.as_secs()),
             Self::Output(most) => write!(f, "helm printed more than {}", bounded::size(*most)),
-            Self::Memory => write!(f, "helm needed more than {} MiB of memory", mebibytes(LIMITS.memory)),
+            Self::Memory => write!(f, "helm needed more than {} MiB of memory", mebibytes(MEMORY)),
             Self::File => write!(f, "helm was to write a file of more than {} MiB", mebibytes(LIMITS.file)),
         }
     }

@@ -11,8 +11,9 @@ use tokio::process::{Child, Command};
 /// What a program may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Memory, in bytes.
-    pub memory: u64,
+    /// Address space, in bytes. A limit of data (`RLIMIT_DATA`) does not bound a Go program: where a mapping replaces reserved
+    /// address space, as that of Go's heap does, the kernel takes its size off before it compares.
+    pub address_space: u64,
     /// Size of a file that it writes, in bytes.
     pub file: u64,
 }
@@ -24,7 +25,8 @@ pub struct Limits {
 pub fn spawn(command: &mut Command, limits: Option<Limits>) -> io::Result<Child> {
     let parent = getpid();
     let prepare = move || {
-        for (resource, most) in limits.iter().flat_map(|l| [(Resource::Data, l.memory), (Resource::Fsize, l.file)]) {
+        for (resource, most) in limits.iter().flat_map(|l| [(Resource::As, l.address_space), (Resource::Fsize, l.file)])
+        {
             // The surroundings may allow less already, and never more.
             let most = getrlimit(resource).maximum.map_or(most, |allowed| allowed.min(most));
             setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
