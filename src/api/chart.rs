@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("!has(self.repository) || self.repository.matches('^(https?|oci)://[^ ]+$')")
     .message("chart.repository must begin with https://, http:// or oci://, for example https://helm.coder.com/v2")
     .field_path(".repository"))]
-#[x_kube(validation = Rule::new("!has(self.archive) || !(has(self.repository) || has(self.credentialsSecret) || has(self.caSecret))")
-    .message("chart.archive replaces the repository: remove chart.repository, chart.credentialsSecret and chart.caSecret, or remove chart.archive")
+#[x_kube(validation = Rule::new("!has(self.archive) || !(has(self.repository) || has(self.credentialsSecretRef) || has(self.caSecretRef))")
+    .message("chart.archive replaces the repository: remove chart.repository, chart.credentialsSecretRef and chart.caSecretRef, or remove chart.archive")
     .field_path(".archive"))]
-#[x_kube(validation = Rule::new("!has(self.credentialsSecret) || has(self.repository)")
-    .message("chart.credentialsSecret needs chart.repository: the official repositories ask for no credentials, and yours must not be sent to them")
-    .field_path(".credentialsSecret"))]
+#[x_kube(validation = Rule::new("!has(self.credentialsSecretRef) || has(self.repository)")
+    .message("chart.credentialsSecretRef needs chart.repository: the official repositories ask for no credentials, and yours must not be sent to them")
+    .field_path(".credentialsSecretRef"))]
 #[x_kube(validation = Rule::new("!has(self.repository) || !self.repository.matches('[@?#]')")
-    .message("chart.repository must be an address alone, without user, password or query: name a Secret in chart.credentialsSecret")
+    .message("chart.repository must be an address alone, without user, password or query: name a Secret in chart.credentialsSecretRef")
     .field_path(".repository"))]
 #[x_kube(validation = Rule::new("!has(self.plainHTTP) || !self.plainHTTP || (has(self.repository) && !self.repository.startsWith('https://'))")
     .message("chart.plainHTTP is for oci:// registries without TLS, and for credentials that are sent to an http:// repository")
     .field_path(".plainHTTP"))]
-#[x_kube(validation = Rule::new("!has(self.credentialsSecret) || !has(self.repository) || !self.repository.startsWith('http://') || (has(self.plainHTTP) && self.plainHTTP)")
-    .message("chart.credentialsSecret would be sent to an http:// repository without encryption: use https://, or set chart.plainHTTP: true if that is meant")
-    .field_path(".credentialsSecret"))]
+#[x_kube(validation = Rule::new("!has(self.credentialsSecretRef) || !has(self.repository) || !self.repository.startsWith('http://') || (has(self.plainHTTP) && self.plainHTTP)")
+    .message("chart.credentialsSecretRef would be sent to an http:// repository without encryption: use https://, or set chart.plainHTTP: true if that is meant")
+    .field_path(".credentialsSecretRef"))]
 #[x_kube(validation = Rule::new("!has(self.archiveCredentials) || (has(self.repository) && !self.repository.startsWith('oci://'))")
     .message("chart.archiveCredentials needs a chart.repository with an index (https:// or http://) that leads to the other address")
     .field_path(".archiveCredentials"))]
@@ -45,24 +45,22 @@ pub struct ChartSource {
     #[schemars(length(min = 1, max = 250), regex(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
     pub name: String,
 
-    /// Name of a Secret in the same namespace with the credentials of the repository: of type kubernetes.io/basic-auth (keys
+    /// Secret in the same namespace with the credentials of the repository: of type kubernetes.io/basic-auth (keys
     /// username and password), of type kubernetes.io/dockerconfigjson for an `oci://` registry, or of any type with these
     /// keys and the label coderupgrade.dev/credentials: repository. They are sent to the repository alone, never to where
     /// its index or a redirect leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub credentials_secret: Option<String>,
+    pub credentials_secret_ref: Option<NameRef>,
 
     /// Credentials for packages that the index of the repository lists at another address. helm has --pass-credentials for
     /// this, and sends those of the repository wherever the index leads; here the address is named, and nothing else gets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive_credentials: Option<ArchiveCredentials>,
 
-    /// Name of a Secret in the same namespace whose key ca.crt holds the certificates (PEM) that the repository's
+    /// Secret in the same namespace whose key ca.crt holds the certificates (PEM) that the repository's
     /// certificate is checked against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub ca_secret: Option<String>,
+    pub ca_secret_ref: Option<NameRef>,
 
     /// Speak HTTP without TLS to an `oci://` registry; or send the credentials to an `http://` repository, where whoever
     /// listens on the way can read them.
@@ -86,9 +84,9 @@ impl Default for ChartSource {
         Self {
             repository: None,
             name: default_chart_name(),
-            credentials_secret: None,
+            credentials_secret_ref: None,
             archive_credentials: None,
-            ca_secret: None,
+            ca_secret_ref: None,
             plain_http: false,
             digest: None,
             archive: None,
@@ -112,9 +110,8 @@ pub struct ArchiveCredentials {
     #[schemars(length(min = 1, max = 2048))]
     pub address: String,
 
-    /// Name of a Secret in the same namespace, as in credentialsSecret; it may be the same one.
-    #[schemars(length(min = 1, max = 253))]
-    pub secret: String,
+    /// Secret in the same namespace, as in credentialsSecretRef; it may be the same one.
+    pub secret_ref: NameRef,
 }
 
 /// A packaged chart in a Secret or in a ConfigMap (binaryData).
@@ -130,6 +127,21 @@ pub struct ChartArchive {
     /// The ConfigMap and the key (in binaryData) that hold the packaged chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<DataRef>,
+}
+
+/// One object in the same namespace; the field says of which kind.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NameRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+impl From<&str> for NameRef {
+    fn from(name: &str) -> Self {
+        Self { name: name.into() }
+    }
 }
 
 /// One key of one object in the same namespace.

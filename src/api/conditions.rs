@@ -41,11 +41,11 @@ pub enum Reason {
     /// The plan is being made.
     Planning,
     /// The plan is made.
-    PlanMade,
+    PlanReady,
     /// helm is at work.
     Upgrading,
     /// helm has ended well.
-    UpgradeDone,
+    UpgradeSucceeded,
     /// What helm was refused for is being repaired.
     Repairing,
     /// The release is being uninstalled.
@@ -69,25 +69,25 @@ pub enum Reason {
     /// The backup is being made.
     BackingUp,
     /// The backup was made.
-    BackupDone,
+    BackupSucceeded,
     /// A backup was there that is recent enough.
     BackupRecent,
     /// `spec.backup` asks for none.
-    BackupNotAsked,
+    BackupNotRequested,
     /// A version on the path was reached and verified; the next one is planned.
-    HopDone,
-    /// What was verified has been changed by somebody else; status.changedOutside says what.
-    ChangedOutside,
+    HopCompleted,
+    /// What was verified has been changed by somebody else; status.drift says what.
+    Drifted,
     /// The annotation coderupgrade.dev/approve names another plan or step than the one that waits.
     ApprovalIgnored,
     /// The addresses are the same as before.
-    SameAddresses,
+    AddressesUnchanged,
     /// An address is another one than before.
     AddressChanged,
     /// The pods are being asked.
     Verifying,
     /// The claims are the same as before.
-    SameVolumes,
+    VolumesUnchanged,
     /// `spec.suspend` is true.
     Suspended,
     /// An older `CoderUpgrade` in this namespace is for the same release.

@@ -191,7 +191,7 @@ impl FailureClass {
                 "Check spec.chart.repository and whether pods of this namespace can reach it; a proxy and the authority of one that intercepts TLS are flags of the controller (--runner-https-proxy, --runner-ca-file). It is tried again with growing delays.",
             ),
             Self::RepositoryUnauthorized => time(
-                "Correct the Secret that the field of the failure names: spec.chart.credentialsSecret for the repository, spec.chart.archiveCredentials for packages at another address; it is read again at the next try.",
+                "Correct the Secret that the field of the failure names: spec.chart.credentialsSecretRef for the repository, spec.chart.archiveCredentials for packages at another address; it is read again at the next try.",
             ),
             Self::ChartInvalid => {
                 person("Check spec.chart: the name, the version and the archive must belong to one Coder chart.")

@@ -16,7 +16,7 @@ pub enum ApprovalMode {
     Manual,
 }
 
-/// By which way a version is reached.
+/// By which versions a version is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema, strum::Display)]
 pub enum PathPolicy {
     /// Hop by hop after the path rules: Coder Classic one minor version at a time, Coder v2 past known bad hops.
@@ -31,7 +31,7 @@ pub enum PathPolicy {
 pub enum Strategy {
     /// As the chart's Deployments have it: new pods start before the old ones end.
     #[default]
-    Rolling,
+    RollingUpdate,
     /// Coder's Deployments are scaled to zero and their pods waited for before helm runs; the number of replicas is put
     /// back on every way out. What the chart sets wins over what was there before; where it sets none, whatever is set
     /// by hand meanwhile is overwritten. A `HorizontalPodAutoscaler` pauses by itself while there are none.
@@ -139,7 +139,7 @@ pub struct Backup {
     .message("quiesce.timeout must be between 0s and 24h, for example 15m")
     .field_path(".timeout"))]
 pub struct Quiesce {
-    /// How long to wait until no workspace build is pending or running. It takes verify.tokenSecret to ask. When builds
+    /// How long to wait until no workspace build is pending or running. It takes verify.tokenSecretKeyRef to ask. When builds
     /// still run then, nothing is changed, and it is tried again.
     #[serde(default = "default_quiesce_timeout")]
     #[schemars(length(max = 32))]

@@ -14,12 +14,13 @@ mod gates;
 mod inline;
 mod names;
 mod recovery;
+mod renamed;
 mod spec;
 mod status;
 mod step;
 
 pub use blocked::{Blocked, BlockedReason};
-pub use chart::{ArchiveCredentials, ChartArchive, ChartSource, DataRef, ReferenceKind, ValuesRef};
+pub use chart::{ArchiveCredentials, ChartArchive, ChartSource, DataRef, NameRef, ReferenceKind, ValuesRef};
 pub use checks::{CheckName, Finding, Severity};
 pub use conditions::{ConditionType, Reason, Statement, set_condition};
 pub use crd::crd;

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalMode, Backup, ChartSource, CheckName, CoderUpgradeStatus, DataRef, PathPolicy, Quiesce, Recovery, Strategy,
+    ApprovalMode, Backup, ChartSource, CheckName, CoderUpgradeStatus, DataRef, NameRef, PathPolicy, Quiesce, Recovery, Strategy,
     ValuesRef, Window,
 };
 
@@ -110,7 +110,8 @@ pub struct CoderUpgradeSpec {
     #[serde(default)]
     pub chart: ChartSource,
 
-    /// Begin with the values that the installed release was given.
+    /// Start from the values that the installed release was given, as helm does with --reset-then-reuse-values: the defaults
+    /// are those of the new chart.
     #[serde(default = "default_true")]
     pub keep_values: bool,
 
@@ -168,11 +169,11 @@ pub struct CoderUpgradeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
 
-    /// Names of `CoderUpgrades` in this namespace that must be Ready first, for example that of Coder itself before that of
-    /// its provisioners.
+    /// `CoderUpgrades` in this namespace that must be Ready first, for example that of Coder itself before that of its
+    /// provisioners.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
-    pub after: Vec<String>,
+    #[schemars(length(max = 16))]
+    pub depends_on: Vec<NameRef>,
 
     /// What must have been backed up before a change begins; nothing when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,9 +193,9 @@ pub struct CoderUpgradeSpec {
     #[serde(default)]
     pub quiesce: Quiesce,
 
-    /// By which way the version is reached.
+    /// By which versions the wanted one is reached.
     #[serde(default)]
-    pub path: PathPolicy,
+    pub upgrade_path: PathPolicy,
 
     /// Names of checks whose refusal is overridden on purpose, each for itself. docs/checks.md says what each protects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -240,12 +241,12 @@ impl Default for CoderUpgradeSpec {
             suspend: false,
             approval: ApprovalMode::default(),
             window: None,
-            after: Vec::new(),
+            depends_on: Vec::new(),
             backup: None,
             strategy: Strategy::default(),
             companions: Vec::new(),
             quiesce: Quiesce::default(),
-            path: PathPolicy::default(),
+            upgrade_path: PathPolicy::default(),
             overrides: Vec::new(),
             helm: HelmSettings::default(),
             verify: VerifySettings::default(),
@@ -253,6 +254,14 @@ impl Default for CoderUpgradeSpec {
             job: JobSettings::default(),
             history_limit: default_history_limit(),
         }
+    }
+}
+
+impl CoderUpgradeSpec {
+    /// The names of the `CoderUpgrades` that must be Ready first.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<String> {
+        self.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
     }
 }
 
@@ -305,12 +314,12 @@ pub struct VerifySettings {
     /// Secret of this namespace with the session token of an owner of Coder v2. With it, running workspace builds are waited
     /// for before a change (quiesce), and Coder's own health report must show no error after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_secret: Option<DataRef>,
+    pub token_secret_key_ref: Option<DataRef>,
 }
 
 impl Default for VerifySettings {
     fn default() -> Self {
-        Self { timeout: default_verify_timeout(), soak: default_soak(), token_secret: None }
+        Self { timeout: default_verify_timeout(), soak: default_soak(), token_secret_key_ref: None }
     }
 }
 

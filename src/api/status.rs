@@ -77,9 +77,9 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Recovery>,
 
-    /// Value of the annotation coderupgrade.dev/approve that was looked at last.
+    /// Value of the annotation coderupgrade.dev/approve that was evaluated last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub approval_seen: String,
+    pub observed_approval: String,
 
     /// Id of the plan whose approval (spec.approval: Manual) holds for the rest of the path.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -93,9 +93,9 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Finding>,
 
-    /// When the gate that holds the change back is looked at again, if that is known.
+    /// When the gate that holds the change back is checked again, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_look: Option<Time>,
+    pub next_check_time: Option<Time>,
 
     /// The backup that was made or accepted before the last change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ pub struct CoderUpgradeStatus {
 
     /// What was changed from outside since Coder was verified, one line for each object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed_outside: Vec<String>,
+    pub drift: Vec<String>,
 
     /// Workloads that were changed from outside, and how often since the last day without such a change: each time it is
     /// waited twice as long before a plan is made, at most an hour.
@@ -122,15 +122,15 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_answer_at: Option<Time>,
 
-    /// The change of this attempt has begun: helm's records were changed, or may have been. It is finished, whatever
-    /// suspend, after, approval and window say meanwhile.
+    /// The change of this attempt has started: helm's records were changed, or may have been. It is finished, whatever
+    /// suspend, dependsOn, approval and window say meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub begun: bool,
+    pub change_started: bool,
 
-    /// Something was removed that is not back yet: the release, an object that is made anew, or the replicas of Coder. Until it is back, neither
-    /// a changed spec, nor the deletion of this object, nor any number of failures ends the attempt.
+    /// Something was removed that is not back yet: the release, an object that is being replaced, or the replicas of Coder. Until
+    /// it is back, neither a changed spec, nor the deletion of this object, nor any number of failures ends the attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub incomplete: bool,
+    pub recovery_required: bool,
 
     /// The release, or an object of it that is to be replaced, was removed or may have been, and Coder was not verified
     /// since. Only a verification resets this.
@@ -229,11 +229,11 @@ pub enum Phase {
     Restoring,
     /// The plan, or a repair, waits for a person's approval; status.approval says which.
     AwaitingApproval,
-    /// Another `CoderUpgrade` must be Ready first (spec.after).
+    /// Another `CoderUpgrade` must be Ready first (spec.dependsOn).
     AwaitingDependency,
     /// As many upgrades have a Job as the controller allows (`--max-running-jobs`); its turn comes by itself.
     AwaitingPlace,
-    /// The time window is closed; status.nextLook says when it opens.
+    /// The time window is closed; status.nextCheckTime says when it opens.
     AwaitingWindow,
     /// The backup is being made.
     BackingUp,

@@ -69,18 +69,18 @@ pub async fn runner_ended(context: &Context, observed: &mut Observed) -> Result<
     Ok(())
 }
 
-/// The objects that this one comes after, directly or over others.
+/// The objects that this one depends on, directly or over others.
 fn siblings(context: &Context, upgrade: &CoderUpgrade) -> Vec<Sibling> {
     let namespace = upgrade.namespace().unwrap_or_default();
     let mut found: Vec<Sibling> = Vec::new();
-    let mut wanted = upgrade.spec.after.clone();
+    let mut wanted = upgrade.spec.dependencies();
     while let Some(name) = wanted.pop() {
         if found.iter().any(|sibling| sibling.name == name) {
             continue;
         }
         let Some(other) = context.upgrades.get(&ObjectRef::new(&name).within(&namespace)) else { continue };
         let sibling = Sibling::from(&*other);
-        wanted.extend(sibling.after.iter().cloned());
+        wanted.extend(sibling.depends_on.iter().cloned());
         found.push(sibling);
     }
     found

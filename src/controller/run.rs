@@ -247,7 +247,7 @@ async fn control(
             {
                 watching_places.give_back(&uid);
             }
-            for sibling in same_release(&siblings, changed).into_iter().chain(coming_after(&siblings, changed)) {
+            for sibling in same_release(&siblings, changed).into_iter().chain(dependents(&siblings, changed)) {
                 // Fails only when nobody reconciles any more.
                 let _ = waking.unbounded_send(sibling);
             }
@@ -377,15 +377,17 @@ fn same_release(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<O
     upgrades.state_filter(rival).iter().map(|other| ObjectRef::from_obj(&**other)).collect()
 }
 
-/// The objects that come after the changed one, directly or over others: what they wait for, or a circle, may have changed.
-fn coming_after(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
-    let waits =
-        |other: &CoderUpgrade| !other.spec.after.is_empty() && other.metadata.namespace == changed.metadata.namespace;
+/// The objects that depend on the changed one, directly or over others: what they wait for, or a circle, may have changed.
+fn dependents(upgrades: &Store<CoderUpgrade>, changed: &CoderUpgrade) -> Vec<ObjectRef<CoderUpgrade>> {
+    let waits = |other: &CoderUpgrade| {
+        !other.spec.depends_on.is_empty() && other.metadata.namespace == changed.metadata.namespace
+    };
     let mut waiting = upgrades.state_filter(waits);
     let mut names = vec![changed.name_any()];
     let mut found = Vec::new();
     while let Some(name) = names.pop() {
-        let (next, rest): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|other| other.spec.after.contains(&name));
+        let (next, rest): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|other| other.spec.depends_on.iter().any(|it| it.name == name));
         waiting = rest;
         names.extend(next.iter().map(|other| other.name_any()));
         found.extend(next.iter().map(|other| ObjectRef::from_obj(&**other)));

@@ -112,8 +112,8 @@ pub struct UpgradeArgs {
     pub new_version_started: bool,
 
     /// Something of the release was removed in an earlier step and is not back yet
-    #[arg(long, env = "RUNNER_INCOMPLETE", default_value_t = false, action = clap::ArgAction::Set)]
-    pub incomplete: bool,
+    #[arg(long, env = "RUNNER_RECOVERY_REQUIRED", default_value_t = false, action = clap::ArgAction::Set)]
+    pub recovery_required: bool,
 
     /// A person has approved the repairs of this plan, and with them that the lock of somebody else is released
     #[arg(long, env = "RUNNER_REPAIR_APPROVED", default_value_t = false, action = clap::ArgAction::Set)]

@@ -58,7 +58,7 @@ fn fields(text: &mut String, path: &str, schema: &Value) {
         let _ = writeln!(text, "| `{path}{suffix}` | {kind} | {default} | {} |", meaning.replace('|', "\\|"));
         // What Kubernetes defines itself is described there.
         let foreign = ["resources", "tolerations", "imagePullSecrets", "conditions"].contains(&name.as_str());
-        if !foreign {
+        if !foreign && !meaning.starts_with("Refused: ") {
             fields(text, &format!("{path}{suffix}"), inner);
         }
     }

@@ -40,7 +40,7 @@ pub enum NoAddress {
     #[error("does not begin with https://, http:// or oci://")]
     Scheme,
     /// `user:password@`.
-    #[error("holds a user or a password: name a Secret in spec.chart.credentialsSecret instead")]
+    #[error("holds a user or a password: name a Secret in spec.chart.credentialsSecretRef instead")]
     User,
     /// No host, or one with characters that hosts do not have.
     #[error("has no host that is a DNS name in ASCII or an IP address")]

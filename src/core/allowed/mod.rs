@@ -129,11 +129,11 @@ impl Repositories {
         if !self.allow(&address) {
             return Err(self.refusal(field, &format!("{field} is {address}")));
         }
-        if chart.credentials_secret.is_some() && address.is_unencrypted() && !chart.plain_http {
+        if chart.credentials_secret_ref.is_some() && address.is_unencrypted() && !chart.plain_http {
             let message = format!(
                 "the credentials of Secret/{} would be sent to {address} without encryption: use https://, or set \
                  spec.chart.plainHTTP: true if that is meant",
-                chart.credentials_secret.as_deref().unwrap_or_default()
+                chart.credentials_secret_ref.as_ref().map_or("", |secret| secret.name.as_str())
             );
             return Err(Problem::new(FailureClass::SpecInvalid, message).field("spec.chart.plainHTTP").boxed());
         }

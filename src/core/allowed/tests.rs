@@ -59,7 +59,9 @@ fn a_password_in_an_address_is_not_repeated() {
 fn credentials_go_unencrypted_only_on_purpose() {
     let repositories = Repositories::any();
     let chart = |plain: bool| {
-        spec(json!({"chart": {"repository": "http://r.example", "credentialsSecret": "login", "plainHTTP": plain}}))
+        spec(
+            json!({"chart": {"repository": "http://r.example", "credentialsSecretRef": {"name": "login"}, "plainHTTP": plain}}),
+        )
     };
     let problem = repositories.judge(&chart(false), None).unwrap_err();
     assert_eq!((problem.class, problem.field.as_deref()), (FailureClass::SpecInvalid, Some("spec.chart.plainHTTP")));

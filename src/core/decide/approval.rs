@@ -84,7 +84,7 @@ pub(super) fn count(draft: &mut Draft) {
         (manual && draft.status.approved_plan.is_empty()).then(|| plan.id.clone())
     };
     if grant.is_some() && value.is_none() {
-        given(draft).unwrap_or_default().clone_into(&mut draft.status.approval_seen);
+        given(draft).unwrap_or_default().clone_into(&mut draft.status.observed_approval);
     }
     let interruption = interruption(&plan.forecast);
     let instead = if needs > recover::allowed(draft) && replaces(&plan) {
@@ -152,11 +152,11 @@ pub(super) fn how_to_allow(draft: &Draft, waiting: &Approval) -> String {
 pub(super) fn hear(draft: &mut Draft) {
     let given = given(draft).unwrap_or_default();
     let Some(planned) = plan_id(&draft.status) else { return };
-    if draft.status.approval_seen == given {
+    if draft.status.observed_approval == given {
         return;
     }
     let ignored = ignored(draft, given, planned);
-    given.clone_into(&mut draft.status.approval_seen);
+    given.clone_into(&mut draft.status.observed_approval);
     if let Some(why) = ignored {
         let message = format!("The approval {given:?} is ignored: {why}.");
         draft.warn(Reason::ApprovalIgnored.into(), "Approve", message);

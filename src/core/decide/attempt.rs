@@ -33,7 +33,7 @@ enum Occasion {
 
 /// Brings the attempt as far as the facts allow.
 pub(super) fn advance(draft: &mut Draft) {
-    draft.status.next_look = None; // Whatever is closed says so again.
+    draft.status.next_check_time = None; // Whatever is closed says so again.
     job_report::running_step(draft);
     if !draft.changing() && !draft.status.draining() {
         proceed(draft); // A changed spec takes effect after the running step, never in its middle.
@@ -53,8 +53,8 @@ fn proceed(draft: &mut Draft) {
     }
     // A change that has begun comes to its end before what is not allowed is refused.
     gates::tell_of_an_edit_that_is_not_allowed(draft);
-    let held = draft.status.begun && !gates::is_allowed(draft);
-    let free = !draft.status.incomplete || concluded(&draft.status) || stuck(&draft.status);
+    let held = draft.status.change_started && !gates::is_allowed(draft);
+    let free = !draft.status.recovery_required || concluded(&draft.status) || stuck(&draft.status);
     if asked_anew(draft) && free && !held {
         draft.status.retries = 0;
         let missing = draft.status.failure.take().is_some_and(|failure| failure.class == FailureClass::ReleaseMissing);
@@ -77,7 +77,7 @@ fn proceed(draft: &mut Draft) {
     } else if planned(draft) && !remedy_waits(&draft.status) {
         start(draft);
         if let Some(at) = looked_at_again(draft) {
-            draft.status.next_look = Some(Time(at));
+            draft.status.next_check_time = Some(Time(at));
             draft.wake_at(at);
         }
     } else if remedy_waits(&draft.status) && draft.status.running_step().is_none() {
@@ -110,11 +110,11 @@ fn finish(draft: &mut Draft) {
         again(draft);
     } else if planned(draft) && !remedy_waits(&draft.status) {
         start(draft);
-    } else if draft.status.incomplete {
+    } else if draft.status.recovery_required {
         if remedy_waits(&draft.status) && draft.status.running_step().is_none() {
             gate(draft);
         }
-    } else if draft.status.running_step().is_none() && draft.status.begun && !retries(&draft.status) {
+    } else if draft.status.running_step().is_none() && draft.status.change_started && !retries(&draft.status) {
         recover::withdraw(draft);
     }
 }
@@ -133,7 +133,7 @@ fn stuck(status: &CoderUpgradeStatus) -> bool {
 
 /// Begins the planned change, with the backup before it, as soon as every gate is open.
 fn start(draft: &mut Draft) {
-    let free = draft.status.incomplete || draft.status.begun;
+    let free = draft.status.recovery_required || draft.status.change_started;
     if !free {
         approval::count(draft);
         if gates::keep_from_changing(draft) {
@@ -145,7 +145,7 @@ fn start(draft: &mut Draft) {
     }
     let step = if !free && gates::backup_due(draft) {
         StepName::Backup
-    } else if !draft.status.incomplete && approval::reinstalls(draft) {
+    } else if !draft.status.recovery_required && approval::reinstalls(draft) {
         StepName::Uninstall
     } else {
         StepName::Upgrade
@@ -160,7 +160,7 @@ fn gate(draft: &mut Draft) {
         draft.status.phase = Phase::AwaitingApproval; // It may have been suspended meanwhile.
         return;
     };
-    if draft.status.incomplete {
+    if draft.status.recovery_required {
         return remedy(draft, step);
     }
     if gates::keep_from_repairing(draft) {
@@ -213,7 +213,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     draft.status.drift_answer_at = None;
     // What is begun is not held back because its plan was lost. For a deleted object there is no other change after it.
     let same_change = occasion == Occasion::PlanLost || draft.observed.deleting();
-    let bound = draft.status.incomplete || (draft.status.begun && same_change);
+    let bound = draft.status.recovery_required || (draft.status.change_started && same_change);
     if !bound && gates::keep_from_planning(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
@@ -226,7 +226,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     let asked = occasion == Occasion::Asked || (asked_anew(draft) && !drifted);
     let status = &mut draft.status;
     if asked {
-        status.changed_outside.clear(); // Whoever asks now asks for what is there now.
+        status.drift.clear(); // Whoever asks now asks for what is there now.
     }
     if asked || (drifted && spec.version.is_some()) {
         // Otherwise the newest version that was found once stays the one that is wanted.
@@ -243,13 +243,13 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     status.attempt = status.attempt.saturating_add(1);
     status.plan = None;
     status.steps.clear();
-    if !status.incomplete {
+    if !status.recovery_required {
         status.repairs.clear(); // What is made anew and not back yet is not forgotten.
     }
     status.approval = None;
     if !same_change {
         status.approved = None;
-        status.begun = false;
+        status.change_started = false;
     }
     status.waiting_for.clear();
     begin_step(draft, StepName::Plan, 1);
@@ -262,7 +262,7 @@ fn again(draft: &mut Draft) {
         begin(draft, Occasion::Retry);
     } else if let Some(occasion) = void(draft) {
         begin(draft, occasion);
-    } else if draft.status.incomplete || draft.status.begun {
+    } else if draft.status.recovery_required || draft.status.change_started {
         expire(draft);
         let step = recover::onward(&draft.status, last.name);
         let tries = tries(&draft.status, step).max(last.try_number);
@@ -324,7 +324,7 @@ pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     } else {
         job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan)
     };
-    status.incomplete |= name == StepName::Uninstall;
+    status.recovery_required |= name == StepName::Uninstall;
     status.blocked = None;
     if status.steps.len() >= STEPS_KEPT {
         status.steps.remove(1); // The plan stays at the head; what goes is the oldest of many tries.

@@ -71,7 +71,7 @@ pub(super) fn asks_again(draft: &Draft, job: &JobFacts) -> bool {
 
 /// Whether it may be asked for: there is a place, or nothing may hold the step up.
 pub(super) fn may_ask(draft: &Draft) -> bool {
-    draft.observed.place == Place::Free || draft.status.begun || draft.status.incomplete
+    draft.observed.place == Place::Free || draft.status.change_started || draft.status.recovery_required
 }
 
 /// Whether a Job tries in vain to create its pod. It is suspended between two tries: so it takes no place from others, and when

@@ -36,10 +36,10 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let holds = asked && status.phase == Phase::Succeeded;
     let reason = match holds {
         true => success(status),
-        false if changed_outside(status) && status.blocked.is_none() => Reason::ChangedOutside.into(),
+        false if drift(status) && status.blocked.is_none() => Reason::Drifted.into(),
         false => reason(observed, status),
     };
-    let message = match status.changed_outside.as_slice() {
+    let message = match status.drift.as_slice() {
         [] => sentence(status),
         changes => format!("Changed from outside: {}. {}", changes.join("; "), sentence(status)),
     };
@@ -47,7 +47,7 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 }
 
 /// A change from outside is why it is not ready, and nothing was begun about it yet.
-fn changed_outside(status: &CoderUpgradeStatus) -> bool {
+fn drift(status: &CoderUpgradeStatus) -> bool {
     let waits = matches!(
         status.phase,
         Phase::Planning
@@ -58,7 +58,7 @@ fn changed_outside(status: &CoderUpgradeStatus) -> bool {
             | Phase::AwaitingWindow
             | Phase::BackingUp
     );
-    (waits || status.drift_answer_at.is_some()) && !status.changed_outside.is_empty()
+    (waits || status.drift_answer_at.is_some()) && !status.drift.is_empty()
 }
 
 fn reconciling(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
@@ -106,7 +106,7 @@ fn in_a_circle(observed: &Observed) -> bool {
 }
 
 fn planned(status: &CoderUpgradeStatus) -> Statement {
-    fact(status, ConditionType::Planned, &[StepName::Plan], Reason::PlanMade)
+    fact(status, ConditionType::Planned, &[StepName::Plan], Reason::PlanReady)
 }
 
 /// Whether what spec.backup asks for was saved for this plan: what, where and when.
@@ -114,15 +114,15 @@ fn backed_up(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     let type_ = ConditionType::BackedUp;
     let plan = status.plan.as_ref().map(|plan| plan.id.as_str());
     if let Some(record) = status.backup.as_ref().filter(|record| Some(record.plan.as_str()) == plan) {
-        let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupDone };
+        let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupSucceeded };
         let message = format!("{}, finished at {}.", record.detail, record.finished.0);
         return Statement { type_, holds: Some(true), reason: reason.into(), message };
     }
     if observed.upgrade.spec.backup.is_none() {
         let message = "spec.backup asks for no backup.".into();
-        return Statement { type_, holds: None, reason: Reason::BackupNotAsked.into(), message };
+        return Statement { type_, holds: None, reason: Reason::BackupNotRequested.into(), message };
     }
-    let mut statement = fact(status, type_, &[StepName::Backup], Reason::BackupDone);
+    let mut statement = fact(status, type_, &[StepName::Backup], Reason::BackupSucceeded);
     if statement.holds == Some(true) {
         // It was made for an earlier plan.
         (statement.holds, statement.reason) = (None, Reason::Pending.into());
@@ -136,12 +136,12 @@ fn upgraded(status: &CoderUpgradeStatus) -> Statement {
     let verification_failed = failed_class(status) == Some(FailureClass::VerificationFailed) && ran_helm(status);
     if status.phase == Phase::Verifying || verification_failed {
         let message = "helm has ended well.".into();
-        return Statement { type_, holds: Some(true), reason: Reason::UpgradeDone.into(), message };
+        return Statement { type_, holds: Some(true), reason: Reason::UpgradeSucceeded.into(), message };
     }
     if nothing_to_do(status) {
         return fact_from_plan(status, type_);
     }
-    fact(status, type_, &CHANGES, Reason::UpgradeDone)
+    fact(status, type_, &CHANGES, Reason::UpgradeSucceeded)
 }
 
 fn verified(status: &CoderUpgradeStatus) -> Statement {
@@ -174,7 +174,7 @@ fn data_kept(status: &CoderUpgradeStatus) -> Statement {
             format!("Same UID and volume as before: {}.{}", names.join(", "), notes.collect::<String>())
         }
     };
-    Statement { type_, holds: Some(true), reason: Reason::SameVolumes.into(), message }
+    Statement { type_, holds: Some(true), reason: Reason::VolumesUnchanged.into(), message }
 }
 
 fn address_changed(status: &CoderUpgradeStatus) -> Statement {
@@ -184,7 +184,7 @@ fn address_changed(status: &CoderUpgradeStatus) -> Statement {
         return Statement { type_, holds: Some(true), reason: Reason::AddressChanged.into(), message };
     }
     let (holds, reason) = match status.phase {
-        Phase::Succeeded => (Some(false), Reason::SameAddresses),
+        Phase::Succeeded => (Some(false), Reason::AddressesUnchanged),
         _ => (None, Reason::Pending),
     };
     Statement { type_, holds, reason: reason.into(), message: String::new() }

@@ -34,14 +34,14 @@ pub(super) fn noticed(draft: &mut Draft) -> bool {
             mark.clone_from(now);
         }
         let object = format!("{}/{} ", now.kind, now.name);
-        status.changed_outside.retain(|earlier| !earlier.starts_with(&object));
-        status.changed_outside.push(line.clone());
+        status.drift.retain(|earlier| !earlier.starts_with(&object));
+        status.drift.push(line.clone());
         let counted = count(status, drift, &draft.observed.time());
         if often.as_ref().is_none_or(|often| often.times < counted.times) {
             often = Some(counted);
         }
     }
-    let mut message = format!("Changed from outside: {}.", draft.status.changed_outside.join("; "));
+    let mut message = format!("Changed from outside: {}.", draft.status.drift.join("; "));
     draft.status.retries = 0;
     draft.status.failure = None;
     if let Some(often) = often.filter(|often| often.times > 1) {
@@ -57,7 +57,7 @@ pub(super) fn noticed(draft: &mut Draft) -> bool {
         draft.status.message.clone_from(&message);
         draft.status.drift_answer_at = Some(at);
     }
-    draft.warn(Reason::ChangedOutside.into(), "Watch", message);
+    draft.warn(Reason::Drifted.into(), "Watch", message);
     true
 }
 
@@ -82,18 +82,18 @@ fn forget_calm(status: &mut CoderUpgradeStatus, now: &Time) {
 pub(super) fn is_held(draft: &mut Draft) -> bool {
     let Some(at) = draft.status.drift_answer_at.clone().filter(|at| at.0 > draft.observed.now) else { return false };
     draft.wake_at(at.0);
-    draft.status.next_look = Some(at);
+    draft.status.next_check_time = Some(at);
     true
 }
 
 /// Whether a change from outside is on record whose plan was held back.
 pub(super) fn waits(status: &CoderUpgradeStatus) -> bool {
-    status.request.is_empty() && !status.changed_outside.is_empty()
+    status.request.is_empty() && !status.drift.is_empty()
 }
 
 /// Takes over what was verified: from now on this is what counts as unchanged.
 pub(super) fn verified(status: &mut CoderUpgradeStatus, workloads: Vec<WorkloadMark>, now: &Time) {
     status.workloads = workloads;
     forget_calm(status, now);
-    status.changed_outside.clear();
+    status.drift.clear();
 }

@@ -2,7 +2,7 @@
 //!
 //! A gate that is closed says so in phase and message, and when it is looked at again, if that is known. All are asked anew
 //! in every pass, so that each takes effect at once, whichever was closed before. None holds back what has begun: from the
-//! moment at which helm's records may have been changed (`status.begun`), the change is tried again until it has ended.
+//! moment at which helm's records may have been changed (`status.changeStarted`), the change is tried again until it has ended.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -58,7 +58,7 @@ pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
 /// suspended or waits for another of the same release says so instead.
 pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
     let (status, observed) = (&draft.status, draft.observed);
-    let under_way = status.begun || (status.incomplete && !super::concluded(status));
+    let under_way = status.change_started || (status.recovery_required && !super::concluded(status));
     if under_way || observed.upgrade.spec.suspend || observed.claimed_by.is_some() {
         return false;
     }
@@ -69,7 +69,7 @@ pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
 pub(super) fn tell_of_an_edit_that_is_not_allowed(draft: &mut Draft) {
     let (status, observed) = (&draft.status, draft.observed);
     let edited = status.observed_generation != observed.generation();
-    if !edited || !(status.begun || status.incomplete) {
+    if !edited || !(status.change_started || status.recovery_required) {
         return;
     }
     if let Err(problem) = observed.allowed.judge(&observed.upgrade.spec) {
@@ -124,7 +124,7 @@ fn say(draft: &mut Draft, closed: Closed) {
     draft.status.phase = phase;
     draft.status.message = message;
     if let Some(until) = until {
-        draft.status.next_look = Some(Time(until));
+        draft.status.next_check_time = Some(Time(until));
         draft.wake_at(until);
     }
 }
@@ -184,18 +184,18 @@ fn after(draft: &Draft) -> Gate {
         Obstacle::Missing(name) => (
             true,
             format!(
-                "CoderUpgrade {name} must be ready first (spec.after), but does not exist in this namespace. Create it, or \
-                 take it out of spec.after."
+                "CoderUpgrade {name} must be ready first (spec.dependsOn), but does not exist in this namespace. Create it, or \
+                 take it out of spec.dependsOn."
             ),
         ),
         Obstacle::NotReady(name, phase) => {
-            (false, format!("CoderUpgrade {name} must be ready first (spec.after); it is {phase}."))
+            (false, format!("CoderUpgrade {name} must be ready first (spec.dependsOn); it is {phase}."))
         }
         Obstacle::Circle(names) => (
             true,
             format!(
-                "spec.after goes round in a circle, so that none of them ever begins: {}. Take one of them out of the \
-                 spec.after of the one before it.",
+                "spec.dependsOn goes round in a circle, so that none of them ever begins: {}. Take one of them out of the \
+                 spec.dependsOn of the one before it.",
                 names.join(" after ")
             ),
         ),

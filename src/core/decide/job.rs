@@ -47,7 +47,7 @@ pub struct JobRequest {
     /// UID of the Job of that name that was created already and is not to be seen any more; empty if there was none.
     pub recorded: String,
     /// Something of the release was removed and is not back yet.
-    pub incomplete: bool,
+    pub recovery_required: bool,
     /// A person has approved the repairs of this plan by name, which spec.recovery alone does not.
     pub repair_approved: bool,
 }
@@ -67,7 +67,7 @@ impl JobRequest {
             new_version_started: false,
             scaled_down: Vec::new(),
             recorded: String::new(),
-            incomplete: false,
+            recovery_required: false,
             repair_approved: false,
         }
     }

@@ -76,21 +76,21 @@ fn remember(draft: &mut Draft, report: &Report) {
     if report.started {
         outcome::may_have_started(status);
     }
-    status.begun |= report.started || report.helm_started || !report.repairs.is_empty();
+    status.change_started |= report.started || report.helm_started || !report.repairs.is_empty();
     if let Some(down) = &report.scaled_down {
         let was_down = !status.scaled_down.is_empty();
         status.scaled_down.clone_from(down);
         if down.is_empty() && was_down {
             // Only for the replicas, or for more than them.
-            status.incomplete = status.removed;
+            status.recovery_required = status.removed;
         }
-        status.incomplete |= !down.is_empty();
+        status.recovery_required |= !down.is_empty();
     }
     for repair in &report.repairs {
         if !status.repairs.contains(repair) && status.repairs.len() < REPAIRS {
             status.repairs.push(repair.clone());
             status.removed |= repair.remedy == Remedy::Replace;
-            status.incomplete |= repair.remedy == Remedy::Replace;
+            status.recovery_required |= repair.remedy == Remedy::Replace;
             let message = format!("{} {}: {}", repair.remedy, repair.object, repair.message);
             draft.events.push(Event { warning: false, reason: Reason::Repairing.into(), action: "Repair", message });
         }

@@ -43,7 +43,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         new_version_started: draft.status.new_version_started,
         scaled_down: draft.status.scaled_down.clone(),
         recorded: step.job_uid.clone(),
-        incomplete: draft.status.incomplete,
+        recovery_required: draft.status.recovery_required,
         repair_approved: approval::of_repairs(draft),
     }))
 }

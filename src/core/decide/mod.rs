@@ -226,7 +226,7 @@ fn action(draft: &mut Draft) -> Option<Action> {
             | Phase::Suspended
     );
     let unfinished = unfinished(&draft.status);
-    let hold = unfinished || draft.status.incomplete || (begun && !waits && !concluded(&draft.status));
+    let hold = unfinished || draft.status.recovery_required || (begun && !waits && !concluded(&draft.status));
     if observed.deleting() && !unfinished {
         if let Some(job) = job_of_last_step(draft).filter(|job| draft.changing() && job.state == JobState::Active) {
             // A Job that has not run has changed nothing, and may never run; it goes before the object does.
@@ -252,7 +252,7 @@ fn job_of_last_step<'a>(draft: &Draft<'a>) -> Option<&'a JobFacts> {
 
 /// Whether a change is half made: it is finished or taken back before the object goes.
 fn unfinished(status: &CoderUpgradeStatus) -> bool {
-    (status.incomplete || status.begun) && !concluded(status)
+    (status.recovery_required || status.change_started) && !concluded(status)
 }
 
 /// Whether the attempt has come to an end.

@@ -37,7 +37,7 @@ pub struct Observed {
     pub settings: String,
     /// Another `CoderUpgrade` that had the release first.
     pub claimed_by: Option<String>,
-    /// The `CoderUpgrades` that `spec.after` leads to, directly or over others.
+    /// The `CoderUpgrades` that `spec.dependsOn` leads to, directly or over others.
     pub siblings: Vec<Sibling>,
     /// What is left of an uninstalled release; looked at only while it is drained.
     pub left: Option<Left>,
@@ -134,7 +134,7 @@ impl Observed {
     #[must_use]
     pub fn obstacle(&self) -> Option<Obstacle> {
         let name = self.upgrade.metadata.name.as_deref().unwrap_or_default();
-        dependencies::obstacle(name, &self.upgrade.spec.after, &self.siblings)
+        dependencies::obstacle(name, &self.upgrade.spec.dependencies(), &self.siblings)
     }
 
     /// Value of an annotation of the object.

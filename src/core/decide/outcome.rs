@@ -17,7 +17,7 @@ use crate::core::report::{Planned, Problem, Uninstalled, Upgraded};
 /// The plan is made.
 pub(super) fn planned(draft: &mut Draft, planned: Planned) {
     let mut plan = planned.plan;
-    if draft.status.incomplete && plan.action == PlannedAction::Nothing {
+    if draft.status.recovery_required && plan.action == PlannedAction::Nothing {
         // The records say so, but what was removed is back only when Coder was verified after another run of helm.
         plan.action = PlannedAction::Upgrade;
     }
@@ -53,7 +53,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
         drift::verified(status, planned.workloads, &now);
         draft.event(Reason::UpToDate.into(), "Plan", message);
     } else {
-        draft.event(Reason::PlanMade.into(), "Plan", message);
+        draft.event(Reason::PlanReady.into(), "Plan", message);
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
     let what = if record.recent { "A recent backup counts" } else { "Backed up" };
     let message = format!("{what}: {}.", record.objects.join(", "));
     end_step(draft, StepState::Succeeded, &message);
-    let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupDone };
+    let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupSucceeded };
     draft.status.backup = Some(record);
     draft.event(reason.into(), "Backup", message);
 }
@@ -80,7 +80,7 @@ pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
         record(draft, Phase::Succeeded, &message);
         draft.status.phase = Phase::Pending;
         draft.status.message.clone_from(&message);
-        return draft.event(Reason::HopDone.into(), "Verify", message);
+        return draft.event(Reason::HopCompleted.into(), "Verify", message);
     }
     draft.status.path_from = None;
     conclude(draft, Phase::Succeeded, message.clone());
@@ -136,9 +136,9 @@ fn found(draft: &mut Draft, upgraded: Upgraded) {
     status.persistent_volume_claims = upgraded.claims;
     status.addresses = upgraded.exposures;
     status.retries = 0;
-    status.incomplete = false;
+    status.recovery_required = false;
     status.removed = false;
-    status.begun = false;
+    status.change_started = false;
     status.new_version_started = false;
     status.address_changes = upgraded.address_changes;
     drift::verified(status, upgraded.workloads, &now);
@@ -165,11 +165,11 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     if problem.current.is_some() {
         draft.status.current.clone_from(&problem.current);
     }
-    draft.status.begun |= problem.changed;
+    draft.status.change_started |= problem.changed;
     if step.name == StepName::Uninstall {
         // helm's records may say what they like (it only logs that it could not write them): the objects tell.
         draft.status.removed |= !problem.whole;
-        draft.status.incomplete = draft.status.removed || !draft.status.scaled_down.is_empty();
+        draft.status.recovery_required = draft.status.removed || !draft.status.scaled_down.is_empty();
     }
     let way = recover::way(draft, step.name, &problem);
     let class = problem.class;
@@ -206,7 +206,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
         Way::Remedy(_) => {
             recover::wait(draft, failure);
             // What the spec allows belongs to the change that has begun.
-            if draft.status.begun
+            if draft.status.change_started
                 && let Some(step) = recover::open(draft)
             {
                 attempt::remedy(draft, step);
@@ -220,11 +220,11 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
 /// first looks at what is there and does only what remains.
 pub(super) fn lost(draft: &mut Draft, how: &str) {
     let Some(step) = draft.status.steps.last().map(|step| step.name) else { return };
-    let again = draft.status.incomplete || draft.status.retries < draft.observed.upgrade.spec.retry.limit;
+    let again = draft.status.recovery_required || draft.status.retries < draft.observed.upgrade.spec.retry.limit;
     let class = if again { FailureClass::Interrupted } else { FailureClass::RetriesExhausted };
     let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
     end_step(draft, StepState::Interrupted, &message);
-    draft.status.begun |= step.changes(); // Nobody knows how far it came.
+    draft.status.change_started |= step.changes(); // Nobody knows how far it came.
     if matches!(step, StepName::Upgrade | StepName::Install) {
         may_have_started(&mut draft.status);
     }
@@ -302,7 +302,7 @@ fn again_later(draft: &mut Draft, failure: Failure) {
     draft.status.retries = draft.status.retries.saturating_add(1);
     let at = draft.observed.now + delay(draft, failure.class);
     let mut message = line(&failure);
-    if draft.status.incomplete {
+    if draft.status.recovery_required {
         let tries = draft.status.retries;
         message = format!("{message} (failed {tries} times; the operator goes on until Coder is back)");
     }
@@ -323,7 +323,7 @@ fn again_later(draft: &mut Draft, failure: Failure) {
 fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     match class {
         FailureClass::Interrupted | FailureClass::PlanMissing if draft.status.retries <= 1 => std::time::Duration::ZERO,
-        FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.incomplete => {
+        FailureClass::PlanOutdated if draft.status.retries <= 1 && !draft.status.recovery_required => {
             std::time::Duration::ZERO
         }
         _ => backoff::delay(draft.observed.retry_delay, draft.status.retries),
@@ -359,7 +359,7 @@ pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
 pub(super) fn conclude(draft: &mut Draft, phase: Phase, message: String) {
     record(draft, phase, &message);
     draft.status.phase = phase;
-    draft.status.begun = false;
+    draft.status.change_started = false;
     draft.status.message = message;
 }
 

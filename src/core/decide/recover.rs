@@ -31,7 +31,7 @@ pub(super) enum Way {
 /// The way on after `step` failed. Once something was removed, only lost data ends the attempt before Coder is back: what
 /// was in danger is still there, and a new plan may succeed where the one before did not.
 pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
-    let (class, incomplete) = (problem.class, draft.status.incomplete);
+    let (class, incomplete) = (problem.class, draft.status.recovery_required);
     let deleting = draft.observed.deleting();
     match step {
         _ if class == FailureClass::DataMissing => Way::Stop,
@@ -60,7 +60,7 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
 /// back any more: it is installed, or the upgrade to it is made once more.
 pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName {
     match failed {
-        StepName::Restore if status.new_version_started && status.incomplete => StepName::Install,
+        StepName::Restore if status.new_version_started && status.recovery_required => StepName::Install,
         StepName::Restore if status.new_version_started => StepName::Upgrade,
         failed => failed,
     }
@@ -70,7 +70,7 @@ pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName 
 /// waits for the object to go.
 fn retry(draft: &Draft, problem: &Problem, otherwise: Way) -> Way {
     let exhausted = (problem.changed || draft.observed.deleting()) && exhausted(draft);
-    if problem.class.retryable() && (!exhausted || draft.status.incomplete) { Way::Again } else { otherwise }
+    if problem.class.retryable() && (!exhausted || draft.status.recovery_required) { Way::Again } else { otherwise }
 }
 
 fn exhausted(draft: &Draft) -> bool {
@@ -83,8 +83,8 @@ fn exhausted(draft: &Draft) -> bool {
 pub(super) fn restorable(draft: &Draft, problem: Option<&Problem>) -> bool {
     let status = &draft.status;
     let saved = status.plan.as_ref().is_some_and(|plan| plan.from.is_some());
-    let begun = status.begun && allowed(draft) > Recovery::Stop;
-    saved && (status.incomplete || begun) && !problem.is_some_and(deployed) && !status.new_version_started
+    let begun = status.change_started && allowed(draft) > Recovery::Stop;
+    saved && (status.recovery_required || begun) && !problem.is_some_and(deployed) && !status.new_version_started
 }
 
 /// Whether the step left the release as a whole: helm has rolled back, or somebody else was at work.
@@ -201,7 +201,7 @@ pub(super) fn open(draft: &mut Draft) -> Option<StepName> {
                 .observed
                 .annotation(annotation::APPROVE)
                 .unwrap_or_default()
-                .clone_into(&mut draft.status.approval_seen);
+                .clone_into(&mut draft.status.observed_approval);
             granted
         }
         None if allowed(draft) >= needed => needed,

@@ -228,7 +228,7 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, allowed: &Allowed) ->
             flag("soak", seconds(&spec.verify.soak));
             flag("recovery", request.recovery.to_string().to_lowercase());
             flag("new-version-started", request.new_version_started.to_string());
-            flag("incomplete", request.incomplete.to_string());
+            flag("recovery-required", request.recovery_required.to_string());
             flag("repair-approved", request.repair_approved.to_string());
             if !request.scaled_down.is_empty() {
                 flag("scaled-down", join(&request.scaled_down));
@@ -277,7 +277,8 @@ fn deadline(upgrade: &CoderUpgrade, step: StepName) -> i64 {
         // Deployments that are scaled to zero before it.
         StepName::Upgrade | StepName::Install | StepName::Restore => {
             let times = if spec.strategy == Strategy::Recreate { 4 } else { 2 };
-            let quiesce = spec.verify.token_secret.as_ref().map(|_| length(&spec.quiesce.timeout)).unwrap_or_default();
+            let quiesce =
+                spec.verify.token_secret_key_ref.as_ref().map(|_| length(&spec.quiesce.timeout)).unwrap_or_default();
             quiesce + length(&spec.helm.timeout) * times + length(&spec.verify.timeout) + length(&spec.verify.soak)
         }
     };

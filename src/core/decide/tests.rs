@@ -214,9 +214,9 @@ fn an_upgrade_goes_from_plan_to_ready() {
     assert!(world.observed.held());
     world.report(upgraded("2.31.7"));
     assert_eq!(world.ready(), pair("True", "Verified"));
-    assert_eq!(world.condition(ConditionType::DataKept), pair("True", "SameVolumes"));
+    assert_eq!(world.condition(ConditionType::DataKept), pair("True", "VolumesUnchanged"));
     assert_eq!(world.status().history.len(), 1);
-    assert_eq!(world.events, ["Planning", "PlanMade", "Upgrading", "Verified"]);
+    assert_eq!(world.events, ["Planning", "PlanReady", "Upgrading", "Verified"]);
     assert!(!world.observed.held(), "the finalizer goes with the change");
 }
 

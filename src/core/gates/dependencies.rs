@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::request;
 use crate::api::{CoderUpgrade, ConditionType, Phase, annotation};
 
-/// Another `CoderUpgrade` of the namespace, as far as one that comes after it asks.
+/// Another `CoderUpgrade` of the namespace, as far as one that depends on it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sibling {
     /// Its name.
@@ -16,8 +16,8 @@ pub struct Sibling {
     pub ready: bool,
     /// Where it stands.
     pub phase: Phase,
-    /// The names that it comes after itself.
-    pub after: Vec<String>,
+    /// The names of those that it depends on itself.
+    pub depends_on: Vec<String>,
 }
 
 impl From<&CoderUpgrade> for Sibling {
@@ -33,7 +33,7 @@ impl From<&CoderUpgrade> for Sibling {
             name: upgrade.name_any(),
             ready: verified && present,
             phase: status.phase,
-            after: upgrade.spec.after.clone(),
+            depends_on: upgrade.spec.dependencies(),
         }
     }
 }
@@ -51,22 +51,22 @@ pub enum Obstacle {
 
 /// What keeps the `CoderUpgrade` of that name waiting: a circle before anything else, as no time can cure it.
 #[must_use]
-pub fn obstacle(name: &str, after: &[String], siblings: &[Sibling]) -> Option<Obstacle> {
-    if let Some(circle) = circle(name, after, siblings) {
+pub fn obstacle(name: &str, depends_on: &[String], siblings: &[Sibling]) -> Option<Obstacle> {
+    if let Some(circle) = circle(name, depends_on, siblings) {
         return Some(Obstacle::Circle(circle));
     }
     let find = |wanted: &String| siblings.iter().find(|sibling| sibling.name == *wanted);
-    if let Some(missing) = after.iter().find(|wanted| find(wanted).is_none()) {
+    if let Some(missing) = depends_on.iter().find(|wanted| find(wanted).is_none()) {
         return Some(Obstacle::Missing(missing.clone()));
     }
-    let waiting = after.iter().filter_map(find).find(|sibling| !sibling.ready)?;
+    let waiting = depends_on.iter().filter_map(find).find(|sibling| !sibling.ready)?;
     Some(Obstacle::NotReady(waiting.name.clone(), waiting.phase))
 }
 
 /// The way from a name back to itself, if there is one.
-fn circle(name: &str, after: &[String], siblings: &[Sibling]) -> Option<Vec<String>> {
+fn circle(name: &str, depends_on: &[String], siblings: &[Sibling]) -> Option<Vec<String>> {
     let mut seen = BTreeSet::new();
-    let mut ways: Vec<Vec<String>> = after.iter().map(|next| vec![name.to_owned(), next.clone()]).collect();
+    let mut ways: Vec<Vec<String>> = depends_on.iter().map(|next| vec![name.to_owned(), next.clone()]).collect();
     while let Some(way) = ways.pop() {
         let last = way.last()?;
         if last == name {
@@ -76,7 +76,7 @@ fn circle(name: &str, after: &[String], siblings: &[Sibling]) -> Option<Vec<Stri
             continue;
         }
         let Some(sibling) = siblings.iter().find(|sibling| sibling.name == *last) else { continue };
-        ways.extend(sibling.after.iter().map(|next| way.iter().chain([next]).cloned().collect()));
+        ways.extend(sibling.depends_on.iter().map(|next| way.iter().chain([next]).cloned().collect()));
     }
     None
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn sibling(name: &str, ready: bool, after: &[&str]) -> Sibling {
-        Sibling { name: name.into(), ready, phase: Phase::Upgrading, after: names(after) }
+        Sibling { name: name.into(), ready, phase: Phase::Upgrading, depends_on: names(after) }
     }
 
     fn names(names: &[&str]) -> Vec<String> {

@@ -6,7 +6,7 @@ use crate::api::CoderUpgradeSpec;
 use crate::core::text::digest::short_hash;
 
 /// Fields that say how to work, not what to reach: changing them alone plans nothing.
-const MANNER: [&str; 11] = [
+const PROCEDURAL_FIELDS: [&str; 11] = [
     "suspend",
     "historyLimit",
     "job",
@@ -15,7 +15,7 @@ const MANNER: [&str; 11] = [
     "keepAddresses",
     "approval",
     "window",
-    "after",
+    "dependsOn",
     "backup",
     "overrides",
 ];
@@ -25,7 +25,7 @@ const MANNER: [&str; 11] = [
 pub fn digest(spec: &CoderUpgradeSpec, requested_at: Option<&str>) -> String {
     let mut spec = serde_json::to_value(spec).unwrap_or(Value::Null);
     if let Value::Object(fields) = &mut spec {
-        fields.retain(|name, _| !MANNER.contains(&name.as_str()));
+        fields.retain(|name, _| !PROCEDURAL_FIELDS.contains(&name.as_str()));
     }
     short_hash(&[&spec.to_string(), requested_at.unwrap_or_default()], 16)
 }

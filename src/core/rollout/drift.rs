@@ -95,7 +95,7 @@ pub fn is_watched(status: &CoderUpgradeStatus) -> bool {
     let planned_only = || status.steps.last().is_some_and(|step| step.name == StepName::Plan);
     match status.phase {
         Phase::Succeeded => true,
-        Phase::Failed => !status.changed_outside.is_empty() && planned_only(),
+        Phase::Failed => !status.drift.is_empty() && planned_only(),
         _ => false,
     }
 }

@@ -10,7 +10,7 @@ use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
 /// The field of the spec that names the token.
-const FIELD: &str = "spec.verify.tokenSecret";
+const FIELD: &str = "spec.verify.tokenSecretKeyRef";
 
 /// Longest token or password, in bytes.
 const LONGEST: usize = 16 * 1024;

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const WHOLE: Duration = Duration::from_secs(90);
 
 /// Fields of the credentials.
-const OF_REPOSITORY: &str = "spec.chart.credentialsSecret";
+const OF_REPOSITORY: &str = "spec.chart.credentialsSecretRef";
 const OF_ARCHIVES: &str = "spec.chart.archiveCredentials";
 
 /// A repository's files.
@@ -58,7 +58,7 @@ impl Downloads {
                 let authorities = Certificate::from_pem_bundle(pem).ok().filter(|found| !found.is_empty());
                 let authorities = authorities.ok_or_else(|| {
                     let message = "ca.crt of the Secret holds no certificate in PEM";
-                    Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.caSecret").boxed()
+                    Problem::new(FailureClass::RepositoryUnreachable, message).field("spec.chart.caSecretRef").boxed()
                 })?;
                 client(outbound, Client::builder().tls_certs_only(authorities))?
             }
@@ -170,7 +170,7 @@ impl Downloads {
 
     fn failed(&self, address: Option<&Address>, why: &str) -> Box<Problem> {
         let certificate = address.is_some_and(|address| self.repository.holds(address)) && why.contains("certificate");
-        let field = if certificate { "spec.chart.caSecret" } else { "spec.chart.repository" };
+        let field = if certificate { "spec.chart.caSecretRef" } else { "spec.chart.repository" };
         let address = address.unwrap_or(&self.repository);
         let way = outside::by_way_of(&self.outbound, address);
         let message = format!("{address} cannot be fetched{way}: {why}");
@@ -188,7 +188,9 @@ fn client(outbound: &Outbound, builder: ClientBuilder) -> Result<Client, Box<Pro
     let agent = concat!("coder-upgrade-operator/", env!("CARGO_PKG_VERSION"));
     let builder = builder.redirect(Policy::none()).referer(false).user_agent(agent);
     let built = builder.connect_timeout(CONNECT).read_timeout(SILENCE).timeout(WHOLE).build();
-    built.map_err(|e| Problem::new(FailureClass::RepositoryUnreachable, causes(e)).field("spec.chart.caSecret").boxed())
+    built.map_err(|e| {
+        Problem::new(FailureClass::RepositoryUnreachable, causes(e)).field("spec.chart.caSecretRef").boxed()
+    })
 }
 
 /// An error with all its causes, and without the URL, whose query may be a secret.

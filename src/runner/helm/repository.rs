@@ -265,7 +265,7 @@ fn registry_config(address: &Address, credentials: &Credentials) -> Result<Vec<u
             own.map(|(_, auth)| auth.clone()).ok_or_else(|| {
                 let message = format!("the .dockerconfigjson of the Secret has no credentials for {host}");
                 Problem::new(FailureClass::RepositoryUnauthorized, message)
-                    .field("spec.chart.credentialsSecret")
+                    .field("spec.chart.credentialsSecretRef")
                     .boxed()
             })?
         }
@@ -304,8 +304,8 @@ fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Prob
     let field = match class {
         FailureClass::VersionNotFound => "spec.version",
         FailureClass::ChartInvalid => "spec.chart.name",
-        FailureClass::RepositoryUnauthorized => "spec.chart.credentialsSecret",
-        _ if failure.text.contains("x509:") => "spec.chart.caSecret",
+        FailureClass::RepositoryUnauthorized => "spec.chart.credentialsSecretRef",
+        _ if failure.text.contains("x509:") => "spec.chart.caSecretRef",
         _ => "spec.chart.repository",
     };
     let Source { address, chart, .. } = source;
@@ -398,13 +398,13 @@ mod tests {
         };
         assert_eq!(
             field("failed to fetch http://r/index.yaml : 401 Unauthorized"),
-            (FailureClass::RepositoryUnauthorized, "spec.chart.credentialsSecret".into())
+            (FailureClass::RepositoryUnauthorized, "spec.chart.credentialsSecretRef".into())
         );
         assert_eq!(
             field(
                 "Get \"https://r\": tls: failed to verify certificate: x509: certificate signed by unknown authority"
             ),
-            (FailureClass::RepositoryUnreachable, "spec.chart.caSecret".into())
+            (FailureClass::RepositoryUnreachable, "spec.chart.caSecretRef".into())
         );
         assert_eq!(
             field("dial tcp 10.0.0.1:443: connect: connection refused"),

@@ -79,7 +79,7 @@ fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
         soak: args.soak,
         recovery: args.recovery,
         new_version_started: args.new_version_started,
-        incomplete: args.incomplete,
+        recovery_required: args.recovery_required,
         repair_approved: args.repair_approved,
         scaled_down: args.scaled_down.clone(),
     }

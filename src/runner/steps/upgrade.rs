@@ -57,7 +57,7 @@ pub struct Order {
     /// A pod of the new version may have started in an earlier step.
     pub new_version_started: bool,
     /// Something of the release was removed in an earlier step and is not back yet.
-    pub incomplete: bool,
+    pub recovery_required: bool,
     /// A person has approved that the lock of somebody else is released.
     pub repair_approved: bool,
     /// What an earlier try has scaled to zero.
@@ -97,7 +97,7 @@ async fn change(
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match history::work(plan, before, order.start, put_back, order.incomplete) {
+    let run = match history::work(plan, before, order.start, put_back, order.recovery_required) {
         Work::Outdated(_) if overcome => true,
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");

@@ -21,11 +21,10 @@ pub async fn verified(name: &str, spec: Value) -> World {
 pub async fn noticed(world: &World, attempt: i32) -> (CoderUpgrade, String) {
     let object = world
         .until("coder", "known to be changed", |o| {
-            o.status.as_ref().is_some_and(|s| s.attempt > attempt || !s.changed_outside.is_empty())
-                && !is(o, "Ready", "True")
+            o.status.as_ref().is_some_and(|s| s.attempt > attempt || !s.drift.is_empty()) && !is(o, "Ready", "True")
         })
         .await;
-    let lines = object.status.as_ref().unwrap().changed_outside.join("\n");
+    let lines = object.status.as_ref().unwrap().drift.join("\n");
     (object, lines)
 }
 

@@ -28,6 +28,29 @@ pub fn samples() -> Vec<Sample> {
     let edit = |name, old, spec, refused| Sample { name, old: Some(old), spec, refused };
     vec![
         accepted("nothing but the defaults", json!({})),
+        refused("an old name of dependsOn", json!({"after": ["other"]}), "spec.after is called spec.dependsOn now"),
+        refused("an old name of upgradePath", json!({"path": "Direct"}), "spec.path is called spec.upgradePath now"),
+        refused(
+            "an old name of credentialsSecretRef",
+            json!({"chart": {"repository": "https://x.example", "credentialsSecret": "login"}}),
+            "spec.chart.credentialsSecret is called spec.chart.credentialsSecretRef.name now",
+        ),
+        refused(
+            "an old name of caSecretRef",
+            json!({"chart": {"repository": "https://x.example", "caSecret": "ca"}}),
+            "spec.chart.caSecret is called spec.chart.caSecretRef.name now",
+        ),
+        refused(
+            "an old name of secretRef",
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {
+                "address": "https://files.example", "secret": "login", "secretRef": {"name": "login"}}}}),
+            "spec.chart.archiveCredentials.secret is called spec.chart.archiveCredentials.secretRef.name now",
+        ),
+        refused(
+            "an old name of tokenSecretKeyRef",
+            json!({"verify": {"tokenSecret": {"name": "owner", "key": "token"}}}),
+            "spec.verify.tokenSecret is called spec.verify.tokenSecretKeyRef now",
+        ),
         accepted("an exact version", json!({"version": "2.31.7"})),
         accepted("a leading v and a prerelease", json!({"version": "v2.33.0-rc.1"})),
         refused("the word latest", json!({"version": "latest"}), "spec.version must be one exact chart version"),
@@ -67,30 +90,30 @@ pub fn samples() -> Vec<Sample> {
         ),
         accepted(
             "credentials for a repository",
-            json!({"chart": {"repository": "https://x.example", "credentialsSecret": "login", "caSecret": "ca"}}),
+            json!({"chart": {"repository": "https://x.example", "credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "ca"}}}),
         ),
         refused(
             "credentials for nothing",
-            json!({"chart": {"credentialsSecret": "login"}}),
-            "chart.credentialsSecret needs chart.repository",
+            json!({"chart": {"credentialsSecretRef": {"name": "login"}}}),
+            "chart.credentialsSecretRef needs chart.repository",
         ),
         accepted(
             "credentials for packages elsewhere",
-            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://files.example", "secret": "login"}}}),
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://files.example", "secretRef": {"name": "login"}}}}),
         ),
         refused(
             "credentials for packages of a registry",
-            json!({"chart": {"repository": "oci://x.example", "archiveCredentials": {"address": "https://files.example", "secret": "login"}}}),
+            json!({"chart": {"repository": "oci://x.example", "archiveCredentials": {"address": "https://files.example", "secretRef": {"name": "login"}}}}),
             "chart.archiveCredentials needs a chart.repository with an index",
         ),
         refused(
             "credentials for packages that would go unencrypted",
-            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "http://files.example", "secret": "login"}}}),
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "http://files.example", "secretRef": {"name": "login"}}}}),
             "chart.archiveCredentials would be sent to an http:// address",
         ),
         refused(
             "a password in the address of packages",
-            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://a:b@files.example", "secret": "login"}}}),
+            json!({"chart": {"repository": "https://x.example", "archiveCredentials": {"address": "https://a:b@files.example", "secretRef": {"name": "login"}}}}),
             "chart.archiveCredentials.address must be an address",
         ),
         accepted("defaults to drop", json!({"dropDefaults": ["coder.replicaCount", r"a.b\.c"]})),
@@ -105,11 +128,11 @@ pub fn samples() -> Vec<Sample> {
         ),
         accepted(
             "credentials that go unencrypted on purpose",
-            json!({"chart": {"repository": "http://x.example", "credentialsSecret": "login", "plainHTTP": true}}),
+            json!({"chart": {"repository": "http://x.example", "credentialsSecretRef": {"name": "login"}, "plainHTTP": true}}),
         ),
         refused(
             "credentials that would go unencrypted",
-            json!({"chart": {"repository": "http://x.example", "credentialsSecret": "login"}}),
+            json!({"chart": {"repository": "http://x.example", "credentialsSecretRef": {"name": "login"}}}),
             "without encryption: use https://, or set chart.plainHTTP",
         ),
         refused(
@@ -162,6 +185,7 @@ pub fn malformed() -> Vec<Sample> {
             "spec.valuesFrom[0].kind",
         ),
         refused("an override of no check", json!({"overrides": ["Everything"]}), "spec.overrides[0]"),
+        refused("an old name of RollingUpdate", json!({"strategy": "Rolling"}), "spec.strategy"),
         refused("a history of nothing", json!({"historyLimit": 0}), "spec.historyLimit"),
         refused("a negative limit", json!({"retry": {"limit": -1}}), "spec.retry.limit"),
         refused("a digest that is none", json!({"chart": {"digest": "sha256:0a"}}), "spec.chart.digest"),

@@ -158,7 +158,7 @@ impl Servers {
     }
 
     /// The name of a Secret with the session token of an owner.
-    pub async fn token_secret(&self) -> &'static str {
+    pub async fn token_secret_key_ref(&self) -> &'static str {
         let token = match &self.database {
             Database::StandIn => testbed::sim::owner::TOKEN.to_owned(),
             Database::Real(_) => self.first_user().await,

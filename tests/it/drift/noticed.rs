@@ -31,9 +31,9 @@ async fn values_given_by_hand_are_planned_and_kept() {
     upgrade_by_hand(&world, "2.31.6", &["--set", "coder.podAnnotations.team=platform"]).await;
     let (object, lines) = noticed(&world, 1).await;
     assert!(lines.contains("Deployment/coder was changed by helm: the annotations of its pods differ"), "{lines}");
-    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "ChangedOutside".into())));
+    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "Drifted".into())));
     let object = verified_again(&world, 1).await;
-    assert!(object.status.unwrap().changed_outside.is_empty());
+    assert!(object.status.unwrap().drift.is_empty());
     assert_eq!(world.release().await.0, 2, "what was given by hand counts as kept values: nothing is to be done");
     assert_eq!(world.job_counts().await, (2, 0));
     world.finish().await;
@@ -69,7 +69,7 @@ async fn a_newer_version_that_was_installed_by_hand_is_refused_once() {
     // The declaration follows what was done by hand.
     world.upgrade_to("2.31.7").await;
     let object = verified_again(&world, attempts).await;
-    assert!(object.status.unwrap().changed_outside.is_empty());
+    assert!(object.status.unwrap().drift.is_empty());
     world.finish().await;
 }
 
@@ -81,7 +81,7 @@ async fn a_release_that_was_uninstalled_with_its_records_is_not_made_up() {
     let status = object.status.unwrap();
     let failure = status.failure.unwrap();
     assert_eq!(failure.class, FailureClass::ReleaseMissing, "{failure:?}");
-    assert_eq!(status.changed_outside, ["Deployment/coder is gone"]);
+    assert_eq!(status.drift, ["Deployment/coder is gone"]);
     assert_eq!(world.job_counts().await.1, 0);
     // A person gives the values again, and asks for it.
     let values = std::fs::read_to_string(testbed::charts::charts_dir().join("coder-v2-values.yaml")).unwrap();
@@ -100,7 +100,7 @@ async fn suspended_a_change_is_told_and_nothing_is_begun() {
     upgrade_by_hand(&world, "2.31.6", &["--set", "coder.podAnnotations.team=platform"]).await;
     let (object, _) = noticed(&world, 1).await;
     assert_eq!(object.status.as_ref().unwrap().phase, Phase::Suspended);
-    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "ChangedOutside".into())));
+    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "Drifted".into())));
     assert_eq!(world.job_counts().await, (1, 0));
     world.kubectl(&["patch", "cu", "coder", "--type=merge", "--patch", r#"{"spec": {"suspend": false}}"#]).await;
     verified_again(&world, 1).await;
@@ -158,7 +158,7 @@ async fn another_image_is_told_with_whoever_has_set_it() {
     let failure = status.failure.unwrap();
     assert_eq!((failure.class, failure.object.as_deref()), (FailureClass::FieldConflict, Some("Deployment/coder")));
     assert!(failure.message.contains("kubectl-set"), "{}", failure.message);
-    let lines = status.changed_outside.join("\n");
+    let lines = status.drift.join("\n");
     assert!(lines.contains("Deployment/coder was changed by kubectl-set"), "{lines}");
 
     set("v2.31.6").await;
@@ -174,7 +174,7 @@ async fn what_brings_it_back_waits_for_its_approval() {
     let object = world.phase("coder", Phase::AwaitingApproval).await;
     assert_eq!(reason(&object, "Ready").unwrap().0, "False");
     let status = object.status.unwrap();
-    assert_eq!(status.changed_outside, ["Deployment/coder is gone"]);
+    assert_eq!(status.drift, ["Deployment/coder is gone"]);
     assert_eq!(world.job_counts().await, (2, 0));
     let annotation = format!("coderupgrade.dev/approve={}", status.plan.unwrap().id);
     world.kubectl(&["annotate", "coderupgrade", "coder", &annotation]).await;

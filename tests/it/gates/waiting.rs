@@ -94,7 +94,7 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
     world.declare("coder", spec(&world, &window(json!([day]), "22:00", "04:00", "Europe/Berlin"))).await;
     let opens = format!("opens on {} 22:00 (Europe/Berlin)", later.strftime("%a %Y-%m-%d"));
     let object = waits(&world, Phase::AwaitingWindow, &opens).await;
-    let next = status(&object).next_look.as_ref().unwrap().0;
+    let next = status(&object).next_check_time.as_ref().unwrap().0;
     assert_eq!(next, later.with().hour(22).minute(0).second(0).subsec_nanosecond(0).build().unwrap().timestamp());
     assert!(is(&object, "Reconciling", "True") && is(&object, "Stalled", "False") && is(&object, "Planned", "True"));
     assert_eq!((world.job_counts().await, world.release().await.0), ((1, 0), 1));
@@ -104,12 +104,16 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
     suspended["suspend"] = true.into();
     world.declare("coder", spec(&world, &suspended)).await;
     let object = waits(&world, Phase::Suspended, "spec.suspend").await;
-    assert_eq!(status(&object).next_look, None);
+    assert_eq!(status(&object).next_check_time, None);
 
     let all = json!(["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]);
     world.declare("coder", spec(&world, &window(all, "00:00", "24:00", "UTC"))).await;
     let object = world.ready("coder").await;
-    assert_eq!((status(&object).next_look.as_ref(), world.job_counts().await), (None, (1, 1)), "the plan was kept");
+    assert_eq!(
+        (status(&object).next_check_time.as_ref(), world.job_counts().await),
+        (None, (1, 1)),
+        "the plan was kept"
+    );
     world.finish().await;
 }
 
@@ -117,7 +121,7 @@ async fn a_closed_window_says_when_it_opens_and_an_edited_one_counts_at_once() {
 async fn what_comes_after_another_begins_when_that_is_ready() {
     let world = World::with_v2("after", "2.30.0", &[]).await;
     let repository = world.repositories().v1.clone();
-    world.declare("coder", spec(&world, &json!({"after": ["classic"]}))).await;
+    world.declare("coder", spec(&world, &json!({"dependsOn": [{"name": "classic"}]}))).await;
     let object = waits(&world, Phase::AwaitingDependency, "classic must be ready first").await;
     assert!(status(&object).message.contains("does not exist"), "{}", status(&object).message);
 
@@ -127,7 +131,7 @@ async fn what_comes_after_another_begins_when_that_is_ready() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         spec
     };
-    world.declare("classic", other(json!({"suspend": true, "after": ["coder"]}))).await;
+    world.declare("classic", other(json!({"suspend": true, "dependsOn": [{"name": "coder"}]}))).await;
     waits(&world, Phase::AwaitingDependency, "coder after classic after coder").await;
     let object = world.stalled("coder").await;
     assert_eq!(reason(&object, "Stalled").unwrap().1, "AwaitingDependency");

@@ -81,7 +81,7 @@ async fn whoever_may_write_coderupgrades_has_nothing_of_their_own_run_or_sent() 
     Box::pin(refused(&world, image, "spec.job.image", "--allowed-job-images")).await;
     let account = json!({"version": VERSION, "job": {"serviceAccountName": "powerful"}});
     Box::pin(refused(&world, account, "spec.job.serviceAccountName", "--allowed-service-accounts")).await;
-    let chart = json!({"repository": theirs.url, "credentialsSecret": "ldap", "plainHTTP": true});
+    let chart = json!({"repository": theirs.url, "credentialsSecretRef": {"name": "ldap"}, "plainHTTP": true});
     let elsewhere = json!({"version": VERSION, "chart": chart});
     Box::pin(refused(&world, elsewhere, "spec.chart.repository", "--allowed-repositories")).await;
     let archive = json!({"secretKeyRef": {"name": "ldap", "key": "password"}});

@@ -37,7 +37,7 @@ fn basic(user: &str) -> String {
 }
 
 fn spec(repository: &str) -> Value {
-    let chart = json!({"repository": repository, "credentialsSecret": "login", "plainHTTP": true});
+    let chart = json!({"repository": repository, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     json!({"version": VERSION, "chart": chart})
 }
 
@@ -155,12 +155,12 @@ async fn what_is_allowed_elsewhere_is_fetched_without_the_credentials() {
 async fn a_secret_that_is_not_for_repositories_is_not_sent() {
     let scene = Scene::new("secret").await;
     let mut declared = spec(&scene.repository());
-    declared["chart"]["credentialsSecret"] = json!("ldap");
+    declared["chart"]["credentialsSecretRef"] = json!({"name": "ldap"});
     scene.steps.world.create_secret("ldap", json!({"username": "svc-ldap", "password": PASSWORD})).await;
     let problem = scene.steps.refused(declared.clone()).await;
     assert_eq!(
         (problem.class, problem.object.as_deref(), problem.field.as_deref()),
-        (FailureClass::RepositoryUnauthorized, Some("Secret/ldap"), Some("spec.chart.credentialsSecret"))
+        (FailureClass::RepositoryUnauthorized, Some("Secret/ldap"), Some("spec.chart.credentialsSecretRef"))
     );
     assert!(problem.message.contains("coderupgrade.dev/credentials: repository"), "{problem:?}");
     assert_eq!(scene.ours.asked(), []);

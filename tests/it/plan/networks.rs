@@ -182,13 +182,13 @@ async fn packages_on_a_host_of_their_own_get_the_credentials_that_are_named_for_
         "stringData": {"username": "fetcher", "password": PASSWORD},
     });
     world.apply(&login).await;
-    let chart = json!({"repository": index.url, "credentialsSecret": "login", "plainHTTP": true});
+    let chart = json!({"repository": index.url, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     let problem = steps.refused(json!({"version": VERSION, "chart": chart})).await;
     let about = (problem.class, problem.field.as_deref());
     assert_eq!(about, (FailureClass::RepositoryUnauthorized, Some("spec.chart.archiveCredentials")));
     for words in [
         &format!("{}/files/coder.tgz", archives.url),
-        &format!("spec.chart.credentialsSecret is for {} alone", index.url),
+        &format!("spec.chart.credentialsSecretRef is for {} alone", index.url),
         "401",
     ] {
         assert!(
@@ -201,7 +201,7 @@ async fn packages_on_a_host_of_their_own_get_the_credentials_that_are_named_for_
 
     let with = |address: &str| {
         let mut chart = chart.clone();
-        chart["archiveCredentials"] = json!({"address": address, "secret": "files"});
+        chart["archiveCredentials"] = json!({"address": address, "secretRef": {"name": "files"}});
         json!({"version": VERSION, "chart": chart})
     };
     let problem = steps.refused(with(&format!("{}/other", archives.url))).await;

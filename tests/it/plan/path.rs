@@ -93,7 +93,10 @@ async fn without_a_stop_there_is_no_way_but_the_direct_one() {
     world.declare("coder", json!({"version": "1.18.0", "chart": {"repository": repository}})).await;
     let finding = refused(&world).await;
     assert_eq!((finding.check, finding.field.as_deref()), (CheckName::VersionPath, Some("spec.version")));
-    assert!(finding.message.contains("1.17.x") && finding.next_step.contains("spec.path: Direct"), "{finding:?}");
+    assert!(
+        finding.message.contains("1.17.x") && finding.next_step.contains("spec.upgradePath: Direct"),
+        "{finding:?}"
+    );
 
     // One archive is one version.
     let directory = tempfile::tempdir().unwrap();
@@ -110,7 +113,7 @@ async fn without_a_stop_there_is_no_way_but_the_direct_one() {
         .await;
     refused(&world).await;
 
-    let direct = json!({"version": "1.18.0", "chart": {"repository": repository}, "path": "Direct"});
+    let direct = json!({"version": "1.18.0", "chart": {"repository": repository}, "upgradePath": "Direct"});
     world.declare("coder", direct).await;
     let object = world.ready("coder").await;
     assert_eq!(made(&object), [("1.16.1", "1.18.0")]);

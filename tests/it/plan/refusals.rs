@@ -63,10 +63,10 @@ async fn a_repository_that_does_not_answer() {
 async fn wrong_credentials() {
     let world = World::with_v2("credentials", "2.30.0", &[]).await;
     world.create_login("reader", "wrong-password").await;
-    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecret": "login", "plainHTTP": true});
+    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart})).await;
     let (_, failure) = failure(&world, "RepositoryUnauthorized").await;
-    assert_eq!(failure.field.as_deref(), Some("spec.chart.credentialsSecret"));
+    assert_eq!(failure.field.as_deref(), Some("spec.chart.credentialsSecretRef"));
     assert!(!failure.message.contains("wrong-password"), "{}", failure.message);
     // The corrected Secret is read at the next try, without any other change.
     world.kubectl(&["delete", "secret", "login"]).await;

@@ -19,8 +19,7 @@ async fn a_repository_with_credentials_and_a_certificate_of_its_own() {
     let repositories = world.repositories().clone();
     world.create_login(&repositories.user, &repositories.password).await;
     world.create_secret("authority", json!({"ca.crt": repositories.ca_pem})).await;
-    let chart =
-        json!({"repository": repositories.private_tls_v2, "credentialsSecret": "login", "caSecret": "authority"});
+    let chart = json!({"repository": repositories.private_tls_v2, "credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "authority"}});
     upgraded_from(&world, chart).await;
     world.finish().await;
 }
@@ -69,7 +68,7 @@ async fn a_registry_with_credentials_and_a_certificate_of_its_own() {
     let (registry, _directory) = registry(true).await;
     login(&world, &registry).await;
     world.create_secret("authority", json!({"ca.crt": registry.ca_pem})).await;
-    let chart = json!({"repository": registry.url, "credentialsSecret": "login", "caSecret": "authority"});
+    let chart = json!({"repository": registry.url, "credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "authority"}});
     upgraded_from(&world, chart).await;
     world.finish().await;
 }
@@ -79,7 +78,7 @@ async fn a_registry_without_tls() {
     let world = World::with_v2("plain", "2.30.0", &[]).await;
     let (registry, _directory) = registry(false).await;
     login(&world, &registry).await;
-    let chart = json!({"repository": registry.url, "credentialsSecret": "login", "plainHTTP": true});
+    let chart = json!({"repository": registry.url, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     upgraded_from(&world, chart).await;
     world.finish().await;
 }

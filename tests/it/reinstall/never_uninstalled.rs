@@ -51,7 +51,7 @@ impl Story {
         let uninstalling = [StepName::Uninstall, StepName::Drain, StepName::Install];
         let steps: Vec<_> = status.steps.iter().map(|step| step.name).collect();
         assert!(!steps.iter().any(|step| uninstalling.contains(step)), "{steps:?}");
-        assert!(!status.incomplete && status.repairs.is_empty(), "{status:?}");
+        assert!(!status.recovery_required && status.repairs.is_empty(), "{status:?}");
         let history = self.world.helm(&["history", "coder", "-o", "json"]).await;
         assert!(!history.contains("uninstall"), "{history}");
     }

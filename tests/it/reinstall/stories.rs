@@ -88,7 +88,7 @@ async fn reinstalled(world: &World, before: &Before) -> CoderUpgrade {
         assert_eq!(steps.iter().filter(|done| **done == step).count(), 1, "{steps:?}");
     }
     assert_eq!(reason(&object, "DataKept").unwrap().0, "True");
-    assert!(!status.incomplete && status.waiting_for.is_empty() && status.approval.is_none(), "{status:?}");
+    assert!(!status.recovery_required && status.waiting_for.is_empty() && status.approval.is_none(), "{status:?}");
     assert_eq!(status.current.as_ref().unwrap().version, "1.16.2");
     assert_eq!(world.release().await.1, "deployed");
     assert_eq!(world.claims().await, before.claims, "the same claims on the same volumes");

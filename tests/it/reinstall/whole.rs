@@ -127,7 +127,7 @@ async fn whoever_is_killed_in_a_reinstall_the_end_is_the_same(
     assert_eq!(status(&object).current.unwrap().version, "1.16.2");
     assert_eq!((world.claims().await, world.deployment_id().await), (claims, data));
     assert_eq!(world.release().await.1, "deployed");
-    assert!(!status(&object).incomplete && status(&object).waiting_for.is_empty());
+    assert!(!status(&object).recovery_required && status(&object).waiting_for.is_empty());
     world.finish().await;
 }
 
@@ -158,7 +158,7 @@ async fn an_install_that_fails_five_times_is_tried_until_it_works() {
     };
     let object = world.until("coder", "at its fifth failure to install", failing).await;
     assert_eq!(status(&object).failure.unwrap().class.to_string(), "PortTaken");
-    assert!(status(&object).incomplete && status(&object).message.contains("goes on until Coder is back"));
+    assert!(status(&object).recovery_required && status(&object).message.contains("goes on until Coder is back"));
     assert!(is(&object, "Reconciling", "True") && is(&object, "Stalled", "False"));
     world.kubectl(&["delete", "service", "squatter"]).await;
     let object = world.ready("coder").await;

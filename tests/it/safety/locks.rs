@@ -53,7 +53,7 @@ async fn a_live_helm_of_somebody_else_is_left_alone_whatever_its_clock_says() {
     assert!(repair.message.contains("a helm process of somebody else may be at work on it"), "{}", repair.message);
     let check = status.checks.iter().find(|finding| finding.check == CheckName::ReleasePending).unwrap();
     assert!(check.next_step.contains("--show-managed-fields"), "{check:?}");
-    assert!(status.next_look.is_some(), "it is looked at again by itself");
+    assert!(status.next_check_time.is_some(), "it is looked at again by itself");
 
     assert!(helm.wait().await.unwrap().success(), "nobody disturbed it");
     let object = world.ready("coder").await;

@@ -68,12 +68,12 @@ async fn an_uninstall_whose_record_says_nothing_of_it_is_not_forgotten() {
     let failed =
         |object: &CoderUpgrade| status(object).failure.is_some_and(|failure| failure.step == StepName::Uninstall);
     let object = world.until("coder", "unable to uninstall", failed).await;
-    assert!(status(&object).incomplete, "{:?}", status(&object));
+    assert!(status(&object).recovery_required, "{:?}", status(&object));
     assert_eq!(object.metadata.finalizers.unwrap_or_default(), ["coderupgrade.dev/change-under-way"]);
     allow(&world).await;
     let back = |object: &CoderUpgrade| status(object).phase == Phase::Succeeded;
     let object = world.until("coder", "back, suspended or not", back).await;
-    assert!(!status(&object).incomplete && !status(&object).removed);
+    assert!(!status(&object).recovery_required && !status(&object).removed);
     assert_eq!(world.release().await.1, "deployed");
     world.finish().await;
 }
@@ -93,7 +93,7 @@ async fn an_object_that_is_deleted_in_mid_change_puts_the_release_back_before_it
     let approval = format!("coderupgrade.dev/approve={}", status(&object).plan.unwrap().id);
     world.kubectl(&["annotate", "cu", "coder", &approval]).await;
     // Before helm has begun, there is nothing to put back.
-    world.until("coder", "begun", |object| status(object).begun).await;
+    world.until("coder", "begun", |object| status(object).change_started).await;
     world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
     world.phase("coder", Phase::Restoring).await;
     allow(&world).await;

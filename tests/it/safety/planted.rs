@@ -216,7 +216,7 @@ async fn credentials_of_a_repository_are_told_nowhere() {
     let login = json!({"username": "robot", "password": "hunter/2&<planted>"});
     let kind = "kubernetes.io/basic-auth";
     world.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "login"}, "type": kind, "stringData": login})).await;
-    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecret": "login", "plainHTTP": true});
+    let chart = json!({"repository": world.repositories().private_v2, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart})).await;
     let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
     let failure = world.until("coder", "refused", failed).await.status.unwrap().failure.unwrap();

@@ -25,10 +25,10 @@ async fn a_change_that_comes_back_waits_and_is_told_with_who_makes_it() {
     rotate(&world, "2").await;
     let held = |o: &CoderUpgrade| o.status.as_ref().is_some_and(|s| s.drift_answer_at.is_some());
     let object = world.until("coder", "held back", held).await;
-    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "ChangedOutside".into())));
+    assert_eq!(reason(&object, "Ready"), Some(("False".into(), "Drifted".into())));
     let status = object.status.unwrap();
     assert_eq!((status.phase, status.attempt), (Phase::Pending, attempt), "no plan yet");
-    let line = &status.changed_outside[0];
+    let line = &status.drift[0];
     assert!(line.contains("by rotator: the annotations of its pods differ") && line.contains("(rotated)"), "{line}");
     let repeat = &status.drift_repeats[0];
     assert_eq!((repeat.times, repeat.manager.as_deref()), (2, Some("rotator")));

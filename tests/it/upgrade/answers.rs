@@ -23,7 +23,7 @@ fn spec() -> Value {
 
 fn with_token() -> Value {
     let token = json!({"name": "owner", "key": "token"});
-    json!({"version": "2.31.7", "quiesce": {"timeout": "30s"}, "verify": {"timeout": "20s", "tokenSecret": token}})
+    json!({"version": "2.31.7", "quiesce": {"timeout": "30s"}, "verify": {"timeout": "20s", "tokenSecretKeyRef": token}})
 }
 
 fn about_answers(planned: &Planned) -> Option<&Finding> {

@@ -172,7 +172,7 @@ async fn a_runner_killed_while_it_backs_up_is_followed_by_one_that_waits_for_the
     world.eventually("the backup", || async { (jobs_of(&world, "nightly").await.len() == 1).then_some(()) }).await;
     world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
     let object = world.ready("coder").await;
-    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupDone".into()));
+    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupSucceeded".into()));
     let jobs = jobs_of(&world, "nightly").await;
     assert_eq!(jobs.len(), 1, "no second backup was begun");
     let status = object.status.unwrap();
@@ -191,12 +191,12 @@ async fn without_its_backup_nothing_is_upgraded() {
     assert_eq!(reason(&object, "Stalled").unwrap().1, "BackupFailed");
     assert_eq!(reason(&object, "BackedUp").unwrap(), ("False".into(), "BackupFailed".into()));
     let status = object.status.unwrap();
-    assert!(!status.incomplete && status.failure.unwrap().excerpt.unwrap().contains("the bucket is gone"));
+    assert!(!status.recovery_required && status.failure.unwrap().excerpt.unwrap().contains("the bucket is gone"));
     assert_eq!((world.job_counts().await, world.release().await), ((1, 0), (1, "deployed".into())));
 
     cron_job(&world, "nightly", "echo saved").await;
     world.kubectl(&["annotate", "cu", "coder", "coderupgrade.dev/requested-at=again"]).await;
     let object = world.ready("coder").await;
-    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupDone".into()));
+    assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupSucceeded".into()));
     world.finish().await;
 }

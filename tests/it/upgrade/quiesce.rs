@@ -18,7 +18,7 @@ async fn steps(name: &str, token: &str) -> Steps {
 
 fn spec(timeout: &str) -> Value {
     let token = json!({"name": "owner", "key": "token"});
-    json!({"version": "2.31.7", "quiesce": {"timeout": timeout}, "verify": {"timeout": "60s", "tokenSecret": token}})
+    json!({"version": "2.31.7", "quiesce": {"timeout": timeout}, "verify": {"timeout": "60s", "tokenSecretKeyRef": token}})
 }
 
 async fn fault(steps: &Steps, faults: &[(&str, &str)]) {
@@ -54,7 +54,7 @@ async fn a_token_that_does_not_count_is_named_and_nothing_is_changed() {
     steps.plan(spec("60s")).await;
     let problem = steps.fails("upgrade", &[]).await;
     assert_eq!((problem.class, problem.changed), (FailureClass::SpecInvalid, false), "{}", problem.message);
-    assert_eq!(problem.field.as_deref(), Some("spec.verify.tokenSecret"));
+    assert_eq!(problem.field.as_deref(), Some("spec.verify.tokenSecretKeyRef"));
     assert!(problem.message.contains("401 Unauthorized with the token in Secret/owner"), "{}", problem.message);
     assert!(!steps.log.borrow().contains("a-token-that-has-run-out"));
 

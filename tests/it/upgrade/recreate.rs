@@ -193,7 +193,7 @@ async fn paused(name: &str) -> World {
     world.declare("coder", spec(&world, "2.31.7")).await;
     let object = world.until("coder", "paused", |o| !down(o).is_empty()).await;
     assert_eq!(down(&object), ["Deployment/provisioner=2"]);
-    assert!(object.status.unwrap().incomplete, "nothing but Coder's return ends it");
+    assert!(object.status.unwrap().recovery_required, "nothing but Coder's return ends it");
     world.eventually("zero", || async { (replicas(&world, "provisioner").await.0 == 0).then_some(()) }).await;
     world
 }
@@ -215,7 +215,7 @@ async fn a_runner_killed_at_zero_is_followed_by_one_that_remembers() {
     let pod = world.runner_pod("upgrade").await;
     world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
     let object = world.ready("coder").await;
-    assert_eq!((down(&object), object.status.unwrap().incomplete), (vec![], false));
+    assert_eq!((down(&object), object.status.unwrap().recovery_required), (vec![], false));
     assert_eq!(replicas(&world, "coder").await, (2, 2));
     back(&world, "provisioner", 2).await;
     world.finish().await;

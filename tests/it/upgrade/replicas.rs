@@ -37,7 +37,7 @@ async fn a_scaled_coder(name: &str, helm: HelmMajor, strategy: &str) {
     assert!(upgraded.verified.starts_with("3 pods answer 2.31.7"), "{}", upgraded.verified);
     assert_eq!(replicas(&steps.world).await, 3);
     assert_eq!(steps.world.values().await["coder"]["replicaCount"], 3, "a helm of somebody else keeps it, too");
-    if strategy == "Rolling" {
+    if strategy == "RollingUpdate" {
         // Also where the spec asks for another number, it is no change that is made again and again.
         let spec = json!({"version": "2.31.7", "values": {"coder": {"replicaCount": 1}}});
         assert_eq!(steps.plan(spec).await.plan.action, PlannedAction::Nothing);
@@ -50,7 +50,7 @@ async fn a_scaled_coder(name: &str, helm: HelmMajor, strategy: &str) {
 #[case::helm_4(HelmMajor::Four)]
 #[tokio::test]
 async fn what_a_person_has_scaled_stays_so(#[case] helm: HelmMajor) {
-    Box::pin(a_scaled_coder("scaled", helm, "Rolling")).await;
+    Box::pin(a_scaled_coder("scaled", helm, "RollingUpdate")).await;
 }
 
 #[tokio::test]

@@ -168,9 +168,11 @@ async fn servers_behind_a_redirect_are_verified(#[case] kind: Kind) {
 #[tokio::test]
 async fn a_database_that_is_away_is_no_bad_token(#[case] kind: Kind) {
     let servers = Servers::installed("away", kind, &[]).await;
-    let token = servers.token_secret().await;
+    let token = servers.token_secret_key_ref().await;
     servers
-        .upgrade(json!({"verify": {"timeout": "120s", "soak": "20s", "tokenSecret": {"name": token, "key": "token"}}}))
+        .upgrade(
+            json!({"verify": {"timeout": "120s", "soak": "20s", "tokenSecretKeyRef": {"name": token, "key": "token"}}}),
+        )
         .await;
     servers.world.phase("coder", Phase::Verifying).await;
     servers.cut_database().await;

@@ -32,7 +32,7 @@ impl<'a> Recovery<'a> {
         Self { cluster, namespace: namespace.into() }
     }
 
-    /// A Deployment refuses its new selector and is replaced under `Rolling`. How long its Service could not be used.
+    /// A Deployment refuses its new selector and is replaced under `RollingUpdate`. How long its Service could not be used.
     pub async fn immutable(&self) -> Result<Duration> {
         self.cluster.allow_runner(&self.namespace).await?;
         let database = charts_dir().join("database.yaml");

@@ -77,7 +77,7 @@ fn in_full(class: FailureClass) -> String {
     match (treatment.remedy, class) {
         (Some(Remedy::Replace), _) => {
             "deletes only the refused object, by its UID, and lets helm make it anew. The pods of a Deployment or StatefulSet \
-             are orphaned and go on (with `strategy: Rolling`): those of a Deployment serve until the new ones are ready, a \
+             are orphaned and go on (with `strategy: RollingUpdate`): those of a Deployment serve until the new ones are ready, a \
              StatefulSet adopts its pods and keeps its volumes. With `recovery: Stop` it waits for the approval of `repair`. If the object is refused \
              again, what is left is the reinstall, which `recovery: Reinstall` or an approval of `reinstall` allows."
                 .into()

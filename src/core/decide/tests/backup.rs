@@ -30,7 +30,7 @@ fn the_condition_says_what_was_backed_up_for_this_plan() {
     assert_eq!(world.condition(ConditionType::BackedUp), pair("Unknown", "Pending"));
     let made = record(&world, "plan-2.31.7");
     world.report(Outcome::BackedUp(made));
-    assert_eq!(world.condition(ConditionType::BackedUp), pair("True", "BackupDone"));
+    assert_eq!(world.condition(ConditionType::BackedUp), pair("True", "BackupSucceeded"));
     assert_eq!(world.status().phase, Phase::Upgrading);
     let conditions = world.status().conditions;
     let said = &conditions.iter().find(|condition| condition.type_ == "BackedUp").unwrap().message;
@@ -42,13 +42,13 @@ fn a_failed_backup_ends_the_attempt_before_anything_changed() {
     let mut world = asked();
     world.report(Outcome::Failed(Problem::new(FailureClass::BackupFailed, "Job/nightly-1 has failed")));
     assert_eq!(world.condition(ConditionType::BackedUp), pair("False", "BackupFailed"));
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Failed, false));
     assert!(!world.observed.held());
 }
 
 #[test]
 fn nobody_misses_a_backup_that_was_not_asked_for() {
-    assert_eq!(upgrading().condition(ConditionType::BackedUp), pair("Unknown", "BackupNotAsked"));
+    assert_eq!(upgrading().condition(ConditionType::BackedUp), pair("Unknown", "BackupNotRequested"));
 }
 
 /// A world that waits for the approval of a remedy, three days after its backup.

@@ -44,12 +44,12 @@ fn a_change_from_outside_is_told_and_planned() {
     let mut world = verified(|_| {});
     assert_eq!(world.status().workloads, [mark("u")]);
     world.meddle("Deployment/coder is gone", "");
-    assert_eq!((world.status().phase, world.ready()), (Phase::Planning, pair("False", "ChangedOutside")));
-    assert_eq!(world.status().changed_outside, ["Deployment/coder is gone"]);
-    assert!(world.events.contains(&"ChangedOutside"));
+    assert_eq!((world.status().phase, world.ready()), (Phase::Planning, pair("False", "Drifted")));
+    assert_eq!(world.status().drift, ["Deployment/coder is gone"]);
+    assert!(world.events.contains(&"Drifted"));
     world.report(nothing_to_do(vec![mark("v")]));
     assert_eq!(world.ready(), pair("True", "UpToDate"));
-    assert!(world.status().changed_outside.is_empty() && world.status().workloads == [mark("v")]);
+    assert!(world.status().drift.is_empty() && world.status().workloads == [mark("v")]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_cannot_be_planned_away_is_tried_once() {
     assert_eq!(world.created.len(), created, "the same change is not planned again");
     world.meddle("Deployment/coder was changed again", "u");
     assert_eq!((world.created.len(), world.status().phase), (created + 1, Phase::Planning));
-    assert_eq!(world.status().changed_outside, ["Deployment/coder was changed again"]);
+    assert_eq!(world.status().drift, ["Deployment/coder was changed again"]);
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn suspended_it_is_told_and_waits() {
     world.edit(|spec| spec.suspend = true);
     world.settle().meddle("Deployment/coder is gone", "");
     let jobs = world.created.len();
-    assert_eq!((world.status().phase, world.ready()), (Phase::Suspended, pair("False", "ChangedOutside")));
-    assert_eq!((jobs, world.status().changed_outside.len()), (2, 1));
+    assert_eq!((world.status().phase, world.ready()), (Phase::Suspended, pair("False", "Drifted")));
+    assert_eq!((jobs, world.status().drift.len()), (2, 1));
     world.edit(|spec| spec.suspend = false);
     world.settle();
-    assert_eq!((world.created.len(), world.status().changed_outside.len()), (jobs + 1, 1));
+    assert_eq!((world.created.len(), world.status().drift.len()), (jobs + 1, 1));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_newest_version_stays_what_it_was() {
     world.report(problem(FailureClass::Downgrade, false));
     world.observed.upgrade.annotations_mut().insert(crate::api::annotation::REQUESTED_AT.into(), "now".into());
     world.settle();
-    assert_eq!((world.status().target, world.status().changed_outside), (None, vec![]), "a person asks anew");
+    assert_eq!((world.status().target, world.status().drift), (None, vec![]), "a person asks anew");
 }
 
 /// Somebody changes the Deployment, and the plan finds nothing to do. Returns how long the plan was waited for.
@@ -134,15 +134,15 @@ fn a_change_that_comes_back_is_answered_later_each_time() {
 fn what_waits_is_told_once_with_who_does_it() {
     let mut world = verified(|_| {});
     again(&mut world);
-    let told = world.events.iter().filter(|event| **event == "ChangedOutside").count();
+    let told = world.events.iter().filter(|event| **event == "Drifted").count();
     world.meddle("Deployment/coder was changed by keel", "u");
-    assert_eq!((world.status().phase, world.ready()), (Phase::Pending, pair("False", "ChangedOutside")));
+    assert_eq!((world.status().phase, world.ready()), (Phase::Pending, pair("False", "Drifted")));
     assert_eq!(world.condition(ConditionType::Reconciling).0, "True");
     let message = world.status().message;
     assert!(message.contains("2 times (last by keel)") && message.contains("spec.suspend"), "{message}");
     world.wait(5);
     world.meddle("Deployment/coder was changed again by keel", "u");
-    assert_eq!(world.events.iter().filter(|event| **event == "ChangedOutside").count(), told + 1);
+    assert_eq!(world.events.iter().filter(|event| **event == "Drifted").count(), told + 1);
 }
 
 #[test]

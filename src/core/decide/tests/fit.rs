@@ -130,7 +130,7 @@ fn an_annotation_of_any_length_is_kept_in_short() {
         let annotations = [(annotation::APPROVE.to_owned(), text)].into();
         world.observed.upgrade.metadata.annotations = Some(annotations);
         world.settle();
-        assert!(world.status().approval_seen.len() <= 128 && !world.pass());
+        assert!(world.status().observed_approval.len() <= 128 && !world.pass());
     }
     assert!(world.events.contains(&"ApprovalIgnored"));
 }

@@ -24,7 +24,7 @@ fn planning(change: impl FnOnce(&mut CoderUpgradeSpec)) -> World {
 
 fn sibling(name: &str, ready: bool, after: &[&str]) -> Sibling {
     let after = after.iter().map(|name| (*name).to_owned()).collect();
-    Sibling { name: name.into(), ready, phase: if ready { Phase::Succeeded } else { Phase::Upgrading }, after }
+    Sibling { name: name.into(), ready, phase: if ready { Phase::Succeeded } else { Phase::Upgrading }, depends_on: after }
 }
 
 pub(super) fn backup(max_age: Option<&str>) -> Backup {
@@ -56,7 +56,7 @@ impl World {
         let status = self.status();
         assert_eq!((status.phase, self.ready()), (phase, pair("False", reason)));
         assert!(status.message.contains(says), "{}", status.message);
-        assert!(!self.observed.held() || self.status().begun, "nothing is under way");
+        assert!(!self.observed.held() || self.status().change_started, "nothing is under way");
     }
 
     fn annotate(&mut self, value: &str) -> &mut Self {
@@ -87,7 +87,7 @@ fn an_approval_that_is_there_before_its_plan_counts_without_a_word() {
     let mut world = World::new("2.31.7");
     world.edit(|spec| spec.approval = ApprovalMode::Manual);
     world.annotate("plan-2.31.7").report(planned(PlannedAction::Upgrade, "2.31.7"));
-    assert_eq!(world.events, ["Planning", "PlanMade", "Upgrading"]);
+    assert_eq!(world.events, ["Planning", "PlanReady", "Upgrading"]);
 }
 
 #[test]
@@ -156,11 +156,11 @@ fn a_closed_window_says_when_it_opens_and_then_opens() {
     world.waits(Phase::AwaitingWindow, "AwaitingWindow", "opens on Sun 2025-06-15 16:00 (UTC)");
     assert_eq!(world.condition(ConditionType::Reconciling), pair("True", "AwaitingWindow"));
     assert_eq!(decide(&world.observed).wake, Some(Duration::from_secs(53 * 60 + 20)));
-    assert_eq!(world.status().next_look.unwrap().0, Timestamp::from_second(NOW + 53 * 60 + 20).unwrap());
+    assert_eq!(world.status().next_check_time.unwrap().0, Timestamp::from_second(NOW + 53 * 60 + 20).unwrap());
     world.wait(53 * 60 + 19);
     assert_eq!(world.created.len(), 1);
     world.wait(1);
-    assert_eq!((world.status().phase, world.status().next_look), (Phase::Upgrading, None));
+    assert_eq!((world.status().phase, world.status().next_check_time), (Phase::Upgrading, None));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_window_that_cannot_be_read_is_refused_before_anything_is_planned() {
 
 #[test]
 fn what_comes_after_another_waits_until_that_is_ready() {
-    let mut world = planning(|spec| spec.after = vec!["coderd".into()]);
+    let mut world = planning(|spec| spec.depends_on = vec!["coderd".into()]);
     world.waits(Phase::AwaitingDependency, "AwaitingDependency", "CoderUpgrade coderd");
     assert!(world.status().message.contains("does not exist"), "{}", world.status().message);
     world.observed.siblings = vec![sibling("coderd", false, &[])];
@@ -202,7 +202,7 @@ fn what_comes_after_another_waits_until_that_is_ready() {
 #[test]
 fn a_circle_needs_a_person() {
     let mut world = World::new("2.31.7");
-    world.edit(|spec| spec.after = vec!["a".into()]);
+    world.edit(|spec| spec.depends_on = vec!["a".into()]);
     world.observed.siblings = vec![sibling("a", true, &["b"]), sibling("b", true, &["coder"])];
     world.settle().report(planned(PlannedAction::Upgrade, "2.31.7"));
     world.waits(Phase::AwaitingDependency, "AwaitingDependency", "coder after a after b after coder");
@@ -262,7 +262,7 @@ fn a_spec_changed_during_the_backup_plans_anew() {
 fn the_gates_are_asked_in_their_order() {
     let mut world = planning(|spec| {
         spec.suspend = false;
-        spec.after = vec!["coderd".into()];
+        spec.depends_on = vec!["coderd".into()];
         spec.approval = ApprovalMode::Manual;
         spec.window = Some(sundays("16:00", "18:00"));
         spec.backup = Some(backup(None));
@@ -283,7 +283,7 @@ fn the_gates_are_asked_in_their_order() {
 fn close(world: &mut World) {
     world.edit(|spec| {
         spec.suspend = true;
-        spec.after = vec!["nobody".into()];
+        spec.depends_on = vec!["nobody".into()];
         spec.approval = ApprovalMode::Manual;
         spec.window = Some(sundays("16:00", "18:00"));
         spec.backup = Some(backup(None));
@@ -311,7 +311,7 @@ fn what_has_changed_nothing_yet_waits_and_goes_on_when_the_gates_open() {
     assert_eq!(world.created.len(), 2);
     world.edit(|spec| {
         spec.suspend = false;
-        spec.after.clear();
+        spec.depends_on.clear();
         spec.approval = ApprovalMode::Automatic;
         spec.backup = None;
     });

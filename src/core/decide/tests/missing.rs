@@ -20,12 +20,12 @@ fn a_hook_that_fails_before_helm_made_anything_is_no_proof_that_all_is_there() {
         let mut world = replacing();
         world.running_job().unwrap().report.started = true;
         world.settle().report(half_upgraded(class, false));
-        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Pending, true), "{class}");
+        assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Pending, true), "{class}");
         world.wait(1000).report(half_upgraded(class, true));
-        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, true), "{class}");
+        assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Failed, true), "{class}");
         world.edit(|spec| spec.version = Some("2.32.0".into()));
         world.settle().report(planned(PlannedAction::Upgrade, "2.32.0")).report(upgraded("2.32.0"));
-        assert!(!world.status().incomplete && !world.observed.held());
+        assert!(!world.status().recovery_required && !world.observed.held());
     }
 }
 
@@ -41,7 +41,7 @@ fn an_uninstall_that_may_have_removed_something_is_never_given_up() {
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
     world.edit(|spec| spec.suspend = true);
     world.settle().report(half_gone);
-    assert!(world.status().incomplete && world.observed.held());
+    assert!(world.status().recovery_required && world.observed.held());
     world.delete();
     assert!(world.observed.held());
     world.wait(1000);
@@ -57,7 +57,7 @@ fn replicas_that_are_back_say_nothing_of_a_release_that_is_away() {
         Some(vec![crate::api::ScaledDown { object: "Deployment/coder".into(), replicas: 1 }]);
     world.settle().running_job().unwrap().report.scaled_down = Some(Vec::new());
     world.settle();
-    assert!(world.status().incomplete);
+    assert!(world.status().recovery_required);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn records_that_say_all_is_well_are_no_proof_that_it_is_back() {
     let mut world = replacing();
     world.report(problem(FailureClass::PlanOutdated, true)).wait(1000);
     world.report(planned(PlannedAction::Nothing, "2.30.0"));
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Upgrading, true));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Upgrading, true));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_plan_that_is_gone_is_made_again_without_asking_anybody_again() {
         world.report(problem(FailureClass::PlanMissing, false));
         let missing = world.status().failure.unwrap();
         assert_eq!(missing.object.as_deref(), Some("Secret/coder-plan-2.31.7"));
-        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Planning, true));
+        assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Planning, true));
         world.report(planned(PlannedAction::Install, "2.31.7"));
         assert_eq!(world.status().phase, Phase::Upgrading);
         world.report(upgraded("2.31.7"));

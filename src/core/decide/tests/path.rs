@@ -47,7 +47,7 @@ fn each_hop_is_planned_made_and_verified_by_itself() {
     assert_eq!((world.ready(), world.status().path_from), (pair("True", "Verified"), None));
     let all = vec![way("1.17.5", "1.18.0"), way("1.16.2", "1.17.5"), way("1.15.2", "1.16.2")];
     assert_eq!(ends(&world), all);
-    assert_eq!(world.events.iter().filter(|event| **event == "HopDone").count(), 2);
+    assert_eq!(world.events.iter().filter(|event| **event == "HopCompleted").count(), 2);
     assert!(!world.observed.held());
     assert!(!world.pass());
 }

@@ -13,7 +13,7 @@ fn paused() -> World {
     let mut world = upgrading();
     world.running_job().unwrap().report.scaled_down = Some(coder());
     world.settle();
-    assert_eq!((world.status().scaled_down, world.status().incomplete), (coder(), true));
+    assert_eq!((world.status().scaled_down, world.status().recovery_required), (coder(), true));
     world
 }
 
@@ -34,7 +34,7 @@ fn after_a_kill_the_next_try_is_told_what_is_at_zero() {
     }
     world.running_job().unwrap().report.scaled_down = Some(Vec::new());
     world.report(upgraded("2.31.7"));
-    assert_eq!((world.status().scaled_down, world.status().incomplete), (vec![], false));
+    assert_eq!((world.status().scaled_down, world.status().recovery_required), (vec![], false));
     assert_eq!(world.ready(), pair("True", "Verified"));
 }
 
@@ -55,7 +55,7 @@ fn a_changed_spec_and_a_deletion_wait_until_coder_is_back() {
 fn what_was_only_at_zero_may_fail_for_good_once_it_is_back() {
     let mut world = paused();
     back_and_failed(&mut world, FailureClass::Immutable);
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Failed, false));
 }
 
 #[test]
@@ -76,5 +76,5 @@ fn an_object_that_is_made_anew_is_not_back_with_the_replicas() {
     world.running_job().unwrap().report.repairs = vec![repair];
     world.settle();
     back_and_failed(&mut world, FailureClass::QuotaExceeded);
-    assert!(world.status().incomplete && world.status().scaled_down.is_empty());
+    assert!(world.status().recovery_required && world.status().scaled_down.is_empty());
 }

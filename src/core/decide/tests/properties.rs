@@ -98,7 +98,9 @@ fn happen(world: &mut World, happening: Happening) {
             world.observed.upgrade.annotations_mut().insert(annotation::APPROVE.into(), plan);
         }
         Happening::Window(closed) => world.edit(|spec| spec.window = closed.then(an_hour_on_sundays)),
-        Happening::After(waits) => world.edit(|spec| spec.after = waits.then(|| "nobody".into()).into_iter().collect()),
+        Happening::After(waits) => {
+            world.edit(|spec| spec.depends_on = waits.then(|| "nobody".into()).into_iter().collect())
+        }
         Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None))),
         Happening::Delete => world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time()),
         Happening::DeleteJob => {
@@ -187,7 +189,7 @@ fn begins(before: &CoderUpgradeStatus, after: &CoderUpgradeStatus) -> bool {
     let count =
         |status: &CoderUpgradeStatus| (status.attempt, status.steps.iter().filter(|step| step.name.changes()).count());
     let begun = after.running_step().is_some_and(|step| step.name == StepName::Upgrade) && count(after) > count(before);
-    begun && !after.incomplete && !after.begun
+    begun && !after.recovery_required && !after.change_started
 }
 
 /// Every gate lets a change begin now.
@@ -200,7 +202,12 @@ fn open(world: &World) -> bool {
     let approved = spec.approval == ApprovalMode::Automatic || !status.approved_plan.is_empty();
     let backed_up =
         spec.backup.is_none() || status.backup.is_some_and(|backup| Some(backup.plan) == status.plan.map(|p| p.id));
-    !spec.suspend && spec.after.is_empty() && world.observed.claimed_by.is_none() && window && approved && backed_up
+    !spec.suspend
+        && spec.depends_on.is_empty()
+        && world.observed.claimed_by.is_none()
+        && window
+        && approved
+        && backed_up
 }
 
 /// That something was removed, or that a change is half made, is never forgotten before Coder was seen back.
@@ -221,16 +228,16 @@ fn remembered(before: &CoderUpgradeStatus, world: &World) -> Result<(), TestCase
     let replicas = !before.scaled_down.is_empty() && after.scaled_down.is_empty();
     prop_assert!(!before.removed || after.removed || seen, "forgotten what was removed: {before:?} {after:?}");
     prop_assert!(
-        !before.incomplete || after.incomplete || seen || (!after.removed && (refused || replicas)),
+        !before.recovery_required || after.recovery_required || seen || (!after.removed && (refused || replicas)),
         "forgotten that Coder is away: {before:?} {after:?}"
     );
     let another = after.attempt > before.attempt || after.history.first() != before.history.first();
     prop_assert!(
-        !before.begun || after.begun || seen || another || after.phase == Phase::Failed,
+        !before.change_started || after.change_started || seen || another || after.phase == Phase::Failed,
         "forgotten that it was begun: {before:?} {after:?}"
     );
     let waits = [Phase::Suspended, Phase::AwaitingWindow, Phase::AwaitingDependency, Phase::AwaitingApproval];
-    prop_assert!(!after.incomplete || !waits.contains(&after.phase), "held back while Coder is away: {after:?}");
+    prop_assert!(!after.recovery_required || !waits.contains(&after.phase), "held back while Coder is away: {after:?}");
     Ok(())
 }
 
@@ -297,7 +304,7 @@ proptest! {
             spec.suspend = false;
             spec.approval = ApprovalMode::Automatic;
             spec.window = None;
-            spec.after.clear();
+            spec.depends_on.clear();
             spec.recovery = Recovery::Reinstall;
             spec.version = Some("2.40.0".into());
         });
@@ -307,7 +314,7 @@ proptest! {
         }
         prop_assert_eq!(world.settle().ready(), pair("True", "Verified"));
         prop_assert_eq!(world.status().current.unwrap().version, "2.40.0");
-        prop_assert!(!world.observed.held() && !world.status().incomplete);
+        prop_assert!(!world.observed.held() && !world.status().recovery_required);
         prop_assert!(!world.pass(), "nothing is done for an unchanged object");
     }
 }

@@ -82,7 +82,7 @@ fn a_reinstall_goes_through_uninstall_and_drain() {
     let mut world = upgrading();
     world.observed.upgrade.spec.recovery = Recovery::Reinstall;
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Uninstalling, true));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Uninstalling, true));
     world.report(uninstalled(vec![leftover("ingress-nginx")]));
     assert_eq!(world.status().phase, Phase::Draining);
     world.left(vec![leftover("ingress-nginx")]);
@@ -94,7 +94,7 @@ fn a_reinstall_goes_through_uninstall_and_drain() {
     world.left(Vec::new());
     assert_eq!((world.status().phase, world.status().waiting_for), (Phase::Installing, vec![]));
     world.report(upgraded("2.31.7"));
-    assert_eq!((world.ready(), world.status().incomplete), (pair("True", "Verified"), false));
+    assert_eq!((world.ready(), world.status().recovery_required), (pair("True", "Verified"), false));
     assert!(!world.observed.held());
 }
 
@@ -219,7 +219,7 @@ fn a_new_version_that_cannot_be_installed_gives_way_to_the_saved_one() {
     world.report(failed(FailureClass::RenderFailed, None, "failed"));
     assert_eq!(world.status().phase, Phase::Restoring);
     world.report(restored());
-    assert_eq!((world.ready(), world.status().incomplete), (pair("False", "RenderFailed"), false));
+    assert_eq!((world.ready(), world.status().recovery_required), (pair("False", "RenderFailed"), false));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn started_and_failing_for_its_values_it_takes_another_spec() {
     assert_eq!(world.status().phase, Phase::Pending, "it goes on trying");
     world.edit(|spec| spec.version = Some("2.32.0".into()));
     world.settle();
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Planning, true));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Planning, true));
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_lost_claim_stops_everything() {
     world.settle();
     assert_eq!(world.condition(ConditionType::DataKept), pair("False", "DataMissing"));
     assert_eq!((world.status().phase, world.created.len()), (Phase::Failed, 3), "nothing is installed");
-    assert!(world.status().incomplete && world.observed.held(), "and nobody forgets that Coder is away");
+    assert!(world.status().recovery_required && world.observed.held(), "and nobody forgets that Coder is away");
     world.delete();
     assert!(!world.observed.held(), "a person is needed, and may do without the object");
 }
@@ -280,7 +280,7 @@ fn an_uninstall_that_touched_nothing_can_be_given_up() {
     world.observed.upgrade.spec.recovery = Recovery::Reinstall;
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
     world.report(untouched(FailureClass::DataAtRisk));
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Failed, false));
     assert!(!world.observed.held());
 }
 
@@ -332,7 +332,7 @@ fn a_new_version_that_starts_before_the_restore_is_installed_after_all() {
     world.report(failed(FailureClass::RolloutTimedOut, None, "failed"));
     too_late_to_restore(&mut world);
     world.wait(1000);
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Installing, true));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Installing, true));
     let job = world.created.last().unwrap();
     assert_eq!((job.step, job.new_version_started), (StepName::Install, true));
     world.report(upgraded("2.31.7"));
@@ -353,10 +353,10 @@ fn a_new_version_that_starts_before_the_restore_of_a_failed_upgrade_stays() {
 fn data_in_danger_does_not_end_what_has_begun() {
     let mut world = installing();
     world.report(failed(FailureClass::DataAtRisk, None, "uninstalled"));
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Restoring, true));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Restoring, true));
     for _ in 0..5 {
         world.report(problem(FailureClass::DataAtRisk, false)).wait(1000);
-        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Restoring, true));
+        assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Restoring, true));
     }
 }
 
@@ -365,7 +365,7 @@ fn after_the_uninstall_a_plan_that_fails_is_made_again() {
     let mut world = installing();
     world.report(problem(FailureClass::PlanOutdated, false)).wait(1000);
     for _ in 0..5 {
-        assert_eq!((world.status().phase, world.status().incomplete), (Phase::Planning, true));
+        assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Planning, true));
         world.report(problem(FailureClass::RenderFailed, false)).wait(1000);
     }
     world.report(problem(FailureClass::RenderFailed, false));
@@ -389,5 +389,5 @@ fn what_was_removed_comes_back_before_a_reinstall_is_asked_for() {
     world.settle().report(failed(FailureClass::Immutable, Some(Remedy::Reinstall), "failed"));
     assert_eq!(world.status().phase, Phase::Restoring);
     world.report(restored());
-    assert_eq!((world.status().phase, world.status().incomplete), (Phase::Failed, false));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Failed, false));
 }

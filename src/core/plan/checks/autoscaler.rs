@@ -55,7 +55,7 @@ mod tests {
     use crate::core::plan::checks::sample;
 
     #[rstest]
-    #[case::rolling("coder", json!([]), Strategy::Rolling, None)]
+    #[case::rolling("coder", json!([]), Strategy::RollingUpdate, None)]
     #[case::plain("coder", json!([]), Strategy::Recreate, Some(Severity::Warning))]
     #[case::keda("coder", json!([{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "coder", "uid": "1"}]), Strategy::Recreate, Some(Severity::Refusal))]
     #[case::companion("coder-provisioner", json!([]), Strategy::Recreate, Some(Severity::Warning))]

@@ -58,7 +58,7 @@ fn companion_behind(companion: &Deployment, target: &Version) -> Option<Finding>
         return Some(Finding::warning(CheckName::CompanionSkew, message, next).about(object).at("spec.version"));
     }
     let message = format!("{object} runs {version}: it will work with {target}, without what is new there");
-    let next = "Upgrade it after Coder, with a CoderUpgrade of its own that names this one in spec.after.";
+    let next = "Upgrade it after Coder, with a CoderUpgrade of its own that names this one in spec.dependsOn.";
     Some(Finding::warning(CheckName::CompanionSkew, message, next).about(object))
 }
 
@@ -68,8 +68,8 @@ fn server_behind(server: &Deployment, target: &Version) -> Option<Finding> {
     let object = format!("Deployment/{}", server.name_any());
     let message =
         format!("{object} runs Coder {version}, which refuses provisioners of {target}: the server goes first");
-    let next = "Upgrade Coder first, and name its CoderUpgrade in spec.after.";
-    Some(Finding::refusal(CheckName::CompanionSkew, message, next).about(object).at("spec.after"))
+    let next = "Upgrade Coder first, and name its CoderUpgrade in spec.dependsOn.";
+    Some(Finding::refusal(CheckName::CompanionSkew, message, next).about(object).at("spec.dependsOn"))
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ mod tests {
 
     #[rstest]
     #[case::nothing_mounted(json!([]), json!([]), Strategy::Recreate, Severity::Refusal, "lose it with the pod")]
-    #[case::home("/home/coder", json!([]), Strategy::Rolling, Severity::Refusal, "work on the same files")]
+    #[case::home("/home/coder", json!([]), Strategy::RollingUpdate, Severity::Refusal, "work on the same files")]
     #[case::home_and_recreate("/home/coder", json!([]), Strategy::Recreate, Severity::Warning, "on PersistentVolumeClaim/home")]
     #[case::elsewhere("/var/lib/data", json!([]), Strategy::Recreate, Severity::Refusal, "lose it with the pod")]
     #[case::sibling("/home/coder/.config/coderv2-old", json!([]), Strategy::Recreate, Severity::Refusal, "lose it with the pod")]

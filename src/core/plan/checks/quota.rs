@@ -43,7 +43,7 @@ fn additional(facts: &Facts, foreseen: &Foreseen, limits: &[LimitRange]) -> Amou
         }
         let before = old.as_ref().map(|old| of_pod(old, limits)).unwrap_or_default();
         let count = i128::from(old.as_ref().map_or(0, Template::replicas));
-        let surge = i128::from(facts.spec.strategy == Strategy::Rolling && old.is_some() && must_surge(&new));
+        let surge = i128::from(facts.spec.strategy == Strategy::RollingUpdate && old.is_some() && must_surge(&new));
         for (name, each) in of_pod(&new, limits) {
             let all = each.saturating_mul(i128::from(new.replicas()));
             let growth = all.saturating_sub(before.get(name).copied().unwrap_or_default().saturating_mul(count));

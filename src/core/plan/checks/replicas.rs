@@ -74,7 +74,7 @@ fn shared(facts: &Facts, template: &Template<'_>, claim: &str) -> Option<Finding
         let next = "Set one replica, or use a claim with the access mode ReadWriteMany.";
         return Some(Finding::refusal(CheckName::ReplicaCount, message, next));
     }
-    let rolling = facts.spec.strategy == Strategy::Rolling && template.spec["strategy"]["type"] != "Recreate";
+    let rolling = facts.spec.strategy == Strategy::RollingUpdate && template.spec["strategy"]["type"] != "Recreate";
     (rolling && replicas == 1).then(|| {
         let message =
             format!("{message}: the new pod of {} cannot start on another node before the old one ends", template.name);

@@ -139,7 +139,7 @@ impl Journey {
 
     /// What the rules say of one hop.
     fn heeded(&self, from: &Version, to: &Version) -> Vec<Finding> {
-        let overlap = self.strategy == Strategy::Rolling;
+        let overlap = self.strategy == Strategy::RollingUpdate;
         let findings = holding(from, to).filter_map(|rule| {
             let why = reason(rule);
             let found = |check, severity, message, next_step: &str| {
@@ -191,7 +191,7 @@ impl Journey {
             stop.range, stop.why
         );
         let next_step = "Publish the chart of such a version in spec.chart.repository. If you know that it works without, set \
-                         spec.path: Direct, or name VersionPath in spec.overrides to leave out this stop alone.";
+                         spec.upgradePath: Direct, or name VersionPath in spec.overrides to leave out this stop alone.";
         path_finding(Severity::Refusal, "spec.version", message, next_step)
     }
 
@@ -203,15 +203,15 @@ impl Journey {
             why(stops)
         );
         let next_step = "Give the archives one after the other, the newest version of each, or a repository that has all of \
-                         them. If you know that it works without, set spec.path: Direct.";
+                         them. If you know that it works without, set spec.upgradePath: Direct.";
         path_finding(Severity::Refusal, "spec.chart.archive", message, next_step)
     }
 
     fn direct(&self, passed_over: &[Stop]) -> Finding {
         let (from, to) = (&self.from, &self.to);
         let message = format!("the way from {from} to {to} passes over {}: {}", ranges(passed_over), why(passed_over));
-        let next_step = "Set spec.path: Safe to stop there, unless you know that it works without.";
-        path_finding(Severity::Warning, "spec.path", message, next_step)
+        let next_step = "Set spec.upgradePath: Safe to stop there, unless you know that it works without.";
+        path_finding(Severity::Warning, "spec.upgradePath", message, next_step)
     }
 }
 

@@ -9,7 +9,7 @@ fn version(text: &str) -> Version {
 }
 
 fn journey(from: &str, to: &str) -> Journey {
-    Journey { from: version(from), to: version(to), policy: PathPolicy::Safe, strategy: Strategy::Rolling }
+    Journey { from: version(from), to: version(to), policy: PathPolicy::Safe, strategy: Strategy::RollingUpdate }
 }
 
 fn list(text: &str) -> Vec<Version> {
@@ -60,7 +60,7 @@ fn a_missing_stop_is_named_and_left_out_only_if_that_is_overridden() {
     let finding = &path.findings[0];
     assert_eq!((finding.check, finding.severity), (CheckName::VersionPath, Severity::Refusal));
     assert!(finding.message.contains("1.34.x"), "{}", finding.message);
-    assert!(finding.next_step.contains("spec.path: Direct") && finding.next_step.contains("spec.overrides"));
+    assert!(finding.next_step.contains("spec.upgradePath: Direct") && finding.next_step.contains("spec.overrides"));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn directly_it_is_one_hop_and_says_what_it_passes_over() {
     let path = Journey { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") }.path(&list(CLASSIC));
     assert_eq!(shown(&path), "1.18.0");
     let finding = &path.findings[0];
-    assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Warning, Some("spec.path")));
+    assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Warning, Some("spec.upgradePath")));
     assert!(finding.message.contains("1.16.x, 1.17.x"), "{}", finding.message);
 }
 
@@ -149,7 +149,7 @@ proptest! {
     ) {
         let (from, to) = (a.clone().min(b.clone()), a.max(b));
         let policy = if direct { PathPolicy::Direct } else { PathPolicy::Safe };
-        let journey = Journey { from: from.clone(), to: to.clone(), policy, strategy: Strategy::Rolling };
+        let journey = Journey { from: from.clone(), to: to.clone(), policy, strategy: Strategy::RollingUpdate };
         let path = journey.path(&available);
         if from == to {
             prop_assert_eq!(path, Path::default());

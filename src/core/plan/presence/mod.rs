@@ -169,7 +169,7 @@ fn known(status: &CoderUpgradeStatus) -> Option<String> {
     let current = status.current.as_ref()?;
     // A first install that never succeeded has no values but those of the spec.
     let first = current.revision == 1 && current.status != "deployed";
-    let installed = !first || status.removed || !status.changed_outside.is_empty();
+    let installed = !first || status.removed || !status.drift.is_empty();
     installed.then(|| format!("version {} (revision {})", current.version, current.revision))
 }
 

@@ -35,7 +35,7 @@ pub fn list(plan: &Plan, around: &Surroundings<'_>) -> Vec<Gate> {
         Gate::new("spec.release", false, message)
     });
     let suspended = spec.suspend.then(|| Gate::new("spec.suspend", false, "Nothing new is begun while it is true."));
-    let after = (!spec.after.is_empty()).then(|| after(around));
+    let after = (!spec.depends_on.is_empty()).then(|| after(around));
     [claimed, suspended, after, approved(plan, around), window(around), spec.backup.as_ref().map(backup)]
         .into_iter()
         .flatten()
@@ -89,14 +89,20 @@ fn approved(plan: &Plan, around: &Surroundings<'_>) -> Option<Gate> {
 }
 
 fn after(around: &Surroundings<'_>) -> Gate {
-    let message = match obstacle(&around.upgrade.name_any(), &around.upgrade.spec.after, around.siblings) {
-        None => return Gate::new("spec.after", true, format!("Ready: {}.", around.upgrade.spec.after.join(", "))),
+    let message = match obstacle(&around.upgrade.name_any(), &around.upgrade.spec.dependencies(), around.siblings) {
+        None => {
+            return Gate::new(
+                "spec.dependsOn",
+                true,
+                format!("Ready: {}.", around.upgrade.spec.dependencies().join(", ")),
+            );
+        }
         Some(Obstacle::Missing(name)) => format!("CoderUpgrade {name} does not exist in this namespace."),
         Some(Obstacle::NotReady(name, Phase::Succeeded)) => format!("CoderUpgrade {name} is not ready."),
         Some(Obstacle::NotReady(name, phase)) => format!("CoderUpgrade {name} is not ready; it is {phase}."),
         Some(Obstacle::Circle(names)) => format!("It goes round in a circle: {}.", names.join(" after ")),
     };
-    Gate::new("spec.after", false, message)
+    Gate::new("spec.dependsOn", false, message)
 }
 
 fn window(around: &Surroundings<'_>) -> Option<Gate> {

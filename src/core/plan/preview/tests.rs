@@ -238,7 +238,7 @@ fn what_could_not_be_reached_is_no_refusal(#[case] class: FailureClass, #[case] 
 #[test]
 fn every_gate_is_told() {
     let upgrade = upgrade(json!({
-        "after": ["database"],
+        "dependsOn": [{"name": "database"}],
         "approval": "Manual",
         "window": {"days": ["Mon"], "start": "22:00", "end": "04:00", "timeZone": "Europe/Berlin"},
         "backup": {"cronJob": "dump", "maxAge": "90m"},
@@ -250,7 +250,7 @@ fn every_gate_is_told() {
         told,
         [
             "spec.release false CoderUpgrade other is for release coder already. Delete one of the two.",
-            "spec.after false CoderUpgrade database does not exist in this namespace.",
+            "spec.dependsOn false CoderUpgrade database does not exist in this namespace.",
             "spec.approval false A person must approve this plan.",
             "spec.window false The window opens on Mon 2026-11-23 22:00 (Europe/Berlin).",
             "spec.backup true A Job of CronJob/dump must succeed first; one that is not older than 1h30m counts.",

@@ -163,7 +163,7 @@ fn overlapping_secrets_leave_no_rest() {
 #[case("smtp:\n  password: hunter\n", "smtp:\n  password: [redacted]\n")]
 #[case("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", "[redacted]")]
 #[case("Secret/coder has no key password: it must be there", "Secret/coder has no key password: it must be there")]
-#[case("spec.verify.tokenSecret: must be a name", "spec.verify.tokenSecret: must be a name")]
+#[case("spec.verify.tokenSecretKeyRef: must be a name", "spec.verify.tokenSecretKeyRef: must be a name")]
 #[case(
     "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
     "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

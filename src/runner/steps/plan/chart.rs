@@ -56,7 +56,7 @@ pub async fn fetch(
     let journey = |to: &str| {
         let from = installed.version().filter(|_| wrapped || spec.chart.name == SERVER);
         let (from, to) = from.zip(version::parse(to))?;
-        Some(Journey { from, to, policy: spec.path, strategy: spec.strategy })
+        Some(Journey { from, to, policy: spec.upgrade_path, strategy: spec.strategy })
     };
     if let Some(archive) = &spec.chart.archive {
         let path = directory.join("chart.tgz");
@@ -118,8 +118,8 @@ fn check_digest(spec: &CoderUpgradeSpec, package: &[u8]) -> Result<(), Box<Probl
 }
 
 async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<Source, Error> {
-    let credentials = match &spec.chart.credentials_secret {
-        Some(name) => Some(read_credentials(ctx, name, "spec.chart.credentialsSecret").await?),
+    let credentials = match &spec.chart.credentials_secret_ref {
+        Some(secret) => Some(read_credentials(ctx, &secret.name, "spec.chart.credentialsSecretRef").await?),
         None => None,
     };
     let archives = match &spec.chart.archive_credentials {
@@ -128,12 +128,12 @@ async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Re
             let address = Address::parse(&archives.address).map_err(|why| {
                 Problem::new(FailureClass::SpecInvalid, format!("{field}.address {why}")).field(field)
             })?;
-            Some((address, read_credentials(ctx, &archives.secret, field).await?))
+            Some((address, read_credentials(ctx, &archives.secret_ref.name, field).await?))
         }
         None => None,
     };
-    let ca = match &spec.chart.ca_secret {
-        Some(name) => Some(read_key(ctx, name, "ca.crt", "spec.chart.caSecret").await?.0),
+    let ca = match &spec.chart.ca_secret_ref {
+        Some(secret) => Some(read_key(ctx, &secret.name, "ca.crt", "spec.chart.caSecretRef").await?.0),
         None => None,
     };
     let address = Address::parse(spec.chart.repository.as_deref().unwrap_or(official(line))).map_err(|why| {

@@ -150,7 +150,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
     facts.unanswered.clone_from(&unanswered);
     let findings = checks::judge(ctx, &facts, None).accepted()?;
-    let health = health::before(ctx, &observer, spec.verify.token_secret.as_ref()).await;
+    let health = health::before(ctx, &observer, spec.verify.token_secret_key_ref.as_ref()).await;
 
     let files = values::write(ctx, spec, installed.values().as_ref()).await?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &archive, files, &installed, &facts.old)).await;
@@ -197,7 +197,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     };
     // What is scaled to zero or misses an object looks up to date, and is not. Neither is what a runner that was killed between the old selector
     // and one that is not wanted any more has left: the pods need their owner back.
-    let down = upgrade.status.as_ref().is_some_and(|status| status.incomplete || !status.scaled_down.is_empty());
+    let down = upgrade.status.as_ref().is_some_and(|status| status.recovery_required || !status.scaled_down.is_empty());
     if plan.action == PlannedAction::Nothing && (down || begun(ctx, &plan.workloads).await?) {
         plan.action = PlannedAction::Upgrade;
     }
@@ -252,7 +252,7 @@ fn pause(spec: &CoderUpgradeSpec) -> Pause {
         strategy: spec.strategy,
         companions: spec.companions.clone(),
         quiesce_seconds: Duration::from(spec.quiesce.timeout).as_secs(),
-        token: spec.verify.token_secret.clone(),
+        token: spec.verify.token_secret_key_ref.clone(),
     }
 }
 

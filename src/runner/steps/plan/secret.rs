@@ -93,7 +93,8 @@ pub async fn belongs_to_somebody(ctx: &Context, plan: &PartialObjectMeta<Secret>
 /// Whether a change is under way: its plans are needed until Coder was verified.
 pub fn under_way(upgrade: &CoderUpgrade) -> bool {
     let status = upgrade.status.as_ref();
-    let begun = status.is_some_and(|status| status.begun || status.incomplete || !status.scaled_down.is_empty());
+    let begun = status
+        .is_some_and(|status| status.change_started || status.recovery_required || !status.scaled_down.is_empty());
     begun || upgrade.metadata.deletion_timestamp.is_some()
 }
 
