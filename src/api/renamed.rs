@@ -18,7 +18,12 @@ struct Renamed {
 const RENAMED: [Renamed; 6] = [
     Renamed { parent: "", old: "after", new: "dependsOn", schema: || list(of_type("string")) },
     Renamed { parent: "", old: "path", new: "upgradePath", schema: || of_type("string") },
-    Renamed { parent: "chart", old: "credentialsSecret", new: "credentialsSecretRef.name", schema: || of_type("string") },
+    Renamed {
+        parent: "chart",
+        old: "credentialsSecret",
+        new: "credentialsSecretRef.name",
+        schema: || of_type("string"),
+    },
     Renamed { parent: "chart", old: "caSecret", new: "caSecretRef.name", schema: || of_type("string") },
     Renamed { parent: "chart.archiveCredentials", old: "secret", new: "secretRef.name", schema: || of_type("string") },
     Renamed { parent: "verify", old: "tokenSecret", new: "tokenSecretKeyRef", schema: key_reference },
@@ -43,7 +48,8 @@ pub fn refuse(spec: &mut JSONSchemaProps) {
             ..ValidationRule::default()
         };
         holder.x_kubernetes_validations.get_or_insert_default().push(rule);
-        let schema = JSONSchemaProps { description: Some(format!("Refused: use {}.", renamed.new)), ..(renamed.schema)() };
+        let schema =
+            JSONSchemaProps { description: Some(format!("Refused: use {}.", renamed.new)), ..(renamed.schema)() };
         holder.properties.get_or_insert_default().insert(renamed.old.into(), schema);
     }
 }

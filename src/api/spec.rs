@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApprovalMode, Backup, ChartSource, CheckName, CoderUpgradeStatus, DataRef, NameRef, PathPolicy, Quiesce, Recovery, Strategy,
-    ValuesRef, Window,
+    ApprovalMode, Backup, ChartSource, CheckName, CoderUpgradeStatus, DataRef, NameRef, PathPolicy, Quiesce, Recovery,
+    Strategy, ValuesRef, Window,
 };
 
 /// What a person declares. Everything has a safe default, even the version.

@@ -1,21 +1,24 @@
-//! The structure that the code promises: dependencies point one way, and what decides does not act.
+//! The structure that the code promises: dependencies point one way, no module needs itself over others, and what decides does not
+//! act. Read from the syntax of every file of `src`, without its tests.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use syn::visit::{self, Visit};
 
 /// What a folder of `src` may use of the others.
-const MAY_USE: [(&str, &[&str]); 4] = [
-    ("api", &["api"]),
-    ("core", &["api", "core"]),
-    ("controller", &["api", "core", "controller"]),
-    ("runner", &["api", "core", "runner"]),
-];
+const LAYERS: [(&str, &[&str]); 4] =
+    [("api", &[]), ("core", &["api"]), ("controller", &["api", "core"]), ("runner", &["api", "core"])];
 
 /// What the pure folders must not mention: clients, clocks, the environment, files, tasks and logs.
 const IMPURE: [&str; 12] = [
     "tokio",
     "kube::Client",
+    "kube::client",
     "kube::Api",
-    "::Api<",
+    "kube::api::Api",
     "std::env",
     "std::fs",
     "std::process",
@@ -23,74 +26,228 @@ const IMPURE: [&str; 12] = [
     "SystemTime",
     "Instant::now",
     "Timestamp::now",
-    "Zoned::now",
 ];
+
+/// Most lines of code in a file.
+const LONGEST: usize = 400;
+
+/// Names on the way to a module; `crate` is the first.
+type Name = Vec<String>;
+
+/// A file of `src`.
+struct Source {
+    path: PathBuf,
+    module: Name,
+    /// Every path that it names outside of its tests. Those into this crate begin with `crate`.
+    paths: BTreeSet<Name>,
+    /// The code without comments and tests.
+    code: String,
+}
+
+impl Source {
+    fn read(path: PathBuf, root: &Path) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut module = vec!["crate".to_owned()];
+        module.extend(
+            path.strip_prefix(root).unwrap().with_extension("").iter().map(|name| name.to_str().unwrap().into()),
+        );
+        if module.last().is_some_and(|name| ["mod", "lib"].contains(&name.as_str())) {
+            module.pop();
+        }
+        let mut paths = Paths { module: module.clone(), found: BTreeSet::new() };
+        paths.visit_file(&syn::parse_file(&text).unwrap());
+        Self { path, module, paths: paths.found, code: code(&text) }
+    }
+
+    fn is_in(&self, folder: &str) -> bool {
+        self.module.get(1).is_some_and(|name| name == folder)
+    }
+}
+
+/// The code of a file without comments and without its tests.
+fn code(text: &str) -> String {
+    let mut code = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "#[cfg(test)]" && lines.peek().is_some_and(|next| next.starts_with("mod ") && next.ends_with('{')) {
+            lines.by_ref().find(|line| *line == "}");
+        } else if !line.trim_start().starts_with("//") {
+            code.push_str(line);
+            code.push('\n');
+        }
+    }
+    code
+}
+
+/// Collects the paths of a file.
+struct Paths {
+    module: Name,
+    found: BTreeSet<Name>,
+}
+
+impl Paths {
+    fn add(&mut self, names: &[String]) {
+        let upward = |name: &&String| ["self", "super"].contains(&name.as_str());
+        let ups = names.iter().take_while(upward).count();
+        let levels = names[..ups].iter().filter(|name| *name == "super").count();
+        let base = if ups == 0 { &[] } else { &self.module[..self.module.len() - levels] };
+        self.found.insert([base, &names[ups..]].concat());
+    }
+
+    fn add_tree(&mut self, before: &[String], tree: &syn::UseTree) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.add_tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Name(name) => self.add(&with(&name.ident)),
+            syn::UseTree::Rename(rename) => self.add(&with(&rename.ident)),
+            syn::UseTree::Glob(_) => self.add(before),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(before, tree)),
+        }
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    let of_test = |attribute: &syn::Attribute| {
+        attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|word| word == "test")
+    };
+    attributes.iter().any(of_test)
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if !is_test(&item.attrs) {
+            self.add_tree(&[], &item.tree);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.add(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
+        visit::visit_path(self, path);
+    }
+}
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// The code of a file without comments and without its tests.
-fn code(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap();
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+/// All files that are part of the program; `main.rs` uses the library like any other program.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let tests = |path: &PathBuf| path.iter().any(|name| name == "tests" || name == "tests.rs" || name == "sample.rs");
+    let files = files(&root).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let sources: Vec<_> =
+        files.filter(|path| !tests(path) && !path.ends_with("main.rs")).map(|path| Source::read(path, &root)).collect();
+    assert!(sources.len() > 200, "the files of src are not there");
+    sources
 }
 
-fn source(folder: &str) -> Vec<PathBuf> {
-    let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder));
-    assert!(!files.is_empty(), "src/{folder} is empty");
-    files.into_iter().filter(|path| !path.ends_with("tests.rs")).collect()
+/// Which modules each module uses, each by the file in which the used thing stands.
+fn uses(sources: &[Source]) -> BTreeMap<&[String], BTreeSet<&[String]>> {
+    let modules: BTreeSet<&[String]> = sources.iter().map(|source| source.module.as_slice()).collect();
+    let file = |path: &Name| (1..=path.len()).rev().find_map(|length| modules.get(&path[..length]).copied());
+    let of = |source: &Source| -> BTreeSet<&[String]> {
+        let used = source.paths.iter().filter(|path| path[0] == "crate").filter_map(file);
+        used.filter(|used| *used != source.module).collect()
+    };
+    sources.iter().map(|source| (source.module.as_slice(), of(source))).collect()
+}
+
+/// A circle in a graph, if there is one: what remains when everything is taken away that needs nothing of the rest.
+fn circle<'a, T: Ord + Copy + 'a>(graph: &BTreeMap<T, BTreeSet<T>>) -> BTreeMap<T, BTreeSet<T>> {
+    let mut rest = graph.clone();
+    loop {
+        let free: Vec<T> = rest
+            .iter()
+            .filter(|(name, used)| {
+                let needs = used.iter().any(|other| rest.contains_key(other));
+                let needed = rest.iter().any(|(other, used)| other != *name && used.contains(name));
+                !needs || !needed
+            })
+            .map(|(name, _)| *name)
+            .collect();
+        if free.is_empty() {
+            return rest;
+        }
+        for name in free {
+            rest.remove(&name);
+        }
+    }
 }
 
 #[test]
 fn dependencies_point_one_way() {
-    for (folder, allowed) in MAY_USE {
-        for path in source(folder) {
-            let code = code(&path);
-            for (other, _) in MAY_USE.iter().filter(|(other, _)| !allowed.contains(other)) {
-                let used = code.contains(&format!("crate::{other}")) || crate_group(&code).any(|name| name == *other);
-                assert!(!used, "{} uses {other}: src/{folder} may use {allowed:?} only", path.display());
+    for (folder, allowed) in LAYERS {
+        for source in sources().iter().filter(|source| source.is_in(folder)) {
+            for path in source.paths.iter().filter(|path| path[0] == "crate" && path.len() > 1) {
+                let other = path[1].as_str();
+                let layer = LAYERS.iter().any(|(name, _)| *name == other);
+                let fits = other == folder || allowed.contains(&other) || !layer;
+                assert!(fits, "{} uses {}: src/{folder} may use {allowed:?}", source.path.display(), path.join("::"));
             }
         }
     }
 }
 
-/// The modules named by `use crate::{a::…, b::…}`.
-fn crate_group(code: &str) -> impl Iterator<Item = &str> {
-    code.split("use crate::{").skip(1).flat_map(|rest| {
-        let group = rest.split(';').next().unwrap_or_default();
-        group.split([',', '{', '}', '\n']).filter_map(|item| item.trim().split("::").next())
-    })
+#[test]
+fn no_module_needs_itself_over_others() {
+    let sources = sources();
+    let circle = circle(&uses(&sources));
+    let lines: Vec<_> = circle
+        .iter()
+        .map(|(module, used)| {
+            let used = used.iter().filter(|used| circle.contains_key(*used)).map(|used| used.join("::"));
+            format!("{} -> {}", module.join("::"), used.collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    assert!(lines.is_empty(), "a circle is among these modules:\n{}", lines.join("\n"));
 }
 
 #[test]
 fn what_decides_does_not_act() {
-    for path in ["api", "core"].into_iter().flat_map(source) {
-        let code = code(&path);
-        for word in IMPURE {
-            assert!(!code.contains(word), "{} mentions {word}: what is not async is pure", path.display());
+    for source in sources().iter().filter(|source| source.is_in("api") || source.is_in("core")) {
+        for path in &source.paths {
+            let path = path.join("::");
+            let impure = IMPURE.iter().find(|word| {
+                path == **word || path.starts_with(&format!("{word}::")) || path.ends_with(&format!("::{word}"))
+            });
+            assert!(impure.is_none(), "{} uses {path}: what is not async is pure", source.path.display());
         }
     }
 }
 
 #[test]
 fn the_controller_knows_neither_helm_nor_secrets() {
-    for path in source("controller") {
-        let code = code(&path);
+    for source in sources().iter().filter(|source| source.is_in("controller")) {
         for word in ["Secret", "Command::new", "runner::"] {
-            assert!(!code.contains(word), "{} mentions {word}", path.display());
+            assert!(!source.code.contains(word), "{} mentions {word}", source.path.display());
         }
     }
 }
 
 #[test]
 fn files_have_one_subject() {
-    for (folder, _) in MAY_USE {
-        for path in source(folder) {
-            let lines = code(&path).lines().count();
-            assert!(lines <= 400, "{} has {lines} lines: split it", path.display());
-        }
+    for source in sources() {
+        let lines = source.code.lines().count();
+        assert!(lines <= LONGEST, "{} has {lines} lines: split it", source.path.display());
     }
+}
+
+#[test]
+fn tests_are_told_from_code() {
+    let text = "use a::b;\n#[cfg(test)]\nmod tests;\n// c\nfn d() {}\n\n#[cfg(test)]\nmod more {\n    use tokio::e;\n}\nfn f() {}\n";
+    assert_eq!(code(text), "use a::b;\n#[cfg(test)]\nmod tests;\nfn d() {}\n\nfn f() {}\n");
+    let mut paths = Paths { module: vec!["crate".into(), "m".into()], found: BTreeSet::new() };
+    paths.visit_file(
+        &syn::parse_file("use super::{a, b::c as d};\n#[cfg(test)]\nmod t { use x::y; }\nfn f() { self::g::h() }")
+            .unwrap(),
+    );
+    let found: Vec<_> = paths.found.iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["crate::a", "crate::b::c", "crate::m::g::h"]);
 }

@@ -16,13 +16,12 @@ pub use self::address::{Address, NoAddress};
 pub use self::flags::AllowedFlags;
 pub use self::image::ImagePattern;
 use super::report::Problem;
+use super::rights::ACCOUNT as RUNNER_ACCOUNT;
 use super::text::digest::short_hash;
 use crate::api::{ChartSource, CoderUpgradeSpec, FailureClass, JobSettings, ProductLine};
 
 /// The official repositories.
 pub const OFFICIAL: [&str; 3] = ["https://helm.coder.com", "https://helm.coder.com/v2", "oci://ghcr.io/coder/chart"];
-/// The `ServiceAccount` of deploy/runner.
-pub const RUNNER_ACCOUNT: &str = "coder-upgrade-runner";
 
 /// The official repository of a product line.
 #[must_use]

@@ -81,6 +81,13 @@ pub fn nearest(available: &[String], wanted: &str, count: usize) -> Vec<String> 
     versions.iter().skip(first).take(count).map(ToString::to_string).collect()
 }
 
+/// A version without a leading v and without build metadata: `v2.31.7+1a2b3c4` and `2.31.7` are the same Coder.
+#[must_use]
+pub fn comparable(version: &str) -> &str {
+    let version = version.trim();
+    version.strip_prefix('v').unwrap_or(version).split('+').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

@@ -13,12 +13,13 @@ pub use lacking::{Lacking, without_lists};
 pub use manifest::{Files, Names, yaml};
 pub use table::base;
 
-pub use super::allowed::RUNNER_ACCOUNT as ACCOUNT;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde_json::Value;
+
+/// The `ServiceAccount` of deploy/runner.
+pub const ACCOUNT: &str = "coder-upgrade-runner";
 
 /// Everything, in the place of a group, a resource or a verb.
 const ALL: &str = "*";

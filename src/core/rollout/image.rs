@@ -3,7 +3,7 @@
 use semver::Version;
 
 use crate::core::helm::version;
-use crate::core::rollout::verify::comparable;
+use crate::core::helm::version::comparable;
 
 /// A reference to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

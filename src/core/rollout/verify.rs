@@ -9,6 +9,7 @@ use super::image::{Image, may_be};
 use super::workload::{PodFacts, WorkloadFacts};
 use crate::api::{ClaimStatus, FailureClass};
 use crate::core::helm::version;
+use crate::core::helm::version::comparable;
 use crate::core::plan::{Answer, Inventory, NoAnswer, Silence};
 
 /// What the pods must answer.
@@ -36,13 +37,6 @@ impl Expected {
         let accepted = if answers.is_empty() { silences.collect() } else { BTreeSet::new() };
         Self { version: comparable(app_version).to_owned(), deployments, accepted }
     }
-}
-
-/// A version without a leading v and without build metadata: `v2.31.7+1a2b3c4` and `2.31.7` are the same Coder.
-#[must_use]
-pub fn comparable(version: &str) -> &str {
-    let version = version.trim();
-    version.strip_prefix('v').unwrap_or(version).split('+').next().unwrap_or_default()
 }
 
 /// A workload with its pods.

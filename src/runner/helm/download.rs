@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, ClientBuilder, StatusCode, Url, header::LOCATION, redirect::Policy};
 
 use super::outside;
-use super::repository::{Credentials, Source};
+use super::source::{Credentials, Source};
 use crate::api::FailureClass;
 use crate::core::allowed::{Address, Repositories};
 use crate::core::outbound::Outbound;

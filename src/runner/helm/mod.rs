@@ -6,10 +6,12 @@ mod index;
 pub mod merge_base;
 mod output;
 pub mod outside;
+pub mod package;
 mod process;
 pub mod record;
 pub mod repository;
 pub mod run;
+pub mod source;
 pub mod storage;
 pub mod upgrade;
 

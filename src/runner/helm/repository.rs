@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::download::Downloads;
 use super::index::Index;
+use super::source::{Credentials, Source};
 use super::{Excess, Helm, HelmFailure, outside};
 use crate::api::{FailureClass, ProductLine};
 use crate::core::allowed::{Address, Repositories};
@@ -29,35 +30,6 @@ const PACKAGE_LIMIT: usize = 8 << 20;
 const UNPACKED: usize = 32 << 20;
 /// How long helm may take to ask a registry for a version or a chart, from the first byte to the last.
 const FETCH_TIME: Duration = Duration::from_secs(90);
-
-/// Where a chart comes from.
-pub struct Source {
-    /// Address: http://, https:// or oci://.
-    pub address: Address,
-    /// Name of the chart.
-    pub chart: String,
-    /// What the repository asks for.
-    pub credentials: Option<Credentials>,
-    /// Where packages may lie that are listed in its index, and what is asked for there.
-    pub archives: Option<(Address, Credentials)>,
-    /// Certificates in PEM that the repository's is checked against.
-    pub ca: Option<Vec<u8>>,
-    /// Speak to a registry without TLS.
-    pub plain_http: bool,
-}
-
-/// Credentials of a repository.
-pub enum Credentials {
-    /// User and password.
-    Basic {
-        /// The user.
-        username: String,
-        /// The password or token.
-        password: String,
-    },
-    /// A `.dockerconfigjson`, for registries.
-    Docker(Vec<u8>),
-}
 
 /// A repository, or a registry that helm was told of.
 pub struct Repository<'a> {

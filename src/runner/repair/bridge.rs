@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::replace::Refused;
+use super::refused::Refused;
 use crate::api::label;
 use crate::core::helm::manifest;
 use crate::core::helm::object::ObjectRef;

@@ -3,6 +3,7 @@
 mod adopt;
 mod apis;
 mod bridge;
+pub mod refused;
 mod replace;
 pub mod risk;
 
@@ -19,12 +20,12 @@ use super::context::Context;
 use super::error::Error;
 use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
-use super::steps::apply::Package;
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::without_leave;
 use crate::core::repair::escalation::Planned;
+use crate::runner::helm::package::Package;
 
 /// What repairs work with.
 pub struct Scene<'a> {

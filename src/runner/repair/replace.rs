@@ -1,11 +1,11 @@
 //! Deletes the one object that refuses the change, so that helm makes it anew.
 
+use kube::ResourceExt;
 use kube::api::{DynamicObject, PropagationPolicy};
-use kube::{Api, ResourceExt};
-use serde_json::Value;
 
 use super::Scene;
 use super::bridge;
+use super::refused::Refused;
 use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::manifest;
@@ -20,27 +20,6 @@ use crate::runner::context::request;
 use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
 use crate::runner::rollout::verify::same_claims;
-
-/// An object that is to be replaced.
-pub struct Refused<'a> {
-    /// Kind/name.
-    pub object: &'a str,
-    /// Where it is.
-    pub api: Api<DynamicObject>,
-    /// As it is.
-    pub live: Value,
-    /// Its UID.
-    pub uid: String,
-    /// As the chart renders it.
-    pub new: Value,
-}
-
-impl Refused<'_> {
-    /// Name of the object.
-    pub fn name(&self) -> &str {
-        self.object.rsplit('/').next().unwrap_or_default()
-    }
-}
 
 /// Replaces an object (Kind/name) of the release. Whether it was needed: not if it is gone, as helm makes it anew then, nor
 /// if it is another one than the plan found.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
 
-use super::startup;
+use super::pod_log;
 use crate::core::report::TEXT_LIMIT;
 use crate::core::rollout::migration;
 use crate::core::rollout::refusal;
@@ -48,7 +48,7 @@ pub struct Witness {
 pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
     let mut log = of_pod(ctx, pod).await;
     let mut refusal = match &log {
-        Some(log) => startup::refusal(ctx, pod, log).await,
+        Some(log) => pod_log::refusal(ctx, pod, log).await,
         None => None,
     };
     // It has just been started again, and would say the same once more.

@@ -1,7 +1,7 @@
 //! Coder's own judgement about its health, which takes the token of an owner.
 
+use super::goal::Goal;
 use super::observer::Observer;
-use super::verify::Goal;
 use crate::api::{DataRef, FailureClass};
 use crate::core::rollout::health::{Fault, Health};
 use crate::core::rollout::verify::Finding;

@@ -7,12 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use tokio::time::{Instant, sleep_until};
 
-use super::diagnosis;
+use super::{diagnosis, pod_log};
 use crate::core::rollout::endpoint::Question;
 use crate::core::rollout::image::may_be;
 use crate::core::rollout::migration;
@@ -20,7 +17,7 @@ use crate::core::rollout::migration::Said;
 use crate::core::rollout::refusal::Refusal;
 use crate::core::rollout::verify::{Asked, Observed};
 use crate::core::rollout::workload::PodFacts;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 
 /// How long a new pod has time to become ready before anybody listens.
 const FIRST: Duration = Duration::from_secs(3);
@@ -28,8 +25,6 @@ const FIRST: Duration = Duration::from_secs(3);
 const EVERY: Duration = Duration::from_secs(10);
 /// How many pods are listened to at once: more would say the same.
 const PODS: usize = 3;
-/// How many events of a pod are looked at.
-const EVENTS: u32 = 100;
 /// How often a refusal must be heard, each time from another run of a container, before it is believed to stay.
 const RUNS: usize = 2;
 
@@ -99,7 +94,7 @@ impl Listener {
             (ear.state, ear.next) = (state, now + EVERY);
             ear.log = diagnosis::of_pod(ctx, &pod).await;
             let Some(log) = &ear.log else { continue };
-            ear.killed = ear.killed || killed(ctx, &pod, log).await;
+            ear.killed = ear.killed || pod_log::killed(ctx, &pod, log).await;
             if let Some(Said::Refuses(refusal)) = migration::said(log).filter(|_| ended(&pod))
                 && refusal.is_final()
             {
@@ -151,32 +146,4 @@ impl Listener {
 /// Whether its container has ended after what its log says.
 fn ended(pod: &PodFacts) -> bool {
     pod.containers.iter().any(|container| container.waiting.is_some() && container.last_exit.is_some())
-}
-
-/// Why a pod does not start, as its log and its events tell.
-pub async fn refusal(ctx: &Context, pod: &PodFacts, log: &str) -> Option<Refusal> {
-    match migration::said(log) {
-        Some(Said::Refuses(refusal)) => Some(refusal),
-        Some(Said::WaitsForDatabase(line)) => Some(migration::why_it_waits(&line)),
-        _ if killed(ctx, pod, log).await => Some(Refusal::killed()),
-        _ => None,
-    }
-}
-
-/// Whether a liveness probe has killed the pod's container in the middle of a migration.
-async fn killed(ctx: &Context, pod: &PodFacts, log: &str) -> bool {
-    if pod.restarts() == 0 || !migration::was_migrating(log) {
-        return false;
-    }
-    let events: Api<Event> = ctx.api();
-    let ours = ListParams::default().fields(&format!("involvedObject.uid={},reason=Killing", pod.uid)).limit(EVENTS);
-    match request(&format!("read the events of Pod/{}", pod.name), || events.list(&ours)).await {
-        Ok(found) => found
-            .iter()
-            .any(|event| event.message.as_deref().is_some_and(|message| message.contains("failed liveness probe"))),
-        Err(error) => {
-            tracing::warn!("{error}");
-            false
-        }
-    }
 }

@@ -7,17 +7,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::diagnosis;
 use super::diagnosis::Witness;
+use super::goal::Goal;
 use super::health;
 use super::health::Opinion;
 use super::observer::Observer;
 use crate::api::{ClaimStatus, FailureClass};
 use crate::core::report::Problem;
-use crate::core::rollout::health::Fault;
 use crate::core::rollout::migration;
 use crate::core::rollout::verify;
-use crate::core::rollout::verify::{Expected, Finding, Observed};
+use crate::core::rollout::verify::{Finding, Observed};
 use crate::runner::cluster::inventory;
-use crate::runner::coder::token::Token;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Storage;
@@ -26,24 +25,6 @@ use crate::runner::helm::storage::Storage;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long Coder, which does not find itself well, is left alone before it looks at itself again.
 const RECOVERY: Duration = Duration::from_secs(5);
-
-/// What must be true.
-pub struct Goal<'a> {
-    /// Number of the revision that must stay the newest, and deployed.
-    pub revision: i32,
-    /// What the pods must answer.
-    pub expected: Expected,
-    /// The claims as they were.
-    pub claims: &'a [ClaimStatus],
-    /// How long to wait until everything is right.
-    pub timeout: Duration,
-    /// How long it must stay right without a break.
-    pub soak: Duration,
-    /// With this, Coder itself must find itself well, too.
-    pub token: Option<&'a Token>,
-    /// What Coder found wrong with itself before; none if nobody knows.
-    pub health: Option<&'a [Fault]>,
-}
 
 /// What was found to be right.
 pub struct Verified {

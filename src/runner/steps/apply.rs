@@ -1,7 +1,5 @@
 //! Brings a package into the cluster: runs helm until it has ended well, or nothing more can be done in this step.
 
-use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,14 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::fence::still_held;
 use super::pause::Paused;
 use super::replicas;
-use crate::api::{FailureClass, ProductLine, Recovery, Remedy, Strategy};
+use crate::api::{FailureClass, ProductLine, Remedy, Strategy};
 use crate::core::helm::failures;
 use crate::core::helm::failures::Cause;
 use crate::core::helm::history;
 use crate::core::helm::history::Revision;
-use crate::core::helm::object::ObjectRef;
 use crate::core::plan::rehearsal::only_scaled;
-use crate::core::plan::{Plan, Workload};
+use crate::core::plan::Plan;
 use crate::core::repair::escalation;
 use crate::core::repair::escalation::{Next, Planned};
 use crate::core::report::Problem;
@@ -32,6 +29,7 @@ use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::Context;
 use crate::runner::error::{Error, of_cause};
+use crate::runner::helm::package::Package;
 use crate::runner::helm::storage;
 use crate::runner::helm::storage::Storage;
 use crate::runner::helm::{HelmFailure, upgrade as helm};
@@ -53,37 +51,6 @@ const ENDING: Duration = Duration::from_secs(90);
 const OTHERS: Duration = Duration::from_secs(3);
 /// How often helm is run again because an autoscaler has changed a number of replicas in the moment before.
 const SCALED_MEANWHILE: usize = 3;
-
-/// What is brought into the cluster.
-#[derive(Clone, Debug)]
-pub struct Package<'a> {
-    /// What it is, for people: "2.31.7".
-    pub version: &'a str,
-    /// The chart: an archive or a directory.
-    pub chart: &'a Path,
-    /// All values, in one file.
-    pub values: &'a Path,
-    /// It is the release that the plan saved, put back: the record says so.
-    pub restores: bool,
-    /// The objects of the chart, if the release was uninstalled before: what is still going away must be gone first. helm
-    /// would apply the chart to such an object and say that all is well, and then the object would go.
-    pub made_anew: Vec<ObjectRef>,
-    /// How long helm waits for the objects.
-    pub timeout: Duration,
-    /// Whether helm rolls back by itself after a failure.
-    pub rollback_on_failure: bool,
-    /// How far a refusal may be repaired.
-    pub recovery: Recovery,
-    /// The workloads of the chart.
-    pub workloads: &'a [Workload],
-    /// Running builds are waited for and, with strategy Recreate, Coder is stopped before anything is changed.
-    pub pauses: bool,
-    /// Images of the old version: a pod with another one may migrate the database. None if that does not matter, because
-    /// this is the old version.
-    pub old_images: Option<BTreeSet<String>>,
-    /// helm is stopped, and nothing is repaired any more, once this is cancelled.
-    pub halt: CancellationToken,
-}
 
 /// Runs helm until it has ended well. What helm is refused for is repaired as far as the package allows; what is certain
 /// to be refused is repaired before.

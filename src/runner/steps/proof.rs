@@ -21,8 +21,9 @@ use crate::runner::coder::token::Token;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Storage;
+use crate::runner::rollout::goal::Goal;
 use crate::runner::rollout::observer::Observer;
-use crate::runner::rollout::verify::{Goal, verify};
+use crate::runner::rollout::verify::verify;
 
 /// What shall be installed at the end.
 #[derive(Clone, Debug)]

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::apply::Package;
 use crate::core::helm::documents::{Change, Documents};
 use crate::core::helm::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -14,6 +13,7 @@ use crate::core::plan::replicas::{Source, set, set_by};
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::helm::package::Package;
 use crate::runner::io;
 
 /// The values of a package with the numbers that others have set, in a file of their own; none if they have them already.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::apply::{Package, apply};
+use super::apply::apply;
 use super::fence::{fenced, while_held};
 use super::pause::Paused;
 use super::plan::held;
@@ -30,6 +30,7 @@ use crate::core::steps::restore::Left;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::extended;
+use crate::runner::helm::package::Package;
 use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::io;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Package, apply};
+use super::apply::apply;
 use super::fence::fenced;
 use super::highest_version;
 use super::pause::Paused;
@@ -31,6 +31,7 @@ use crate::core::rollout::started::Versions;
 use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::{extended, failed_before};
+use crate::runner::helm::package::Package;
 use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::repair;

@@ -24,7 +24,12 @@ fn planning(change: impl FnOnce(&mut CoderUpgradeSpec)) -> World {
 
 fn sibling(name: &str, ready: bool, after: &[&str]) -> Sibling {
     let after = after.iter().map(|name| (*name).to_owned()).collect();
-    Sibling { name: name.into(), ready, phase: if ready { Phase::Succeeded } else { Phase::Upgrading }, depends_on: after }
+    Sibling {
+        name: name.into(),
+        ready,
+        phase: if ready { Phase::Succeeded } else { Phase::Upgrading },
+        depends_on: after,
+    }
 }
 
 pub(super) fn backup(max_age: Option<&str>) -> Backup {

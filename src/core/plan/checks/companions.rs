@@ -7,8 +7,8 @@ use semver::Version;
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine};
 use crate::core::helm::version;
+use crate::core::helm::version::comparable;
 use crate::core::rollout::image::Image;
-use crate::core::rollout::verify::comparable;
 
 /// Charts of the companions that speak the server's protocol, and label of their Deployments.
 const PROVISIONER: &str = "coder-provisioner";

@@ -6,8 +6,8 @@ use super::Facts;
 use super::pods::{SERVERS, templates};
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::helm::version;
+use crate::core::helm::version::comparable;
 use crate::core::rollout::image::Image;
-use crate::core::rollout::verify::comparable;
 
 /// [`CheckName::Downgrade`]
 pub fn check(facts: &Facts) -> Vec<Finding> {

@@ -4,9 +4,9 @@ use super::paths::{at, how_to_drop};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine};
 use crate::core::helm::version;
+use crate::core::helm::version::comparable;
 use crate::core::helm::version::is_build_of;
 use crate::core::rollout::image::{Image, tagged};
-use crate::core::rollout::verify::comparable;
 
 /// What a value names.
 #[derive(Clone, Copy, PartialEq, Eq)]

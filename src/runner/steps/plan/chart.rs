@@ -19,7 +19,8 @@ use crate::core::text::digest::hex;
 use crate::runner::coder::token::credential;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::helm::repository::{Credentials, Repository, Source, metadata};
+use crate::runner::helm::repository::{Repository, metadata};
+use crate::runner::helm::source::{Credentials, Source};
 use crate::runner::io;
 
 /// Types of Secrets that are there to be sent to a server.

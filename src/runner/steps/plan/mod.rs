@@ -53,9 +53,10 @@ use crate::runner::helm::storage::Storage;
 use crate::runner::io;
 use crate::runner::repair::begun;
 use crate::runner::repair::risk;
+use crate::runner::rollout::goal::Goal;
 use crate::runner::rollout::health;
 use crate::runner::rollout::observer::Observer;
-use crate::runner::rollout::verify::{Goal, Verified, compare_claims, verify};
+use crate::runner::rollout::verify::{Verified, compare_claims, verify};
 
 /// Where kubectl keeps what it was given.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
