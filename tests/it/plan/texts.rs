@@ -365,10 +365,7 @@ async fn objects_that_have_no_owner_or_another() {
             .fails(helm, &format!("upgrade {other} chart"), free, (OwnershipMissing, "ServiceAccount/coder", ""))
             .await;
         let text = texts.refused(helm, &format!("upgrade {other} chart"), &config_map(&owner, "")).await;
-        let cause = worst(&text);
-        assert_eq!(told(&cause), known((OwnedByOther, &format!("ConfigMap/{owner}"), "")), "{text}");
-        assert_eq!(cause.owner, Some(format!("{}/{owner}", texts.world.namespace)));
-        assert_eq!(cause.namespace.as_ref(), Some(&texts.world.namespace));
+        assert_eq!(told(&worst(&text)), known((OwnedByOther, &format!("ConfigMap/{owner}"), "")), "{text}");
     }
     texts.world.finish().await;
 }

@@ -23,12 +23,8 @@ pub struct Cause {
     pub class: Option<FailureClass>,
     /// Object that the text names, as Kind/name.
     pub object: Option<String>,
-    /// Namespace of the object, if the text names one.
-    pub namespace: Option<String>,
     /// Field that the text names, for example spec.selector.
     pub field: Option<String>,
-    /// The Helm release that owns the object, as namespace/name, or as its name where the text tells no namespace.
-    pub owner: Option<String>,
     /// The rights that are missing, if that is the cause.
     pub lacking: Option<Lacking>,
     /// The words of this cause, without the wrappers. Objects and lists that the API server repeats, because it calls
@@ -112,9 +108,7 @@ fn described(part: &str) -> Vec<Cause> {
             Cause {
                 class,
                 object: named.object.clone(),
-                namespace: named.namespace.clone(),
                 field: field.map(ToOwned::to_owned).or_else(|| object::field(&text)),
-                owner: object::owner(&text, named.namespace.as_deref()),
                 message: lacking.as_ref().map_or_else(|| without_lists(&text), sentence),
                 lacking,
             }

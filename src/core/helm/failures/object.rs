@@ -1,4 +1,4 @@
-//! The object, its namespace, the field and the owner that a text names, in the forms in which helm and the API server
+//! The object, its namespace and the field that a text names, in the forms in which helm and the API server
 //! name them.
 
 use super::split;
@@ -156,26 +156,4 @@ pub fn field(text: &str) -> Option<String> {
         Some(path.replace('/', ".")).filter(|path| !path.is_empty())
     };
     decoded().or_else(refused).or_else(dotted).or_else(schema)
-}
-
-/// The Helm release that owns an object already, as namespace/name; without the namespace if neither text nor object
-/// tells it.
-pub fn owner(text: &str, namespace: Option<&str>) -> Option<String> {
-    let current = |key: &str| {
-        let rest = after(text, &format!("key \"meta.helm.sh/{key}\" must equal "))?;
-        after(rest, "current value is \"")?.split('"').next().map(ToOwned::to_owned)
-    };
-    let ours = |key: &str| after(text, &format!("key \"meta.helm.sh/{key}\" must "))?.split('"').nth(1);
-    let (other, within) = (current("release-name"), current("release-namespace"));
-    if other.is_none() && within.is_none() {
-        return None;
-    }
-    // Only what differs is named: the same name in another namespace is not told.
-    let name = other.or_else(|| ours("release-name").map(ToOwned::to_owned));
-    let within = within.or_else(|| namespace.map(ToOwned::to_owned));
-    match (within, name) {
-        (Some(within), Some(name)) => Some(format!("{within}/{name}")),
-        (None, name) => name,
-        (Some(within), None) => Some(format!("{within}/")),
-    }
 }
