@@ -1,11 +1,8 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::{
@@ -41,12 +38,12 @@ impl Readiness {
 }
 
 /// Serves until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(move || async move { readiness.answer() }))
         .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
-    axum::serve(TcpListener::bind(address).await?, routes).await
+    axum::serve(listener, routes).await
 }
 
 #[cfg(test)]

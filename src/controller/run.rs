@@ -27,18 +27,19 @@ use kube::{
     },
 };
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
 };
 use tower::util::MapResponseLayer;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     context::Context,
     drain::Watches,
     drift::Workloads,
     health::{self, Readiness},
-    leader::Leadership,
+    leader::{Leadership, NotHeld},
     metrics::Metrics,
     observe::is_rival,
     owned::Owned,
@@ -124,7 +125,19 @@ pub enum Error {
         namespace: String,
         /// What went wrong.
         #[source]
-        source: kube_lease_manager::LeaseManagerError,
+        source: NotHeld,
+    },
+    /// Health and metrics cannot be served.
+    #[error(
+        "cannot serve /livez, /readyz and /metrics on {address}: {source}; stop what else listens there, or choose another \
+         address with --listen-address (LISTEN_ADDRESS) and --listen-port (LISTEN_PORT)"
+    )]
+    Serve {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
@@ -141,9 +154,6 @@ pub enum Error {
     /// Runners cannot be told how to reach repositories.
     #[error("{0}")]
     Outbound(#[from] NoOutbound),
-    /// Another controller has taken over; two must not run.
-    #[error("the Lease was lost to another controller")]
-    LeaseLost,
 }
 
 /// How runners reach repositories.
@@ -159,6 +169,9 @@ fn outbound(flags: &OutboundFlags) -> Result<Outbound, Error> {
 
 /// Runs until SIGTERM or SIGINT, or until the Lease is lost.
 pub async fn run(args: ControllerArgs) -> Result<(), Error> {
+    let address = SocketAddr::new(args.listen_address, args.listen_port);
+    let cannot_serve = |source| Error::Serve { address, source };
+    let listener = TcpListener::bind(address).await.map_err(cannot_serve)?;
     let defaults = RunnerDefaults {
         image: args.runner_image.clone(),
         allowed: Arc::new(args.allowed.allowed()),
@@ -169,14 +182,14 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     config.default_retry = false;
     let client = ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(shallow)).build();
     let readiness = Readiness::default();
-    let address = SocketAddr::new(args.listen_address, args.listen_port);
     let metrics = Metrics::default();
-    let serving = (readiness.clone(), metrics.clone());
-    tokio::spawn(async move {
-        if let Err(error) = health::serve(address, serving.0, serving.1).await {
-            error!(%error, %address, "cannot serve /livez, /readyz and /metrics");
-        }
-    });
+    let serving = tokio::spawn(health::serve(listener, readiness.clone(), metrics.clone()));
+    let unserved = async {
+        // Neither a task that has ended nor one that has failed answers any more.
+        let ended = serving.await.map_err(std::io::Error::other).flatten();
+        cannot_serve(ended.err().unwrap_or_else(|| std::io::Error::other("the server has ended")))
+    };
+    tokio::pin!(unserved);
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -189,22 +202,25 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     tokio::pin!(stop);
 
     info!(namespace = args.lease_namespace, identity = args.identity, "waiting for the Lease");
-    let leadership = tokio::select! {
+    let lease = |source| Error::Lease { namespace: args.lease_namespace.clone(), source };
+    let mut leadership = tokio::select! {
         // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
         acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity, || readiness.set(true)) => {
-            acquired.map_err(|source| Error::Lease { namespace: args.lease_namespace.clone(), source })?
+            acquired.map_err(lease)?
         }
+        error = &mut unserved => return Err(error),
         () = &mut stop => return Ok(()),
     };
     info!("holding the Lease");
     readiness.set(false);
     let ended = tokio::select! {
         () = control(client, &args, defaults, &readiness, &metrics) => Ok(()),
-        () = leadership.lost() => Err(Error::LeaseLost),
+        why = leadership.lost() => Err(lease(why)),
+        error = &mut unserved => Err(error),
         () = &mut stop => Ok(()),
     };
     info!("stopping");
-    if ended.is_ok() {
+    if !matches!(ended, Err(Error::Lease { .. })) {
         leadership.release().await;
     }
     ended
