@@ -33,12 +33,9 @@ pub struct Report {
     /// One line for people, for example "Deployment/coder: 1 of 3 pods updated".
     #[serde(default)]
     pub progress: String,
-    /// helm has ended well and the pods are being asked.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub verifying: bool,
-    /// A repair is being made.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub repairing: bool,
+    /// The part of the step that is under way.
+    #[serde(default)]
+    pub activity: Activity,
     /// What was repaired, each written before it was begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repair>,
@@ -58,6 +55,19 @@ pub struct Report {
     /// Set once, as the last thing the runner does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+}
+
+/// The part of a step that is under way. Each but the first has a phase of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Activity {
+    /// What the step is named after.
+    #[default]
+    Working,
+    /// A repair is being made.
+    Repairing,
+    /// helm has ended well and the pods are being asked.
+    Verifying,
 }
 
 impl Report {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::Error;
 use super::secrets::Secrets;
 use crate::api::{FailureClass, Repair, ScaledDown, annotation};
-use crate::core::report::{Outcome, Problem, Report};
+use crate::core::report::{Activity, Outcome, Problem, Report};
 use crate::core::rights::Lacking;
 
 /// Progress is written at most this often.
@@ -81,7 +81,7 @@ impl Reporter {
     /// Says that helm has ended well and the pods are being asked.
     pub fn verifying(&self) {
         self.lines.send_modify(|report| {
-            report.verifying = true;
+            report.activity = Activity::Verifying;
             report.progress = "helm has ended well; asking the pods".into();
         });
     }
@@ -111,16 +111,27 @@ impl Reporter {
         Err(unrecorded("running helm").into())
     }
 
-    /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of.
+    /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of. Followed
+    /// by [`Self::repaired`].
     pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
         self.lines.send_modify(|report| {
             report.progress = format!("{} of {}: {}", repair.remedy, repair.object, repair.message);
+            report.activity = Activity::Repairing;
             report.repairs.push(repair.clone());
         });
         if self.on_record(|report| report.repairs.contains(&repair)).await {
             return Ok(());
         }
         Err(unrecorded(&format!("the repair of {}", repair.object)).object(repair.object).into())
+    }
+
+    /// Says that the repair is made.
+    pub fn repaired(&self) {
+        self.lines.send_if_modified(|report| {
+            let repairing = report.activity == Activity::Repairing;
+            report.activity = if repairing { Activity::Working } else { report.activity };
+            repairing
+        });
     }
 
     /// Puts on record what is about to be scaled to zero, with the replicas that come back. Returns when it stands in the

@@ -3,7 +3,7 @@
 use super::{Draft, Event, attempt, blocked, drain, outcome};
 use crate::api::{FailureClass, Phase, Reason, Remedy, StepName};
 use crate::core::decide::job::{JobFacts, JobState};
-use crate::core::report::{Outcome, Problem, Report};
+use crate::core::report::{Activity, Outcome, Problem, Report};
 use crate::core::rights::Lacking;
 
 /// Most repairs that are kept. An attempt makes a few; only a report that is not a runner's has more.
@@ -107,8 +107,8 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
         draft.status.message = format!("{place}{line}");
         draft.status.phase = match step.name {
             StepName::Plan | StepName::Backup | StepName::Drain | StepName::Uninstall => return,
-            _ if report.verifying => Phase::Verifying,
-            _ if report.repairing => Phase::Repairing,
+            _ if report.activity == Activity::Repairing => Phase::Repairing,
+            _ if report.activity == Activity::Verifying => Phase::Verifying,
             StepName::Upgrade => Phase::Upgrading,
             StepName::Install => Phase::Installing,
             StepName::Restore => Phase::Restoring,

@@ -49,7 +49,7 @@ impl<'a> Scene<'a> {
     /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.
     pub async fn perform(&mut self, repair: &Planned) -> Result<bool, Error> {
         self.ctx.reporter.progress(&format!("looking at {} before it is repaired", repair.object));
-        match repair.remedy {
+        let needed = match repair.remedy {
             Remedy::Adopt => {
                 adopt::allowed(self.plan, &repair.object)?;
                 adopt::adopt(self).await
@@ -60,7 +60,9 @@ impl<'a> Scene<'a> {
             Remedy::Unlock | Remedy::Expand | Remedy::Reinstall => {
                 Err(Error::Plan(format!("{} is not done in the middle of helm's work", repair.remedy)))
             }
-        }
+        }?;
+        self.ctx.reporter.repaired();
+        Ok(needed)
     }
 
     /// What is certain to be refused, known before helm runs: workloads whose selector would change. helm would change

@@ -221,7 +221,9 @@ async fn unlock(
     same_claims(ctx, &plan.inventory.claims).await?;
     let message = format!("{why}; it is marked as failed");
     ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
-    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await
+    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await?;
+    ctx.reporter.repaired();
+    Ok(())
 }
 
 /// helm says of such a release that it has no deployed releases. To end the uninstall is the way out of it.

@@ -101,5 +101,7 @@ async fn expand_claim(ctx: &Context, claim: &PersistentVolumeClaim, has: &Shape,
         "metadata": {"uid": uid, "resourceVersion": resource_version},
         "spec": {"resources": {"requests": {"storage": wanted}}},
     });
-    patch(ctx, &name, larger).await
+    patch(ctx, &name, larger).await?;
+    ctx.reporter.repaired();
+    Ok(())
 }

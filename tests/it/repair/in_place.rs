@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::World;
+use crate::common::{World, reason};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, StepName};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -184,7 +184,14 @@ async fn without_leave_to_repair_nothing_is_touched() {
 async fn a_binding_to_another_role_is_replaced_alone() {
     let world = World::with_v2("role-ref", "2.30.0", &[]).await;
     let service = world.api::<Service>().get("coder").await.unwrap().uid();
+    let finalizers = |names: &Value| Patch::Merge(json!({"metadata": {"finalizers": names}}));
+    let (bindings, parameters) = (world.api::<RoleBinding>(), PatchParams::default());
+    bindings.patch("coder", &parameters, &finalizers(&json!(["example.com/audit"]))).await.unwrap();
     world.declare("coder", broken(&world, "2.31.14", &json!({}))).await;
+    let repairing = world.phase("coder", Phase::Repairing).await;
+    assert_eq!(reason(&repairing, "Reconciling").unwrap(), ("True".into(), "Repairing".into()));
+    bindings.patch("coder", &parameters, &finalizers(&Value::Null)).await.unwrap();
+    world.phase("coder", Phase::Verifying).await;
     let object = world.ready("coder").await;
     assert_eq!(repairs(&object), one(Remedy::Replace, "RoleBinding/coder"));
     assert_eq!(foreseen(&object), one(Remedy::Replace, "RoleBinding/coder"));

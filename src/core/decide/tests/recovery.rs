@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::*;
 use crate::api::{ClaimStatus, Recovery, Remedy, Repair, WaitingFor, annotation};
 use crate::core::decide::observed::Left;
-use crate::core::report::Uninstalled;
+use crate::core::report::{Activity, Uninstalled};
 
 /// helm failed, changed its records, and left the release in that status.
 pub(super) fn failed(class: FailureClass, remedy: Option<Remedy>, status: &str) -> Outcome {
@@ -305,7 +305,7 @@ fn after_an_object_was_removed_it_never_gives_up_either() {
     let repair =
         Repair { remedy: Remedy::Replace, object: "StatefulSet/timescale".into(), message: "immutable".into(), time };
     world.running_job().unwrap().report.repairs = vec![repair.clone()];
-    world.running_job().unwrap().report.repairing = true;
+    world.running_job().unwrap().report.activity = Activity::Repairing;
     world.running_job().unwrap().report.progress = "replacing StatefulSet/timescale".into();
     world.settle();
     assert_eq!((world.status().phase, world.status().repairs), (Phase::Repairing, vec![repair]));
