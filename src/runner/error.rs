@@ -85,6 +85,17 @@ pub enum Error {
     #[error("the plan cannot be used: {0}")]
     Plan(String),
 
+    /// Others changed an object between each reading and writing of it.
+    #[error("cannot {doing}: it is changed all the time")]
+    Conflict {
+        /// What the change was for, as in "scale Deployment/x to 0".
+        doing: String,
+    },
+
+    /// The runner contradicts itself.
+    #[error("a bug of the runner: {0}")]
+    Bug(String),
+
     /// A document cannot be written as JSON.
     #[error("cannot write {what} as JSON: {source}")]
     Json {
@@ -143,9 +154,13 @@ impl Error {
                 None => Problem::new(api_class(&source), message),
             },
             Self::ApiSilent { .. } => Problem::new(FailureClass::ApiUnavailable, message),
-            Self::NoCluster(_) | Self::HelmMissing(_) | Self::HelmUnknown(_) | Self::Io { .. } | Self::Json { .. } => {
-                Problem::new(FailureClass::Unknown, message)
-            }
+            Self::NoCluster(_)
+            | Self::HelmMissing(_)
+            | Self::HelmUnknown(_)
+            | Self::Io { .. }
+            | Self::Json { .. }
+            | Self::Bug(_) => Problem::new(FailureClass::Unknown, message),
+            Self::Conflict { .. } => Problem::new(FailureClass::Conflict, message),
             Self::HelmExcess(_) => Problem::new(FailureClass::TooLarge, message).field("spec.chart"),
             Self::Record { ref secret, ref source } => {
                 let class = if source.is_excess() { FailureClass::TooLarge } else { FailureClass::Unknown };

@@ -5,11 +5,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerStatus};
-use kube::Api;
-use kube::runtime::wait::{Condition, await_condition};
 use tokio::time::timeout;
 
 use super::inventory;
+use super::watch::until;
 use crate::api::Exposure;
 use crate::core::helm::manifest::Manifest;
 use crate::core::rollout::addresses;
@@ -40,9 +39,10 @@ pub async fn settled(
 
 /// Watches until the object has an address, or is gone.
 async fn arrived(ctx: &Context, exposure: &Exposure) {
+    let object = format!("{}/{}", exposure.kind, exposure.name);
     let ended = match exposure.kind.as_str() {
         "Service" => {
-            watched(ctx.api::<Service>(), exposure, |service: Option<&Service>| {
+            until(ctx.api(), &object, |service: Option<&Service>| {
                 service.is_none_or(|service| {
                     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
                     status.is_some_and(|LoadBalancerStatus { ingress }| {
@@ -53,7 +53,7 @@ async fn arrived(ctx: &Context, exposure: &Exposure) {
             .await
         }
         _ => {
-            watched(ctx.api::<Ingress>(), exposure, |ingress: Option<&Ingress>| {
+            until(ctx.api(), &object, |ingress: Option<&Ingress>| {
                 ingress.is_none_or(|ingress| {
                     let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
                     status.is_some_and(|IngressLoadBalancerStatus { ingress }| {
@@ -65,17 +65,6 @@ async fn arrived(ctx: &Context, exposure: &Exposure) {
         }
     };
     if let Err(error) = ended {
-        tracing::warn!("{}/{} could not be watched: {error}", exposure.kind, exposure.name);
+        tracing::warn!("{error}");
     }
-}
-
-async fn watched<K>(
-    api: Api<K>,
-    exposure: &Exposure,
-    condition: impl Condition<K>,
-) -> Result<(), kube::runtime::wait::Error>
-where
-    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
-{
-    await_condition(api, &exposure.name, condition).await.map(drop)
 }

@@ -8,3 +8,4 @@ pub mod leftovers;
 pub mod objects;
 pub mod owners;
 pub mod pod_secrets;
+pub mod watch;

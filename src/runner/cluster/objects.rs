@@ -2,14 +2,12 @@
 
 use std::fmt::Debug;
 
-use futures::TryStreamExt;
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::runner::cluster::lease::Held;
+use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::steps::fence::while_held;
@@ -49,33 +47,18 @@ where
     while_held(ctx, lease, gone(ctx, api, object, uid)).await
 }
 
-/// Watches until no object of that name has that UID. A watch that breaks begins again by itself.
+/// Watches until no object of that name has that UID.
 async fn gone<K>(ctx: &Context, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let name = object.rsplit('/').next().unwrap_or_default();
-    let mut events = std::pin::pin!(watch_object(api.clone(), name).default_backoff());
-    loop {
-        match events.try_next().await {
-            Ok(Some(Some(now))) if now.meta().uid.as_deref() == Some(uid) => {
-                let finalizers = now.finalizers().join(", ");
-                if !finalizers.is_empty() {
-                    ctx.reporter.progress(&format!("waiting for {object} to go, held by {finalizers}"));
-                }
-            }
-            Ok(_) => return Ok(()),
-            // A right is missing: no patience brings it.
-            Err(watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source))
-                if has_code(&source, 403) =>
-            {
-                return Err(Error::api(format!("watch {object}"), source));
-            }
-            Err(error) => tracing::debug!("watching {object}: {error}"),
+    let gone = |now: Option<&K>| {
+        let Some(now) = now.filter(|now| now.meta().uid.as_deref() == Some(uid)) else { return true };
+        let finalizers = now.finalizers().join(", ");
+        if !finalizers.is_empty() {
+            ctx.reporter.progress(&format!("waiting for {object} to go, held by {finalizers}"));
         }
-    }
-}
-
-fn has_code(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
+        false
+    };
+    watch::until(api.clone(), object, gone).await
 }

@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{
     DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
-use kube::runtime::wait::await_condition;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +27,7 @@ use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::objects::{delete, wait_gone};
+use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
@@ -146,11 +146,7 @@ async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMet
             object.metadata.generation <= seen
         })
     };
-    let seen = async {
-        let seen = await_condition(deployments.clone(), name, paused).await;
-        seen.map_err(|error| Error::Plan(format!("{} could not be watched: {error}", refused.object)))
-    };
-    while_held(scene.ctx, scene.lease, Box::pin(seen)).await?;
+    while_held(scene.ctx, scene.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
     let api: Api<ReplicaSet> = scene.ctx.api();
     for set in sets {
         let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());

@@ -58,7 +58,7 @@ impl<'a> Scene<'a> {
             Remedy::Replace => replace::replace(self, &repair.object).await,
             // These are no part of a running helm step; the ladder never plans them.
             Remedy::Unlock | Remedy::Expand | Remedy::Reinstall => {
-                Err(Error::Plan(format!("{} is not done in the middle of helm's work", repair.remedy)))
+                Err(Error::Bug(format!("{} is no repair between two runs of helm", repair.remedy)))
             }
         }?;
         self.ctx.reporter.repaired();

@@ -64,7 +64,7 @@ fn backup_order(args: &BackupArgs) -> Result<backup::Order, Error> {
     Ok(backup::Order {
         plan_dir: args.plan_dir.clone(),
         attempt: args.attempt,
-        method: method.ok_or_else(|| Error::Plan("it names no way to make a backup".into()))?,
+        method: method.ok_or_else(|| Error::Bug("the step has no way to make a backup".into()))?,
         max_age: args.max_age,
         timeout: args.timeout,
     })

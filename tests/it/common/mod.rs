@@ -2,6 +2,7 @@
 //! Coder that an administrator has installed.
 #![allow(missing_docs)]
 
+pub mod api_server;
 pub mod audit;
 pub mod drift;
 pub mod memory;

@@ -121,6 +121,14 @@ impl Steps {
         symlink(helm, directory.join("helm")).unwrap();
     }
 
+    /// From now on the runner and its helm reach the API server at this address.
+    pub fn reach_api_server_at(&self, url: &str) {
+        let config = std::fs::read_to_string(self.path("kubeconfig")).unwrap();
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        config["clusters"][0]["cluster"] = json!({"server": url});
+        std::fs::write(self.path("kubeconfig"), config.to_string()).unwrap();
+    }
+
     /// From now on a shell does this before each helm of the runner: something goes wrong with a file.
     pub fn before_helm(&self, commands: &str) {
         let helm = self.path("bin").join("helm");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{
     World,
+    api_server::FailingWatches,
     steps::{HelmMajor, Steps},
 };
 use coder_upgrade_operator::api::{CoderUpgrade, FailureClass};
@@ -243,4 +244,17 @@ async fn a_deleted_object_does_not_leave_coder_at_zero() {
     assert_eq!(replicas(&world, "coder").await, (2, 2));
     back(&world, "provisioner", 2).await;
     world.finish().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_begins_again() {
+    let steps = Steps::with("recreate-watch", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    companion(&steps.world, 1, false).await;
+    steps.plan(json!({"version": "2.31.7", "strategy": "Recreate", "companions": ["provisioner"]})).await;
+    let front = FailingWatches::start(steps.world.client.clone(), "deployments/provisioner", 2).await;
+    steps.reach_api_server_at(&front.url);
+    steps.upgrade().await;
+    assert_eq!(front.left(), 0, "the watches have failed");
+    back(&steps.world, "provisioner", 1).await;
+    steps.world.finish().await;
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watch_object};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
@@ -21,6 +21,7 @@ use crate::core::rollout::workload::PodFacts;
 use crate::core::steps::backup::{Ended, ended, is_of, is_stale, recent_job};
 use crate::core::steps::backup_objects;
 use crate::runner::cluster::pod_secrets;
+use crate::runner::cluster::watch::broken;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::rollout::diagnosis;
@@ -111,8 +112,8 @@ async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, 
 async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
     let (name, uid) = (job.name_any(), job.uid());
     let mut jobs = pin!(watch_object(ctx.api::<Job>(), &name).default_backoff());
-    let of_job = watch::Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
-    let mut pods = pin!(watch::watcher(ctx.api::<Pod>(), of_job).default_backoff().applied_objects());
+    let of_job = watcher::Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
+    let mut pods = pin!(watcher::watcher(ctx.api::<Pod>(), of_job).default_backoff().applied_objects());
     let mut witness = Witness::default();
     loop {
         tokio::select! {
@@ -126,12 +127,12 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                     let message = format!("Job/{name} was deleted before it had ended");
                     return Err(failed(message).object(format!("Job/{name}")).into());
                 }
-                Err(error) => refused(&format!("watch Job/{name}"), error)?,
+                Err(error) => broken(&format!("Job/{name}"), error)?,
             },
             seen = pods.try_next() => match seen {
                 Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.hear(ctx, &name, &pod).await,
                 Ok(_) => {}
-                Err(error) => refused(&format!("watch the pods of Job/{name}"), error)?,
+                Err(error) => broken(&format!("the pods of Job/{name}"), error)?,
             },
         }
     }
@@ -140,19 +141,6 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
 /// Whether the Job controls the pod: a label with the Job's name can be anybody's.
 fn is_of_job(pod: &Pod, uid: Option<&String>) -> bool {
     controlling(pod).is_some_and(|owner| Some(&owner.uid) == uid)
-}
-
-/// A watch that breaks begins again by itself, but no patience brings a right that is missing.
-fn refused(doing: &str, error: watcher::Error) -> Result<(), Error> {
-    match error {
-        watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) if matches!(&source, kube::Error::Api(status) if status.code == 403) => {
-            Err(Error::api(doing, source))
-        }
-        error => {
-            tracing::debug!("cannot {doing}: {error}");
-            Ok(())
-        }
-    }
 }
 
 /// What the pods of the Job have told until now.

@@ -21,6 +21,7 @@ use crate::core::report::Problem;
 use crate::core::steps::backup::{Purpose, Snapshot, is_stale, recent_snapshots, snapshots_line};
 use crate::core::steps::backup_objects::{SNAPSHOT_API, SNAPSHOT_KIND, snapshot};
 use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::watch::broken;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -200,7 +201,7 @@ async fn ready(ctx: &Context, api: &Api<DynamicObject>, name: &str) -> Result<Sn
                 });
             }
             Ok(_) => return Err(failed(format!("{object} was deleted before it was ready")).object(object).into()),
-            Err(error) => tracing::debug!("watching {object}: {error}"),
+            Err(error) => broken(&object, error)?,
         }
     }
 }

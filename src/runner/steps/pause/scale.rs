@@ -6,7 +6,6 @@ use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, ResourceExt};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use crate::core::helm::manifest::workload;
 use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::steps::pause::disowned;
+use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -42,7 +42,7 @@ pub async fn to(ctx: &Context, name: &str, replicas: i32) -> Result<(), Error> {
             Ok(_) => {}
         }
     }
-    Err(Error::Plan(format!("Deployment/{name} is changed all the time: it could not be scaled to {replicas}")))
+    Err(Error::Conflict { doing })
 }
 
 /// What is left to be changed: the number, then its owner.
@@ -57,8 +57,6 @@ fn next(now: &Deployment, replicas: i32) -> Option<Value> {
 /// Waits until a Deployment that was scaled to zero has no pod any more. There is no limit but the caller's.
 pub async fn pods_gone(ctx: &Context, deployment: &Deployment) -> Result<(), Error> {
     let name = deployment.name_any();
-    let unwatched =
-        |error: &dyn std::fmt::Display| Error::Plan(format!("Deployment/{name} cannot be watched: {error}"));
     // Until its controllers have seen the zero, they may start another pod.
     let seen = |object: Option<&Deployment>| {
         object.is_none_or(|object| {
@@ -66,23 +64,21 @@ pub async fn pods_gone(ctx: &Context, deployment: &Deployment) -> Result<(), Err
             status.observed_generation >= object.metadata.generation && status.replicas.unwrap_or_default() == 0
         })
     };
-    await_condition(ctx.api::<Deployment>(), &name, seen).await.map_err(|error| unwatched(&error))?;
+    watch::until(ctx.api::<Deployment>(), &format!("Deployment/{name}"), seen).await?;
     let object = serde_json::to_value(deployment).map_err(|source| Error::Json { what: "a Deployment", source })?;
-    let Some(workload) = workload(&object) else { return Err(unwatched(&"its selector cannot be read")) };
+    let Some(workload) = workload(&object) else {
+        return Err(Error::Bug(format!("the selector of Deployment/{name} cannot be read")));
+    };
     let (store, writer) = reflector::store::<Pod>();
     let of_it = watcher::Config::default().labels(&workload.selector);
     let events = reflector::reflector(writer, watcher::watcher(ctx.api::<Pod>(), of_it).default_backoff());
     let mut events = pin!(events);
-    let mut listed = false;
+    let (mut listed, pods) = (false, format!("the pods of Deployment/{name}"));
     loop {
         match events.try_next().await {
             Ok(Some(event)) => listed |= matches!(event, Event::InitDone),
-            Ok(None) => return Err(unwatched(&"the watch has ended")),
-            Err(watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) if matches!(&source, kube::Error::Api(status) if status.code == 403) =>
-            {
-                return Err(Error::api(format!("watch the pods of Deployment/{name}"), source));
-            }
-            Err(error) => tracing::debug!("watching the pods of Deployment/{name}: {error}"),
+            Ok(None) => return Err(watch::ended(&pods)),
+            Err(error) => watch::broken(&pods, error)?,
         }
         if !listed {
             continue;

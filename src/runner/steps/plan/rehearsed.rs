@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use super::release::Release;
 use super::values;
 use super::values::{File, explain};
-use crate::api::PlannedAction;
+use crate::api::{FailureClass, PlannedAction};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::additions;
 use crate::core::plan::rehearsal::{Rehearsal, astray, decisive};
 use crate::core::plan::replicas;
 use crate::core::plan::replicas::{Kept, Source};
+use crate::core::report::Problem;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
@@ -78,7 +79,7 @@ async fn once(
     let Rehearsed { record, mut rehearsal, failure } = Box::pin(rehearse(ctx, &script)).await?;
     let Some(rendered) = record else {
         return Err(failure.map_or_else(
-            || Error::Plan("helm ended well and wrote no record of the release".into()),
+            || Problem::new(FailureClass::Unknown, "helm ended well and wrote no record of the release").into(),
             |failure| explain(files, failure),
         ));
     };
@@ -100,7 +101,8 @@ async fn once(
     }
     additions::spare(&mut rehearsal, stored, &objects);
     tracing::info!("rehearsed: {} writes, {} repairs", rehearsal.writes.len(), rehearsal.repairs.len());
-    let metadata = rendered.chart().map_err(|error| Error::Plan(format!("the rendered release {error}")))?;
+    let unreadable = |error| Problem::new(FailureClass::ChartInvalid, format!("the rendered release {error}"));
+    let metadata = rendered.chart().map_err(unreadable)?;
     let under = metadata.wrapped.as_ref().map(|wrapped| wrapped.under.as_str());
     let replicas = replicas::sources(&objects, &rendered.values(), rendered.chart_part("values"), under);
     Ok(Outlook { rendered, objects, action, rehearsal, kept: Vec::new(), replicas })
