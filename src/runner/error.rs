@@ -271,6 +271,15 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_wrong_with_the_plan_makes_a_new_one() {
+        let conflict = Error::Conflict { doing: "scale Deployment/x to 0".into() }.into_problem();
+        let told = "cannot scale Deployment/x to 0: it is changed all the time";
+        assert_eq!((conflict.class, conflict.message.as_str()), (FailureClass::Conflict, told));
+        assert_eq!(Error::Bug("a".into()).into_problem().class, FailureClass::Unknown);
+        assert_eq!(Error::Plan("a".into()).into_problem().class, FailureClass::PlanOutdated);
+    }
+
+    #[test]
     fn a_failure_of_helm_keeps_its_words() {
         let text = "chart requires kubeVersion: >=1.99.0 which is incompatible with Kubernetes v1.35.4";
         let problem = Error::helm(HelmFailure { text: text.into() }).into_problem();
