@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::controller::ControllerArgs;
+use crate::core::text::log_format::LogFormat;
 use crate::runner::RunnerArgs;
 use crate::runner::preview::PreviewArgs;
 use crate::runner::preview::rights::RightsArgs;
@@ -38,4 +39,16 @@ pub enum Command {
     Runner(RunnerArgs),
     /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -
     Crd,
+}
+
+impl Command {
+    /// The form of the log. At a terminal people read it.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        match self {
+            Self::Controller(args) => args.log_format,
+            Self::Runner(args) => args.log_format(),
+            Self::Plan(_) | Self::Rights(_) | Self::Crd => LogFormat::Text,
+        }
+    }
 }

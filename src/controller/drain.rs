@@ -21,7 +21,7 @@ use kube::{
     runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
 };
 use tokio::task::JoinHandle;
-use tracing::warn;
+use tracing::{Instrument, info_span, warn};
 
 use super::context::{Context, Error, bounded};
 use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor};
@@ -131,7 +131,8 @@ fn watch(
         })
         .collect();
     let upgrade = ObjectRef::from_obj(upgrade);
-    async move {
+    let span = info_span!("draining", "object.ref" = %upgrade);
+    let watching = async move {
         let mut moved = stream::select_all(watches);
         while let Some((kind, names, object)) = moved.next().await {
             match object {
@@ -141,7 +142,8 @@ fn watch(
                 Err(error) => warn!("cannot watch {kind} objects while they are waited for: {error}"),
             }
         }
-    }
+    };
+    watching.instrument(span)
 }
 
 fn api(context: &Context, upgrade: &CoderUpgrade, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {

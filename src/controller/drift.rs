@@ -26,7 +26,7 @@ use kube::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tracing::warn;
+use tracing::{Instrument, info_span, warn};
 
 use super::context::{Context, Error, bounded};
 use crate::api::{CoderUpgrade, WorkloadMark};
@@ -118,12 +118,15 @@ impl Workloads {
     {
         let config = watcher::Config::default().labels(MADE_BY_HELM).page_size(PAGE);
         let mut events = pin!(watcher(api, config).default_backoff());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.take(kind, event, upgrades),
-                Err(error) => warn!("cannot watch {kind} objects for changes from outside: {error}"),
+        let watching = async {
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => self.take(kind, event, upgrades),
+                    Err(error) => warn!("cannot watch for changes from outside: {error}"),
+                }
             }
-        }
+        };
+        watching.instrument(info_span!("watching", %kind)).await;
     }
 
     fn take<K: Resource>(

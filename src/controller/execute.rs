@@ -10,6 +10,7 @@ use kube::{
     runtime::events::{Event as KubeEvent, EventType},
 };
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use super::context::{Context, Error, bounded};
 use crate::api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
@@ -62,12 +63,13 @@ pub fn clean(status: CoderUpgradeStatus) -> CoderUpgradeStatus {
 /// and an API that takes no events holds up no upgrade.
 pub fn publish(context: Arc<Context>, upgrade: Arc<CoderUpgrade>, events: Vec<(Event, Option<String>)>) {
     let Ok(permit) = context.publishing.clone().try_acquire_owned() else {
-        return tracing::warn!(upgrade = upgrade.name_any(), "events lost: those before them are not published yet");
+        return tracing::warn!("events lost: those before them are not published yet");
     };
-    tokio::spawn(async move {
+    let publishing = async move {
         let _permit = permit;
         publish_each(&context, &upgrade, events).await;
-    });
+    };
+    tokio::spawn(publishing.in_current_span());
 }
 
 async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Event, Option<String>)>) {
@@ -88,7 +90,7 @@ async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Ev
             }),
         };
         if let Err(error) = bounded("publish an event".into(), context.recorder.publish(&event, &about)).await {
-            tracing::warn!(%error, upgrade = upgrade.name_any(), "event lost");
+            tracing::warn!(%error, "event lost");
         }
     }
 }

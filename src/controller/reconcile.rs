@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action as Next};
+use kube::runtime::controller::Action as Next;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -63,7 +63,7 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
             decision.status = execute::clean(decision.status);
         }
         if current.status.as_ref() != Some(&decision.status) {
-            info!(upgrade = name(&current), phase = %decision.status.phase, "{}", decision.status.message);
+            info!(phase = %decision.status.phase, "{}", decision.status.message);
             current = execute::write_status(context, &current, decision.status).await?;
             stored = true;
             let job = current.status.as_ref().and_then(|status| status.steps.last()).map(|step| step.job_name.clone());
@@ -79,7 +79,7 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
             stored = true;
             continue;
         }
-        info!(upgrade = name(&current), "{action}");
+        info!("{action}");
         match execute::execute(context, &current, action).await {
             Ok(Some(changed)) => current = changed,
             Ok(None) => return Ok(decision.wake.map_or_else(Next::await_change, Next::requeue)),
@@ -111,18 +111,14 @@ async fn tell_obstruction(
     Ok(())
 }
 
-fn name(upgrade: &CoderUpgrade) -> String {
-    format!("{}/{}", upgrade.namespace().unwrap_or_default(), upgrade.name_any())
-}
-
 /// When to look again after a pass that could not be finished.
 #[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &Error, _: Arc<Context>) -> Next {
     if error.is_stale() {
-        debug!(upgrade = name(&upgrade), %error, "stale view");
+        debug!(%error, "stale view");
         return Next::requeue(STALE);
     }
-    warn!(upgrade = name(&upgrade), %error, "pass not finished");
+    warn!(%error, "pass not finished");
     let blocked = upgrade.status.as_ref().and_then(|status| status.blocked.as_ref());
     let long = blocked.is_some_and(|blocked| blocked.since.0 + OBSTRUCTED * 3 < Timestamp::now());
     Next::requeue(if long && error.obstruction().is_some() { OBSTRUCTED } else { FAILED })

@@ -53,6 +53,7 @@ use crate::core::decide::runner_job::RunnerDefaults;
 use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
 use crate::core::plan::WorkloadKind;
 use crate::core::report::LIMIT;
+use crate::core::text::log_format::LogFormat;
 use crate::core::text::nesting::Shallow;
 
 /// Name under which the controller reports events.
@@ -99,6 +100,10 @@ pub struct ControllerArgs {
     /// Seconds before the first retry of a failure that time can cure; the delay doubles up to five minutes
     #[arg(long, env = "RETRY_DELAY", default_value_t = 10)]
     retry_delay: u64,
+
+    /// Form of the log, of the controller and of its runners
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
 
     /// What `CoderUpgrades` may name.
     #[command(flatten)]
@@ -176,6 +181,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
         image: args.runner_image.clone(),
         allowed: Arc::new(args.allowed.allowed()),
         outbound: Arc::new(outbound(&args.outbound)?),
+        log_format: args.log_format,
     };
     let mut config = Config::infer().await?;
     // A request that sleeps before its retry would hold up its object; the next pass is the retry.

@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use crate::api::{Recovery, ScaledDown};
+use crate::api::{Recovery, ScaledDown, StepName};
 use crate::core::allowed::{OFFICIAL, RepositoryPattern};
+use crate::core::text::log_format::LogFormat;
 
 /// Perform one step of an upgrade (runs in a Job that the controller makes)
 #[derive(Clone, Debug, Args)]
@@ -58,6 +59,10 @@ pub struct CommonArgs {
     /// Directory for scratch files
     #[arg(long, env = "RUNNER_WORK_DIR", default_value = "/work")]
     pub work_dir: PathBuf,
+
+    /// Form of the log
+    #[arg(long, env = "RUNNER_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
 
     /// How long to wait until every pod answers with the right version
     #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
@@ -182,7 +187,28 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(parsed.into())
 }
 
+impl RunnerArgs {
+    /// The form of the log.
+    #[must_use]
+    pub fn log_format(&self) -> LogFormat {
+        self.step.common().log_format
+    }
+}
+
 impl StepArgs {
+    /// The step.
+    #[must_use]
+    pub fn name(&self) -> StepName {
+        match self {
+            Self::Plan(_) => StepName::Plan,
+            Self::Backup(_) => StepName::Backup,
+            Self::Upgrade(_) => StepName::Upgrade,
+            Self::Uninstall(_) => StepName::Uninstall,
+            Self::Install(_) => StepName::Install,
+            Self::Restore(_) => StepName::Restore,
+        }
+    }
+
     /// What every step is told.
     #[must_use]
     pub fn common(&self) -> &CommonArgs {

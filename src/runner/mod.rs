@@ -22,6 +22,8 @@ use std::process::ExitCode;
 use kube::Api;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
 
 use self::args::CommonArgs;
 pub use self::args::{RunnerArgs, StepArgs};
@@ -34,6 +36,12 @@ use crate::core::report::Outcome;
 
 /// Performs a step. The exit code is 0 only if it succeeded and could report that.
 pub async fn run(args: RunnerArgs, secrets: Secrets) -> ExitCode {
+    let CommonArgs { namespace, upgrade, job, .. } = args.step.common();
+    let span = info_span!("step", step = %args.step.name(), namespace, upgrade, job, plan = Empty);
+    Box::pin(step(&args, secrets)).instrument(span).await
+}
+
+async fn step(args: &RunnerArgs, secrets: Secrets) -> ExitCode {
     let common = args.step.common();
     let client = match context::client().await {
         Ok(client) => client,
@@ -91,13 +99,14 @@ fn stop_on_signals() -> Result<CancellationToken, Error> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
-    tokio::spawn(async move {
+    let listening = async move {
         tokio::select! {
             _ = terminate.recv() => tracing::warn!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::warn!("SIGINT: stopping"),
         }
         token.cancel();
-    });
+    };
+    tokio::spawn(listening.in_current_span());
     Ok(stop)
 }
 

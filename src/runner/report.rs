@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument;
 
 use super::error::Error;
 use super::secrets::Secrets;
@@ -169,7 +170,8 @@ impl Writer {
     pub fn start(jobs: Api<Job>, job: Addressee, secrets: Secrets) -> Self {
         let (lines, changes) = watch::channel(Report::default());
         let (done, written) = watch::channel(Report::default());
-        let task = tokio::spawn(keep_writing(jobs.clone(), job.clone(), secrets.clone(), changes, done));
+        let writing = keep_writing(jobs.clone(), job.clone(), secrets.clone(), changes, done);
+        let task = tokio::spawn(writing.in_current_span());
         Self { jobs, job, secrets, task: Some(task), reporter: Reporter { lines, written } }
     }
 

@@ -10,6 +10,7 @@ use crate::api::{CoderUpgrade, Recovery, ScaledDown, StepName, annotation, label
 use crate::core::report::Report;
 use crate::core::rollout::workload::PodFacts;
 use crate::core::text::digest::short_hash;
+use crate::core::text::log_format::readable;
 
 /// Kubernetes puts the name of a Job into this label of its pods.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -165,7 +166,7 @@ impl From<&Pod> for RunnerPod {
 fn last_words(pod: &Pod) -> Option<String> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
     let mut ended = containers.filter(|container| container.name == CONTAINER).filter_map(|c| c.state.as_ref());
-    ended.find_map(|state| state.terminated.as_ref()?.message.clone())
+    ended.find_map(|state| Some(readable(state.terminated.as_ref()?.message.as_ref()?)))
 }
 
 impl JobFacts {

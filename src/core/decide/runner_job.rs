@@ -21,6 +21,7 @@ use crate::core::allowed::Allowed;
 use crate::core::decide::job::{CONTAINER, JOB_UID_LABEL, JobRequest};
 use crate::core::outbound::Outbound;
 use crate::core::text::digest::short_hash;
+use crate::core::text::log_format::LogFormat;
 
 /// Where the runner keeps its scratch files; the root of its file system is read-only.
 const WORK_DIR: &str = "/work";
@@ -42,6 +43,8 @@ pub struct RunnerDefaults {
     pub allowed: Arc<Allowed>,
     /// How it reaches repositories.
     pub outbound: Arc<Outbound>,
+    /// The form of its log.
+    pub log_format: LogFormat,
 }
 
 /// Builds the Job of a step.
@@ -170,7 +173,7 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
     Container {
         name: CONTAINER.into(),
         image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
-        args: Some(arguments(upgrade, request, &defaults.allowed)),
+        args: Some(arguments(upgrade, request, defaults)),
         env: Some(
             [
                 EnvVar { name: "HOME".into(), value: Some(WORK_DIR.into()), ..EnvVar::default() },
@@ -202,7 +205,7 @@ fn job_uid() -> EnvVarSource {
 }
 
 /// Names and times only: whoever may look at pods reads these.
-fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, allowed: &Allowed) -> Vec<String> {
+fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Vec<String> {
     let spec = &upgrade.spec;
     let mut arguments = vec!["runner".to_owned(), request.step.to_string().to_lowercase()];
     let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
@@ -211,11 +214,14 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, allowed: &Allowed) ->
     flag("uid", upgrade.uid().unwrap_or_default());
     flag("job", request.name.clone());
     flag("work-dir", WORK_DIR.into());
+    if defaults.log_format != LogFormat::default() {
+        flag("log-format", defaults.log_format.to_string());
+    }
     flag("verify-timeout", seconds(&spec.verify.timeout));
     match request.step {
         StepName::Plan => {
             flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string());
-            for pattern in allowed.repositories.patterns() {
+            for pattern in defaults.allowed.repositories.patterns() {
                 flag("allowed-repositories", pattern);
             }
             if let Some(target) = &request.target {
@@ -304,7 +310,8 @@ mod tests {
     }
 
     fn defaults_of(image: &str) -> RunnerDefaults {
-        RunnerDefaults { image: image.into(), allowed: Arc::default(), outbound: Arc::default() }
+        let (allowed, outbound, log_format) = (Arc::default(), Arc::default(), LogFormat::Text);
+        RunnerDefaults { image: image.into(), allowed, outbound, log_format }
     }
 
     fn built(step: StepName) -> Job {
@@ -315,6 +322,17 @@ mod tests {
         let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
         let request = JobRequest { name: "job".into(), step, plan_secret: plan, ..JobRequest::planning() };
         job(upgrade, &request, &defaults_of("runner:1"))
+    }
+
+    #[test]
+    fn a_runner_logs_as_the_controller_does() {
+        let request = JobRequest::planning();
+        let arguments = |log_format| {
+            let defaults = RunnerDefaults { log_format, ..defaults_of("runner:1") };
+            arguments(&upgrade(), &request, &defaults).join(" ")
+        };
+        assert!(arguments(LogFormat::Json).contains("--log-format json"));
+        assert!(!arguments(LogFormat::Text).contains("--log-format"), "which another image may not know");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod bounded;
 pub mod confidential;
 pub mod digest;
 pub mod display;
+pub mod log_format;
 pub mod nesting;
 pub mod quantity;
 pub mod redact;

@@ -13,6 +13,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::api::FailureClass;
 use crate::core::report::Problem;
@@ -72,7 +73,8 @@ impl Held {
         let lease = acquire(&leases, &name, &holder, ctx).await?;
         tracing::info!("holding Lease/{name}");
         let lost = Lost::default();
-        let renewal = tokio::spawn(renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone()));
+        let renewal = renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone());
+        let renewal = tokio::spawn(renewal.in_current_span());
         Ok(Self { leases, name, holder, lost, renewal })
     }
 

@@ -37,6 +37,7 @@ pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
         ctx.secrets.hide_values(&Value::Object(record.values()));
         pod_secrets::of_record(ctx, &record).await;
     }
+    tracing::Span::current().record("plan", &plan.id);
     tracing::info!("plan {}: release {} to {} {}", plan.id, plan.release, plan.chart_name, plan.version);
     Ok(plan)
 }

@@ -5,7 +5,10 @@
 
 use std::os::unix::fs::symlink;
 
-use crate::common::{World, program};
+use crate::common::{
+    World, program,
+    steps::{HelmMajor, Steps},
+};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use coder_upgrade_operator::api::CoderUpgrade;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -148,6 +151,24 @@ async fn a_chart_that_fails_with_its_values_tells_none() {
     assert_eq!(leak(&written(&world).await), None);
     assert_eq!(leak(&shown(&world).await), None);
     world.finish().await;
+}
+
+#[tokio::test]
+async fn a_log_in_json_tells_none_and_names_its_step_in_each_line() {
+    let steps = Steps::with("planted-json", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
+    steps.set("RUNNER_LOG_FORMAT", "json");
+    let values = json!({"planted": planted(), "extraTemplates": [TELL]});
+    steps.refused(json!({"version": "2.31.7", "values": values})).await;
+    let log = steps.log.borrow().clone();
+    assert_eq!(leak(&log), None);
+    assert!(log.contains("license pin [redacted] and number [redacted]"), "the failure is told");
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let step = json!({"name": "step", "step": "Plan", "upgrade": "coder", "namespace": steps.world.namespace,
+            "job": "step-1-plan"});
+        assert_eq!(event["spans"], json!([step]), "{line}");
+    }
+    steps.world.finish().await;
 }
 
 #[tokio::test]
