@@ -6,80 +6,26 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, getpid, getppid, kill_process_group, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal,
-};
+use rustix::process::{Pid, PidfdFlags, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Child;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use rustix::process::Signal;
 
-/// Starts `command` as the leader of its own process group, without an input, to be killed by the kernel when this
-/// process ends for whatever reason. Dropping the returned handle kills it, too.
-///
-/// The kernel ties the death signal to the *thread* that forked, so one thread that never ends does all the forking.
+/// Starts `command` without an input, as [`child_process::spawn`] does.
 ///
 /// # Errors
-/// As [`Command::spawn`]; also when this process is ending already.
+/// As [`child_process::spawn`].
 pub async fn spawn(mut command: Command) -> io::Result<Child> {
-    let parent = getpid();
-    let die_with_parent = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have ended between fork and the line above: then no signal will ever come.
-        if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(Errno::SRCH)) }
-    };
-    command.process_group(0).stdin(Stdio::null());
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; these are two bare system calls, and
-    // building an `io::Error` from an errno does not allocate.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(die_with_parent);
-    }
-    let mut command = tokio::process::Command::from(command);
-    command.kill_on_drop(true);
-
-    let (answer, spawned) = oneshot::channel();
-    let order = Order { command, runtime: Handle::current(), answer };
-    let gone = || io::Error::other("the thread that starts processes has ended");
-    let queue = forker().lock().unwrap_or_else(PoisonError::into_inner).clone();
-    queue.send(order).map_err(|_| gone())?;
-    spawned.await.map_err(|_| gone())?
-}
-
-/// One process to start.
-struct Order {
-    command: tokio::process::Command,
-    /// Tokio registers the child with the runtime that is entered when it is started.
-    runtime: Handle,
-    answer: oneshot::Sender<io::Result<Child>>,
-}
-
-/// The queue of the thread that does all the forking; the thread lives as long as the process.
-fn forker() -> &'static Mutex<mpsc::Sender<Order>> {
-    static FORKER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
-    FORKER.get_or_init(|| {
-        let (queue, orders) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for mut order in orders {
-                let _runtime = order.runtime.enter();
-                // Nobody waits any more: the child is dropped, and thereby killed.
-                drop(order.answer.send(order.command.spawn()));
-            }
-        });
-        Mutex::new(queue)
-    })
+    command.stdin(Stdio::null());
+    child_process::spawn(command.into(), None).await
 }
 
 /// Sends what `command` prints, on both streams, to the end of the file at `path`.
@@ -220,11 +166,5 @@ mod tests {
         child.wait().await.unwrap();
         assert!(!identity.is_alive());
         assert!(identity.open().unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_program_that_is_missing_is_an_error() {
-        let error = spawn(Command::new("/no/such/program")).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

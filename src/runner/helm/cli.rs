@@ -8,13 +8,13 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use child_process::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::output::{self, Said};
 use super::outside;
-use super::process::{self, Limits};
 use crate::core::helm::failures;
 use crate::core::outbound::Outbound;
 use crate::core::text::bounded;
@@ -170,8 +170,8 @@ impl Helm {
         let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
         tracing::debug!("helm {}", arguments.join(OsStr::new(" ")).to_string_lossy());
         let mut command = self.command(&arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = process::spawn(&mut command, Some(LIMITS)).map_err(Error::HelmMissing)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child_process::spawn(command, Some(LIMITS)).await.map_err(Error::HelmMissing)?;
         let ended = timeout(time, self.converse(&mut child, input.unwrap_or_default())).await;
         let Ok(ended) = ended else { return Err(Error::HelmExcess(Excess::Time(time))) };
         let (status, printed, said) = ended?;

@@ -7,7 +7,6 @@ pub mod merge_base;
 mod output;
 pub mod outside;
 pub mod package;
-mod process;
 pub mod record;
 pub mod repository;
 pub mod run;

@@ -1,12 +1,15 @@
 //! A helm that changes something: it is never cut off without a chance to record its failure.
 
+use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use super::{Helm, HelmFailure, output, process};
+use super::{Helm, HelmFailure, output};
 use crate::core::helm::failures;
 use crate::runner::error::Error;
 
@@ -32,11 +35,10 @@ pub struct Ends<'a> {
 pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Result<(), HelmFailure>, Error> {
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Without limits of memory: a helm process that is killed in the middle of a change leaves it unfinished. What it reads here was
     // read by a helm process with limits before, when the plan was made.
-    let mut child = process::spawn(&mut command, None).map_err(Error::HelmMissing)?;
-    drop(child.stdin.take());
+    let mut child = child_process::spawn(command, None).await.map_err(Error::HelmMissing)?;
     let stderr = child.stderr.take();
     let said = async {
         match stderr {
@@ -64,7 +66,7 @@ async fn wait(child: &mut Child, Ends { stop, lost, taken }: Ends<'_>) -> Result
     if taken.is_cancelled() {
         return kill(child).await;
     }
-    process::terminate(child).map_err(Error::HelmMissing)?;
+    terminate(child).map_err(Error::HelmMissing)?;
     // With a rollback, helm may take long to end after a signal. That is allowed as long as nobody else may begin.
     tokio::select! {
         status = child.wait() => return ended(status),
@@ -76,6 +78,15 @@ async fn wait(child: &mut Child, Ends { stop, lost, taken }: Ends<'_>) -> Result
         return ended(status);
     }
     kill(child).await
+}
+
+/// Asks a child to end. One that has ended already is no error.
+fn terminate(child: &Child) -> io::Result<()> {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    match pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
+        Some(Err(errno)) => Err(errno.into()),
+    }
 }
 
 /// Whatever helm does next would be done beside another one.
