@@ -5,10 +5,11 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Error, bounded};
-use crate::api::{CoderUpgrade, FINALIZER};
+use crate::api::CoderUpgrade;
 use crate::core::decide::job::{JobFacts, JobState, RunnerPod, controlling, is_owned};
 use crate::core::decide::observed::Observed;
 use crate::core::decide::runner_job;
+use crate::core::gates::claim::{holder, is_rival};
 use crate::core::gates::dependencies::Sibling;
 
 /// The facts around an object, from the caches.
@@ -16,8 +17,8 @@ use crate::core::gates::dependencies::Sibling;
 /// A cache may lag. That is harmless here: a status decided on an old object is refused by its resourceVersion, and a
 /// Job whose existence is missed cannot be created twice, because its name is the same.
 pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
-    let claims = |other: &CoderUpgrade| claims_before(other, &upgrade);
-    let claimed_by = context.upgrades.state_filter(claims).iter().map(|other| other.name_any()).min();
+    let rivals = context.upgrades.state_filter(|other: &CoderUpgrade| is_rival(other, &upgrade));
+    let claimed_by = holder(&upgrade, rivals.iter().map(|other| &**other));
     Observed {
         jobs: jobs(context, &upgrade),
         settings: runner_job::settings(&upgrade, &context.defaults),
@@ -92,43 +93,4 @@ pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<C
     let api: Api<CoderUpgrade> = Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
     let found = bounded(format!("read {}", ObjectRef::from_obj(upgrade)), api.get_opt(&name)).await?;
     Ok(found.filter(|found| found.uid() == upgrade.uid()))
-}
-
-/// Whether another object had the release first: one in the middle of a change, otherwise the older one.
-fn claims_before(other: &CoderUpgrade, upgrade: &CoderUpgrade) -> bool {
-    let rank = |one: &CoderUpgrade| {
-        (
-            !one.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
-            one.creation_timestamp().map(|time| time.0),
-            one.name_any(),
-        )
-    };
-    other.metadata.uid != upgrade.metadata.uid && is_rival(other, upgrade) && rank(other) < rank(upgrade)
-}
-
-/// Whether two objects are for the same release.
-pub fn is_rival(one: &CoderUpgrade, other: &CoderUpgrade) -> bool {
-    one.metadata.namespace == other.metadata.namespace && one.spec.release == other.spec.release
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::CoderUpgradeSpec;
-
-    #[test]
-    fn only_our_own_finalizer_tells_that_a_change_is_under_way() {
-        let upgrade = |name: &str, finalizer: &str| {
-            let mut upgrade = CoderUpgrade::new(name, CoderUpgradeSpec::default());
-            upgrade.metadata.uid = Some(name.into());
-            upgrade.metadata.finalizers = (!finalizer.is_empty()).then(|| vec![finalizer.into()]);
-            upgrade
-        };
-        let (changing, foreign) = (upgrade("b", FINALIZER), upgrade("a", "example.com/other"));
-        assert!(claims_before(&changing, &foreign) && !claims_before(&foreign, &changing));
-        assert!(
-            claims_before(&upgrade("a", ""), &upgrade("b", "example.com/other")),
-            "otherwise the older, or by name"
-        );
-    }
 }

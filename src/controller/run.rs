@@ -41,7 +41,6 @@ use super::{
     health::{self, Readiness},
     leader::{Leadership, NotHeld},
     metrics::Metrics,
-    observe::is_rival,
     owned::Owned,
     places::Places,
     reconcile::{after_error, reconcile},
@@ -50,6 +49,7 @@ use crate::api::{API_GROUP, CoderUpgrade, label};
 use crate::core::allowed::AllowedFlags;
 use crate::core::decide::job::controlling;
 use crate::core::decide::runner_job::RunnerDefaults;
+use crate::core::gates::claim::is_rival;
 use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
 use crate::core::plan::WorkloadKind;
 use crate::core::report::LIMIT;

@@ -1,56 +1,36 @@
-//! The gates: what keeps a change from beginning, in the order in which they are asked.
+//! What keeps a change from beginning: the gates that `plan` shows as well, and those that only this controller knows.
 //!
 //! A gate that is closed says so in phase and message, and when it is looked at again, if that is known. All are asked anew
 //! in every pass, so that each takes effect at once, whichever was closed before. None holds back what has begun: from the
 //! moment at which helm's records may have been changed (`status.changeStarted`), the change is tried again until it has ended.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 
-use super::{Draft, Event, outcome};
-use crate::api::{Phase, Reason};
+use super::{Draft, Event, approval, outcome};
+use crate::api::{Phase, PlanSummary, Reason};
 use crate::core::decide::observed::Place;
-use crate::core::gates::dependencies::Obstacle;
-use crate::core::gates::window::{Opening, Schedule};
+use crate::core::gates::window::Schedule;
+use crate::core::gates::{self, Answer, BEFORE_A_CHANGE, BEFORE_A_PLAN, BEFORE_A_REPAIR, Closed, Facts, Gate, Planned};
 use crate::core::helm::values::within_limits;
-use crate::core::report::Problem;
 
 /// How long a backup counts that was made for a plan: the plan may wait for its next window, but not much longer.
 const BACKUP_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 
-/// What a gate says.
-enum Gate {
-    /// It may begin.
-    Open,
-    /// It may not begin yet.
-    Closed(Closed),
-    /// What the spec says of the gate cannot be read.
-    Broken(Box<Problem>),
-}
-
-/// Why it may not begin yet.
-struct Closed {
-    phase: Phase,
-    reason: Reason,
-    warning: bool,
-    message: String,
-    /// When it is looked at again, if nothing happens before.
-    until: Option<Timestamp>,
-}
-
 /// Whether something keeps even a plan from being made.
 pub(super) fn keep_from_planning(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, allowed, values, readable, place])
+    shut(draft, &BEFORE_A_PLAN, &[allowed, values, readable, place])
 }
 
 /// Whether something keeps the planned change from beginning.
 pub(super) fn keep_from_changing(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, after, approval, window, place])
+    shut(draft, &BEFORE_A_CHANGE, &[place])
 }
 
 /// Whether something keeps a remedy from beginning that was approved by itself.
 pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
-    closed(draft, &[claimed, suspended, after, window, place])
+    shut(draft, &BEFORE_A_REPAIR, &[place])
 }
 
 /// Refuses what is not allowed, whatever is to be done with it: nobody shall learn of it only when something is to begin.
@@ -62,7 +42,7 @@ pub(super) fn refuse_what_is_not_allowed(draft: &mut Draft) -> bool {
     if under_way || observed.upgrade.spec.suspend || observed.claimed_by.is_some() {
         return false;
     }
-    closed(draft, &[allowed])
+    shut(draft, &[], &[allowed])
 }
 
 /// Says once of an edit in the middle of a change that what it names is not allowed.
@@ -94,23 +74,38 @@ pub(super) fn backup_due(draft: &Draft) -> bool {
     })
 }
 
-/// Asks one gate after the other, and says what the first one says that is not open.
-fn closed(draft: &mut Draft, gates: &[fn(&Draft) -> Gate]) -> bool {
-    for gate in gates {
-        match gate(draft) {
-            Gate::Open => {}
-            Gate::Closed(closed) => {
-                say(draft, closed);
-                return true;
-            }
-            Gate::Broken(problem) => {
-                outcome::supersede(draft);
-                outcome::refused(draft, *problem);
-                return true;
-            }
+/// Asks one gate after the other, those of this controller last, and says what the first one says that is not open.
+fn shut(draft: &mut Draft, gates: &[Gate], ours: &[fn(&Draft) -> Answer]) -> bool {
+    let mut answers = gates.iter().map(|gate| ask(draft, *gate)).chain(ours.iter().map(|gate| gate(draft)));
+    let Some(answer) = answers.find(|answer| !matches!(answer, Answer::Open)) else { return false };
+    match answer {
+        Answer::Open => {}
+        Answer::Closed(closed) => say(draft, closed),
+        Answer::Broken(problem) => {
+            outcome::supersede(draft);
+            outcome::refused(draft, *problem);
         }
     }
-    false
+    true
+}
+
+fn ask(draft: &Draft, gate: Gate) -> Answer {
+    let observed = draft.observed;
+    let waiting = draft.status.approval.as_ref().map(|waiting| {
+        let plan = approval::plan_id(&draft.status).unwrap_or_default();
+        gates::approval::message(plan, &observed.upgrade.name_any(), waiting)
+    });
+    gate.ask(&Facts {
+        upgrade: &observed.upgrade,
+        claimed_by: observed.claimed_by.as_deref(),
+        siblings: &observed.siblings,
+        plan: draft
+            .status
+            .plan
+            .as_ref()
+            .map(|PlanSummary { forecast, .. }| Planned { forecast, waiting: waiting.as_deref() }),
+        now: observed.now,
+    })
 }
 
 fn say(draft: &mut Draft, closed: Closed) {
@@ -129,115 +124,33 @@ fn say(draft: &mut Draft, closed: Closed) {
     }
 }
 
-/// One release, one `CoderUpgrade`.
-fn claimed(draft: &Draft) -> Gate {
-    let Some(other) = &draft.observed.claimed_by else { return Gate::Open };
-    let release = &draft.observed.upgrade.spec.release;
-    Gate::Closed(Closed {
-        phase: Phase::Pending,
-        reason: Reason::ReleaseClaimed,
-        warning: true,
-        message: format!("CoderUpgrade {other} is for release {release} already. Delete one of the two."),
-        until: None,
-    })
-}
-
-fn suspended(draft: &Draft) -> Gate {
-    if !draft.observed.upgrade.spec.suspend {
-        return Gate::Open;
-    }
-    Gate::Closed(Closed {
-        phase: Phase::Suspended,
-        reason: Reason::Suspended,
-        warning: false,
-        message: "Nothing new is begun while spec.suspend is true.".into(),
-        until: None,
-    })
-}
-
-fn allowed(draft: &Draft) -> Gate {
+fn allowed(draft: &Draft) -> Answer {
     match draft.observed.allowed.judge(&draft.observed.upgrade.spec) {
-        Ok(()) => Gate::Open,
-        Err(problem) => Gate::Broken(problem),
+        Ok(()) => Answer::Open,
+        Err(problem) => Answer::Broken(problem),
     }
 }
 
 /// Whether the values of the spec could be read.
-fn values(draft: &Draft) -> Gate {
+fn values(draft: &Draft) -> Answer {
     match within_limits(&draft.observed.upgrade.spec) {
-        Err(problem) => Gate::Broken(problem),
-        Ok(()) => Gate::Open,
+        Err(problem) => Answer::Broken(problem),
+        Ok(()) => Answer::Open,
     }
 }
 
 /// Whether the window can be read: a person shall learn of it before the night in which it should open.
-fn readable(draft: &Draft) -> Gate {
+fn readable(draft: &Draft) -> Answer {
     match draft.observed.upgrade.spec.window.as_ref().map(Schedule::read) {
-        Some(Err(problem)) => Gate::Broken(problem),
-        _ => Gate::Open,
-    }
-}
-
-fn after(draft: &Draft) -> Gate {
-    let Some(obstacle) = draft.observed.obstacle() else { return Gate::Open };
-    let (warning, message) = match obstacle {
-        Obstacle::Missing(name) => (
-            true,
-            format!(
-                "CoderUpgrade {name} must be ready first (spec.dependsOn), but does not exist in this namespace. Create it, or \
-                 take it out of spec.dependsOn."
-            ),
-        ),
-        Obstacle::NotReady(name, phase) => {
-            (false, format!("CoderUpgrade {name} must be ready first (spec.dependsOn); it is {phase}."))
-        }
-        Obstacle::Circle(names) => (
-            true,
-            format!(
-                "spec.dependsOn goes round in a circle, so that none of them ever begins: {}. Take one of them out of the \
-                 spec.dependsOn of the one before it.",
-                names.join(" after ")
-            ),
-        ),
-    };
-    let (phase, reason) = (Phase::AwaitingDependency, Reason::AwaitingDependency);
-    Gate::Closed(Closed { phase, reason, warning, message, until: None })
-}
-
-/// What was approved is counted before; see [`super::approval::count`].
-fn approval(draft: &Draft) -> Gate {
-    let Some(waiting) = &draft.status.approval else { return Gate::Open };
-    Gate::Closed(Closed {
-        phase: Phase::AwaitingApproval,
-        reason: Reason::AwaitingApproval,
-        warning: false,
-        message: super::approval::message(draft, waiting),
-        until: None,
-    })
-}
-
-fn window(draft: &Draft) -> Gate {
-    let Some(window) = &draft.observed.upgrade.spec.window else { return Gate::Open };
-    let schedule = match Schedule::read(window) {
-        Ok(schedule) => schedule,
-        Err(problem) => return Gate::Broken(problem),
-    };
-    match schedule.at(draft.observed.now) {
-        Opening::Open => Gate::Open,
-        Opening::ClosedUntil(opens) => Gate::Closed(Closed {
-            phase: Phase::AwaitingWindow,
-            reason: Reason::AwaitingWindow,
-            warning: false,
-            message: format!("The window is closed (spec.window); it opens on {}.", schedule.shown(opens)),
-            until: Some(opens),
-        }),
+        Some(Err(problem)) => Answer::Broken(problem),
+        _ => Answer::Open,
     }
 }
 
 /// Jobs cost memory and requests; so only so many are started at a time. What has begun is not asked.
-fn place(draft: &Draft) -> Gate {
-    let Place::Taken { limit } = draft.observed.place else { return Gate::Open };
-    Gate::Closed(Closed {
+fn place(draft: &Draft) -> Answer {
+    let Place::Taken { limit } = draft.observed.place else { return Answer::Open };
+    Answer::Closed(Closed {
         phase: Phase::AwaitingPlace,
         reason: Reason::AwaitingPlace,
         warning: false,

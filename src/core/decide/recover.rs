@@ -1,15 +1,20 @@
 //! What follows from a failure: again, a repair, a reinstall, the saved release, or a person.
 
+use kube::ResourceExt;
+
 use super::{
     Draft,
-    approval::{Grant, granted, how_to_allow, plan_id},
+    approval::{granted, plan_id},
     attempt, outcome,
 };
 use crate::{
     api::{
         Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, StepName, annotation,
     },
-    core::report::Problem,
+    core::{
+        gates::{approval::how_to_allow, grant::Grant},
+        report::Problem,
+    },
 };
 
 /// How an approval of a reinstall ends.
@@ -148,7 +153,12 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
     let next_step = if remedy.needs() <= allowed(draft) {
         "Nothing: the operator does what status.steps says, as spec.recovery allows.".into()
     } else {
-        format!("{} Interruption: {} {}", approval.action, approval.interruption, how_to_allow(draft, &approval))
+        format!(
+            "{} Interruption: {} {}",
+            approval.action,
+            approval.interruption,
+            how_to_allow(&draft.observed.upgrade.name_any(), &approval)
+        )
     };
     draft.status.approval = Some(approval);
     next_step

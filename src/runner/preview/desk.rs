@@ -30,6 +30,8 @@ pub struct Desk {
     pub ctx: Context,
     /// The declaration.
     pub upgrade: CoderUpgrade,
+    /// Digest of what it asks for.
+    pub request: String,
 }
 
 /// Finds the declaration, and prepares for a step that works in `directory`.
@@ -55,7 +57,9 @@ pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet
         }
         None => source::installed(&client, &namespace, wanted.name.unwrap_or_default()).await?,
     };
-    upgrade.spec.version = upgrade.spec.version.take().or_else(|| found_before(&upgrade));
+    upgrade.metadata.namespace.get_or_insert_with(|| namespace.clone());
+    let request = digest(&upgrade.spec, upgrade.annotations().get(annotation::REQUESTED_AT).map(String::as_str));
+    upgrade.spec.version = upgrade.spec.version.take().or_else(|| found_before(&upgrade, &request));
     let ctx = Context {
         client,
         namespace,
@@ -68,13 +72,12 @@ pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet
         reporter: Reporter::to_terminal(secrets.clone(), quiet),
         stop: CancellationToken::new(),
     };
-    Ok(Desk { ctx, upgrade })
+    Ok(Desk { ctx, upgrade, request })
 }
 
 /// The newest version, if the operator has looked it up for this very spec: it does so once.
-fn found_before(upgrade: &CoderUpgrade) -> Option<String> {
+fn found_before(upgrade: &CoderUpgrade, request: &str) -> Option<String> {
     let status = upgrade.status.as_ref()?;
-    let requested = upgrade.annotations().get(annotation::REQUESTED_AT).map(String::as_str);
-    let target = status.target.as_ref().filter(|_| status.request == digest(&upgrade.spec, requested));
+    let target = status.target.as_ref().filter(|_| status.request == request);
     target.map(|target| target.version.clone())
 }

@@ -16,11 +16,12 @@ use kube::{Api, Client, ResourceExt};
 pub use self::args::{Format, PreviewArgs};
 use self::desk::{Desk, Wanted};
 use self::error::Failure;
-use super::context::{Context, request};
+use super::context::{self, Context};
 use super::error::Error;
 use super::secrets::Secrets;
 use super::steps::plan;
 use crate::api::CoderUpgrade;
+use crate::core::gates::claim::holder;
 use crate::core::gates::dependencies::Sibling;
 use crate::core::plan::preview::{Preview, Surroundings, is_refusal};
 use crate::core::text::display::printable;
@@ -59,7 +60,7 @@ async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failu
     let wanted =
         Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
     let directory = tempfile::tempdir().map_err(Failure::Scratch)?;
-    let Desk { ctx, upgrade } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
+    let Desk { ctx, upgrade, request } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     let Context { client, namespace, .. } = &ctx;
     let allowed = args.allowed();
     let planned = match allowed.judge(&upgrade.spec) {
@@ -68,10 +69,10 @@ async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failu
     };
     let others = others(client, namespace, &upgrade).await?;
     let siblings: Vec<Sibling> = others.iter().map(Sibling::from).collect();
-    let same = others.iter().find(|other| other.spec.release == upgrade.spec.release);
-    let claimed_by = same.map(ResourceExt::name_any);
+    let claimed_by = holder(&upgrade, &others);
     let around = Surroundings {
         upgrade: &upgrade,
+        request: &request,
         namespace,
         siblings: &siblings,
         claimed_by: claimed_by.as_deref(),
@@ -90,7 +91,7 @@ async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failu
 async fn others(client: &Client, namespace: &str, upgrade: &CoderUpgrade) -> Result<Vec<CoderUpgrade>, Error> {
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
     let all = ListParams::default();
-    match request(&format!("list the CoderUpgrades of namespace {namespace}"), || upgrades.list(&all)).await {
+    match context::request(&format!("list the CoderUpgrades of namespace {namespace}"), || upgrades.list(&all)).await {
         Ok(found) => Ok(found.items.into_iter().filter(|other| other.name_any() != upgrade.name_any()).collect()),
         Err(error) if error.has_code(404) || error.has_code(403) => Ok(Vec::new()),
         Err(error) => Err(error),

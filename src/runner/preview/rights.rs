@@ -112,7 +112,7 @@ async fn least(args: &RightsArgs, secrets: &Secrets) -> Result<String, Failure> 
     let wanted =
         Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
     let directory = tempfile::tempdir().map_err(Failure::Scratch)?;
-    let Desk { ctx, upgrade } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
+    let Desk { ctx, upgrade, .. } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     // Who runs this may fetch from wherever they want.
     let allowed = Repositories::any();
     let takes = Box::pin(plan::takes(&ctx, &upgrade, &allowed)).await?;

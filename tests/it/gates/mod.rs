@@ -1,3 +1,4 @@
 //! What a change waits for.
 
+mod shown;
 mod waiting;

@@ -53,7 +53,7 @@ async fn a_file_is_shown_in_every_form_and_nothing_is_written() {
         "- coder.image.pullPolicy: IfNotPresent",
         "+ coder.annotations.password (not shown)",
         "https://github.com/coder/coder/releases/tag/v2.31.7",
-        "The window opens on Mon",
+        "it opens on Mon",
     ] {
         assert!(text.out.contains(words), "{words}");
     }

@@ -4,9 +4,9 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
-use crate::api::{Approvable, ApprovalMode, Backup, Phase, Recovery, annotation};
-use crate::core::gates::dependencies::{Obstacle, obstacle};
-use crate::core::gates::window::{Opening, Schedule};
+use crate::api::Backup;
+use crate::core::gates::approval::{self, Remembered};
+use crate::core::gates::{self, Answer, BEFORE_A_CHANGE, Facts, Planned};
 use crate::core::plan::Plan;
 
 /// What must be so before a planned change begins.
@@ -30,92 +30,36 @@ impl Gate {
 /// The gates that the spec asks for, in the order in which the operator asks them.
 pub fn list(plan: &Plan, around: &Surroundings<'_>) -> Vec<Gate> {
     let spec = &around.upgrade.spec;
-    let claimed = around.claimed_by.map(|other| {
-        let message = format!("CoderUpgrade {other} is for release {} already. Delete one of the two.", spec.release);
-        Gate::new("spec.release", false, message)
-    });
-    let suspended = spec.suspend.then(|| Gate::new("spec.suspend", false, "Nothing new is begun while it is true."));
-    let after = (!spec.depends_on.is_empty()).then(|| after(around));
-    [claimed, suspended, after, approved(plan, around), window(around), spec.backup.as_ref().map(backup)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let asked = approval::asked_for(spec, &plan.forecast).filter(|_| wanted(plan, around).is_some());
+    let facts = Facts {
+        upgrade: around.upgrade,
+        claimed_by: around.claimed_by,
+        siblings: around.siblings,
+        plan: Some(Planned { forecast: &plan.forecast, waiting: asked.as_ref().map(|asked| asked.message.as_str()) }),
+        now: around.now,
+    };
+    let shown = |gate: gates::Gate| {
+        let field = gate.field(&facts)?;
+        Some(match gate.ask(&facts) {
+            Answer::Open => Gate::new(field, true, gate.passed(&facts)),
+            Answer::Closed(closed) => Gate::new(field, false, closed.message),
+            Answer::Broken(problem) => Gate::new(field, false, problem.message),
+        })
+    };
+    BEFORE_A_CHANGE.into_iter().filter_map(shown).chain(spec.backup.as_ref().map(backup)).collect()
 }
 
 /// The command that allows the plan, or its repairs, if a person must still allow them.
-pub fn approval(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
+pub fn command(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
     let value = wanted(plan, around)?;
-    let (name, namespace) = (around.upgrade.name_any(), around.namespace);
-    Some(format!("kubectl annotate --overwrite coderupgrade {name} -n {namespace} {}={value}", annotation::APPROVE))
+    Some(approval::command(&around.upgrade.name_any(), Some(around.namespace), &value))
 }
 
 /// The value of the annotation that is still to be set.
 fn wanted(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
-    let spec = &around.upgrade.spec;
-    let given = around.upgrade.annotations().get(annotation::APPROVE).map(String::as_str).unwrap_or_default();
-    let (id, step) = given.split_once('/').map_or((given, None), |(id, step)| (id, step.parse().ok()));
-    let granted = (id == plan.id).then_some(match step {
-        Some(Approvable::Reinstall) => Recovery::Reinstall,
-        Some(Approvable::Repair) => Recovery::Repair,
-        None => Recovery::Stop,
-    });
-    let needs = plan.forecast.needs();
-    let by_name = plan.forecast.needs_approval() && granted < Some(Recovery::Repair);
-    if by_name || needs > spec.recovery.max(granted.unwrap_or(Recovery::Stop)) {
-        let step = if needs == Recovery::Reinstall { Approvable::Reinstall } else { Approvable::Repair };
-        return Some(format!("{}/{step}", plan.id));
-    }
-    (spec.approval == ApprovalMode::Manual && granted.is_none()).then(|| plan.id.clone())
-}
-
-fn approved(plan: &Plan, around: &Surroundings<'_>) -> Option<Gate> {
-    let spec = &around.upgrade.spec;
-    let needs = plan.forecast.needs();
-    let open = wanted(plan, around).is_none();
-    if needs > spec.recovery {
-        let message = format!("The repairs need {needs}, which is more than {} allows.", spec.recovery);
-        return Some(Gate::new("spec.recovery", open, message));
-    }
-    if plan.forecast.needs_approval() {
-        let message = if plan.forecast.lock_is_in_doubt() {
-            "The release is locked: a person must say that no helm process works on it any more."
-        } else {
-            "What others have put into an object would be lost: a person must approve that."
-        };
-        return Some(Gate::new("spec.approval", open, message));
-    }
-    let message = if open { "This plan is approved." } else { "A person must approve this plan." };
-    (spec.approval == ApprovalMode::Manual).then(|| Gate::new("spec.approval", open, message))
-}
-
-fn after(around: &Surroundings<'_>) -> Gate {
-    let message = match obstacle(&around.upgrade.name_any(), &around.upgrade.spec.dependencies(), around.siblings) {
-        None => {
-            return Gate::new(
-                "spec.dependsOn",
-                true,
-                format!("Ready: {}.", around.upgrade.spec.dependencies().join(", ")),
-            );
-        }
-        Some(Obstacle::Missing(name)) => format!("CoderUpgrade {name} does not exist in this namespace."),
-        Some(Obstacle::NotReady(name, Phase::Succeeded)) => format!("CoderUpgrade {name} is not ready."),
-        Some(Obstacle::NotReady(name, phase)) => format!("CoderUpgrade {name} is not ready; it is {phase}."),
-        Some(Obstacle::Circle(names)) => format!("It goes round in a circle: {}.", names.join(" after ")),
-    };
-    Gate::new("spec.dependsOn", false, message)
-}
-
-fn window(around: &Surroundings<'_>) -> Option<Gate> {
-    let window = around.upgrade.spec.window.as_ref()?;
-    Some(match Schedule::read(window) {
-        Err(problem) => Gate::new("spec.window", false, problem.message),
-        Ok(schedule) => match schedule.at(around.now) {
-            Opening::Open => Gate::new("spec.window", true, "The window is open."),
-            Opening::ClosedUntil(opens) => {
-                Gate::new("spec.window", false, format!("The window opens on {}.", schedule.shown(opens)))
-            }
-        },
-    })
+    let status = around.upgrade.status.as_ref();
+    let before = status.map(|status| Remembered::of_new_plan(status, around.request, &plan.id)).unwrap_or_default();
+    approval::judge(around.upgrade, before, &plan.id, &plan.forecast).missing
 }
 
 fn backup(backup: &Backup) -> Gate {

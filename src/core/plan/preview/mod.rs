@@ -55,6 +55,8 @@ impl Verdict {
 pub struct Surroundings<'a> {
     /// The declaration, with its defaults.
     pub upgrade: &'a CoderUpgrade,
+    /// Digest of what it asks for.
+    pub request: &'a str,
     /// Namespace of the release.
     pub namespace: &'a str,
     /// The other `CoderUpgrades` of the namespace.
@@ -150,7 +152,7 @@ impl Preview {
     pub fn of(plan: Plan, around: &Surroundings<'_>) -> Self {
         let checks = plan.findings.clone();
         let refusing = checks.iter().find(|finding| finding.severity == Severity::Refusal);
-        let approval = gates::approval(&plan, around);
+        let approval = gates::command(&plan, around);
         let (verdict, summary) = match refusing {
             Some(finding) => {
                 let others = order::others(&checks);

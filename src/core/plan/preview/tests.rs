@@ -6,7 +6,10 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::api::{CheckName, CoderUpgradeSpec, Interruption, InterruptionLength, ObjectCounts, PlannedRepair, Remedy};
+use crate::api::{
+    CheckName, CoderUpgradeSpec, CoderUpgradeStatus, Interruption, InterruptionLength, ObjectCounts, Phase,
+    PlannedRepair, Recovery, Remedy,
+};
 use crate::core::helm::object::ObjectRef;
 use crate::core::plan;
 use crate::core::plan::difference::{ChangeKind, CrossedVersion, FieldChange, ImageChange, ObjectChange, ValueChange};
@@ -18,7 +21,7 @@ fn upgrade(spec: serde_json::Value) -> CoderUpgrade {
 
 fn around(upgrade: &CoderUpgrade) -> Surroundings<'_> {
     let now = "2026-11-23T12:00:00Z".parse().unwrap();
-    Surroundings { upgrade, namespace: "ns", siblings: &[], claimed_by: None, now }
+    Surroundings { upgrade, request: "asked", namespace: "ns", siblings: &[], claimed_by: None, now }
 }
 
 fn object(kind: &str, name: &str, change: ChangeKind, fields: Vec<FieldChange>) -> ObjectChange {
@@ -206,6 +209,39 @@ fn what_a_person_must_allow_is_told(
     assert_eq!((preview.verdict, value), (verdict, wanted));
 }
 
+#[rstest]
+#[case::the_next_hop("a", Phase::Upgrading, "asked", Verdict::Changes)]
+#[case::another_request("a", Phase::Upgrading, "before", Verdict::NeedsApproval)]
+#[case::a_change_that_has_ended("a", Phase::Failed, "asked", Verdict::NeedsApproval)]
+#[case::nothing_was_approved("", Phase::Suspended, "asked", Verdict::NeedsApproval)]
+fn the_path_is_approved_once_as_for_the_controller(
+    #[case] approved: &str,
+    #[case] phase: Phase,
+    #[case] request: &str,
+    #[case] verdict: Verdict,
+) {
+    let mut upgrade = upgrade(json!({"approval": "Manual"}));
+    let (request, approved_plan) = (request.to_owned(), approved.to_owned());
+    upgrade.status = Some(CoderUpgradeStatus { phase, request, approved_plan, ..Default::default() });
+    assert_eq!(Preview::of(rich(), &around(&upgrade)).verdict, verdict);
+}
+
+#[rstest]
+#[case::of_this_plan("0123456789ab", Verdict::Changes)]
+#[case::of_another("ba9876543210", Verdict::NeedsApproval)]
+fn repairs_are_approved_for_one_plan(#[case] id: &str, #[case] verdict: Verdict) {
+    let mut upgrade = upgrade(json!({"recovery": "Stop"}));
+    let known = json!({"id": id, "to": "2.31.7", "action": "Upgrade", "chartDigest": "", "secretName": ""});
+    upgrade.status = Some(CoderUpgradeStatus {
+        request: "asked".into(),
+        phase: Phase::AwaitingWindow,
+        approved: Some(Recovery::Repair),
+        plan: Some(serde_json::from_value(known).unwrap()),
+        ..Default::default()
+    });
+    assert_eq!(Preview::of(rich(), &around(&upgrade)).verdict, verdict);
+}
+
 #[test]
 fn nothing_to_do_and_a_refusal_are_no_changes() {
     let upgrade = upgrade(json!({"approval": "Manual"}));
@@ -250,9 +286,9 @@ fn every_gate_is_told() {
         told,
         [
             "spec.release false CoderUpgrade other is for release coder already. Delete one of the two.",
-            "spec.dependsOn false CoderUpgrade database does not exist in this namespace.",
+            "spec.dependsOn false CoderUpgrade database must be ready first (spec.dependsOn), but does not exist in this namespace. Create it, or take it out of spec.dependsOn.",
             "spec.approval false A person must approve this plan.",
-            "spec.window false The window opens on Mon 2026-11-23 22:00 (Europe/Berlin).",
+            "spec.window false The window is closed (spec.window); it opens on Mon 2026-11-23 22:00 (Europe/Berlin).",
             "spec.backup true A Job of CronJob/dump must succeed first; one that is not older than 1h30m counts.",
         ]
     );
