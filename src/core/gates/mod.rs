@@ -154,7 +154,9 @@ fn suspension(facts: &Facts<'_>) -> Answer {
 
 fn dependencies(facts: &Facts<'_>) -> Answer {
     let name = facts.upgrade.name_any();
-    let Some(obstacle) = obstacle(&name, &facts.upgrade.spec.dependencies(), facts.siblings) else { return Answer::Open };
+    let Some(obstacle) = obstacle(&name, &facts.upgrade.spec.dependencies(), facts.siblings) else {
+        return Answer::Open;
+    };
     let (warning, message) = match obstacle {
         Obstacle::Missing(name) => (
             true,

@@ -99,7 +99,7 @@ fn happen(world: &mut World, happening: Happening) {
         }
         Happening::Window(closed) => world.edit(|spec| spec.window = closed.then(an_hour_on_sundays)),
         Happening::After(waits) => {
-            world.edit(|spec| spec.depends_on = waits.then(|| "nobody".into()).into_iter().collect())
+            world.edit(|spec| spec.depends_on = waits.then(|| "nobody".into()).into_iter().collect());
         }
         Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None))),
         Happening::Delete => world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time()),

@@ -121,7 +121,7 @@ fn a_plan_reads_from_the_urgent_to_the_detailed() {
                 Next: Set spec.backup.
 
             Before it begins
-              waits: Nothing new is begun while it is true. (spec.suspend)
+              waits: Nothing new is begun while spec.suspend is true. (spec.suspend)
               waits: The repairs need Repair, which is more than Stop allows. (spec.recovery)
 
             Repairs that are made before helm runs
