@@ -137,7 +137,7 @@ fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old:
     {
         format!("container {name} runs {got} instead of {wanted}")
     } else if !pod.ready {
-        "is not ready".into()
+        pod.unready()
     } else {
         match (&asked.question, &asked.answer) {
             (None, _) => return None,

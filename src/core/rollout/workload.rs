@@ -103,6 +103,19 @@ impl PodFacts {
             _ => format!("container {} cannot start: {reason} {message}", container.name).trim_end().to_owned(),
         })
     }
+
+    /// That the pod is not ready, and which of its containers keeps it from that. A native sidecar is one of them once the
+    /// containers run; an init container that still works is not.
+    #[must_use]
+    pub fn unready(&self) -> String {
+        let is_main = |container: &ContainerFacts| self.images.iter().any(|(name, _)| *name == container.name);
+        let running = || self.containers.iter().filter(|container| container.since.is_some());
+        let initialized = running().any(is_main);
+        match running().find(|container| initialized && !container.ready) {
+            Some(container) if self.containers.len() > 1 => format!("container {} is not ready", container.name),
+            _ => "is not ready".to_owned(),
+        }
+    }
 }
 
 /// Reasons of a waiting container that are no part of an ordinary start.
@@ -273,6 +286,21 @@ mod tests {
         let unschedulable =
             json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
         assert_eq!(pod(&unschedulable).trouble().as_deref(), Some("cannot be scheduled (0/1 nodes)"));
+    }
+
+    #[test]
+    fn the_container_that_is_not_ready_is_named_if_there_are_several() {
+        let status = |name: &str, ready: bool| {
+            let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+            json!({"name": name, "ready": ready, "restartCount": 0, "image": "", "imageID": "", "state": state})
+        };
+        let coder = |ready| json!([status("coder", ready)]);
+        assert_eq!(pod(&json!({"containerStatuses": coder(false)})).unready(), "is not ready");
+        let beside = |name: &str, ready| json!({"initContainerStatuses": [status(name, false)], "containerStatuses": coder(ready)});
+        assert_eq!(pod(&beside("proxy", true)).unready(), "container proxy is not ready");
+        let mut working = beside("migrations", false);
+        working["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "PodInitializing"}});
+        assert_eq!(pod(&working).unready(), "is not ready");
     }
 
     #[rstest]

@@ -59,7 +59,7 @@ pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
         (log, refusal) = (Some(before), Some(refused));
     }
     let does = migration::activity(pod, log.as_deref(), Timestamp::now());
-    let trouble = does.or_else(|| pod.trouble()).unwrap_or_else(|| "is not ready".into());
+    let trouble = does.or_else(|| pod.trouble()).unwrap_or_else(|| pod.unready());
     Witness { pod: pod.name.clone(), trouble, log, refusal }
 }
 

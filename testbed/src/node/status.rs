@@ -46,8 +46,9 @@ pub fn compute(pod: &Pod, view: &PodView, now: Timestamp) -> PodStatus {
     let phase = phase(&init_spec, view, RestartPolicy::parse(spec.restart_policy.as_deref()));
     let over = matches!(phase, "Succeeded" | "Failed");
     let initialized = is_initialized(&init_spec, view);
-    let unready: Vec<&str> =
-        view.main.iter().filter(|state| !is_ready(state)).map(|state| state.name.as_str()).collect();
+    // As in GenerateContainersReadyCondition of the kubelet: sidecars count, ahead of the containers.
+    let counted = view.init.iter().filter(|state| is_sidecar_of(&init_spec, state)).chain(&view.main);
+    let unready: Vec<&str> = counted.filter(|state| !is_ready(state)).map(|state| state.name.as_str()).collect();
     let unready_reason = match phase {
         "Succeeded" => Some(("PodCompleted", None)),
         "Failed" => Some(("PodFailed", None)),
@@ -116,8 +117,12 @@ fn never_ran(state: &ContainerState) -> bool {
 }
 
 fn is_initialized(init_spec: &[Container], view: &PodView) -> bool {
-    let is_sidecar = |state: &ContainerState| init_spec.iter().any(|spec| is_sidecar(spec) && spec.name == state.name);
-    view.mounted && view.init.iter().all(|state| state.has_succeeded() || (state.started && is_sidecar(state)))
+    let is_done = |state: &ContainerState| state.has_succeeded() || (state.started && is_sidecar_of(init_spec, state));
+    view.mounted && view.init.iter().all(is_done)
+}
+
+fn is_sidecar_of(init_spec: &[Container], state: &ContainerState) -> bool {
+    init_spec.iter().any(|spec| is_sidecar(spec) && spec.name == state.name)
 }
 
 fn is_ready(state: &ContainerState) -> bool {

@@ -98,8 +98,14 @@ fn ready_means_every_container_and_names_those_that_are_not() {
     two.ready = false;
     let unready = compute(&pod("Always"), &view(ended("init", 0), running("one"), two), Timestamp::UNIX_EPOCH);
     assert!(!is_true(&unready, "Ready"));
-    let condition = unready.conditions.unwrap().into_iter().find(|condition| condition.type_ == "Ready").unwrap();
-    assert_eq!(condition.message.as_deref(), Some("containers with unready status: [two]"));
+    let why = |status: PodStatus| status.conditions.unwrap().into_iter().find(|c| c.type_ == "Ready").unwrap().message;
+    assert_eq!(why(unready).as_deref(), Some("containers with unready status: [two]"));
+
+    let mut view = view(ended("init", 0), running("one"), running("two"));
+    view.init[1].ready = false;
+    let unready = compute(&pod("Always"), &view, Timestamp::UNIX_EPOCH);
+    assert!(is_true(&unready, "Initialized"), "a sidecar that has started lets the containers start");
+    assert_eq!(why(unready).as_deref(), Some("containers with unready status: [side]"));
 }
 
 #[test]

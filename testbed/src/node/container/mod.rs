@@ -54,8 +54,14 @@ struct Run {
 }
 
 impl ContainerTask {
-    /// The task of `container` in `pod`.
-    pub(super) fn new(pod: &Arc<PodRuntime>, container: Container, role: Role, volumes: &Arc<Volumes>) -> Self {
+    /// The task of `container` in `pod`, which ends when `stop` says so.
+    pub(super) fn new(
+        pod: &Arc<PodRuntime>,
+        container: Container,
+        role: Role,
+        volumes: &Arc<Volumes>,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Self {
         let object = pod.object();
         let policy = RestartPolicy::parse(object.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()));
         let policy = match role {
@@ -63,7 +69,7 @@ impl ContainerTask {
             Role::Sidecar => RestartPolicy::Always,
             Role::Main => policy,
         };
-        Self { pod: pod.clone(), container, policy, role, volumes: volumes.clone(), stop: pod.stop.subscribe() }
+        Self { pod: pod.clone(), container, policy, role, volumes: volumes.clone(), stop }
     }
 
     /// Runs the container until it has ended for good or the pod is stopped.

@@ -1,15 +1,18 @@
 //! The life of one pod, from the moment the node takes it until its object is gone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::report::{keep_reporting, remove, report};
-use super::{Feed, PodRuntime, stopped};
+use super::{Feed, PodRuntime, Stop, stopped};
 use crate::node::backoff;
 use crate::node::container::{ContainerTask, Role};
 use crate::node::state::ContainerState;
@@ -57,11 +60,14 @@ async fn live(pod: &Arc<PodRuntime>) {
 
 async fn run_containers(pod: &Arc<PodRuntime>, volumes: &Arc<Volumes>) {
     let spec = pod.object().spec.clone().unwrap_or_default();
-    let task = |container: &Container, role| ContainerTask::new(pod, container.clone(), role, volumes);
-    let mut sidecars = JoinSet::new();
+    let task =
+        |container: &Container, role| ContainerTask::new(pod, container.clone(), role, volumes, pod.stop.subscribe());
+    let mut sidecars = Vec::new();
     for container in spec.init_containers.iter().flatten() {
         if is_sidecar(container) {
-            sidecars.spawn(task(container, Role::Sidecar).run());
+            let (order, stop) = watch::channel(None);
+            let task = ContainerTask::new(pod, container.clone(), Role::Sidecar, volumes, stop);
+            sidecars.push((order, AbortOnDropHandle::new(tokio::spawn(task.run()))));
             if !started(pod, &container.name).await {
                 break;
             }
@@ -81,9 +87,27 @@ async fn run_containers(pod: &Arc<PodRuntime>, volumes: &Arc<Volumes>) {
         end_unstarted(pod);
     }
     while containers.join_next().await.is_some() {}
-    // Sidecars go last, as they came first.
+    // As the kubelet has it (kuberuntime_termination_order.go): sidecars end after the containers, the last one first, and
+    // share their grace period.
     pod.order_stop(Instant::now() + pod.grace());
-    while sidecars.join_next().await.is_some() {}
+    for (order, task) in sidecars.into_iter().rev() {
+        tokio::select! {
+            ended = task => if let Err(error) = ended {
+                tracing::error!(%error, "the task of a sidecar broke down");
+            },
+            never = pass_on(pod, &order) => match never {},
+        }
+    }
+}
+
+/// Gives the pod's order to stop, and each stricter one, to a sidecar.
+async fn pass_on(pod: &PodRuntime, order: &watch::Sender<Option<Stop>>) -> Infallible {
+    let mut stop = pod.stop.subscribe();
+    loop {
+        order.send_replace(*stop.borrow_and_update());
+        // An error cannot be: the sender lives as long as the pod.
+        let _ = stop.changed().await;
+    }
 }
 
 fn init_is_done(pod: &PodRuntime) -> bool {
