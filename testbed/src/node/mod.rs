@@ -51,6 +51,7 @@ pub use self::backoff::BackOff;
 use self::context::Node;
 pub use self::control::Control;
 pub use self::error::NodeError;
+pub use self::image_ref::digest_of;
 pub use self::images::{ExecHandling, ImageFaults, ImageRow, ImageTable, Readiness};
 
 /// What the node is started with.

@@ -1,5 +1,9 @@
 //! Values that pin an image to a version: the chart would be upgraded, and Coder would not.
 
+use std::collections::BTreeSet;
+
+use semver::Version;
+
 use super::paths::{at, how_to_drop};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine};
@@ -7,6 +11,7 @@ use crate::core::helm::version;
 use crate::core::helm::version::comparable;
 use crate::core::helm::version::is_build_of;
 use crate::core::rollout::image::{Image, tagged};
+use crate::core::rollout::started::images;
 
 /// What a value names.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,16 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
     let pinned = if names == Names::Tag { tagged(value) } else { Image::of(value).version() };
     let release = version::parse(comparable(wanted));
     let drop = how_to_drop(facts, foreseen, path);
+    let running = stays(facts, foreseen, value, release.as_ref()).filter(|_| names != Names::Helper);
+    if let Some(running) = running {
+        let message = format!(
+            "the value {path} pins the digest of the image that runs now, which answers {running}: the chart would be {}, and \
+             Coder would not be {wanted}",
+            facts.chart.coder_version()
+        );
+        let next = format!("Give the digest of the image for {wanted}; or, to let the chart choose the image, {drop}.");
+        return Some(Finding::refusal(CheckName::ImagePin, message, next).at(path));
+    }
     let finding = match pinned {
         Some(pinned) if Some(&pinned) == release.as_ref() => return None,
         Some(pinned) if release.as_ref().is_some_and(|release| is_build_of(&pinned, release)) => Finding::warning(
@@ -69,6 +84,21 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
         ),
     };
     Some(finding.at(path))
+}
+
+/// The version that Coder answers and would still answer, because the value names a digest that the release has already. It
+/// decides whatever the tag beside it says.
+fn stays<'a>(facts: &'a Facts, foreseen: &Foreseen, value: &str, release: Option<&Version>) -> Option<&'a str> {
+    let digests = |documents| {
+        let images = images(documents).into_iter();
+        images.filter_map(|image| Image::of(&image).digest.map(str::to_owned)).collect::<BTreeSet<_>>()
+    };
+    let named =
+        |digest: &&String| value.ends_with(*digest) || digest.split_once(':').is_some_and(|(_, hex)| hex == value);
+    digests(&facts.old).intersection(&digests(&foreseen.new)).find(named)?;
+    let right = |found: Version| release.is_some_and(|release| found == *release || is_build_of(&found, release));
+    let mut answered = facts.answers.iter().map(|answer| answer.version.as_str());
+    answered.find(|answered| version::parse(answered).is_some_and(|found| !right(found)))
 }
 
 #[cfg(test)]
@@ -99,6 +129,32 @@ mod tests {
         let found = check(&facts, &foreseen);
         let found: Vec<_> = found.iter().map(|f| (f.severity, f.field.as_deref().unwrap_or_default())).collect();
         assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+    }
+
+    #[rstest]
+    #[case::the_same("aa", "2.30.0", Severity::Refusal)]
+    #[case::another("bb", "2.30.0", Severity::Warning)]
+    #[case::the_version_that_is_wanted("aa", "2.31.7", Severity::Warning)]
+    fn a_digest_that_stays_pins_the_version_that_runs(
+        #[case] digit: &str,
+        #[case] running: &str,
+        #[case] severity: Severity,
+    ) {
+        let hex = |digit: &str| digit.repeat(32);
+        let pods = |digit: &str| {
+            let image = format!("ghcr.io/coder/coder@sha256:{}", hex(digit));
+            let spec = json!({"template": {"spec": {"containers": [{"name": "coder", "image": image}]}}});
+            sample::documents(&[json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "coder"}, "spec": spec,
+            })])
+        };
+        let mut facts = sample::running("2.30.0", "2.31.7", Some(running), None);
+        facts.old = pods("aa");
+        for value in [hex(digit), format!("v2.31.7@sha256:{}", hex(digit))] {
+            let values = sample::map(&json!({"coder": {"image": {"tag": value}}}));
+            let found = check(&facts, &Foreseen { values, new: pods(digit), ..sample::foreseen() });
+            assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [severity], "{value}");
+        }
     }
 
     #[test]
