@@ -1,6 +1,7 @@
 //! Which pods are Coder, and how each is asked who it is.
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::ProductLine;
 
@@ -73,12 +74,13 @@ pub fn endpoint(chart: &str, line: ProductLine, pod: &Pod) -> Option<Endpoint> {
 }
 
 /// The port named http, else as Coder Classic names it (tcp-cemanager), else 8080 or whatever else there is; and the port
-/// named https.
+/// named https, or that on which a probe asks for Coder's health over TLS.
 fn ports(container: &Container) -> Vec<Port> {
     let ports = container.ports.as_deref().unwrap_or_default();
     let named = |name: &str| ports.iter().find(|p| p.name.as_deref() == Some(name));
     let number = |port: &ContainerPort| u16::try_from(port.container_port).ok();
-    let tls = named("https").and_then(number).map(|number| Port { number, tls: true });
+    let tls = named("https").and_then(number).or_else(|| probed_over_tls(container));
+    let tls = tls.map(|number| Port { number, tls: true });
     let other = || {
         let classic = format!("tcp-{}", container.name);
         named(&classic).or_else(|| ports.iter().find(|p| p.container_port == 8080)).or_else(|| ports.first())
@@ -86,6 +88,22 @@ fn ports(container: &Container) -> Vec<Port> {
     let plain = named("http").or_else(|| other().filter(|_| tls.is_none())).and_then(number);
     let plain = plain.or_else(|| tls.is_none().then_some(8080)).map(|number| Port { number, tls: false });
     plain.into_iter().chain(tls).collect()
+}
+
+/// A service mesh sends probes to a port of its own, with another path.
+fn probed_over_tls(container: &Container) -> Option<u16> {
+    let probes = [&container.readiness_probe, &container.startup_probe, &container.liveness_probe];
+    let asked = probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_ref());
+    let mut over_tls =
+        asked.filter(|get| get.scheme.as_deref() == Some("HTTPS") && get.path.as_deref() == Some("/healthz"));
+    let port = match &over_tls.next()?.port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            ports.find(|port| port.name.as_ref() == Some(name))?.container_port
+        }
+    };
+    u16::try_from(port).ok()
 }
 
 fn access_host(container: &Container) -> Option<String> {
@@ -135,6 +153,24 @@ mod tests {
         let found = endpoint(chart, ProductLine::V2, &pod(container, &ports, "coder"));
         assert!(found.as_ref().is_none_or(|e| e.question == Question::BuildInfo));
         assert_eq!(found.map(|e| e.ports.iter().map(|port| (port.number, port.tls)).collect()), expected);
+    }
+
+    #[rstest]
+    #[case::by_name(json!("web"), "/healthz", "HTTPS", (8443, true))]
+    #[case::by_number(json!(8443), "/healthz", "HTTPS", (8443, true))]
+    #[case::plain(json!("web"), "/healthz", "HTTP", (8443, false))]
+    #[case::rewritten_by_a_mesh(json!(15020), "/app-health/coder/readyz", "HTTPS", (8443, false))]
+    fn a_probe_tells_that_a_port_speaks_tls(
+        #[case] port: Value,
+        #[case] path: &str,
+        #[case] scheme: &str,
+        #[case] expected: (u16, bool),
+    ) {
+        let mut pod = pod("coder", &json!([{"name": "web", "containerPort": 8443}]), "coder");
+        let probe = json!({"httpGet": {"path": path, "port": port, "scheme": scheme}});
+        pod.spec.as_mut().unwrap().containers[0].readiness_probe = serde_json::from_value(probe).unwrap();
+        let found = endpoint("coder", ProductLine::V2, &pod).unwrap().ports;
+        assert_eq!(found, [Port { number: expected.0, tls: expected.1 }]);
     }
 
     #[rstest]

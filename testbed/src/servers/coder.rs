@@ -80,6 +80,7 @@ impl CoderServers {
 /// Starts the server, `$0`, with the pod's arguments after its own name for the program, `$1`.
 const START: &str = r#"
 export CODER_HTTP_ADDRESS="$POD_IP:${CODER_HTTP_ADDRESS##*:}" CODER_PROMETHEUS_ADDRESS="$POD_IP:2112"
+export CODER_ADDRESS="${CODER_ADDRESS:+$POD_IP:${CODER_ADDRESS##*:}}"
 shift
 exec "$0" "$@""#;
 

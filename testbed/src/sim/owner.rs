@@ -54,11 +54,13 @@ async fn health(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 }
 
 async fn workspaces(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    server.answer(&headers, |server, record| server.listed(record, "workspaces")).await
+    server
+        .answer(&headers, |server, record| server.listed(record, "workspaces", json!({"workspaces": [], "count": 0})))
+        .await
 }
 
 async fn templates(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    server.answer(&headers, |server, record| server.listed(record, "templates")).await
+    server.answer(&headers, |server, record| server.listed(record, "templates", json!([]))).await
 }
 
 fn report(server: &Server, record: &Record) -> Value {
@@ -97,18 +99,28 @@ fn part(severity: &str, code: &str) -> (&'static str, Value) {
     (part, if severity == "error" { error(format!("{code}: as asked for")) } else { warning })
 }
 
-/// An internal error, with the words of the database.
-struct Internal(String);
+/// An internal error: what was fetched, and the words of the database.
+struct Internal(&'static str, String);
+
+/// The migration that renames a column of the table of tokens. A server that does not know it finds no token any more, as seen
+/// with 2.24.0 on the schema of 2.30.0.
+const TOKENS_RENAMED: u64 = 371;
 
 impl Server {
-    /// A list of what the server would read from tables. A server whose schema somebody else has migrated does not find its
-    /// columns there, while all else goes on; seen with 2.29.0 on the schema of 2.31.7.
-    fn listed(&self, record: &Record, what: &str) -> Result<Value, Internal> {
+    /// The list of workspaces or templates. A server whose schema somebody else has migrated does not find its columns there,
+    /// while all else goes on; seen with 2.29.0 on the schema of 2.31.7.
+    fn listed(&self, record: &Record, what: &'static str, list: Value) -> Result<Value, Internal> {
         let own = faults::own_migrations(&self.settings, record);
         match schema::wanted(&self.settings.version, own, record) {
-            Ok(_) => Ok(json!({what: [], "count": 0})),
-            Err(_) => Err(Internal("pq: column \"use_terraform_workspace_cache\" does not exist".into())),
+            Ok(_) => Ok(list),
+            Err(_) => Err(Internal(what, "pq: column \"use_terraform_workspace_cache\" does not exist".into())),
         }
+    }
+
+    /// The token's own table, as far as the server knows it.
+    fn tokens(&self, record: &Record) -> Result<(), &'static str> {
+        let known = schema::schema_of(&self.settings.version) >= TOKENS_RENAMED || record.schema < TOKENS_RENAMED;
+        if known { Ok(()) } else { Err("pq: column \"scope\" does not exist") }
     }
 
     /// The answer for an owner; a refusal for everybody else. The database is asked for the token: while it is away, nobody
@@ -122,25 +134,29 @@ impl Server {
             "message": "You are signed out or your session has expired. Please sign in again to continue.",
             "detail": "Cookie \"coder_session_token\" or query parameter must be provided.",
         });
-        let internal = |detail: String| {
-            let message = "An internal error occurred. Please try again or contact the system administrator.";
-            json!({"message": message, "detail": detail})
-        };
         let Some(token) = headers.get(HEADER) else { return json_answer(StatusCode::UNAUTHORIZED, &signed_out) };
+        let unknown = |error: String| {
+            let message = "An internal error occurred. Please try again or contact the system administrator.";
+            let detail = format!("Internal error fetching API key by id. fetch object: {error}");
+            json_answer(StatusCode::UNAUTHORIZED, &json!({"message": message, "detail": detail}))
+        };
         let record = match self.store.try_read().await {
             Ok(record) => record,
-            Err(error) => {
-                let detail = format!("Internal error fetching API key by id. fetch object: {error}");
-                return json_answer(StatusCode::UNAUTHORIZED, &internal(detail));
-            }
+            Err(error) => return unknown(error.to_string()),
         };
+        if let Err(error) = self.tokens(&record) {
+            return unknown(error.to_owned());
+        }
         let owner = faults::text(&self.settings, Some(&record), "CODER_SIM_TOKEN").unwrap_or_else(|| TOKEN.to_owned());
         if token.as_bytes() != owner.as_bytes() {
             return json_answer(StatusCode::UNAUTHORIZED, &signed_out);
         }
         match answer(self, &record) {
             Ok(body) => json_answer(StatusCode::OK, &body),
-            Err(Internal(detail)) => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &internal(detail)),
+            Err(Internal(what, detail)) => {
+                let message = format!("Internal error fetching {what}.");
+                json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({"message": message, "detail": detail}))
+            }
         }
     }
 }

@@ -24,31 +24,36 @@ pub(super) struct Listeners {
 
 /// Opens the one listener of a part without TLS. Connections wait from now on.
 pub(super) async fn listen(settings: &Settings) -> Result<TcpListener, SimError> {
+    delayed(settings).await?;
+    open("HTTP", "http", settings.listen).await
+}
+
+async fn delayed(settings: &Settings) -> Result<(), SimError> {
     tokio::time::sleep(faults::time(settings, None, "CODER_SIM_START_DELAY")?).await;
-    let v2 = settings.part == Part::CoderV2;
-    if v2 {
-        texts::deprecated();
-    }
-    let listener = open("http", settings.listen).await?;
-    if v2 {
-        texts::web_ui(settings);
-    }
-    Ok(listener)
+    Ok(())
 }
 
 /// Opens the listeners of a server. Connections wait from now on; nobody answers them before [`answer`].
 pub(super) async fn listen_all(settings: &Settings) -> Result<Listeners, SimError> {
-    let plain = if settings.answers_http { Some(listen(settings).await?) } else { None };
+    delayed(settings).await?;
+    let v2 = settings.part == Part::CoderV2;
+    if v2 {
+        texts::deprecated();
+    }
+    let plain = if settings.answers_http { Some(open("HTTP", "http", settings.listen).await?) } else { None };
     let tls = match settings.listen_tls {
-        Some(address) => Some(open("https", address).await?),
+        Some(address) => Some(open("TLS/HTTPS", "https", address).await?),
         None => None,
     };
+    if v2 {
+        texts::web_ui(settings);
+    }
     Ok(Listeners { plain, tls })
 }
 
-async fn open(scheme: &str, address: SocketAddr) -> Result<TcpListener, SimError> {
+async fn open(name: &str, scheme: &str, address: SocketAddr) -> Result<TcpListener, SimError> {
     let listener = TcpListener::bind(address).await.map_err(|source| SimError::Listen { address, source })?;
-    println!("Started {} listener at {scheme}://{address}", scheme.to_uppercase());
+    println!("Started {name} listener at {scheme}://{address}");
     Ok(listener)
 }
 

@@ -43,11 +43,12 @@ pub struct Settings {
     pub version: Version,
     /// What is played.
     pub part: Part,
-    /// `POD_IP` with the port of `CODER_HTTP_ADDRESS`, `CODER_ADDRESS` or `PORT`, or the usual one of the part.
+    /// `POD_IP` with the port of `CODER_ADDRESS`, `CODER_HTTP_ADDRESS` or `PORT`, or the usual one of the part.
     pub listen: SocketAddr,
-    /// Whether it answers there: not if `CODER_HTTP_ADDRESS` is empty, by the source of Coder.
+    /// Whether it answers there: not if `CODER_ADDRESS` and `CODER_TLS_ENABLE` are set. An empty `CODER_HTTP_ADDRESS` does not
+    /// close it, because Coder takes an empty variable for one that is not set.
     pub answers_http: bool,
-    /// `POD_IP` with the port of `CODER_TLS_ADDRESS`, if `CODER_TLS_ENABLE` says yes; by the source of Coder.
+    /// `POD_IP` with the port of `CODER_ADDRESS` or `CODER_TLS_ADDRESS`, if `CODER_TLS_ENABLE` says yes.
     pub listen_tls: Option<SocketAddr>,
     /// Everything, for the variables that only one part heeds.
     pub variables: Variables,
@@ -70,21 +71,22 @@ impl Settings {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
             Some(address) => address.parse().map_err(|_| format!("POD_IP={address} is no address"))?,
         };
-        let answers_http =
-            played != Part::CoderV2 || variables.get("CODER_HTTP_ADDRESS").is_none_or(|address| !address.is_empty());
         let listen = SocketAddr::new(address, port(played, &variables)?);
         let mut settings = Self {
             version,
             part: played,
             listen,
-            answers_http,
+            answers_http: true,
             listen_tls: None,
             variables,
             started: CancellationToken::new(),
         };
         if settings.is_on("CODER_TLS_ENABLE") {
-            let text = settings.get("CODER_TLS_ADDRESS").unwrap_or("127.0.0.1:3443");
-            settings.listen_tls = Some(SocketAddr::new(address, port_of("CODER_TLS_ADDRESS", text)?));
+            let alone = settings.get("CODER_ADDRESS").map(|text| ("CODER_ADDRESS", text));
+            let beside = ("CODER_TLS_ADDRESS", settings.get("CODER_TLS_ADDRESS").unwrap_or("127.0.0.1:3443"));
+            let (name, text) = alone.unwrap_or(beside);
+            let (listen_tls, answers_http) = (SocketAddr::new(address, port_of(name, text)?), alone.is_none());
+            (settings.listen_tls, settings.answers_http) = (Some(listen_tls), answers_http);
         }
         Ok(settings)
     }
@@ -143,7 +145,7 @@ fn port(played: Part, variables: &Variables) -> Result<u16, String> {
     let (names, default): (&[&str], u16) = match played {
         Part::Database => (&["PGPORT"], 5432),
         Part::Classic(Service::Dashboard) => (&["PORT"], 3000),
-        _ => (&["CODER_HTTP_ADDRESS", "CODER_ADDRESS", "PORT"], 8080),
+        _ => (&["CODER_ADDRESS", "CODER_HTTP_ADDRESS", "PORT"], 8080),
     };
     let set = names.iter().find_map(|name| Some((name, variables.get(*name).filter(|value| !value.is_empty())?)));
     let Some((variable, value)) = set else { return Ok(default) };
@@ -197,6 +199,20 @@ mod tests {
         }
         let error = settings("server", &[("CODER_HTTP_ADDRESS", "nowhere")]).unwrap_err();
         assert!(error.contains("CODER_HTTP_ADDRESS=nowhere"), "{error}");
+    }
+
+    #[test]
+    fn one_address_for_all_is_that_of_tls_alone() {
+        let tls = |variables: &[(&str, &str)]| {
+            let variables: Vec<_> = variables.iter().copied().chain([("CODER_TLS_ENABLE", "true")]).collect();
+            let settings = settings("server", &variables).unwrap();
+            (settings.answers_http, settings.listen_tls.map(|address| address.port()))
+        };
+        assert_eq!(
+            tls(&[("CODER_ADDRESS", "0.0.0.0:8443"), ("CODER_HTTP_ADDRESS", "0.0.0.0:8080")]),
+            (false, Some(8443))
+        );
+        assert_eq!(tls(&[("CODER_TLS_ADDRESS", "0.0.0.0:8443"), ("CODER_HTTP_ADDRESS", "")]), (true, Some(8443)));
     }
 
     #[test]

@@ -74,6 +74,7 @@ fn provisioner_api(version: &Version) -> &'static str {
     match (version.major, version.minor) {
         (0..=1, _) | (2, 0..=28) => "1.7",
         (2, 29) => "1.12",
+        (2, 30) => "1.14",
         _ => "1.15",
     }
 }

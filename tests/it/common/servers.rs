@@ -167,23 +167,27 @@ impl Servers {
         "owner"
     }
 
-    /// Creates the first user, who is an owner, and signs in.
     async fn first_user(&self) -> String {
         let address = self
             .world
             .kubectl(&["get", "pods", "-l", "app.kubernetes.io/name=coder", "-o", "jsonpath={.items[0].status.podIP}"])
             .await;
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let (email, password) = ("owner@example.com", "correct-horse-battery-1");
-        let post = async |path: &str, body: Value| -> Value {
-            let answer = http.post(format!("http://{address}:8080/api/v2/{path}")).json(&body).send().await.unwrap();
-            answer.error_for_status().unwrap().json().await.unwrap()
-        };
-        post("users/first", json!({"email": email, "username": "owner", "password": password})).await;
-        let login = post("users/login", json!({"email": email, "password": password})).await;
-        login["session_token"].as_str().unwrap().to_owned()
+        first_user(&format!("http://{address}:8080")).await
     }
+}
+
+/// Creates the first user of a real server, who is an owner, and signs in.
+pub async fn first_user(server: &str) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (email, password) = ("owner@example.com", "correct-horse-battery-1");
+    let post = async |path: &str, body: Value| -> Value {
+        let answer = http.post(format!("{server}/api/v2/{path}")).json(&body).send().await.unwrap();
+        answer.error_for_status().unwrap().json().await.unwrap()
+    };
+    post("users/first", json!({"email": email, "username": "owner", "password": password})).await;
+    let login = post("users/login", json!({"email": email, "password": password})).await;
+    login["session_token"].as_str().unwrap().to_owned()
 }
 
 /// The servers that the command line names.

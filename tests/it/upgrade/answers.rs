@@ -44,7 +44,7 @@ async fn a_server_that_redirects_is_verified_by_what_it_still_tells(
     let steps = installed(name, &redirect).await;
     let planned = steps.plan(spec()).await;
     let reason = &planned.plan.forecast.interruption.reason;
-    assert!(reason.contains("may answer requests for workspaces and templates with 500"), "{reason}");
+    assert!(reason.contains("may answer requests of people who are signed in with 401 or 500"), "{reason}");
     let upgraded = steps.upgrade().await;
     if withheld {
         let finding = about_answers(&planned).unwrap();

@@ -13,5 +13,6 @@ mod servers;
 mod shapes;
 mod sidecars;
 mod stand_in;
+mod tls_only;
 mod verified;
 mod wrapped;

@@ -166,6 +166,38 @@ async fn servers_behind_a_redirect_are_verified(#[case] kind: Kind) {
 #[ignore = "asks for real servers: cargo xtask test servers --coder-binaries DIR"]
 #[case::real(Kind::Real)]
 #[tokio::test]
+async fn servers_that_speak_tls_alone_are_verified(#[case] kind: Kind) {
+    let servers = Servers::installed("tls", kind, &["testbed.tlsOnly=https"]).await;
+    servers.upgrade(json!({})).await;
+    verified(&servers).await;
+    let message = servers.world.get("coder").await.status.unwrap().message;
+    assert!(message.contains("same deployment; Pod/") && message.contains("asked over TLS"), "{message}");
+    servers.world.finish().await;
+}
+
+#[rstest]
+#[case::stand_in(Kind::StandIn)]
+#[ignore = "asks for real servers: cargo xtask test servers --coder-binaries DIR"]
+#[case::real(Kind::Real)]
+#[tokio::test]
+async fn an_old_server_that_goes_on_beside_the_new_one_does_not_count(#[case] kind: Kind) {
+    let slow = ["coder.terminationGracePeriodSeconds=90", "coder.lifecycle.preStop.sleep.seconds=60"];
+    let servers = Servers::installed("overlap", kind, &slow).await;
+    let token = servers.token_secret_key_ref().await;
+    let verify = json!({"timeout": "40s", "soak": "5s", "tokenSecretKeyRef": {"name": token, "key": "token"}});
+    servers.upgrade(json!({"verify": verify})).await;
+    verified(&servers).await;
+    let pods =
+        ["get", "pods", "-l", "app.kubernetes.io/name=coder", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}"];
+    assert!(!servers.world.kubectl(&pods).await.is_empty(), "the old server went on all the time");
+    servers.world.finish().await;
+}
+
+#[rstest]
+#[case::stand_in(Kind::StandIn)]
+#[ignore = "asks for real servers: cargo xtask test servers --coder-binaries DIR"]
+#[case::real(Kind::Real)]
+#[tokio::test]
 async fn a_database_that_is_away_is_no_bad_token(#[case] kind: Kind) {
     let servers = Servers::installed("away", kind, &[]).await;
     let token = servers.token_secret_key_ref().await;

@@ -38,8 +38,8 @@ pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
 }
 
 /// What the old servers do once the new one has migrated their database.
-const OVERLAP: &str = "; until they end, the old pods of Coder may answer requests for workspaces and templates with 500, because the \
-                       new version has changed the database below them (spec.strategy Recreate avoids that)";
+const OVERLAP: &str = "; until they end, the old pods of Coder may answer requests of people who are signed in with 401 or 500, \
+                       because the new version has changed the database below them (spec.strategy Recreate avoids that)";
 
 /// Whether servers of two versions of Coder v2 work on one database for a while. Which tables the new one changes is not known
 /// before.

@@ -38,6 +38,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $fixed := semverCompare "<2.30.0-0" .Chart.Version }}
 - name: CODER_HTTP_ADDRESS
   value: 0.0.0.0:8080
+{{- if .Values.testbed.tlsOnly }}
+- name: CODER_ADDRESS
+  value: 0.0.0.0:8443
+- name: CODER_TLS_ENABLE
+  value: "true"
+{{- end }}
 {{- if or $fixed (not (has "CODER_PROMETHEUS_ADDRESS" $given)) }}
 - name: CODER_PROMETHEUS_ADDRESS
   value: 0.0.0.0:2112
@@ -77,13 +83,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* A probe of /healthz. Its port is asked in HTTP whatever TLS says. */}}
+{{/* A probe of /healthz. Its port is asked in HTTP whatever TLS says, unless there is no such port. */}}
 {{- define "coder.probe" -}}
+{{- $tls := (index . 0).Values.testbed.tlsOnly }}
 httpGet:
   path: /healthz
-  port: http
-  scheme: HTTP
-{{- with omit . "enabled" }}
+  port: {{ $tls | default "http" }}
+  scheme: {{ if $tls }}HTTPS{{ else }}HTTP{{ end }}
+{{- with omit (index . 1) "enabled" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
