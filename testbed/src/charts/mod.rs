@@ -28,6 +28,7 @@ pub use oci::{OciOptions, OciRegistry};
 pub use package::package;
 pub use publish::Repository;
 pub use server::{ChartRepositories, ServerConfig, serve};
+pub use tls::ServerIdentity;
 
 /// The directory of the test charts, of the values that administrators give them and of the database's manifest.
 #[must_use]

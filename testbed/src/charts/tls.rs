@@ -20,9 +20,10 @@ use super::ChartError;
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A server certificate for 127.0.0.1 and `localhost`, with its key and the authority that signed it, all PEM.
-pub(crate) struct ServerIdentity {
-    pub(crate) ca_pem: String,
+/// A server certificate with its key and the authority that signed it, all PEM.
+pub struct ServerIdentity {
+    /// The certificate of the authority.
+    pub ca_pem: String,
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: String,
     certificate: rcgen::Certificate,
@@ -30,12 +31,29 @@ pub(crate) struct ServerIdentity {
 }
 
 impl ServerIdentity {
-    /// Makes a certificate authority and a server certificate of it. The authority's key is thrown away.
+    /// One for 127.0.0.1 and `localhost`.
     pub(crate) fn generate() -> Result<Self, ChartError> {
-        Self::try_generate().map_err(|error| ChartError::Certificate(error.to_string()))
+        Self::of(&["127.0.0.1", "localhost"])
     }
 
-    fn try_generate() -> Result<Self, rcgen::Error> {
+    /// Makes a certificate authority and a server certificate of it for these names. The authority's key is thrown away.
+    ///
+    /// # Errors
+    /// If a name is none.
+    pub fn of(names: &[&str]) -> Result<Self, ChartError> {
+        Self::try_generate(names).map_err(|error| ChartError::Certificate(error.to_string()))
+    }
+
+    /// What shakes hands with it.
+    ///
+    /// # Errors
+    /// If the certificate cannot be used.
+    pub fn acceptor(&self) -> Result<TlsAcceptor, ChartError> {
+        let config = self.server_config().map_err(|error| ChartError::Certificate(error.to_string()))?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn try_generate(names: &[&str]) -> Result<Self, rcgen::Error> {
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "chart repositories of the test bed");
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -43,7 +61,7 @@ impl ServerIdentity {
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let certificate = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         let certificate = certificate.signed_by(&key, &authority)?;
         Ok(Self {
             ca_pem: authority.pem(),
@@ -72,8 +90,7 @@ pub(crate) struct TlsListener {
 impl TlsListener {
     /// Wraps `tcp`. Handshakes run beside each other, so that a slow client keeps nobody waiting.
     pub(crate) fn new(tcp: TcpListener, identity: &ServerIdentity) -> Result<Self, ChartError> {
-        let config = identity.server_config().map_err(|error| ChartError::Certificate(error.to_string()))?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = identity.acceptor()?;
         let address = tcp.local_addr().map_err(ChartError::Listen)?;
         let (sender, connections) = mpsc::channel(16);
         tokio::spawn(async move {

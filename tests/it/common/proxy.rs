@@ -6,10 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use testbed::charts::ServerIdentity;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 
 #[derive(Default)]
 struct Desk {
@@ -17,7 +19,9 @@ struct Desk {
     hosts: HashMap<String, String>,
     /// What it wants to be given.
     authorization: Option<String>,
-    /// The first lines of all requests.
+    /// Opens the tunnels, if it shows a certificate of its own for every host.
+    intercepts: Option<TlsAcceptor>,
+    /// The first lines of all requests, those within opened tunnels included.
     asked: Mutex<Vec<String>>,
 }
 
@@ -30,10 +34,20 @@ pub struct ForwardProxy {
 impl ForwardProxy {
     /// Knows these hosts, each as host:port and the loopback address that it stands for.
     pub async fn start(hosts: &[(&str, &str)], authorization: Option<&str>) -> Self {
+        Self::serve(hosts, authorization, None).await
+    }
+
+    /// As [`ForwardProxy::start`], but it reads what goes through its tunnels, as a company's proxy does, and hands it on without
+    /// TLS.
+    pub async fn intercepting(hosts: &[(&str, &str)], authorization: Option<&str>, identity: &ServerIdentity) -> Self {
+        Self::serve(hosts, authorization, Some(identity.acceptor().unwrap())).await
+    }
+
+    async fn serve(hosts: &[(&str, &str)], authorization: Option<&str>, intercepts: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let hosts = hosts.iter().map(|(host, lies)| ((*host).to_owned(), (*lies).to_owned())).collect();
-        let desk = Desk { hosts, authorization: authorization.map(ToOwned::to_owned), ..Desk::default() };
+        let desk = Desk { hosts, authorization: authorization.map(ToOwned::to_owned), intercepts, ..Desk::default() };
         let desk = Arc::new(desk);
         let served = desk.clone();
         tokio::spawn(async move {
@@ -52,13 +66,7 @@ impl ForwardProxy {
 
 /// Serves one request: a tunnel, or one that names the whole address.
 async fn serve(desk: Arc<Desk>, mut client: TcpStream) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8(head).ok()?;
-    let first = head.lines().next()?.to_owned();
-    desk.asked.lock().unwrap().push(first.clone());
+    let (first, head) = heard(&desk, &mut client).await?;
     let given =
         head.lines().find_map(|line| line.to_lowercase().starts_with("proxy-authorization:").then(|| line.to_owned()));
     let given = given.as_deref().and_then(|line| line.split_once(": ")).map(|(_, value)| value.to_owned());
@@ -82,6 +90,13 @@ async fn serve(desk: Arc<Desk>, mut client: TcpStream) -> Option<()> {
     let mut server = TcpStream::connect(lies).await.ok()?;
     if method == "CONNECT" {
         client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
+        if let Some(acceptor) = &desk.intercepts {
+            let mut client = acceptor.accept(client).await.ok()?;
+            let (_, head) = heard(&desk, &mut client).await?;
+            let request = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+            server.write_all(request.as_bytes()).await.ok()?;
+            return copy_bidirectional(&mut client, &mut server).await.ok().map(|_| ());
+        }
     } else {
         let rest: Vec<&str> = head
             .lines()
@@ -92,4 +107,16 @@ async fn serve(desk: Arc<Desk>, mut client: TcpStream) -> Option<()> {
         server.write_all(request.as_bytes()).await.ok()?;
     }
     copy_bidirectional(&mut client, &mut server).await.ok().map(|_| ())
+}
+
+/// The first line of a request, and all up to its body.
+async fn heard(desk: &Desk, client: &mut (impl AsyncRead + Unpin)) -> Option<(String, String)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).ok()?;
+    let first = head.lines().next()?.to_owned();
+    desk.asked.lock().unwrap().push(first.clone());
+    Some((first, head))
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod backup;
+mod ending;
 mod images;
 mod interruptions;
 mod migration;
