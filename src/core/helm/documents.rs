@@ -1,11 +1,15 @@
 //! A manifest as helm stores it: YAML documents, of which single ones can be changed while all others stay letter by
 //! letter as helm wrote them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::manifest;
-use super::manifest::{Document, ManifestError, Unread};
+use super::manifest::{Document, ManifestError, REPLICAS, Unread};
 use super::object::ObjectRef;
+use crate::core::plan::Workload;
+use crate::core::repair::volumes::Shape;
 
 /// Annotation of an object that helm shall leave in place when it uninstalls the release.
 pub const RESOURCE_POLICY: &str = "helm.sh/resource-policy";
@@ -13,7 +17,7 @@ pub const RESOURCE_POLICY: &str = "helm.sh/resource-policy";
 pub const KEEP: &str = "keep";
 
 /// The documents of a manifest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Documents {
     /// Namespace of the release: where objects lie that name none.
     namespace: String,
@@ -69,6 +73,70 @@ impl Documents {
     fn name(&self, object: &Value) -> Option<ObjectRef> {
         let reference = ObjectRef::of(object)?;
         Some(ObjectRef { namespace: Some(reference.namespace.unwrap_or_else(|| self.namespace.clone())), ..reference })
+    }
+
+    /// The objects of a kind that lie in the namespace of the release.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.here().filter(move |object| object["kind"] == kind)
+    }
+
+    /// Names of the objects of a kind that lie in the namespace of the release.
+    pub fn names<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        self.of_kind(kind).filter_map(|object| object["metadata"]["name"].as_str())
+    }
+
+    /// The workloads in the namespace of the release, in the order of their names.
+    #[must_use]
+    pub fn workloads(&self) -> Vec<Workload> {
+        let mut workloads: Vec<Workload> = self.here().filter_map(manifest::workload).collect();
+        workloads.sort();
+        workloads
+    }
+
+    /// Names of the claims that objects in the namespace of the release use: those in the manifest, those that pod templates
+    /// mount, and those that `StatefulSets` make from templates (template-set-ordinal).
+    pub fn claims(&self) -> Result<BTreeSet<String>, ManifestError> {
+        let mut claims: BTreeSet<String> = self.names("PersistentVolumeClaim").map(Into::into).collect();
+        for object in self.here() {
+            let pod = match object["kind"].as_str() {
+                Some("Pod") => &object["spec"],
+                Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+                _ => &object["spec"]["template"]["spec"],
+            };
+            let volumes = pod["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            claims.extend(
+                volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into),
+            );
+        }
+        claims.extend(self.claim_templates()?.into_iter().map(|(claim, _)| claim));
+        Ok(claims)
+    }
+
+    /// The claims that `StatefulSets` make from templates (template-set-ordinal), each with what its template asks for.
+    pub fn claim_templates(&self) -> Result<Vec<(String, Shape)>, ManifestError> {
+        let mut claims = Vec::new();
+        for set in self.of_kind("StatefulSet") {
+            let (spec, name) = (&set["spec"], set["metadata"]["name"].as_str().unwrap_or_default());
+            let replicas = spec["replicas"].as_i64().unwrap_or(1);
+            if replicas > REPLICAS {
+                return Err(ManifestError::Replicas(name.to_owned(), replicas));
+            }
+            let first = spec["ordinals"]["start"].as_i64().unwrap_or(0);
+            let templates = spec["volumeClaimTemplates"].as_array().map(Vec::as_slice).unwrap_or_default();
+            for template in templates {
+                let Some(template_name) = template["metadata"]["name"].as_str() else { continue };
+                let ordinals = first..first.saturating_add(replicas);
+                let claim = |ordinal| (format!("{template_name}-{name}-{ordinal}"), shape(&template["spec"]));
+                claims.extend(ordinals.map(claim));
+            }
+        }
+        Ok(claims)
+    }
+
+    /// The objects that lie in the namespace of the release.
+    fn here(&self) -> impl Iterator<Item = &Value> {
+        let objects = self.documents.iter().flat_map(|document| &document.objects);
+        objects.filter(|object| object["metadata"]["namespace"].as_str().is_none_or(|found| found == self.namespace))
     }
 
     /// Adds the objects of another manifest that this one does not contain.
@@ -140,6 +208,20 @@ impl Documents {
     }
 }
 
+fn shape(claim: &Value) -> Shape {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let modes = claim["accessModes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    Shape {
+        size: text(&claim["resources"]["requests"]["storage"]),
+        class: text(&claim["storageClassName"]),
+        modes: modes.iter().filter_map(text).collect(),
+    }
+}
+
 /// JSON is YAML that every reader of YAML takes for the same thing.
 fn as_json(object: Value) -> Document {
     Document { text: object.to_string(), objects: vec![object], unread: None }
@@ -165,6 +247,7 @@ mod tests {
     use indoc::indoc;
 
     use super::*;
+    use crate::core::plan::WorkloadKind;
 
     const MANIFEST: &str = indoc! {r#"
         ---
@@ -268,5 +351,78 @@ mod tests {
             found[0]
         );
         assert_eq!(Documents::parse("# nothing\n---\n", "here").unwrap().objects().count(), 0);
+    }
+
+    const RELEASE: &str = indoc! {r#"
+        ---
+        # Source: coder/templates/coder.yaml
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {name: coder, namespace: here}
+        spec:
+          selector: {matchLabels: {app: coder, tier: "1"}}
+          template:
+            spec:
+              volumes:
+                - {name: a, persistentVolumeClaim: {claimName: shared}}
+                - {name: b, emptyDir: {}}
+        ---
+        ---
+        apiVersion: apps/v1
+        kind: StatefulSet
+        metadata: {name: timescale}
+        spec:
+          replicas: 2
+          ordinals: {start: 3}
+          selector: {matchLabels: {app: db}}
+          volumeClaimTemplates: [{metadata: {name: data}}]
+        ---
+        apiVersion: v1
+        kind: List
+        items:
+          - {apiVersion: v1, kind: Service, metadata: {name: coder, name: coder}}
+          - {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: extra}}
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata: {name: elsewhere, namespace: other}
+    "#};
+
+    #[test]
+    fn what_belongs_to_the_namespace_is_found() {
+        let manifest = Documents::parse(RELEASE, "here").unwrap();
+        assert_eq!(manifest.names("Service").collect::<Vec<_>>(), ["coder"]);
+        assert_eq!(
+            manifest.claims().unwrap().into_iter().collect::<Vec<_>>(),
+            ["data-timescale-3", "data-timescale-4", "extra", "shared"]
+        );
+        let workloads = manifest.workloads();
+        assert_eq!(
+            workloads.iter().map(|w| (w.kind, w.name.as_str(), w.selector.as_str())).collect::<Vec<_>>(),
+            [
+                (WorkloadKind::Deployment, "coder", "app=coder,tier=1"),
+                (WorkloadKind::StatefulSet, "timescale", "app=db"),
+            ]
+        );
+    }
+
+    /// Each ordinal is a name in memory and a request to the API server.
+    #[test]
+    fn nobody_asks_for_a_billion_claims() {
+        let set = |replicas: &str, start: &str| {
+            format!(
+                "kind: StatefulSet\nmetadata: {{name: db}}\nspec: {{replicas: {replicas}, ordinals: {{start: {start}}}, \
+                 volumeClaimTemplates: [{{metadata: {{name: data}}}}]}}\n"
+            )
+        };
+        let error = Documents::parse(&set("2147483647", "0"), "here").unwrap().claims().unwrap_err().to_string();
+        assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be looked after");
+        assert_eq!(Documents::parse(&set("1000", "0"), "here").unwrap().claims().unwrap().len(), 1000);
+        assert_eq!(Documents::parse(&set("1e3", "0"), "here").unwrap().claims().unwrap().len(), 1000, "as for helm");
+        for odd in ["-1", "many", "1e99999", "0.5"] {
+            assert!(Documents::parse(&set(odd, "0"), "here").unwrap().claims().unwrap().len() <= 1, "{odd}");
+        }
+        let last = Documents::parse(&set("2", &i64::MAX.to_string()), "here").unwrap();
+        assert!(last.claims().unwrap().is_empty(), "past the last ordinal there is nothing");
     }
 }

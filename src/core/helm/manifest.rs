@@ -1,6 +1,5 @@
-//! What a rendered manifest contains, as far as the operator looks at it.
+//! The YAML documents of a manifest, each read by itself. [`super::documents`] has what they say together.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -8,17 +7,12 @@ use kube::core::Selector;
 use serde_json::Value;
 
 use crate::core::plan::Workload;
-use crate::core::repair::volumes::Shape;
 use crate::core::text::bounded;
 use crate::core::text::bounded::Unreadable;
 use crate::core::text::yaml::Refused;
 
-/// The objects of a manifest that lie in the namespace of the release.
-#[derive(Clone, Debug, Default)]
-pub struct Manifest(Vec<Value>);
-
 /// Greatest number of replicas of a `StatefulSet`: each has its claims, which are looked at one by one.
-const REPLICAS: i64 = 1000;
+pub const REPLICAS: i64 = 1000;
 
 /// A document and what stands in it; more than one object if it is a List, none if it is only comments.
 #[derive(Clone, Debug)]
@@ -97,103 +91,6 @@ impl ManifestError {
     }
 }
 
-impl Manifest {
-    /// Reads a manifest as helm stores it. A document that cannot be read is left out: it is a finding of the plan.
-    pub fn parse(text: &str, namespace: &str) -> Result<Self, ManifestError> {
-        let here = |object: &Value| object["metadata"]["namespace"].as_str().is_none_or(|found| found == namespace);
-        let objects = documents(text)?.into_iter().flat_map(|document| document.objects);
-        let manifest = Self(objects.filter(here).collect());
-        manifest.check_replicas()?;
-        Ok(manifest)
-    }
-
-    fn check_replicas(&self) -> Result<(), ManifestError> {
-        for set in self.of_kind("StatefulSet") {
-            let replicas = replicas(set);
-            if replicas > REPLICAS {
-                let name = set["metadata"]["name"].as_str().unwrap_or_default();
-                return Err(ManifestError::Replicas(name.to_owned(), replicas));
-            }
-        }
-        Ok(())
-    }
-
-    /// Names of the objects of a kind.
-    pub fn names<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
-        self.of_kind(kind).filter_map(|object| object["metadata"]["name"].as_str())
-    }
-
-    /// The objects of a kind.
-    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.0.iter().filter(move |object| object["kind"] == kind)
-    }
-
-    /// The workloads, in the order of their names.
-    #[must_use]
-    pub fn workloads(&self) -> Vec<Workload> {
-        let mut workloads: Vec<Workload> = self.0.iter().filter_map(workload).collect();
-        workloads.sort();
-        workloads
-    }
-
-    /// Names of the claims that the objects use: those in the manifest, those that pod templates mount, and those that
-    /// `StatefulSets` make from templates (template-set-ordinal).
-    #[must_use]
-    pub fn claims(&self) -> BTreeSet<String> {
-        let mut claims: BTreeSet<String> = self.names("PersistentVolumeClaim").map(Into::into).collect();
-        for object in &self.0 {
-            let pod = match object["kind"].as_str() {
-                Some("Pod") => &object["spec"],
-                Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-                _ => &object["spec"]["template"]["spec"],
-            };
-            let volumes = pod["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
-            claims.extend(
-                volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into),
-            );
-        }
-        claims.extend(self.claim_templates().into_iter().map(|(claim, _)| claim));
-        claims
-    }
-
-    /// The claims that `StatefulSets` make from templates (template-set-ordinal), each with what its template asks for.
-    #[must_use]
-    pub fn claim_templates(&self) -> Vec<(String, Shape)> {
-        let mut claims = Vec::new();
-        for set in self.of_kind("StatefulSet") {
-            let (spec, name) = (&set["spec"], set["metadata"]["name"].as_str().unwrap_or_default());
-            let first = spec["ordinals"]["start"].as_i64().unwrap_or(0);
-            let templates = spec["volumeClaimTemplates"].as_array().map(Vec::as_slice).unwrap_or_default();
-            for template in templates {
-                let Some(template_name) = template["metadata"]["name"].as_str() else { continue };
-                let ordinals = first..first.saturating_add(replicas(set));
-                let claim = |ordinal| (format!("{template_name}-{name}-{ordinal}"), shape(&template["spec"]));
-                claims.extend(ordinals.map(claim));
-            }
-        }
-        claims
-    }
-}
-
-/// How many pods a `StatefulSet` asks for.
-fn replicas(set: &Value) -> i64 {
-    set["spec"]["replicas"].as_i64().unwrap_or(1)
-}
-
-fn shape(claim: &Value) -> Shape {
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let modes = claim["accessModes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Shape {
-        size: text(&claim["resources"]["requests"]["storage"]),
-        class: text(&claim["storageClassName"]),
-        modes: modes.iter().filter_map(text).collect(),
-    }
-}
-
 /// All objects of a manifest as helm stores it: YAML documents, Lists among them taken apart.
 pub fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
     let mut all = Vec::new();
@@ -245,87 +142,11 @@ pub fn workload(object: &Value) -> Option<Workload> {
 
 #[cfg(test)]
 mod tests {
-    use indoc::indoc;
-
     use super::*;
-    use crate::core::plan::WorkloadKind;
-
-    const MANIFEST: &str = indoc! {r#"
-        ---
-        # Source: coder/templates/coder.yaml
-        apiVersion: apps/v1
-        kind: Deployment
-        metadata: {name: coder, namespace: here}
-        spec:
-          selector: {matchLabels: {app: coder, tier: "1"}}
-          template:
-            spec:
-              volumes:
-                - {name: a, persistentVolumeClaim: {claimName: shared}}
-                - {name: b, emptyDir: {}}
-        ---
-        ---
-        apiVersion: apps/v1
-        kind: StatefulSet
-        metadata: {name: timescale}
-        spec:
-          replicas: 2
-          ordinals: {start: 3}
-          selector: {matchLabels: {app: db}}
-          volumeClaimTemplates: [{metadata: {name: data}}]
-        ---
-        apiVersion: v1
-        kind: List
-        items:
-          - {apiVersion: v1, kind: Service, metadata: {name: coder, name: coder}}
-          - {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: extra}}
-        ---
-        apiVersion: v1
-        kind: Service
-        metadata: {name: elsewhere, namespace: other}
-    "#};
 
     #[test]
-    fn what_belongs_to_the_namespace_is_found() {
-        let manifest = Manifest::parse(MANIFEST, "here").unwrap();
-        assert_eq!(manifest.names("Service").collect::<Vec<_>>(), ["coder"]);
-        assert_eq!(
-            manifest.claims().into_iter().collect::<Vec<_>>(),
-            ["data-timescale-3", "data-timescale-4", "extra", "shared"]
-        );
-        let workloads = manifest.workloads();
-        assert_eq!(
-            workloads.iter().map(|w| (w.kind, w.name.as_str(), w.selector.as_str())).collect::<Vec<_>>(),
-            [
-                (WorkloadKind::Deployment, "coder", "app=coder,tier=1"),
-                (WorkloadKind::StatefulSet, "timescale", "app=db"),
-            ]
-        );
-    }
-
-    #[test]
-    fn an_empty_manifest_is_none() {
-        assert!(Manifest::parse("", "here").unwrap().workloads().is_empty());
+    fn a_document_that_cannot_be_read_has_no_objects() {
         assert!(objects("a: [").is_err());
-    }
-
-    /// Each ordinal is a name in memory and a request to the API server.
-    #[test]
-    fn nobody_asks_for_a_billion_claims() {
-        let set = |replicas: &str, start: &str| {
-            format!(
-                "kind: StatefulSet\nmetadata: {{name: db}}\nspec: {{replicas: {replicas}, ordinals: {{start: {start}}}, \
-                 volumeClaimTemplates: [{{metadata: {{name: data}}}}]}}\n"
-            )
-        };
-        let error = Manifest::parse(&set("2147483647", "0"), "here").unwrap_err().to_string();
-        assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be looked after");
-        assert_eq!(Manifest::parse(&set("1000", "0"), "here").unwrap().claims().len(), 1000);
-        assert_eq!(Manifest::parse(&set("1e3", "0"), "here").unwrap().claims().len(), 1000, "as for helm");
-        for odd in ["-1", "many", "1e99999", "0.5"] {
-            assert!(Manifest::parse(&set(odd, "0"), "here").unwrap().claims().len() <= 1, "{odd}");
-        }
-        let last = Manifest::parse(&set("2", &i64::MAX.to_string()), "here").unwrap();
-        assert!(last.claims().is_empty(), "past the last ordinal there is nothing");
+        assert!(objects("").unwrap().is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 
 use crate::api::{AddressChange, Exposure};
-use crate::core::helm::manifest::Manifest;
+use crate::core::helm::documents::Documents;
 
 /// The addresses that are not what they were. An object that had none before does not count: no DNS points there.
 #[must_use]
@@ -62,7 +62,7 @@ pub struct Hosts {
 impl Hosts {
     /// From the values of a release and the Ingresses that it renders. Of the values only names of hosts are read.
     #[must_use]
-    pub fn new(values: &Map<String, Value>, manifest: &Manifest) -> Self {
+    pub fn new(values: &Map<String, Value>, manifest: &Documents) -> Self {
         let at = |path: &[&str]| {
             let first = values.get(path[0])?;
             path[1..].iter().try_fold(first, |value, key| value.get(key))?.as_str()
@@ -183,7 +183,7 @@ mod tests {
     fn hosts_come_from_values_and_ingresses() {
         let manifest = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\n\
                         spec: {rules: [{host: c.example.com}, {}], tls: [{hosts: [d.example.com]}]}\n";
-        let manifest = Manifest::parse(manifest, "ns").unwrap();
+        let manifest = Documents::parse(manifest, "ns").unwrap();
         let values = json!({
             "coder": {"env": [
                 {"name": "CODER_ACCESS_URL", "value": "https://a.example.com"},

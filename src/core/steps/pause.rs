@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
-use crate::core::helm::manifest::Manifest;
+use crate::core::helm::documents::Documents;
 use crate::core::plan::Plan;
 use crate::core::rollout::endpoint::{Question, endpoint};
 
@@ -50,7 +50,7 @@ pub fn replicas_after(remembered: i32, live: i32, ended: Ended) -> Option<i32> {
 
 /// The number of replicas that a manifest sets for a Deployment, if it sets one.
 #[must_use]
-pub fn replicas_of(manifest: &Manifest, name: &str) -> Option<i32> {
+pub fn replicas_of(manifest: &Documents, name: &str) -> Option<i32> {
     let deployment = manifest.of_kind("Deployment").find(|object| object["metadata"]["name"] == name)?;
     deployment["spec"]["replicas"].as_i64().and_then(|replicas| replicas.try_into().ok())
 }
@@ -95,7 +95,7 @@ mod tests {
     fn a_manifest_says_a_number_or_none() {
         let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: 2}\n---\n\
                     apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: b}\nspec: {}\n";
-        let manifest = Manifest::parse(text, "coder").unwrap();
+        let manifest = Documents::parse(text, "coder").unwrap();
         assert_eq!(["a", "b", "c"].map(|name| replicas_of(&manifest, name)), [Some(2), None, None]);
     }
 

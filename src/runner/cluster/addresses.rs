@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::inventory;
 use super::watch::until;
 use crate::api::Exposure;
-use crate::core::helm::manifest::Manifest;
+use crate::core::helm::documents::Documents;
 use crate::core::rollout::addresses;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -20,7 +20,7 @@ use crate::runner::error::Error;
 pub async fn settled(
     ctx: &Context,
     before: &[Exposure],
-    manifest: &Manifest,
+    manifest: &Documents,
     patience: Duration,
 ) -> Result<Vec<Exposure>, Error> {
     let found = inventory::exposures(ctx, manifest).await?;

@@ -11,7 +11,6 @@ use super::kinds::Kinds;
 use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::manifest::Manifest;
 use crate::core::helm::object::ObjectRef;
 use crate::core::plan::{Answer, NoAnswer};
 use crate::core::rollout::endpoint::Question;
@@ -62,7 +61,7 @@ async fn reclaim_policy(ctx: &Context, volume: &str) -> Result<Option<String>, E
 }
 
 /// The `LoadBalancer` Services and the Ingresses of a manifest, with their addresses.
-pub async fn exposures(ctx: &Context, manifest: &Manifest) -> Result<Vec<Exposure>, Error> {
+pub async fn exposures(ctx: &Context, manifest: &Documents) -> Result<Vec<Exposure>, Error> {
     let services = try_join_all(manifest.names("Service").map(|name| service(ctx, name)));
     let ingresses = try_join_all(manifest.names("Ingress").map(|name| ingress(ctx, name)));
     let (services, ingresses) = tokio::try_join!(services, ingresses)?;

@@ -14,7 +14,6 @@ use serde::de::DeserializeOwned;
 use super::kinds::Kinds;
 use crate::api::{FailureClass, WaitingFor};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::manifest::Manifest;
 use crate::core::helm::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
@@ -77,7 +76,7 @@ where
 async fn holders(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<WaitingFor>, Error> {
     let pods: Api<Pod> = ctx.api();
     let mut found: Vec<WaitingFor> = Vec::new();
-    for workload in Manifest::parse(&documents.text(), &ctx.namespace)?.workloads() {
+    for workload in documents.workloads() {
         let ours = ListParams::default().labels(&workload.selector);
         let doing = format!("list the pods of {}/{}", workload.kind, workload.name);
         for pod in request(&doing, || pods.list(&ours)).await?.items {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::fence::while_held;
 use super::volumes;
 use crate::api::{ClaimStatus, FailureClass, Installed, Recovery};
-use crate::core::helm::manifest::Manifest;
+use crate::core::helm::documents::Documents;
 use crate::core::helm::version;
 use crate::core::plan::Plan;
 use crate::core::report::{Problem, Upgraded};
@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
         let verified = verify(ctx, storage, &observer, &goal).await?;
         let marks = observer.marks();
         // A first install has claims that no plan could know.
-        let mut names = manifest.claims();
+        let mut names = manifest.claims()?;
         names.extend(verified.claims.into_iter().map(|claim| claim.name));
         let mut claims: Vec<ClaimStatus> = inventory::claims(ctx, &names).await?.into_values().collect();
         volumes::reconcile(ctx, &manifest, &mut claims, self.recovery).await?;
@@ -123,7 +123,7 @@ impl<'a> Target<'a> {
         &self,
         ctx: &Context,
         storage: &Storage,
-    ) -> Result<(Installed, Map<String, Value>, Manifest), Error> {
+    ) -> Result<(Installed, Map<String, Value>, Documents), Error> {
         let wrong = |message: String| Problem::new(FailureClass::VerificationFailed, message);
         let history = storage.history().await?;
         let newest = history.first().ok_or_else(|| wrong("helm ended well, but there is no release".into()))?;
@@ -139,7 +139,7 @@ impl<'a> Target<'a> {
             return Err(wrong(message).object(format!("Secret/{}", newest.secret)).into());
         }
         let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
-        let manifest = Manifest::parse(stored.record.manifest(), &ctx.namespace)?;
+        let manifest = Documents::parse(stored.record.manifest(), &ctx.namespace)?;
         Ok((installed, stored.record.values(), manifest))
     }
 }

@@ -19,7 +19,6 @@ use crate::api::FailureClass;
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
-use crate::core::helm::manifest::Manifest;
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::wrapped::{UNDER, VERSION};
 use crate::core::plan::Plan;
@@ -81,7 +80,8 @@ async fn put_back(
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
     let lease = paused.lease();
-    let workloads = Manifest::parse(saved.record.manifest(), &ctx.namespace)?.workloads();
+    let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+    let workloads = documents.workloads();
     let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
     let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
         Left::Verify => false,
@@ -94,7 +94,6 @@ async fn put_back(
         }
     };
     if run {
-        let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
         let mut old_images = started::images(&documents);
         old_images.extend(saved.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.

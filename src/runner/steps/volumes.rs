@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::api::{ClaimStatus, Recovery, Remedy, Repair};
-use crate::core::helm::manifest::Manifest;
+use crate::core::helm::documents::Documents;
 use crate::core::repair::volumes;
 use crate::core::repair::volumes::{Growth, Judgement, Shape};
 use crate::runner::context::{Context, request};
@@ -28,11 +28,11 @@ async fn patch(ctx: &Context, claim: &str, patch: Value) -> Result<(), Error> {
 /// be enlarged, and notes what differs.
 pub async fn reconcile(
     ctx: &Context,
-    manifest: &Manifest,
+    manifest: &Documents,
     claims: &mut [ClaimStatus],
     allowed: Recovery,
 ) -> Result<(), Error> {
-    let templates = manifest.claim_templates();
+    let templates = manifest.claim_templates()?;
     for status in claims {
         let Some((_, template)) = templates.iter().find(|(claim, _)| *claim == status.name) else { continue };
         let api: Api<PersistentVolumeClaim> = ctx.api();

@@ -17,7 +17,6 @@ use tokio::time::timeout;
 use super::fence::{still_held, while_held};
 use crate::api::{FailureClass, ScaledDown, Strategy};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::manifest::Manifest;
 use crate::core::plan::{Plan, WorkloadKind};
 use crate::core::report::Problem;
 use crate::core::rollout::started;
@@ -55,8 +54,9 @@ impl<'a> Paused<'a> {
         let mut workloads = plan.workloads.clone();
         let mut old_images = BTreeSet::new();
         if let Some(saved) = saved {
-            workloads.extend(Manifest::parse(saved.manifest(), &ctx.namespace)?.workloads());
-            old_images = started::images(&Documents::parse(saved.manifest(), &ctx.namespace)?);
+            let manifest = Documents::parse(saved.manifest(), &ctx.namespace)?;
+            workloads.extend(manifest.workloads());
+            old_images = started::images(&manifest);
             old_images.extend(saved.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         }
         let deployments = workloads.into_iter().filter(|workload| workload.kind == WorkloadKind::Deployment);
@@ -146,8 +146,8 @@ impl<'a> Paused<'a> {
         }
         let history = storage.history().await?;
         let manifest = match history.first() {
-            Some(newest) => Manifest::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
-            None => Manifest::default(),
+            Some(newest) => Documents::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
+            None => Documents::default(),
         };
         self.put_back(|name| Ended::Well(replicas_of(&manifest, name))).await
     }

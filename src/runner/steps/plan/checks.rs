@@ -12,10 +12,10 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::values;
 use crate::core::helm::version;
 use crate::core::plan::Answer;
+use crate::core::plan::Inventory;
 use crate::core::plan::checks;
 use crate::core::plan::checks::{Facts, Foreseen};
 use crate::core::plan::rehearsal::Rehearsal;
-use crate::core::plan::{Inventory, Workload};
 use crate::core::report::Problem;
 use crate::core::rollout::verify::Observed;
 use crate::core::rollout::workload::PodFacts;
@@ -34,14 +34,13 @@ pub async fn facts(
     spec: &CoderUpgradeSpec,
     chart: &ChartMetadata,
     installed: &Release,
-    workloads: &[Workload],
+    old: Documents,
     seen: Vec<Observed>,
     answers: &[Answer],
 ) -> Result<Facts, Error> {
     let version = request("ask for the version of Kubernetes", || ctx.client.apiserver_version());
     let (version, marks) =
-        futures::future::try_join(version, marks::of_workloads(ctx, &spec.release, workloads)).await?;
-    let old = Documents::parse(installed.manifest(), &ctx.namespace)?;
+        futures::future::try_join(version, marks::of_workloads(ctx, &spec.release, &old.workloads())).await?;
     let observed = seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod);
     Ok(Facts {
         spec: spec.clone(),

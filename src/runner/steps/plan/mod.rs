@@ -34,7 +34,6 @@ use crate::core;
 use crate::core::allowed::Repositories;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::hooks::Hook;
-use crate::core::helm::manifest::Manifest;
 use crate::core::helm::values::lost_nulls as lost;
 use crate::core::helm::version;
 use crate::core::plan::checks::{Foreseen, judged, order, refused};
@@ -140,12 +139,12 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
-    let before = Manifest::parse(installed.manifest(), &ctx.namespace)?;
+    let before = Documents::parse(installed.manifest(), &ctx.namespace)?;
+    let mut names = before.claims()?;
     let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
     let (answers, unanswered) = inventory::answers(&observer).await;
     installed.check(&chart)?;
-    let mut facts =
-        checks::facts(ctx, spec, &chart, &installed, &before.workloads(), observer.seen(), &answers).await?;
+    let mut facts = checks::facts(ctx, spec, &chart, &installed, before, observer.seen(), &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
     facts.lost_nulls = lost_nulls(upgrade);
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
@@ -161,12 +160,11 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     ctx.secrets.hide_values(&merged);
     core::plan::presence::name_values(&mut facts.path, &traces, &rendered.values());
     pod_secrets::of_record(ctx, &rendered).await;
-    let after = Manifest::parse(rendered.manifest(), &ctx.namespace)?;
 
-    let mut names: BTreeSet<String> = before.claims().union(&after.claims()).cloned().collect();
+    names.extend(objects.claims()?);
     names.extend(inventory::owned_claims(ctx, &[&facts.old, &objects]).await?);
     let before_change = claims(ctx, &names).await?;
-    let exposures = inventory::exposures(ctx, &before).await?;
+    let exposures = inventory::exposures(ctx, &facts.old).await?;
     let inventory = Inventory { claims: before_change, exposures, answers, unanswered, health };
     let archive = io::read(&archive).await?;
     let hooks = rendered.hook_objects(&ctx.namespace)?;
@@ -183,7 +181,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         chart_digest: hex(&Sha256::digest(&archive)),
         rollback_on_failure: spec.helm.rollback_on_failure,
         adopt: spec.adopt || spec.overrides.contains(&CheckName::ReleaseRecords),
-        workloads: after.workloads(),
+        workloads: objects.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
         images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
         containers: containers(&hooks, &objects),
