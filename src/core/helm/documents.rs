@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::manifest;
 use super::manifest::{Document, ManifestError, REPLICAS, Unread};
-use super::object::ObjectRef;
+use super::object::{ObjectRef, pod_spec};
 use crate::core::plan::Workload;
 use crate::core::repair::volumes::Shape;
 
@@ -98,12 +98,7 @@ impl Documents {
     pub fn claims(&self) -> Result<BTreeSet<String>, ManifestError> {
         let mut claims: BTreeSet<String> = self.names("PersistentVolumeClaim").map(Into::into).collect();
         for object in self.here() {
-            let pod = match object["kind"].as_str() {
-                Some("Pod") => &object["spec"],
-                Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-                _ => &object["spec"]["template"]["spec"],
-            };
-            let volumes = pod["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let volumes = pod_spec(object)["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
             claims.extend(
                 volumes.iter().filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str()).map(Into::into),
             );

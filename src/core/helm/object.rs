@@ -61,6 +61,16 @@ impl ObjectRef {
     }
 }
 
+/// The spec of the pods of an object; null if it has none.
+#[must_use]
+pub fn pod_spec(object: &Value) -> &Value {
+    match object["kind"].as_str() {
+        Some("Pod") => &object["spec"],
+        Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+        _ => &object["spec"]["template"]["spec"],
+    }
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)

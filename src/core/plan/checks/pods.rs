@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::core::helm::documents::Documents;
+use crate::core::helm::object::pod_spec;
 
 /// Names that the containers of Coder's API server have in the charts of both product lines.
 pub const SERVERS: [&str; 3] = ["coder", "coderd", "cemanager"];
@@ -23,11 +24,7 @@ pub fn templates(documents: &Documents) -> impl Iterator<Item = Template<'_>> {
     let workloads = documents
         .objects()
         .filter(|(name, _)| matches!(name.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet"));
-    workloads.map(|(name, object)| Template {
-        name: name.to_string(),
-        spec: &object["spec"],
-        pod: &object["spec"]["template"]["spec"],
-    })
+    workloads.map(|(name, object)| Template { name: name.to_string(), spec: &object["spec"], pod: pod_spec(object) })
 }
 
 impl<'a> Template<'a> {

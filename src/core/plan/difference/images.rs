@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::mask::Mask;
 use super::touched::Touched;
 use super::{ChangeKind, ImageChange};
+use crate::core::helm::object::pod_spec;
 
 /// The containers of an object whose images are others afterwards; those of objects that are new or go included.
 pub fn changes(touched: &Touched<'_>, mask: &Mask) -> Vec<ImageChange> {
@@ -25,11 +26,7 @@ pub fn changes(touched: &Touched<'_>, mask: &Mask) -> Vec<ImageChange> {
 
 /// Names and images of the containers of whatever has a pod template.
 fn containers(object: &Value) -> Vec<(String, String)> {
-    let pod = match object["kind"].as_str() {
-        Some("Pod") => &object["spec"],
-        Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-        _ => &object["spec"]["template"]["spec"],
-    };
+    let pod = pod_spec(object);
     let lists = ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array());
     let named = |container: &Value| Some((container["name"].as_str()?.into(), container["image"].as_str()?.into()));
     lists.flatten().filter_map(named).collect()

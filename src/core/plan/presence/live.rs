@@ -4,6 +4,7 @@ use semver::Version;
 use serde_json::Value;
 
 use crate::api::ProductLine;
+use crate::core::helm::object::pod_spec;
 use crate::core::helm::ownership::{Owner, RELEASE_NAME};
 use crate::core::plan::checks::line_of;
 use crate::core::rollout::image::Image;
@@ -123,8 +124,7 @@ pub fn manifest(live: &[Live]) -> String {
 }
 
 fn containers(object: &Value) -> impl Iterator<Item = &Value> {
-    let pod = if object["kind"] == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
-    pod["containers"].as_array().into_iter().flatten()
+    pod_spec(object)["containers"].as_array().into_iter().flatten()
 }
 
 /// Whether the object, or its pods, are labelled as this.
