@@ -1,5 +1,6 @@
 //! What becomes of a request that helm makes during a rehearsal: it is passed on as it is, made a dry run, or refused.
 
+use form_urlencoded::{Serializer, parse};
 use serde_json::{Value, json};
 
 use crate::core::rights::Right;
@@ -126,9 +127,7 @@ pub fn course(method: &str, path: &str, query: &str) -> Course {
         return Course::Refuse("a rehearsal opens no connection into the cluster");
     }
     match (method, target) {
-        ("GET" | "HEAD", _) if pairs(query).any(|(key, value)| key == "watch" && !matches!(value, "0" | "false")) => {
-            Course::Refuse("a rehearsal waits for nothing")
-        }
+        ("GET" | "HEAD", _) if watches(query) => Course::Refuse("a rehearsal waits for nothing"),
         ("GET" | "HEAD", _) => Course::Pass,
         ("POST", Some(target)) if target.is_review() => Course::Pass,
         ("POST" | "DELETE", Some(Target { subresource: None, .. })) => Course::DryRun,
@@ -144,10 +143,9 @@ pub fn course(method: &str, path: &str, query: &str) -> Course {
 #[must_use]
 pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, Right)> {
     let target = Target::parse(path).filter(|target| !target.is_review())?;
-    let watches = || pairs(query).any(|(key, value)| key == "watch" && !matches!(value, "0" | "false"));
     let verb = match (method, target.name) {
         ("GET" | "HEAD", Some(_)) => "get",
-        ("GET" | "HEAD", None) if watches() => "watch",
+        ("GET" | "HEAD", None) if watches(query) => "watch",
         ("GET" | "HEAD", None) => "list",
         ("POST", _) => "create",
         ("PUT", _) => "update",
@@ -166,11 +164,13 @@ pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, R
 /// The query with which a write is a dry run. `force` takes fields from other managers, as the repair before it would.
 #[must_use]
 pub fn dry_run(query: &str, force: bool) -> String {
-    let replaced = |key: &str| key == "dryRun" || (force && key == "force");
-    let kept =
-        query.split('&').filter(|pair| !pair.is_empty() && !replaced(pair.split('=').next().unwrap_or_default()));
-    let added = ["dryRun=All"].into_iter().chain(force.then_some("force=true"));
-    kept.chain(added).collect::<Vec<_>>().join("&")
+    let kept = parse(query.as_bytes()).filter(|(key, _)| key != "dryRun" && !(force && key == "force"));
+    let mut query = Serializer::new(String::new());
+    query.extend_pairs(kept).append_pair("dryRun", "All");
+    if force {
+        query.append_pair("force", "true");
+    }
+    query.finish()
 }
 
 /// The body of a DELETE as a dry run: the API server heeds no query where there is a body. None if it cannot be read, and
@@ -210,27 +210,12 @@ pub fn selects(selector: &str, labels: &Value) -> Option<bool> {
 /// The value of a key of a query, decoded.
 #[must_use]
 pub fn parameter(query: &str, wanted: &str) -> Option<String> {
-    pairs(query).find(|(key, _)| *key == wanted).map(|(_, value)| decoded(value))
+    parse(query.as_bytes()).find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned())
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(if *first == b'+' { b' ' } else { *first });
-            rest = after;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Whether a query asks for a watch.
+fn watches(query: &str) -> bool {
+    parse(query.as_bytes()).any(|(key, value)| key == "watch" && !matches!(&*value, "0" | "false"))
 }
 
 #[cfg(test)]
@@ -312,6 +297,7 @@ mod tests {
     #[case("", false, "dryRun=All")]
     #[case("dryRun=All", false, "dryRun=All")]
     #[case("dryRun=&fieldManager=helm", false, "fieldManager=helm&dryRun=All")]
+    #[case("dry%52un=&fieldManager=helm", false, "fieldManager=helm&dryRun=All")]
     #[case("fieldManager=helm&force=false", true, "fieldManager=helm&dryRun=All&force=true")]
     fn a_dry_run_is_asked_for_once(#[case] query: &str, #[case] force: bool, #[case] expected: &str) {
         assert_eq!(dry_run(query, force), expected);
