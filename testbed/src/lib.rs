@@ -18,7 +18,6 @@ pub mod charts;
 pub mod cluster;
 pub mod components;
 pub mod control_plane;
-pub mod duration;
 pub mod load_balancer;
 pub mod node;
 pub mod pki;

@@ -1,27 +1,24 @@
 //! Files that hold secrets.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Readable and writable by the owner only.
-const MODE: u32 = 0o600;
+use tempfile::NamedTempFile;
 
 /// Writes a file that only the owner may read. It is renamed into place, so that nobody ever reads half of it.
 ///
 /// # Errors
 /// When the file cannot be created or written.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&draft, path)
+    let mut draft = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    draft.write_all(text.as_bytes())?;
+    draft.persist(path)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -33,7 +30,7 @@ mod tests {
         for text in ["first", "2nd"] {
             write(&path, text).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

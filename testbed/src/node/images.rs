@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use kube::core::Duration;
 use serde::Deserialize;
 
 use super::NodeError;
 use super::image_ref::{ImageRef, glob};
-use crate::duration;
 
 /// Rows in order; the first whose pattern matches an image decides. A container of an image without a row is ready at once
 /// and runs nothing.
@@ -75,8 +74,8 @@ pub enum ExecHandling {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageFaults {
     /// Time between "the container is created" and its start, like a slow image pull.
-    #[serde(default, deserialize_with = "duration::deserialize")]
-    pub start_delay: Duration,
+    #[serde(default)]
+    pub start_delay: Option<Duration>,
     /// The image cannot be pulled; the text is the error's.
     #[serde(default)]
     pub pull_error: Option<String>,
@@ -287,7 +286,7 @@ mod tests {
         .unwrap();
         let resolved = table().with_file(&file).unwrap().resolve("coder:v9.1.0", &[]);
         assert_eq!(resolved.program, Program::Command(words("/bin/other v9.1.0")));
-        assert_eq!(resolved.faults.start_delay, Duration::from_millis(1500));
+        assert_eq!(resolved.faults.start_delay, Some(Duration::from(std::time::Duration::from_millis(1500))));
         assert_eq!(resolved.faults.exit_code, Some(3));
 
         std::fs::write(&file, "- pattern: x\n  comand: [y]\n").unwrap();

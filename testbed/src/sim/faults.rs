@@ -27,7 +27,6 @@ use std::time::Duration;
 use super::SimError;
 use super::record::Record;
 use super::settings::Settings;
-use crate::duration;
 
 /// The text of a fault for this version: from the container, or else from the database.
 pub(super) fn text(settings: &Settings, record: Option<&Record>, name: &str) -> Option<String> {
@@ -41,7 +40,8 @@ pub(super) fn text(settings: &Settings, record: Option<&Record>, name: &str) -> 
 /// The duration of a fault; zero if it was not asked for.
 pub(super) fn time(settings: &Settings, record: Option<&Record>, name: &str) -> Result<Duration, SimError> {
     let Some(text) = text(settings, record, name) else { return Ok(Duration::ZERO) };
-    duration::parse(&text).map_err(|message| SimError::Settings(format!("{name}: {message}")))
+    let parsed = text.parse::<kube::core::Duration>();
+    parsed.map(Into::into).map_err(|error| SimError::Settings(format!("{name}: {error}")))
 }
 
 /// How many migrations this release has beyond those of its minor version: mostly none.

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::core::duration::ParseError;
+
 use super::state::NodeKind;
 use crate::components::{Binaries, Component};
-use crate::duration;
 
 /// How long a load balancer takes to release an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl ReleaseDelay {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "never" => Ok(Self::Never),
-            text => duration::parse(text).map(Self::After).map_err(|error| format!("{error}, or `never`")),
+            text => duration(text).map(Self::After).map_err(|error| format!("{error}, or `never`")),
         }
     }
 
@@ -62,7 +63,7 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = ReleaseDelay::parse)]
     pub lb_release_delay: ReleaseDelay,
     /// Delay before the second restart of a container that ends again and again; it doubles each time.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub restart_back_off: Duration,
     /// What runs the pods.
     #[arg(long, value_enum, default_value_t)]
@@ -122,6 +123,10 @@ impl ServeOptions {
     pub fn binaries(&self) -> Binaries {
         self.components.iter().cloned().collect()
     }
+}
+
+fn duration(text: &str) -> Result<Duration, ParseError> {
+    text.parse::<kube::core::Duration>().map(Into::into)
 }
 
 fn parse_component(text: &str) -> Result<(Component, PathBuf), String> {

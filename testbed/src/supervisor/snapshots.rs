@@ -13,15 +13,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, Duration, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-
-use crate::duration;
 
 /// The definitions.
 const DEFINITIONS: &str = include_str!("snapshots.yaml");
@@ -158,7 +156,10 @@ async fn copy_of(client: &Client, directory: &Path, snapshot: &DynamicObject) ->
         .ok_or_else(|| SnapshotError::Asked(format!("failed to get VolumeSnapshotClass {class}: it does not exist")))?;
     match class.annotations().get(DELAY).map(String::as_str) {
         Some("never") => return Ok(None),
-        Some(delay) => tokio::time::sleep(duration::parse(delay).map_err(SnapshotError::Asked)?).await,
+        Some(delay) => {
+            let delay = delay.parse::<Duration>().map_err(|error| SnapshotError::Asked(error.to_string()))?;
+            tokio::time::sleep(delay.into()).await;
+        }
         None => {}
     }
     if let Some(error) = class.annotations().get(ERROR) {

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::Container;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::duration;
 use crate::node::NodeError;
 use crate::node::backoff::{self, BackOff};
 use crate::node::environment::{Variables, command, variables};
@@ -170,8 +169,7 @@ fn pod_variables(pod: &PodRuntime) -> Variables {
 fn faults(pod: &PodRuntime, mut faults: ImageFaults) -> Result<ImageFaults, Unmet> {
     let object = pod.object();
     if let Some(delay) = object.annotations().get(START_DELAY) {
-        faults.start_delay =
-            duration::parse(delay).map_err(|message| Unmet::new(format!("{START_DELAY}: {message}")))?;
+        faults.start_delay = Some(delay.parse().map_err(|error| Unmet::new(format!("{START_DELAY}: {error}")))?);
     }
     match object.annotations().get(PULL_ERROR).map(String::as_str) {
         None | Some("false") => {}

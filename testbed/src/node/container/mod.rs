@@ -114,7 +114,7 @@ impl ContainerTask {
     /// Makes everything ready and starts the process.
     async fn start(&self, restarts: i32) -> Result<Run, NotStarted> {
         let launch = launch::prepare(&self.pod, &self.container, &self.volumes, restarts).await?;
-        sleep(launch.faults.start_delay).await;
+        sleep(launch.faults.start_delay.map(Into::into).unwrap_or_default()).await;
         let process = Process::start(&launch, &self.pod, &self.container.name, restarts).await?;
         let since = Timestamp::now();
         let target = Target::new(&self.pod, &self.container, &launch);
