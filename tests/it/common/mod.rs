@@ -36,12 +36,16 @@ use testbed::{
     charts::{ChartRepositories, charts_dir},
     components::{Component, ensure},
 };
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Longest wait for anything. Machines of two cores run several tests at once.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The claim of the database of Coder Classic.
 pub const CLASSIC_CLAIM: &str = "timescale-data-timescale-0";
+
+/// All tests share the controller. Those that measure it hold this while they do, so that no other test ends it.
+static CONTROLLER: RwLock<()> = RwLock::const_new(());
 
 /// Namespace of the controller, as in `deploy/controller`.
 const OPERATOR_NAMESPACE: &str = "coder-upgrade-operator";
@@ -135,8 +139,24 @@ impl World {
         self.cluster.kubectl_with_input(&arguments, &object.to_string()).await.expect("kubectl apply");
     }
 
+    /// Until this is dropped no other test ends the controller, which works by now: one that was killed keeps its Lease a while.
+    pub async fn undisturbed(&self) -> RwLockReadGuard<'static, ()> {
+        let undisturbed = CONTROLLER.read().await;
+        self.declare("first", json!({"release": "first", "suspend": true})).await;
+        self.until("first", "observed", observed).await;
+        self.api::<CoderUpgrade>().delete("first", &DeleteParams::default()).await.unwrap();
+        self.gone("first").await;
+        undisturbed
+    }
+
+    /// Until this is dropped no test measures the controller.
+    pub async fn disturbing() -> RwLockWriteGuard<'static, ()> {
+        CONTROLLER.write().await
+    }
+
     /// Kills the controller, as a power cut would. Its Deployment starts another one.
     pub async fn restart_controller(&self) {
+        let _disturbing = Self::disturbing().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let running = pods.list(&ListParams::default()).await.unwrap().items;
         assert!(!running.is_empty(), "the controller runs as a pod");
@@ -147,6 +167,7 @@ impl World {
 
     /// Has the controller begin its retries after a second instead of ten. Whoever runs beside this sees it restart once.
     pub async fn impatient(&self) {
+        let _disturbing = Self::disturbing().await;
         let arguments = ["set", "env", "deployment/coder-upgrade-operator", "RETRY_DELAY=1"];
         let arguments: Vec<_> = arguments.into_iter().chain(["--namespace", OPERATOR_NAMESPACE]).collect();
         self.cluster.kubectl(&arguments).await.expect("kubectl set env");

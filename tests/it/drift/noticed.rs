@@ -110,6 +110,7 @@ async fn suspended_a_change_is_told_and_nothing_is_begun() {
 #[tokio::test]
 async fn scaling_and_restarting_is_no_change_and_costs_one_look() {
     let world = verified("drift-scale", json!({})).await;
+    let _undisturbed = world.undisturbed().await;
     world.until("coder", "released", |o| o.finalizers().is_empty()).await;
     // What is on its way by now (events, the last look at the Job) gets the time to arrive.
     tokio::time::sleep(Duration::from_secs(3)).await;

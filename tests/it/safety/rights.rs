@@ -29,6 +29,7 @@ fn in_namespace(entries: Vec<Value>, namespace: &str) -> Vec<String> {
 #[tokio::test]
 async fn an_unchanged_object_costs_the_controller_no_request() {
     let world = World::with_v2("rest", "2.30.0", &[]).await;
+    let _undisturbed = world.undisturbed().await;
     world.upgrade_to("2.31.7").await;
     world.ready("coder").await;
     world.until("coder", "released", |o| o.metadata.finalizers.as_ref().is_none_or(Vec::is_empty)).await;
@@ -281,6 +282,7 @@ async fn the_printed_rights_suffice_in_a_namespace_of_any_name_and_in_those_with
 #[tokio::test]
 async fn a_runner_without_any_right_is_told_in_seconds() {
     let world = World::with_v2("rightless", "2.30.0", &[]).await;
+    let _undisturbed = world.undisturbed().await;
     world.kubectl(&["delete", "rolebinding", "coder-upgrade-runner"]).await;
     world.upgrade_to("2.31.7").await;
     let declared = std::time::Instant::now();

@@ -52,6 +52,7 @@ const PLACES: usize = 20;
 #[tokio::test]
 async fn many_at_once_take_turns_and_the_broken_ones_hold_up_nobody() {
     let world = World::new("many").await;
+    let _disturbing = World::disturbing().await;
     let chart = json!({"repository": world.repositories().v2});
     for number in 0..MANY {
         let name = format!("coder-{number}");

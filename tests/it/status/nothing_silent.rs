@@ -30,6 +30,7 @@ fn spec(world: &World, job: &Value) -> Value {
 #[tokio::test]
 async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
     let world = World::with_v2("no-account", "2.31.6", &[]).await;
+    let _undisturbed = world.undisturbed().await;
     world.kubectl(&["delete", "serviceaccount", "coder-upgrade-runner"]).await;
     world.declare("coder", spec(&world, &json!({}))).await;
     let declared = Instant::now();

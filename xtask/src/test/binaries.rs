@@ -64,6 +64,26 @@ impl Suite {
         Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
+    /// The tests of all of them, which are of one program.
+    pub fn joined(suites: &[Self]) -> Option<Self> {
+        let [first, more @ ..] = suites else { return None };
+        if more.is_empty() {
+            return Some(first.clone());
+        }
+        let tests = suites.iter().flat_map(|suite| suite.only.iter().flatten().cloned()).collect();
+        Some(Self { name: PROGRAM.to_owned(), only: Some(tests), ..first.clone() })
+    }
+
+    /// By which those of one program stand together.
+    pub fn order(&self) -> (&Path, &str) {
+        (&self.executable, &self.name)
+    }
+
+    /// Whether both are of one program.
+    pub fn shares_program_with(&self, other: &Self) -> bool {
+        self.executable == other.executable
+    }
+
     /// With those tests only that have `part` in their names; none if no test has.
     pub fn narrowed(&self, part: &str) -> io::Result<Option<Self>> {
         let names: Vec<_> = self.tests()?.into_iter().filter(|name| name.contains(part)).collect();

@@ -79,11 +79,13 @@ pub struct Outcome {
     pub passed: usize,
     /// Tests that failed.
     pub failed: usize,
+    /// The names of those that passed and of those that failed, as far as they were read.
+    pub results: Vec<(String, bool)>,
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { success: true, passed: 0, failed: 0 }
+        Self { success: true, passed: 0, failed: 0, results: Vec::new() }
     }
 }
 
@@ -93,10 +95,25 @@ impl Outcome {
         self.success &= other.success;
         self.passed += other.passed;
         self.failed += other.failed;
+        self.results.extend_from_slice(&other.results);
     }
 
-    /// Counts a line of a test program such as `test result: ok. 7 passed; 0 failed; 0 ignored; …`.
+    /// What it says of the tests with these names. Those that a program did not come to before it broke off have failed.
+    pub fn of(&self, names: &[String]) -> Self {
+        let results: Vec<_> = self.results.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
+        let passed = results.iter().filter(|(_, passed)| *passed).count();
+        let broken_off = !self.success && self.passed + self.failed == 0;
+        let failed = if broken_off { names.len() } else { results.len() } - passed;
+        Self { success: failed == 0, passed, failed, results }
+    }
+
+    /// Counts a line of a test program such as `test result: ok. 7 passed; 0 failed; 0 ignored; …`, and keeps one such as
+    /// `test plan::checks::a_pin ... ok`.
     fn count(&mut self, line: &str) {
+        if let Some((name, result)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
+            let passed = [("ok", true), ("FAILED", false)].into_iter().find(|(word, _)| result == *word);
+            self.results.extend(passed.map(|(_, passed)| (name.to_owned(), passed)));
+        }
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let number = |what: &str| {
             let counted = result.split(['.', ';']).find_map(|part| part.trim().strip_suffix(what));
@@ -176,14 +193,24 @@ fn is_result(line: &str) -> bool {
     line.starts_with("test ") && !line.starts_with("test result: ") && line.contains(" ... ")
 }
 
-/// Prints the end of a failed step's log and where the rest is.
+/// Prints the end of what each failed test has printed, or else of the log of the failed step, and where the rest is.
 pub fn explain(log: &Path) {
     let text = std::fs::read_to_string(log).unwrap_or_else(|error| error.to_string());
-    let lines: Vec<_> = text.lines().collect();
-    for line in &lines[lines.len().saturating_sub(TAIL)..] {
+    for line in excerpts(&text) {
         println!("    | {line}");
     }
     println!("    the whole log: {}", log.display());
+}
+
+fn excerpts(text: &str) -> Vec<&str> {
+    let lines: Vec<_> = text.lines().collect();
+    let begins = |line: &str| line.starts_with("---- ") && line.ends_with(" stdout ----");
+    let tail = |lines: &[_]| lines[lines.len().saturating_sub(TAIL)..].to_vec();
+    let Some(first) = lines.iter().position(|line| begins(line)) else { return tail(&lines) };
+    // Behind the outputs stand the names of the failed tests and the sum.
+    let end = lines.iter().rposition(|line| *line == "failures:").filter(|end| *end > first).unwrap_or(lines.len());
+    let outputs = lines[first..end].chunk_by(|_, next| !begins(next));
+    outputs.flat_map(|output| [output[0]].into_iter().chain(tail(&output[1..]))).chain(tail(&lines[end..])).collect()
 }
 
 #[cfg(test)]
@@ -202,6 +229,36 @@ mod tests {
     }
 
     #[test]
+    fn a_program_says_how_the_tests_of_each_module_ended() {
+        let names = ["a::one", "a::two", "a::three"].map(str::to_owned);
+        let mut outcome = Outcome { success: false, ..Outcome::default() };
+        for line in
+            ["test a::one ... ok", "test a::two ... FAILED", "test a::four ... ok", "test a::three ... ignored, x"]
+        {
+            outcome.count(line);
+        }
+        let broken_off = outcome.of(&names);
+        assert_eq!((broken_off.success, broken_off.passed, broken_off.failed), (false, 1, 2));
+        outcome.count("test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out");
+        let ended = outcome.of(&names);
+        assert_eq!((ended.success, ended.passed, ended.failed), (false, 1, 1));
+        assert!(outcome.of(&names[..1]).success);
+    }
+
+    #[test]
+    fn the_end_of_what_each_failed_test_has_printed_is_shown() {
+        let long = "line\n".repeat(2 * TAIL);
+        let text = format!(
+            "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\n{long}last of a\n---- b stdout ----\nof b\n\nfailures:\n    a\n    b\n"
+        );
+        let shown = excerpts(&text);
+        assert_eq!(shown[0], "---- a stdout ----");
+        assert_eq!(shown[TAIL..=TAIL + 2], ["last of a", "---- b stdout ----", "of b"]);
+        assert_eq!(shown[shown.len() - 2..], ["    a", "    b"]);
+        assert_eq!(excerpts(&long).len(), TAIL);
+    }
+
+    #[test]
     fn only_single_results_are_shown() {
         assert!(is_result("test a::b ... ok"));
         assert!(is_result("test a ... FAILED"));
@@ -216,7 +273,7 @@ mod tests {
         let mut log = File::create(&path).unwrap();
         let invocation = Invocation::program("sh", &["-c", "echo out; echo err >&2; exit 3"]);
         let outcome = run("step", &invocation, &mut log).await.unwrap();
-        assert_eq!(outcome, Outcome { success: false, passed: 0, failed: 0 });
+        assert_eq!(outcome, Outcome { success: false, ..Outcome::default() });
         assert_eq!(std::fs::read_to_string(path).unwrap(), "out\nerr\n");
     }
 

@@ -43,8 +43,8 @@ pub struct Args {
     /// Run a part: a step (fmt, clippy, docs, generated, unit), the integration tests of a folder or a file (plan, checks,
     /// `plan::checks`), or all tests whose name contains this.
     filter: Option<String>,
-    /// How many integration tests run at a time. They share one cluster.
-    #[arg(long, default_value = "4")]
+    /// How many integration tests run at a time. They share one cluster, and mostly wait for it.
+    #[arg(long, default_value = "6")]
     test_threads: NonZeroUsize,
     #[command(flatten)]
     servers: servers::ServerArgs,
@@ -154,10 +154,9 @@ impl Session {
         if !self.components().await? {
             return Ok(());
         }
-        let (offline, online): (Vec<_>, Vec<_>) = plan.integration.iter().partition(|suite| !cluster::is_needed(suite));
-        for suite in offline {
-            self.suite(suite, None).await?;
-        }
+        let (offline, online): (Vec<_>, Vec<_>) =
+            plan.integration.iter().cloned().partition(|suite| !cluster::is_needed(suite));
+        self.suites(&offline, None).await?;
         if online.is_empty() {
             return Ok(());
         }
@@ -172,10 +171,7 @@ impl Session {
             }
         };
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        for suite in online {
-            self.suite(suite, Some((name, &directory))).await?;
-        }
-        Ok(())
+        self.suites(&online, Some((name, &directory))).await
     }
 
     /// Builds what is missing of Kubernetes, helm and the registry; says whether it is all there now.
@@ -196,17 +192,22 @@ impl Session {
         suite.invocation(threads).env("TMPDIR", self.temporary.path())
     }
 
-    async fn suite(&mut self, suite: &Suite, cluster: Option<(&str, &Path)>) -> Result<()> {
-        let mut invocation = self.invocation(suite, Some(self.threads));
-        if let Some((name, directory)) = cluster {
-            invocation = invocation.env(name, directory);
+    /// Runs integration tests. Those of one program run together: no thread idles at the end of each module.
+    async fn suites(&mut self, suites: &[Suite], cluster: Option<(&str, &Path)>) -> Result<()> {
+        for suites in suites.chunk_by(Suite::shares_program_with) {
+            let Some(joined) = Suite::joined(suites) else { continue };
+            let mut invocation = self.invocation(&joined, Some(self.threads));
+            if let Some((name, directory)) = cluster {
+                invocation = invocation.env(name, directory);
+            }
+            let invocation = servers::invocation(self.servers.as_ref(), suites, invocation);
+            self.step(&joined.name, &[invocation], Counting::Suites(suites)).await?;
         }
-        let invocation = servers::invocation(self.servers.as_ref(), suite, invocation);
-        self.step(&suite.name, &[invocation], Counting::Tests).await
+        Ok(())
     }
 
     /// Runs commands as one step; those after a failed one are run, too.
-    async fn step(&mut self, name: &str, invocations: &[Invocation], counting: Counting) -> Result<()> {
+    async fn step(&mut self, name: &str, invocations: &[Invocation], counting: Counting<'_>) -> Result<()> {
         println!("==> {name}");
         let (started, log) = (Instant::now(), self.logs.join(format!("{}.log", name.replace("::", "-"))));
         let mut total = Outcome::default();
@@ -217,19 +218,29 @@ impl Session {
         if !total.success {
             command::explain(&log);
         }
-        self.summary.add(match counting {
-            Counting::AsOne => Row::check(name, total.success, started.elapsed()),
-            Counting::Tests => Row::tests(name, &total, started.elapsed()),
-        });
+        match counting {
+            Counting::AsOne => self.summary.add(Row::check(name, total.success, started.elapsed())),
+            Counting::Suites(suites) if suites.len() > 1 => {
+                // A failed test counts in the row of its module.
+                let ended = total.success || total.failed > 0;
+                self.summary.add(Row::setup(name, ended, started.elapsed()));
+                for suite in suites {
+                    self.summary.add(Row::part(&suite.name, &total.of(&suite.tests()?)));
+                }
+            }
+            Counting::Tests | Counting::Suites(_) => self.summary.add(Row::tests(name, &total, started.elapsed())),
+        }
         Ok(())
     }
 }
 
 /// What a step adds to the number of tests.
 #[derive(Clone, Copy)]
-enum Counting {
+enum Counting<'a> {
     /// One, passed or failed.
     AsOne,
     /// What its test programs say.
     Tests,
+    /// What the test program says of the tests of each of these.
+    Suites(&'a [Suite]),
 }

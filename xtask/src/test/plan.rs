@@ -77,7 +77,7 @@ impl Plan {
     /// Chooses among the tests that were built. A filter that matches nothing is an error: it is a slip of the pen.
     pub fn new(selection: &Selection, suites: Vec<Suite>) -> Result<Self> {
         let (unit, mut integration): (Vec<_>, Vec<_>) = suites.into_iter().partition(|suite| suite.kind == Kind::Unit);
-        integration.sort_by(|a, b| a.name.cmp(&b.name));
+        integration.sort_by(|a, b| a.order().cmp(&b.order()));
         let doc_tests = matches!(selection, Selection::Everything | Selection::Unit);
         let name = match selection {
             Selection::Everything => return Ok(Self { unit, doc_tests, integration }),

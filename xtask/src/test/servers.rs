@@ -59,15 +59,16 @@ impl Servers {
     }
 }
 
-/// The command of integration tests; that of the stories gets the real servers, or says that they are left out.
-pub fn invocation(servers: Option<&Servers>, suite: &Suite, invocation: Invocation) -> Invocation {
+/// The command of integration tests; that of the stories among them gets the real servers, or says that they are left out.
+pub fn invocation(servers: Option<&Servers>, suites: &[Suite], invocation: Invocation) -> Invocation {
     match servers {
-        _ if !FILES.contains(&suite.name.as_str()) => invocation,
+        _ if !suites.iter().any(|suite| FILES.contains(&suite.name.as_str())) => invocation,
         None => {
             println!("{SKIPPED}");
             invocation
         }
         Some(servers) => invocation
+            // No other tests are ignored.
             .argument("--include-ignored")
             .env(SERVERS_VARIABLE, &servers.directory)
             .env(POSTGRES_VARIABLE, &servers.url),

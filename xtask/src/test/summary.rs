@@ -15,25 +15,31 @@ pub struct Row {
     name: String,
     passed: usize,
     failed: usize,
-    took: Duration,
+    /// None for a part of a step.
+    took: Option<Duration>,
 }
 
 impl Row {
     /// A step that is one test by itself.
     pub fn check(name: &str, success: bool, took: Duration) -> Self {
-        Self { name: name.to_owned(), passed: usize::from(success), failed: usize::from(!success), took }
+        Self { name: name.to_owned(), passed: usize::from(success), failed: usize::from(!success), took: Some(took) }
     }
 
     /// A step that tests nothing, but without which others cannot run: it counts only if it fails.
     pub fn setup(name: &str, success: bool, took: Duration) -> Self {
-        Self { name: name.to_owned(), passed: 0, failed: usize::from(!success), took }
+        Self { name: name.to_owned(), passed: 0, failed: usize::from(!success), took: Some(took) }
     }
 
     /// A step that ran test programs. One that ended badly without a failed test (it did not compile, it was killed)
     /// counts as one failure.
     pub fn tests(name: &str, outcome: &Outcome, took: Duration) -> Self {
         let failed = if outcome.success { outcome.failed } else { outcome.failed.max(1) };
-        Self { name: name.to_owned(), passed: outcome.passed, failed, took }
+        Self { name: name.to_owned(), passed: outcome.passed, failed, took: Some(took) }
+    }
+
+    /// Tests that ran among others in one step, whose time is told for all.
+    pub fn part(name: &str, outcome: &Outcome) -> Self {
+        Self { took: None, ..Self::tests(name, outcome, Duration::ZERO) }
     }
 }
 
@@ -55,7 +61,8 @@ impl fmt::Display for Summary {
         writeln!(f, "\n{:width$}  result  passed  failed  seconds", "step")?;
         for Row { name, passed, failed, took } in &self.0 {
             let result = if *failed == 0 { "ok" } else { "FAILED" };
-            writeln!(f, "{name:width$}  {result:6}  {passed:6}  {failed:6}  {:7.1}", took.as_secs_f64())?;
+            let took = took.map(|took| format!("  {:7.1}", took.as_secs_f64())).unwrap_or_default();
+            writeln!(f, "{name:width$}  {result:6}  {passed:6}  {failed:6}{took}")?;
         }
         let passed: usize = self.0.iter().map(|row| row.passed).sum();
         writeln!(f, "\n{passed} passed, {} failed", self.failed())
@@ -70,7 +77,7 @@ mod tests {
     fn the_last_line_is_the_sum() {
         let mut summary = Summary::default();
         summary.add(Row::check("fmt", true, Duration::from_millis(1260)));
-        let outcome = Outcome { success: false, passed: 12, failed: 2 };
+        let outcome = Outcome { success: false, passed: 12, failed: 2, ..Outcome::default() };
         summary.add(Row::tests("upgrade", &outcome, Duration::from_secs(61)));
         let text = summary.to_string();
         assert_eq!(text.lines().last(), Some("13 passed, 2 failed"));
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_program_that_was_killed_is_a_failure() {
-        let outcome = Outcome { success: false, passed: 3, failed: 0 };
+        let outcome = Outcome { success: false, passed: 3, ..Outcome::default() };
         assert_eq!(Row::tests("upgrade", &outcome, Duration::ZERO).failed, 1);
     }
 }
