@@ -20,7 +20,7 @@ pub enum Error {
     Problem(Box<Problem>),
 
     /// The API server refused a request, or could not be reached.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {}", said(.source))]
     Api {
         /// What the request was for, as in "read Secret/x".
         doing: String,
@@ -201,6 +201,14 @@ pub fn of_cause(cause: Cause, text: &str) -> Problem {
     Problem { object: cause.object, field: cause.field, lacks_right, ..Problem::new(class, message) }
 }
 
+/// What the API server or the connection said. kube adds the whole answer once more, in a form for programmers.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// The right that is missing, if the API server says that one is.
 fn lacking(error: &kube::Error) -> Option<Lacking> {
     match error {
@@ -240,7 +248,7 @@ mod tests {
         let status = Status { code, ..Status::failure("no", "No") };
         let problem = Error::api("read Secret/x", kube::Error::Api(status.boxed())).into_problem();
         assert_eq!(problem.class, class);
-        assert!(problem.message.starts_with("cannot read Secret/x: "), "{}", problem.message);
+        assert_eq!(problem.message, "cannot read Secret/x: no");
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub enum Failure {
         what: String,
     },
 
+    /// There is no such object in the cluster.
+    #[error(
+        "there is no CoderUpgrade {name} in namespace {namespace}\n  next: give the name and the namespace (-n) of one that exists, as \
+         `kubectl get coderupgrades -A` lists them, or the file of one that is not applied yet (-f)"
+    )]
+    Absent {
+        /// Name that was given.
+        name: String,
+        /// Namespace in which it was looked for.
+        namespace: String,
+    },
+
     /// The object is no valid `CoderUpgrade`.
     #[error("CoderUpgrade/{name} is invalid: {text}")]
     Invalid {

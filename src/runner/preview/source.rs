@@ -78,7 +78,18 @@ fn check(object: Value) -> Result<Value, String> {
 /// The object of that name in the cluster.
 pub async fn installed(client: &Client, namespace: &str, name: &str) -> Result<CoderUpgrade, Failure> {
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
-    Ok(request(&format!("read CoderUpgrade/{name} in namespace {namespace}"), || upgrades.get(name)).await?)
+    match request(&format!("read CoderUpgrade/{name} in namespace {namespace}"), || upgrades.get(name)).await {
+        Err(Error::Api { source, .. }) if is_absent(&source, name) => {
+            Err(Failure::Absent { name: name.to_owned(), namespace: namespace.to_owned() })
+        }
+        found => Ok(found?),
+    }
+}
+
+/// Whether the API server knows the kind, and no object of that name.
+fn is_absent(error: &kube::Error, name: &str) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.is_not_found() && status.details.as_ref().is_some_and(|details| details.name == name)
 }
 
 /// The object as the API server would store it in the place of the one that is there: with its defaults, after its rules.

@@ -192,8 +192,12 @@ async fn what_the_api_server_would_refuse_is_told_in_its_words() {
     let missing = plan_spec(&terminal, &world, &spec(&world, "2.31.99"), &[]).await;
     assert_eq!(missing.code, 1);
     assert!(missing.err.contains("2.31.99") && missing.err.contains("spec.version"));
-    let other = terminal.plan(&["other", "-n", &world.namespace], "").await;
-    assert!(other.code == 1 && other.err.contains("CoderUpgrade/other"));
+    for command in ["plan", "rights"] {
+        let other = terminal.run(&[command, "other", "-n", &world.namespace], "").await;
+        let told =
+            format!("error: there is no CoderUpgrade other in namespace {}\n  next: give the name", world.namespace);
+        assert!(other.code == 1 && other.err.contains(&told) && !other.err.contains("Status {"), "{}", other.err);
+    }
     let nowhere = terminal.plan(&["-f", "-", "-n", "no-such-namespace"], &manifest("coder", &json!({}))).await;
     assert!(nowhere.code == 1 && nowhere.err.contains("no-such-namespace"));
     world.finish().await;
