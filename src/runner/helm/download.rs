@@ -15,6 +15,8 @@ use crate::core::allowed::{Address, Repositories};
 use crate::core::outbound::Outbound;
 use crate::core::report::Problem;
 
+/// The file that lists a repository's charts.
+pub const INDEX: &str = "index.yaml";
 /// How many redirects are followed.
 const REDIRECTS: usize = 5;
 /// How long connecting may take.
@@ -91,6 +93,8 @@ impl Downloads {
             if !status.is_redirection() {
                 return if status.is_success() {
                     self.body(&address, answer, limit).await
+                } else if status == StatusCode::NOT_FOUND && reference == INDEX {
+                    Err(self.failed(Some(&address), &self.no_repository(status)))
                 } else {
                     Err(self.refused(&address, status, from))
                 };
@@ -166,6 +170,13 @@ impl Downloads {
         };
         let message = format!("{address}, to which {from} of {} leads, answers {status} {sent}", self.repository);
         unauthorized(OF_ARCHIVES, message)
+    }
+
+    fn no_repository(&self, status: StatusCode) -> String {
+        let repository = &self.repository;
+        format!(
+            "it answers {status}: {repository} is no chart repository (the address of a registry begins with oci://)"
+        )
     }
 
     fn failed(&self, address: Option<&Address>, why: &str) -> Box<Problem> {

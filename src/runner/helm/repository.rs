@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use semver::Version;
 use serde_json::{Value, json};
 
-use super::download::Downloads;
+use super::download::{Downloads, INDEX};
 use super::index::Index;
 use super::source::{Credentials, Source};
 use super::{Excess, Helm, HelmFailure, outside};
@@ -24,7 +24,7 @@ use crate::runner::io;
 
 /// Greatest size of an index, in bytes.
 const INDEX_LIMIT: usize = 32 << 20;
-/// Greatest size of a packaged chart, in bytes: it must fit into a Secret of 1 MiB in the end.
+/// Greatest size of a packaged chart, in bytes: helm's record, which has it, must fit into a Secret of 1 MiB in the end.
 const PACKAGE_LIMIT: usize = 8 << 20;
 /// Greatest size of what is in it, in bytes. Coder's own charts take less than a megabyte.
 const UNPACKED: usize = 32 << 20;
@@ -45,7 +45,7 @@ impl<'a> Repository<'a> {
     pub async fn open(helm: &Helm, source: &'a Source, allowed: &Repositories) -> Result<Self, Error> {
         if !source.address.is_registry() {
             let downloads = Downloads::new(source, allowed, helm.outbound())?;
-            let index = downloads.get("index.yaml", INDEX_LIMIT).await?;
+            let index = downloads.get(INDEX, INDEX_LIMIT).await?;
             let index = Index::read(&index, &source.chart).map_err(|problem| {
                 let message = format!("{}: {}", source.address, problem.message);
                 Error::from(Problem { message, ..*problem })

@@ -1,6 +1,7 @@
 //! Where charts come from: every kind of repository, and none at all.
 
 use crate::common::{World, program};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass};
 use serde_json::{Value, json};
 use testbed::{
     charts::{OciOptions, OciRegistry, Row},
@@ -21,6 +22,22 @@ async fn a_repository_with_credentials_and_a_certificate_of_its_own() {
     world.create_secret("authority", json!({"ca.crt": repositories.ca_pem})).await;
     let chart = json!({"repository": repositories.private_tls_v2, "credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "authority"}});
     upgraded_from(&world, chart).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_address_without_an_index_is_called_no_repository() {
+    let world = World::with_v2("no-index", "2.30.0", &[]).await;
+    let nothing = world.repositories().v2.replace("/v2", "/nothing");
+    world.declare("coder", json!({"version": "2.31.7", "chart": {"repository": nothing}})).await;
+    let failed = |object: &CoderUpgrade| object.status.as_ref().is_some_and(|status| status.failure.is_some());
+    let failure = world.until("coder", "refused", failed).await.status.unwrap().failure.unwrap();
+    let told = format!(
+        "{nothing}/index.yaml cannot be fetched: it answers 404 Not Found: {nothing} is no chart repository (the address of a \
+         registry begins with oci://)"
+    );
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::RepositoryUnreachable, told.as_str()));
+    assert_eq!((failure.field.as_deref(), failure.retryable), (Some("spec.chart.repository"), true));
     world.finish().await;
 }
 
