@@ -212,15 +212,19 @@ impl ImageRow {
             pattern: pattern.into(),
             command: Some(program.map(str::to_owned).collect()),
             env: BTreeMap::from([("CODER_SIM_VERSION".into(), "{version}".into())]),
+            tools: BTreeMap::from([("coder".into(), "{bin}/coder-sim".into())]),
             exec: ExecHandling::Pass,
             ..Self::default()
         }
     }
 }
 
-/// The row's command and then the pod's, which may begin with the row's program by its own name.
+/// The row's command and then the pod's, which may begin with the row's program by its own name. A shell is in every image.
 fn join(mut own: Vec<String>, command: &[String]) -> Vec<String> {
     let file_name = |program: &String| Path::new(program).file_name().map(std::ffi::OsStr::to_owned);
+    if command.first().and_then(file_name).is_some_and(|program| program == "sh") {
+        return command.to_vec();
+    }
     let repeated = own.first().and_then(file_name).is_some_and(|own| command.first().and_then(file_name) == Some(own));
     own.extend(command.iter().skip(usize::from(repeated)).cloned());
     own
@@ -249,6 +253,7 @@ mod tests {
             ("mirror.example/a/b/coder:v2.31.7", "server", "/bin/coder-sim server"),
             ("docker.io/coderenvs/coder-service:2.31.7", "cemanager migrate up", "/bin/coder-sim cemanager migrate up"),
             ("docker.io/library/postgres:2.31.7", "", "/bin/coder-sim database"),
+            ("ghcr.io/coder/coder:v2.31.7", "/bin/sh -c coder", "/bin/sh -c coder"),
         ] {
             let resolved = table().resolve(image, &words(command));
             assert_eq!(resolved.program, Program::Command(words(program)), "{image}");

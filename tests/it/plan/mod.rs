@@ -6,6 +6,7 @@ mod bad_input;
 mod checks;
 mod company;
 mod hostile_input;
+mod inner_database;
 mod networks;
 mod other_release;
 mod owners;
