@@ -47,8 +47,8 @@ pub enum FailureClass {
     ProductLineChanged,
     /// The wanted version is older than the installed one, and Coder has no way back.
     Downgrade,
-    /// The plan, or helm's record of the release, does not fit into a Secret; or an index, a chart, values or a record take
-    /// more memory or time than anything of Coder needs.
+    /// helm's record of the release does not fit into a Secret, or the plan not into eight; or an index, a chart, values or a
+    /// record take more memory or time than anything of Coder needs.
     TooLarge,
     /// A field of the spec cannot be used as it is.
     SpecInvalid,
@@ -221,7 +221,7 @@ impl FailureClass {
                 "Choose a version that is not older than the installed one. Going back needs a restored database and is done by hand.",
             ),
             Self::TooLarge => person(
-                "Make what the message names smaller, or name another one: chart, values and the saved release must fit into one Secret of 1 MiB; then set the annotation coderupgrade.dev/requested-at to a new value.",
+                "Make what the message names smaller, or name another one: helm's record of the release must fit into one Secret of 1 MiB, and chart, values and the saved release into eight; then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
             Self::SpecInvalid => {
                 person("Correct the field that status.failure.field names, then apply the CoderUpgrade again.")

@@ -37,6 +37,8 @@ pub mod label {
     pub const ATTEMPT: &str = "coderupgrade.dev/attempt";
     /// Id of the plan; also a label of the Helm release record that the plan's upgrade made.
     pub const PLAN: &str = "coderupgrade.dev/plan";
+    /// Label of a Secret with a part of a plan that takes more than one Secret: its number. The first one has none.
+    pub const PLAN_PART: &str = "coderupgrade.dev/plan-part";
     /// Label of a Helm release record: its own number. helm hands the labels of a revision on to the next one, whoever
     /// makes that; this one tells which revision they were meant for.
     pub const REVISION: &str = "coderupgrade.dev/revision";

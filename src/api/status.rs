@@ -303,6 +303,10 @@ pub struct PlanSummary {
     pub chart_digest: String,
     /// Secret in this namespace that holds the chart, the values and the saved release.
     pub secret_name: String,
+    /// How many Secrets the plan lies in, if one, which holds 1 MiB, was not enough. The others have the name of the first one
+    /// with a dash and their number: NAME-2, NAME-3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_parts: Option<i32>,
     /// What the plan foresees.
     #[serde(default)]
     pub forecast: Forecast,

@@ -22,6 +22,15 @@ pub async fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).await.map_err(|e| Error::io("read", path, e))
 }
 
+/// Reads a file; none if there is no such file.
+pub async fn read_existing(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path).await {
+        Ok(content) => Ok(Some(content)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
 /// Reads a file; none if it is larger than that.
 pub async fn read_up_to(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, Error> {
     let io = |e| Error::io("read", path, e);

@@ -33,8 +33,8 @@ pub struct JobRequest {
     pub step: StepName,
     /// Number of the attempt.
     pub attempt: i32,
-    /// Secret with the plan; none while planning.
-    pub plan_secret: Option<String>,
+    /// Secrets with the plan, in the order of their numbers; none while planning.
+    pub plan_secrets: Vec<String>,
     /// Id of the plan; none while planning.
     pub plan_id: Option<String>,
     /// The wanted version, if it is known: a plan that is made again for the same request does not look for a newer one.
@@ -61,7 +61,7 @@ impl JobRequest {
             name: String::new(),
             step: StepName::Plan,
             attempt: 1,
-            plan_secret: None,
+            plan_secrets: Vec::new(),
             plan_id: None,
             target: None,
             recovery: Recovery::Repair,

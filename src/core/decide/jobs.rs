@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::{Action, Draft, approval, blocked, job_of_last_step, recover};
 use crate::api::{StepName, StepState};
 use crate::core::decide::job::{JobFacts, JobRequest, JobState};
+use crate::core::plan::parts;
 
 /// The Job of a step that another one does now. It goes first, so that its pod does not start after all.
 pub(super) fn superseded_job(draft: &Draft) -> Option<Action> {
@@ -36,7 +37,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         name: step.job_name.clone(),
         step: step.name,
         attempt: draft.status.attempt,
-        plan_secret: plan.map(|plan| plan.secret_name.clone()),
+        plan_secrets: plan.map(|plan| parts::names(&plan.secret_name, plan.secret_parts)).unwrap_or_default(),
         plan_id: plan.map(|plan| plan.id.clone()),
         target: draft.status.target.as_ref().map(|target| target.version.clone()),
         recovery: recover::allowed(draft),

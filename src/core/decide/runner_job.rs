@@ -7,8 +7,8 @@ use k8s_openapi::{
         batch::v1::{Job, JobSpec},
         core::v1::{
             Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
-            PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-            VolumeMount,
+            PodSecurityContext, PodSpec, PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretProjection,
+            SecurityContext, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -25,7 +25,7 @@ use crate::core::text::log_format::LogFormat;
 
 /// Where the runner keeps its scratch files; the root of its file system is read-only.
 const WORK_DIR: &str = "/work";
-/// Where the plan Secret is mounted.
+/// Where the Secrets with the plan are mounted, all in one directory.
 const PLAN_DIR: &str = "/plan";
 /// Time for helm to record a failure after SIGTERM. helm needs about a second; a rollback that has begun needs longer.
 const GRACE: i64 = 120;
@@ -129,13 +129,11 @@ pub fn label_value(name: &str) -> String {
 
 fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> PodSpec {
     let settings = &upgrade.spec.job;
-    let plan = request.plan_secret.as_ref().map(|secret| Volume {
+    let plan = (!request.plan_secrets.is_empty()).then(|| Volume {
         name: "plan".into(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.clone()),
-            // A runner that finds no plan says so; a pod that waits for it would not.
-            optional: Some(true),
-            ..SecretVolumeSource::default()
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(request.plan_secrets.iter().map(|secret| part(secret)).collect()),
+            ..ProjectedVolumeSource::default()
         }),
         ..Volume::default()
     });
@@ -161,6 +159,12 @@ fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) 
     }
 }
 
+/// A Secret of the plan. A runner that does not find one says so; a pod that waits for it would not.
+fn part(secret: &str) -> VolumeProjection {
+    let secret = SecretProjection { name: secret.into(), optional: Some(true), ..SecretProjection::default() };
+    VolumeProjection { secret: Some(secret), ..VolumeProjection::default() }
+}
+
 fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Container {
     let settings = &upgrade.spec.job;
     let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
@@ -169,7 +173,7 @@ fn container(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
-    let plan = request.plan_secret.iter().map(|_| mount("plan", PLAN_DIR, true));
+    let plan = (!request.plan_secrets.is_empty()).then(|| mount("plan", PLAN_DIR, true));
     Container {
         name: CONTAINER.into(),
         image: Some(defaults.allowed.image(settings).unwrap_or(&defaults.image).to_owned()),
@@ -299,6 +303,7 @@ fn seconds(duration: &kube::core::Duration) -> String {
 mod tests {
     use super::*;
     use crate::api::CoderUpgradeSpec;
+    use crate::core::plan::parts;
     use serde_json::json;
 
     fn upgrade() -> CoderUpgrade {
@@ -319,8 +324,8 @@ mod tests {
     }
 
     fn built_for(upgrade: &CoderUpgrade, step: StepName) -> Job {
-        let plan = (step == StepName::Upgrade).then(|| "coder-plan-1".to_owned());
-        let request = JobRequest { name: "job".into(), step, plan_secret: plan, ..JobRequest::planning() };
+        let plan = if step == StepName::Upgrade { parts::names("coder-plan-1", Some(2)) } else { Vec::new() };
+        let request = JobRequest { name: "job".into(), step, plan_secrets: plan, ..JobRequest::planning() };
         job(upgrade, &request, &defaults_of("runner:1"))
     }
 
@@ -379,12 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_upgrade_mounts_the_plan() {
-        let mounts = |step| {
-            let pod = built(step).spec.unwrap().template.spec.unwrap();
-            pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret?.secret_name).collect::<Vec<_>>()
+    fn only_the_upgrade_mounts_the_plan_and_all_of_it() {
+        let mounts = |step| -> Vec<String> {
+            let volumes = built(step).spec.unwrap().template.spec.unwrap().volumes.unwrap();
+            let sources = volumes.into_iter().filter_map(|volume| volume.projected?.sources).flatten();
+            sources.filter_map(|source| Some(source.secret?.name)).collect()
         };
-        assert_eq!((mounts(StepName::Plan), mounts(StepName::Upgrade)), (vec![], vec!["coder-plan-1".to_owned()]));
+        assert_eq!(mounts(StepName::Plan), Vec::<String>::new());
+        assert_eq!(mounts(StepName::Upgrade), ["coder-plan-1", "coder-plan-1-2"]);
     }
 
     #[test]

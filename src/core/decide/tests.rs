@@ -168,6 +168,7 @@ fn planned(action: PlannedAction, to: &str) -> Outcome {
             to: to.into(),
             chart_digest: "0".into(),
             secret_name: format!("coder-plan-{to}"),
+            secret_parts: Some(2),
             forecast: Forecast::default(),
         },
         current: Some(installed("2.30.0", 1)),
@@ -337,7 +338,7 @@ fn a_killed_runner_is_followed_by_the_same_step() {
     world.kill();
     assert_eq!(world.created.len(), 3);
     assert_ne!(world.created[1].name, world.created[2].name);
-    assert_eq!(world.created[1].plan_secret, world.created[2].plan_secret);
+    assert_eq!(world.created[1].plan_secrets, world.created[2].plan_secrets);
     world.report(upgraded("2.31.7"));
     assert_eq!(world.ready(), pair("True", "Verified"));
 }

@@ -1,7 +1,10 @@
 //! The plan: everything that an upgrade needs, frozen before the first change.
 //!
-//! It lies in one immutable Secret under the keys below. The upgrade Job mounts that Secret and reads nothing else, so
-//! that a repository that fails or a chart that is published anew under an old version cannot change what is done.
+//! It lies in an immutable Secret under the keys below, or in several if it takes more than one holds ([`parts`]). The upgrade
+//! Job mounts these and reads nothing else, so that a repository that fails or a chart that is published anew under an old
+//! version cannot change what is done.
+
+pub mod parts;
 
 pub mod additions;
 pub mod checks;
@@ -33,6 +36,8 @@ pub mod key {
     pub const VALUES: &str = "values.json";
     /// helm's record of the release before the change, exactly as stored: chart, values and manifest, for the way back.
     pub const PREVIOUS_RELEASE: &str = "previous-release";
+    /// All of them, in the order in which they fill Secrets: what people look for first.
+    pub const ALL: [&str; 4] = [PLAN, VALUES, PREVIOUS_RELEASE, CHART];
 }
 
 /// What an upgrade does, and what it must find unchanged afterwards.
@@ -108,6 +113,12 @@ impl Plan {
     #[must_use]
     pub fn coder_version(&self) -> &str {
         self.coder_version.as_deref().unwrap_or(&self.version)
+    }
+
+    /// The keys of its files. A first install has no release before it.
+    pub fn files(&self) -> impl Iterator<Item = &'static str> {
+        let first = self.from.is_none();
+        key::ALL.into_iter().filter(move |key| !(first && *key == key::PREVIOUS_RELEASE))
     }
 }
 

@@ -14,6 +14,9 @@ pub mod uninstall;
 pub mod upgrade;
 pub mod volumes;
 
+use std::path::PathBuf;
+
+use self::plan_secret::whole;
 use super::args::{BackupArgs, StepArgs, UpgradeArgs};
 use super::context::Context;
 use super::error::Error;
@@ -37,32 +40,38 @@ pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
                 () = ctx.stop.cancelled() => Err(Error::Stopped),
             }
         }
-        StepArgs::Backup(args) => backup::run(ctx, &backup_order(args)?).await.map(Outcome::BackedUp),
+        StepArgs::Backup(args) => {
+            let order = backup_order(args, whole(ctx, &args.plan_dir).await?)?;
+            backup::run(ctx, &order).await.map(Outcome::BackedUp)
+        }
         StepArgs::Uninstall(args) => {
             let order = uninstall::Order {
-                plan_dir: args.plan_dir.clone(),
+                plan_dir: whole(ctx, &args.plan_dir).await?,
                 helm_timeout: args.helm_timeout,
                 keep_addresses: args.keep_addresses,
             };
             uninstall::run(ctx, &order).await.map(Outcome::Uninstalled)
         }
         StepArgs::Upgrade(args) => {
-            Box::pin(upgrade::run(ctx, &order(args, Start::Planned))).await.map(Outcome::Upgraded)
+            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Planned);
+            Box::pin(upgrade::run(ctx, &order)).await.map(Outcome::Upgraded)
         }
         StepArgs::Install(args) => {
-            Box::pin(upgrade::run(ctx, &order(args, Start::Uninstalled))).await.map(Outcome::Upgraded)
+            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Uninstalled);
+            Box::pin(upgrade::run(ctx, &order)).await.map(Outcome::Upgraded)
         }
         StepArgs::Restore(args) => {
-            Box::pin(restore::run(ctx, &order(args, Start::Planned))).await.map(Outcome::Restored)
+            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Planned);
+            Box::pin(restore::run(ctx, &order)).await.map(Outcome::Restored)
         }
     }
 }
 
-fn backup_order(args: &BackupArgs) -> Result<backup::Order, Error> {
+fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::Order, Error> {
     let snapshots = || args.volume_snapshot_class.clone().map(backup::Method::Snapshots);
     let method = args.cron_job.clone().map(backup::Method::CronJob).or_else(snapshots);
     Ok(backup::Order {
-        plan_dir: args.plan_dir.clone(),
+        plan_dir,
         attempt: args.attempt,
         method: method.ok_or_else(|| Error::Bug("the step has no way to make a backup".into()))?,
         max_age: args.max_age,
@@ -70,9 +79,9 @@ fn backup_order(args: &BackupArgs) -> Result<backup::Order, Error> {
     })
 }
 
-fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
+fn order(args: &UpgradeArgs, plan_dir: PathBuf, start: Start) -> upgrade::Order {
     upgrade::Order {
-        plan_dir: args.plan_dir.clone(),
+        plan_dir,
         start,
         helm_timeout: args.helm_timeout,
         verify_timeout: args.common.verify_timeout,

@@ -1,12 +1,13 @@
-//! The plan Secret, as it is mounted into the Jobs that change something.
+//! The Secrets with the plan, as they are mounted into the Jobs that change something.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::api::FailureClass;
 use crate::core::helm::history::{History, follows_failure};
+use crate::core::plan::parts::{self, Index};
 use crate::core::plan::{Plan, key};
 use crate::core::report::Problem;
 use crate::core::text::bounded;
@@ -18,14 +19,48 @@ use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::io;
 
-/// Reads the plan Secret and checks that its parts belong together. What it holds of values is hidden from then on.
+/// Where the files of the plan lie whole. If the plan takes more than one Secret, they are put together in the work directory
+/// first, each of them only if it is the file of which the first Secret has the digest.
+pub async fn whole(ctx: &Context, mounted: &Path) -> Result<PathBuf, Error> {
+    let Some(index) = io::read_existing(&mounted.join(parts::INDEX)).await? else { return Ok(mounted.to_owned()) };
+    let index = Index::read(&index).map_err(|why| missing(format!("{} of the plan {why}", parts::INDEX)))?;
+    let directory = ctx.work_dir.join("plan");
+    io::create_dir(&directory).await?;
+    for file in key::ALL {
+        let Some(entry) = index.entry(file) else { continue };
+        let mut content = Vec::new();
+        for (number, key) in entry.pieces(file) {
+            let piece = io::read_existing(&mounted.join(&key)).await?;
+            let gone = || missing(format!("the Secret with part {number} of the plan is gone, or has no {key}"));
+            content.extend(piece.ok_or_else(gone)?);
+        }
+        if !entry.is_of(&content) {
+            let numbers: Vec<String> = entry.pieces(file).map(|(number, _)| number.to_string()).collect();
+            let numbers = numbers.join(" or ");
+            return Err(
+                missing(format!("the Secret with part {numbers} of the plan has the {file} of another plan")).into()
+            );
+        }
+        io::write_private(&directory.join(file), &content).await?;
+    }
+    Ok(directory)
+}
+
+fn missing(message: impl Into<String>) -> Box<Problem> {
+    Problem::new(FailureClass::PlanMissing, message).boxed()
+}
+
+/// Reads the plan and checks that its files belong together. What it holds of values is hidden from then on.
 pub async fn read_plan(ctx: &Context, directory: &Path) -> Result<Plan, Error> {
     if !directory.join(key::PLAN).exists() {
         let message = "the Secret with the plan is gone: somebody deleted it in the middle of the change";
-        return Err(Problem::new(FailureClass::PlanMissing, message).into());
+        return Err(missing(message).into());
     }
     let plan: Plan = bounded::json(&io::read(&directory.join(key::PLAN)).await?)
         .map_err(|why| Error::Plan(format!("{} {why}", key::PLAN)))?;
+    if let Some(key) = plan.files().find(|key| !directory.join(key).exists()) {
+        return Err(missing(format!("the Secret with the plan has no {key}")).into());
+    }
     let digest = hex(&Sha256::digest(io::read(&directory.join(key::CHART)).await?));
     if digest != plan.chart_digest {
         return Err(Error::Plan(format!("the chart has the digest {digest} instead of {}", plan.chart_digest)));

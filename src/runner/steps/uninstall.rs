@@ -41,7 +41,7 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The order: what is kept, and how long helm may take.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the plan Secret is mounted.
+    /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// How long helm may wait; less than this if it is long.
     pub helm_timeout: Duration,

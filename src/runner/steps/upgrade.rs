@@ -43,7 +43,7 @@ use crate::runner::rollout::verify::same_claims;
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the plan Secret is mounted.
+    /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// What the step starts from.
     pub start: Start,

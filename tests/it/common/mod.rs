@@ -360,6 +360,16 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Bytes that cannot be packed.
+pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..size).map(next).collect()
+}
+
 /// A component of the test bed.
 pub fn program(component: Component) -> PathBuf {
     let binaries = ensure(&[component], &|_| {}).expect("a component that can be built");

@@ -1,6 +1,6 @@
 //! P1 and P7: what is declared wrongly is refused with the name of the field and with what to do, and nothing is changed.
 
-use crate::common::World;
+use crate::common::{World, noise};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -147,14 +147,8 @@ async fn an_archive_that_is_no_chart() {
 #[tokio::test]
 async fn a_chart_that_does_not_fit_into_a_secret() {
     let world = World::with_v2("bad-size", "2.30.0", &[]).await;
-    // Below the limit of a ConfigMap, and above it together with the rest of the plan. Noise, so that it cannot be packed.
-    let mut state = 1_u64;
-    let noise: Vec<u8> = (0..1_040_000)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
-        })
-        .collect();
+    // Below the limit of a ConfigMap, and above that of helm's record.
+    let noise = noise(1_040_000, 1);
     let map = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
     let chart = packed(&[
         ("coder/Chart.yaml", b"apiVersion: v2\nname: coder\nversion: 2.31.7\n"),

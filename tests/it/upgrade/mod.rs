@@ -5,6 +5,7 @@ mod backup;
 mod ending;
 mod images;
 mod interruptions;
+mod large;
 mod migration;
 mod quiesce;
 mod real_server;

@@ -222,7 +222,7 @@ fn every_gate_is_asked_again_after_the_backup() {
         spec.window = Some(sundays("15:00", "16:00"));
     });
     assert_eq!((world.status().phase, world.created.len()), (Phase::BackingUp, 2));
-    assert_eq!(world.created[1].plan_secret.as_deref(), Some("coder-plan-2.31.7"));
+    assert_eq!(world.created[1].plan_secrets, ["coder-plan-2.31.7", "coder-plan-2.31.7-2"]);
     world.wait(3600);
     let done = record(&world, "plan-2.31.7");
     world.report(done);

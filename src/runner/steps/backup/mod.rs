@@ -29,7 +29,7 @@ pub enum Method {
 /// The order.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the plan Secret is mounted.
+    /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// Number of the attempt: another one makes a backup of its own.
     pub attempt: i32,

@@ -98,11 +98,11 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
     if let Some(refusal) = refusal {
         return Err(refusal.into());
     }
-    let parts = secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
-    let secret_name = secret::write(ctx, &upgrade, parts).await?;
-    prune::prune(ctx, &upgrade, &secret_name).await;
+    let content = secret::Content { plan: &plan, chart: archive, values: &merged, previous: installed.raw() };
+    let secrets = secret::write(ctx, &upgrade, content).await?;
+    prune::prune(ctx, &upgrade, &plan.id, &secrets).await;
 
-    let mut planned = planned(ctx, &plan, secret_name);
+    let mut planned = planned(ctx, &plan, secrets.len());
     if plan.action == PlannedAction::Nothing {
         let storage = Storage::new(ctx.api(), &plan.release);
         check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
@@ -115,7 +115,7 @@ pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
 /// could not be written is an error here, too.
 pub async fn look(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories) -> Result<Plan, Error> {
     let Made { plan, archive, merged, installed, .. } = Box::pin(make(ctx, upgrade, allowed)).await?;
-    secret::check(&secret::Parts { plan: &plan, chart: archive, values: &merged, previous: installed.raw() })?;
+    secret::check(secret::Content { plan: &plan, chart: archive, values: &merged, previous: installed.raw() })?;
     Ok(plan)
 }
 
@@ -314,7 +314,7 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
     }
 }
 
-fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {
+fn planned(ctx: &Context, plan: &Plan, secrets: usize) -> Planned {
     let from = plan.from.as_ref().map(|from| from.version.clone());
     tracing::info!(
         "plan {}: {} {} of release {} in {}, {} -> {}",
@@ -333,7 +333,8 @@ fn planned(ctx: &Context, plan: &Plan, secret_name: String) -> Planned {
             from,
             to: plan.version.clone(),
             chart_digest: plan.chart_digest.clone(),
-            secret_name,
+            secret_name: secret::name(plan),
+            secret_parts: (secrets > 1).then(|| i32::try_from(secrets).unwrap_or(i32::MAX)),
             forecast: plan.forecast.clone(),
         },
         current: plan.from.clone(),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::release::Release;
 use super::secret;
 use super::surroundings::{all, known};
-use crate::api::CoderUpgrade;
+use crate::api::{CoderUpgrade, label};
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::Owner;
 use crate::core::plan::presence::{ConfigMapRecords, Live, Relation, Traces, relation};
@@ -178,6 +178,7 @@ async fn last_plan(ctx: &Context) -> Result<Option<String>, Error> {
     let secrets: Api<Secret> = ctx.api();
     let plans = secret::of_upgrade(ctx);
     let found = request("list the plans", || secrets.list_metadata(&plans)).await?;
-    let newest = found.items.into_iter().max_by_key(ResourceExt::creation_timestamp);
+    let first = found.items.into_iter().filter(|secret| !secret.labels().contains_key(label::PLAN_PART));
+    let newest = first.max_by_key(ResourceExt::creation_timestamp);
     Ok(newest.map(|secret| secret.name_any()))
 }

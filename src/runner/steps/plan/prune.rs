@@ -1,5 +1,7 @@
 //! What becomes of older plans.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PartialObjectMeta};
@@ -8,10 +10,11 @@ use super::secret;
 use crate::api::{CoderUpgrade, label};
 use crate::runner::context::{Context, request};
 
-/// Looks after the plans that are not `current`: deletes those of this `CoderUpgrade` beyond the limit, the oldest first,
-/// gives it those that a change has held, and deletes what other ones have left that are gone. In the middle of a change all
-/// stay: an older one may have the release as it was before. What cannot be done is left to the next time.
-pub async fn prune(ctx: &Context, upgrade: &CoderUpgrade, current: &str) {
+/// Looks after the plans other than this one, which lies in the `current` Secrets: deletes those of this `CoderUpgrade` beyond
+/// the limit, the oldest first, gives it those that a change has held, and deletes what other ones have left that are gone. In
+/// the middle of a change all stay: an older one may have the release as it was before. What cannot be done is left to the next
+/// time.
+pub async fn prune(ctx: &Context, upgrade: &CoderUpgrade, id: &str, current: &[String]) {
     if secret::under_way(upgrade) {
         return;
     }
@@ -22,11 +25,18 @@ pub async fn prune(ctx: &Context, upgrade: &CoderUpgrade, current: &str) {
         Err(error) => return tracing::warn!("{error}"),
     };
     let of_us = |secret: &PartialObjectMeta<Secret>| secret.labels().get(label::UPGRADE_UID) == Some(&ctx.uid);
-    let others = found.into_iter().filter(|secret| secret.name_any() != current);
-    let (mut ours, theirs): (Vec<_>, Vec<_>) = others.partition(of_us);
-    ours.sort_by_key(|secret| std::cmp::Reverse(secret.creation_timestamp()));
-    let kept = usize::try_from(upgrade.spec.history_limit - 1).unwrap_or_default().min(ours.len());
-    let mut gone = ours.split_off(kept);
+    let others = found.into_iter().filter(|secret| !current.contains(&secret.name_any()));
+    let (ours, theirs): (Vec<_>, Vec<_>) = others.partition(of_us);
+    let mut plans: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for secret in ours {
+        plans.entry(secret.labels().get(label::PLAN).cloned().unwrap_or_default()).or_default().push(secret);
+    }
+    // Parts that an earlier write of the same plan took, and this one does not.
+    let mut gone = plans.remove(id).unwrap_or_default();
+    let mut plans: Vec<Vec<_>> = plans.into_values().collect();
+    plans.sort_by_key(|parts| std::cmp::Reverse(parts.iter().map(ResourceExt::creation_timestamp).max()));
+    let kept = usize::try_from(upgrade.spec.history_limit - 1).unwrap_or_default().min(plans.len());
+    gone.extend(plans.split_off(kept).into_iter().flatten());
     for old in theirs.into_iter().filter(|old| old.owner_references().is_empty()) {
         match secret::belongs_to_somebody(ctx, &old).await {
             Ok(false) => gone.push(old),
@@ -34,7 +44,7 @@ pub async fn prune(ctx: &Context, upgrade: &CoderUpgrade, current: &str) {
             Err(error) => tracing::warn!("{error}"),
         }
     }
-    for old in &ours {
+    for old in plans.iter().flatten() {
         secret::give_back(ctx, old).await;
     }
     for old in gone {

@@ -1,18 +1,18 @@
-//! The plan Secret: written once, immutable, deleted with its `CoderUpgrade` or when newer ones replace it. [`super::held`] has
-//! what is different in the middle of a change.
-
-use std::collections::BTreeMap;
+//! The plan Secret, and those with the rest of a plan that takes more than one: written once, immutable, deleted with their
+//! `CoderUpgrade` or when newer ones replace them. [`super::held`] has what is different in the middle of a change.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
-    Api, DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+    Api, DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt, Patch, PatchParams, PostParams,
+    Preconditions,
 };
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{CoderUpgrade, FailureClass, label};
+use crate::core::plan::parts::{self, File, MOST, Part, ROOM};
 use crate::core::plan::{Plan, key};
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
@@ -20,13 +20,11 @@ use crate::runner::error::Error;
 
 /// Type of the Secret.
 pub const TYPE: &str = "coderupgrade.dev/plan";
-/// What the data of a Secret may take together, in bytes: a limit of the API server.
-const LIMIT: usize = 1 << 20;
 /// Longest value of a label.
 const LABEL_LIMIT: usize = 63;
 
-/// What goes into the Secret.
-pub struct Parts<'a> {
+/// What the plan consists of.
+pub struct Content<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// The packaged chart.
@@ -37,7 +35,7 @@ pub struct Parts<'a> {
     pub previous: Option<Vec<u8>>,
 }
 
-/// Name of the Secret with a plan.
+/// Name of the Secret with a plan, or with the first part of it.
 pub fn name(plan: &Plan) -> String {
     format!("{}-plan-{}", plan.release, plan.id)
 }
@@ -47,29 +45,40 @@ pub fn of_upgrade(ctx: &Context) -> ListParams {
     ListParams::default().labels(&format!("{}={}", label::UPGRADE_UID, ctx.uid)).fields(&format!("type={TYPE}"))
 }
 
-/// Writes the Secret, or finds that an earlier try has written it. Returns its name.
-pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, parts: Parts<'_>) -> Result<String, Error> {
-    let name = name(parts.plan);
-    // In the middle of a change it belongs to nobody from the beginning.
+/// Writes the Secrets of the plan, or finds that an earlier try has written them. Returns their names.
+pub async fn write(ctx: &Context, upgrade: &CoderUpgrade, content: Content<'_>) -> Result<Vec<String>, Error> {
+    // In the middle of a change they belong to nobody from the beginning.
     let owner = (!under_way(upgrade)).then(|| owner(ctx));
-    let secret = object(ctx, &name, parts.plan, data(&parts)?, owner);
-    let secrets: Api<Secret> = ctx.api();
+    let plan = content.plan;
+    let mut names = Vec::new();
+    for (number, part) in (1..).zip(lay_out(content.files()?)?) {
+        let secret = object(ctx, plan, number, part, owner.clone());
+        names.push(secret.name_any());
+        create(ctx, &secret).await?;
+    }
+    Ok(names)
+}
+
+async fn create(ctx: &Context, secret: &Secret) -> Result<(), Error> {
+    let (name, secrets): (String, Api<Secret>) = (secret.name_any(), ctx.api());
     for _ in 0..2 {
-        match secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => return Ok(name),
+        match secrets.create(&PostParams::default(), secret).await {
+            Ok(_) => return Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(Error::api(format!("write Secret/{name}"), error)),
         }
-        let found = request(&format!("read Secret/{name}"), || secrets.get_metadata_opt(&name)).await?;
+        let found = request(&format!("read Secret/{name}"), || secrets.get_opt(&name)).await?;
         let Some(found) = found else { continue };
         let ours = found.labels().get(label::UPGRADE_UID) == Some(&ctx.uid);
-        if ours && found.metadata.deletion_timestamp.is_none() {
-            return Ok(name);
+        // The same plan may say other things of the surroundings: its parts must be of one and the same writing.
+        if ours && found.metadata.deletion_timestamp.is_none() && found.data == secret.data {
+            return Ok(());
         }
+        let found = found.metadata.into_response_partial();
         if !ours && belongs_to_somebody(ctx, &found).await? {
             break;
         }
-        // Left behind by a CoderUpgrade that is gone. Whatever holds it is not ours.
+        // Of an earlier try, or left behind by a CoderUpgrade that is gone. Whatever holds it is not ours.
         delete(&secrets, &found).await?;
     }
     let message = format!("Secret/{name} is the same plan of another CoderUpgrade, and it is still there");
@@ -98,66 +107,59 @@ pub fn under_way(upgrade: &CoderUpgrade) -> bool {
     begun || upgrade.metadata.deletion_timestamp.is_some()
 }
 
-/// Whether the plan fits into a Secret.
-pub fn check(parts: &Parts<'_>) -> Result<(), Error> {
-    data(parts).map(drop)
+/// Whether the plan fits into Secrets.
+pub fn check(content: Content<'_>) -> Result<(), Error> {
+    lay_out(content.files()?)?;
+    Ok(())
 }
 
-fn data(parts: &Parts<'_>) -> Result<BTreeMap<String, ByteString>, Error> {
-    let Parts { plan, chart, values, previous } = parts;
-    let json = |what, value: serde_json::Result<Vec<u8>>| value.map_err(|source| Error::Json { what, source });
-    let mut data = BTreeMap::from([
-        (key::PLAN.to_owned(), ByteString(json("the plan", serde_json::to_vec(plan))?)),
-        (key::CHART.to_owned(), ByteString(chart.clone())),
-        (key::VALUES.to_owned(), ByteString(json("the values", serde_json::to_vec(values))?)),
-    ]);
-    data.extend(previous.clone().map(|record| (key::PREVIOUS_RELEASE.to_owned(), ByteString(record))));
-    check_size(&data)?;
-    Ok(data)
+impl Content<'_> {
+    /// The files of the plan, in the order of [`key::ALL`].
+    fn files(self) -> Result<Vec<File>, Error> {
+        let json = |what, value: serde_json::Result<Vec<u8>>| value.map_err(|source| Error::Json { what, source });
+        let plan = json("the plan", serde_json::to_vec(self.plan))?;
+        let values = json("the values", serde_json::to_vec(self.values))?;
+        let files = [Some(plan), Some(values), self.previous, Some(self.chart)];
+        Ok(key::ALL.into_iter().zip(files).filter_map(|(key, file)| Some((key, file?))).collect())
+    }
 }
 
-/// The Secret with a plan.
-pub fn object(
-    ctx: &Context,
-    name: &str,
-    plan: &Plan,
-    data: BTreeMap<String, ByteString>,
-    owner: Option<OwnerReference>,
-) -> Secret {
+/// The Secret with a part of the plan.
+pub fn object(ctx: &Context, plan: &Plan, number: usize, part: Part, owner: Option<OwnerReference>) -> Secret {
     let labels = [
         ("app.kubernetes.io/managed-by", "coder-upgrade-operator".to_owned()),
         (label::UPGRADE, ctx.upgrade.chars().take(LABEL_LIMIT).collect()),
         (label::UPGRADE_UID, ctx.uid.clone()),
         (label::PLAN, plan.id.clone()),
     ];
+    let labels = labels.into_iter().chain((number > 1).then(|| (label::PLAN_PART, number.to_string())));
     Secret {
         metadata: ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(parts::name(&name(plan), number)),
             namespace: Some(ctx.namespace.clone()),
-            labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).collect()),
             owner_references: owner.map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.into()),
         immutable: Some(true),
-        data: Some(data),
+        data: Some(part.into_iter().map(|(key, content)| (key, ByteString(content))).collect()),
         ..Secret::default()
     }
 }
 
-fn check_size(data: &BTreeMap<String, ByteString>) -> Result<(), Box<Problem>> {
-    let total: usize = data.values().map(|part| part.0.len()).sum();
-    if total <= LIMIT {
-        return Ok(());
+/// The files as they lie in Secrets.
+pub fn lay_out(files: Vec<File>) -> Result<Vec<Part>, Box<Problem>> {
+    let kib = |bytes: usize| bytes.div_ceil(1024);
+    let each: Vec<String> = files.iter().map(|(key, file)| format!("{key} {} KiB", kib(file.len()))).collect();
+    let whole: usize = files.iter().map(|(_, file)| file.len()).sum();
+    let parts = parts::lay_out(files);
+    if parts.len() <= MOST {
+        return Ok(parts);
     }
-    let parts: Vec<String> =
-        data.iter().map(|(key, part)| format!("{key} {} KiB", part.0.len().div_ceil(1024))).collect();
-    Err(Problem::new(
-        FailureClass::TooLarge,
-        format!("the plan takes {} KiB of the 1024 KiB of a Secret: {}", total.div_ceil(1024), parts.join(", ")),
-    )
-    .field("spec.chart")
-    .boxed())
+    let (whole, each) = (kib(whole), each.join(", "));
+    let message = format!("the plan takes {whole} KiB, and {MOST} Secrets hold {} KiB: {each}", kib(MOST * ROOM));
+    Err(Problem::new(FailureClass::TooLarge, message).field("spec.chart").boxed())
 }
 
 /// Deletes exactly this Secret.
@@ -221,16 +223,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_does_not_fit_says_how_large_its_parts_are() {
-        let data = |chart: usize| {
-            BTreeMap::from([
-                ("chart.tgz".to_owned(), ByteString(vec![0; chart])),
-                ("plan.json".to_owned(), ByteString(vec![0; 10])),
-            ])
-        };
-        assert!(check_size(&data(1000)).is_ok());
-        let problem = check_size(&data(LIMIT)).unwrap_err();
+    fn a_plan_that_does_not_fit_says_how_large_its_files_are() {
+        let files = |chart: usize| vec![(key::PLAN, vec![0; 10]), (key::CHART, vec![0; chart])];
+        assert_eq!(lay_out(files(ROOM)).unwrap().len(), 2);
+        let problem = lay_out(files(MOST * ROOM)).unwrap_err();
         assert_eq!(problem.class, FailureClass::TooLarge);
-        assert!(problem.message.contains("chart.tgz 1024 KiB, plan.json 1 KiB"), "{}", problem.message);
+        let message = "the plan takes 8193 KiB, and 8 Secrets hold 8192 KiB: plan.json 1 KiB, chart.tgz 8192 KiB";
+        assert_eq!(problem.message, message);
     }
 }
