@@ -5,6 +5,9 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+/// Names that the containers of Coder's API server have in the charts of both product lines.
+pub const SERVERS: [&str; 3] = ["coder", "coderd", "cemanager"];
+
 /// The update strategy with which a pod is made from the new template only after somebody has deleted the old one.
 const ON_DELETE: &str = "OnDelete";
 
@@ -81,14 +84,21 @@ impl PodFacts {
         self.containers.iter().map(|container| container.restarts).sum()
     }
 
+    /// The first container like this, one that runs a server of Coder before all others: those may have been injected.
+    #[must_use]
+    pub fn foremost(&self, like: impl Fn(&ContainerFacts) -> bool) -> Option<&ContainerFacts> {
+        let is_server = |container: &&ContainerFacts| SERVERS.contains(&container.name.as_str());
+        let all = || self.containers.iter().filter(|container| like(container));
+        all().find(is_server).or_else(|| all().next())
+    }
+
     /// What keeps the pod from being ready, in a few words, if it says.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if let Some(message) = &self.unschedulable {
             return Some(format!("cannot be scheduled ({message})"));
         }
-        let container =
-            self.containers.iter().find(|c| c.waiting.as_ref().is_some_and(|(reason, _)| is_trouble(reason)))?;
+        let container = self.foremost(|c| c.waiting.as_ref().is_some_and(|(reason, _)| is_trouble(reason)))?;
         let (reason, message) = container.waiting.as_ref()?;
         Some(match reason.as_str() {
             "CrashLoopBackOff" => format!(

@@ -15,8 +15,8 @@ use crate::core::helm::hooks::Hook;
 use crate::core::helm::manifest::ManifestError;
 use crate::core::helm::version;
 use crate::core::helm::wrapped::Dependency;
-use crate::core::plan::checks::SERVERS;
 use crate::core::rollout::started::{containers_in, images_in};
+use crate::core::rollout::workload::SERVERS;
 use crate::core::text::bounded;
 use crate::core::text::bounded::Unreadable;
 

@@ -82,10 +82,9 @@ async fn before(ctx: &Context, pod: &PodFacts) -> Option<String> {
     read(ctx, pod, container, true).await
 }
 
-/// The end of the log of the run before the present one, of the container that was started again most often.
+/// The end of the log of the run before the present one, of a container that was started again.
 pub async fn of_last_run(ctx: &Context, pod: &PodFacts) -> Option<String> {
-    let container = pod.containers.iter().max_by_key(|container| container.restarts)?;
-    if container.restarts > 0 { read(ctx, pod, container, true).await } else { None }
+    read(ctx, pod, pod.foremost(|container| container.restarts > 0)?, true).await
 }
 
 async fn read(ctx: &Context, pod: &PodFacts, container: &ContainerFacts, previous: bool) -> Option<String> {
@@ -115,10 +114,11 @@ fn shown(ctx: &Context, log: &str) -> String {
     redact::tail(&ctx.secrets.clean(&log), TEXT_LIMIT)
 }
 
-/// The first container that is not ready, the init containers first; else the one that restarted most often.
+/// A container that is not ready, a server of Coder before all others, and init containers before those that wait for them;
+/// else one that was started again, or any.
 fn culprit_container(pod: &PodFacts) -> Option<&ContainerFacts> {
-    let unready = pod.containers.iter().find(|c| !c.ready && (c.waiting.is_none() || c.last_exit.is_some()));
-    unready.or_else(|| pod.containers.iter().max_by_key(|c| c.restarts))
+    let unready = pod.foremost(|c| !c.ready && (c.waiting.is_none() || c.last_exit.is_some()));
+    unready.or_else(|| pod.foremost(|c| c.restarts > 0)).or_else(|| pod.foremost(|_| true))
 }
 
 #[cfg(test)]
@@ -162,5 +162,15 @@ mod tests {
             ..PodFacts::default()
         };
         assert_eq!(culprit_container(&pod).unwrap().name, "migrations");
+        // A server that is not well explains more than what a webhook has put beside it, or before it.
+        let beside = |coder: ContainerFacts| {
+            let proxy = ContainerFacts { restarts: 9, ..container("proxy", false, true, Some(1)) };
+            let pod = PodFacts { containers: vec![proxy, coder], ..PodFacts::default() };
+            culprit_container(&pod).unwrap().name.clone()
+        };
+        assert_eq!(beside(container("coder", false, true, Some(1))), "coder");
+        assert_eq!(beside(container("coder", false, false, None)), "coder");
+        assert_eq!(beside(container("coder", true, false, None)), "proxy");
+        assert_eq!(beside(container("coder", false, true, None)), "proxy", "it has not been started yet");
     }
 }

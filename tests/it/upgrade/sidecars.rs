@@ -124,6 +124,25 @@ fn beside_natively(_: &Value) -> Vec<Value> {
     vec![lasting()]
 }
 
+/// A container before Coder's own that keeps ending, in pods of the version that crashes.
+fn with_a_broken_one_before(pod: &Value) -> Vec<Value> {
+    let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+    let container = json!({"name": "proxy", "image": "mesh/testbed-host:1", "command": ["false"]});
+    let add = json!({"op": "add", "path": "/spec/containers/0", "value": container});
+    image.contains("2.31.8").then_some(add).into_iter().collect()
+}
+
+#[tokio::test]
+async fn a_coder_that_crashes_is_the_cause_and_not_a_container_beside_it() {
+    let (world, _webhook) = world("broken-beside", CODER, with_a_broken_one_before).await;
+    let chart = json!({"repository": world.repositories().faults});
+    world.declare("coder", json!({"version": "2.31.8", "chart": chart, "helm": {"timeout": "20s"}})).await;
+    let failure = world.stalled("coder").await.status.unwrap().failure.unwrap();
+    assert!(failure.message.contains("container coder keeps ending"), "{}", failure.message);
+    assert!(failure.message.contains("workspace-scheduler"), "it is Coder's log: {}", failure.message);
+    finish(world).await;
+}
+
 /// Pods of Jobs in which something still runs.
 async fn working(world: &World) -> Vec<String> {
     let pods = world.api::<Pod>().list(&ListParams::default().labels(&format!("{}={}", RUNNER.0, RUNNER.1))).await;

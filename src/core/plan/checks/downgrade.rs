@@ -3,11 +3,12 @@
 use semver::Version;
 
 use super::Facts;
-use super::pods::{SERVERS, templates};
+use super::pods::templates;
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::helm::version;
 use crate::core::helm::version::comparable;
 use crate::core::rollout::image::Image;
+use crate::core::rollout::workload::SERVERS;
 
 /// [`CheckName::Downgrade`]
 pub fn check(facts: &Facts) -> Vec<Finding> {

@@ -1,10 +1,11 @@
 //! The product line stays the same: by the chart, by what the servers answer, by the images that run.
 
 use super::Facts;
-use super::pods::{SERVERS, templates};
+use super::pods::templates;
 use crate::api::{CheckName, FailureClass, Finding, ProductLine};
 use crate::core::helm::version;
 use crate::core::rollout::image::Image;
+use crate::core::rollout::workload::SERVERS;
 
 /// [`CheckName::ProductLine`]
 pub fn check(facts: &Facts) -> Vec<Finding> {

@@ -46,7 +46,6 @@ pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
 pub use line::line_of;
-pub use pods::SERVERS;
 pub use rehearsal::barred;
 pub use removed_values::check as removed_values;
 

@@ -4,9 +4,7 @@ use serde_json::Value;
 
 use crate::core::helm::documents::Documents;
 use crate::core::helm::object::pod_spec;
-
-/// Names that the containers of Coder's API server have in the charts of both product lines.
-pub const SERVERS: [&str; 3] = ["coder", "coderd", "cemanager"];
+use crate::core::rollout::workload::SERVERS;
 
 /// A workload with the template of its pods.
 #[derive(Clone, Debug)]
