@@ -224,6 +224,14 @@ pub struct CoderUpgradeSpec {
     pub history_limit: i32,
 }
 
+impl CoderUpgradeSpec {
+    /// Whether a first install may take over what exists.
+    #[must_use]
+    pub fn takes_over(&self) -> bool {
+        self.adopt || self.overrides.contains(&CheckName::ReleaseRecords)
+    }
+}
+
 impl Default for CoderUpgradeSpec {
     fn default() -> Self {
         Self {

@@ -225,10 +225,7 @@ async fn run(
         labels: &labels,
         timeout: package.timeout,
         // The way back would be refused for what was replaced, in the other direction.
-        // That of a first install is an uninstall, and would delete what was taken over.
-        rollback_on_failure: package.rollback_on_failure
-            && !did(Remedy::Replace)
-            && (plan.from.is_some() || !plan.adopt),
+        rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
         take_ownership: did(Remedy::Adopt),
     };
     let (mut heard, mut listener) = (None, Listener::to_others_than(&observer.seen()));

@@ -296,6 +296,38 @@ async fn a_first_install_takes_over_nothing_that_somebody_has_made() {
     steps.world.finish().await;
 }
 
+#[tokio::test]
+async fn a_coder_under_another_name_is_not_said_to_be_taken_over() {
+    let steps = Steps::empty("other-name", HelmMajor::Four, |r| &r.v2).await;
+    let world = &steps.world;
+    world.database().await;
+    let values = values(&json!({}));
+    let labels = json!({"app": "dev"});
+    let container = json!({"name": "coder", "image": "ghcr.io/coder/coder:v2.30.0", "args": ["server"],
+        "env": values["coder"]["env"]});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    world
+        .apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "dev"},
+            "spec": {"selector": {"matchLabels": labels}, "template": template}}))
+        .await;
+    let spec = json!({"version": "2.31.7", "values": values, "adopt": true, "helm": {"rollbackOnFailure": true}});
+    let problem = steps.refused(spec.clone()).await;
+    says(&problem, FailureClass::ReleaseMissing, &["Deployment/dev is no object of the new chart", "on one database"]);
+
+    // As the next step says. helm has no record by which to delete it, nor one to go back to.
+    world.kubectl(&["scale", "deployment", "dev", "--replicas=0"]).await;
+    world.kubectl(&["wait", "pods", "--for=delete", "--selector=app=dev", "--timeout=90s"]).await;
+    let planned = steps.plan(spec).await;
+    let left = |finding: &&Finding| finding.message.contains("Deployment/dev is no object of the new chart");
+    assert_eq!(planned.findings.iter().find(left).unwrap().severity, Severity::Warning);
+    assert_eq!(planned.plan.forecast.objects.removed, 0, "{:?}", planned.plan.forecast);
+    let settings = found(&planned.findings, CheckName::HelmSettings);
+    assert!(settings.message.contains("will not roll back"), "{settings:?}");
+    steps.upgrade().await;
+    assert_eq!(world.kubectl(&["get", "deployment", "dev", "-o", "jsonpath={.spec.replicas}"]).await, "0");
+    steps.world.finish().await;
+}
+
 /// The release has another name than the declaration says.
 #[tokio::test]
 async fn a_coder_of_another_release_is_pointed_at() {

@@ -10,6 +10,12 @@ const LARGE_MIGRATION: Duration = Duration::from_secs(10 * 60);
 
 /// [`CheckName::HelmSettings`]
 pub fn check(facts: &Facts) -> Vec<Finding> {
+    if facts.newest.is_none() && facts.spec.takes_over() && facts.spec.helm.rollback_on_failure {
+        let message = "helm will not roll back after a failure: it has no record of what is taken over, and a first install is rolled \
+                       back by deleting it";
+        let next = "Make a backup of the database before, and remove spec.helm.rollbackOnFailure.";
+        return vec![Finding::warning(CheckName::HelmSettings, message, next).at("spec.helm.rollbackOnFailure")];
+    }
     if !facts.runs_servers() || !facts.changes_version() || facts.line() != ProductLine::V2 {
         return Vec::new();
     }
@@ -44,6 +50,9 @@ mod tests {
         facts.spec.helm.rollback_on_failure = true;
         let fields: Vec<_> = check(&facts).into_iter().map(|finding| finding.field.unwrap()).collect();
         assert_eq!(fields, ["spec.helm.timeout", "spec.helm.rollbackOnFailure"]);
+        let mut first = facts.clone();
+        (first.newest, first.spec.adopt) = (None, true);
+        assert!(check(&first)[0].message.contains("will not roll back"), "not even for Coder Classic");
         let mut classic = sample::facts("1.43.0", "1.44.3");
         classic.spec.helm = facts.spec.helm;
         assert!(check(&classic).is_empty(), "helm's atomic mode is what the guide of Coder Classic asks for");

@@ -72,6 +72,12 @@ fn runs(object: &Value, chart: &str) -> bool {
     })
 }
 
+/// Whether the pods of an object serve Coder.
+#[must_use]
+pub fn serves(object: &Value) -> bool {
+    containers(object).any(|container| is_server(object, container))
+}
+
 fn is_server(object: &Value, container: &Value) -> bool {
     if OTHERS.iter().any(|word| says(container, word)) || labelled(object, "coder-workspace") {
         return false;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::api::{CheckName, CoderUpgrade, CoderUpgradeStatus, Finding};
 use crate::core::helm::ownership::{Owner, RELEASE_NAME};
 
-pub use live::{Live, Relation, manifest, relation, running};
+pub use live::{Live, Relation, manifest, relation, running, serves};
 
 /// Most names that a message lists.
 const TOLD: usize = 20;
@@ -125,8 +125,13 @@ fn runs(upgrade: &CoderUpgrade, traces: &Traces) -> Finding {
     );
     if upgrade.spec.adopt {
         let message = format!(
-            "{what}. As spec.adopt says, it is taken over with the values of the spec alone. helm does not know its present \
-             state, so that it cannot be put back if the change fails"
+            "{what}. As spec.adopt says, the objects that the chart has by the same kind and name are taken over with {}. helm does not \
+             know their present state, so that they cannot be put back if the change fails",
+            if traces.recorded && upgrade.spec.keep_values {
+                "the values of the release that was uninstalled and those of the spec"
+            } else {
+                "the values of the spec alone"
+            }
         );
         let next = "Compare what would change with what runs (coder-upgrade-operator plan shows it field by field), and make a \
                     backup of the database before.";

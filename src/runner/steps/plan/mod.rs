@@ -28,7 +28,7 @@ use self::release::Release;
 pub use self::takes::takes;
 use super::highest_version;
 use crate::api::{
-    CheckName, ClaimStatus, CoderUpgrade, CoderUpgradeSpec, FailureClass, Forecast, PlanSummary, PlannedAction, Target,
+    ClaimStatus, CoderUpgrade, CoderUpgradeSpec, FailureClass, Forecast, PlanSummary, PlannedAction, Target,
 };
 use crate::core;
 use crate::core::allowed::Repositories;
@@ -179,8 +179,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         app_version: chart.app_version().to_owned(),
         coder_version: chart.wrapped.as_ref().map(|wrapped| wrapped.version.clone()),
         chart_digest: hex(&Sha256::digest(&archive)),
-        rollback_on_failure: spec.helm.rollback_on_failure,
-        adopt: spec.adopt || spec.overrides.contains(&CheckName::ReleaseRecords),
+        // That of a first install is an uninstall, and would delete what was taken over.
+        rollback_on_failure: spec.helm.rollback_on_failure && (installed.from().is_some() || !spec.takes_over()),
+        adopt: spec.takes_over(),
         workloads: objects.workloads(),
         objects: objects.objects().map(|(name, _)| name).collect(),
         images: hooks.iter().flat_map(|hook| hook.images.clone()).chain(started::images(&objects)).collect(),
@@ -281,9 +282,15 @@ fn foresee(
     (old, new): (&Documents, &Documents),
     (old_values, new_values): (&Map<String, Value>, &Map<String, Value>),
 ) {
+    let mut known = old.clone();
+    if plan.from.is_none() {
+        // helm deletes nothing of which it has no record.
+        let new: Vec<_> = new.objects().map(|(name, _)| name).collect();
+        known.remove(|name, _| !new.iter().any(|new| new.same(name)));
+    }
     let (difference, interruption) = difference::between(&Sides {
         rehearsal,
-        old,
+        old: &known,
         new,
         old_values,
         new_values,
