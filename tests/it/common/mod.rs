@@ -20,7 +20,9 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use coder_upgrade_operator::api::{CoderUpgrade, Phase};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Event, PersistentVolumeClaim, Pod, Secret},
@@ -295,6 +297,20 @@ impl World {
     /// What a person was given as values, as helm tells it.
     pub async fn values(&self) -> Value {
         serde_json::from_str(&self.helm(&["get", "values", "coder", "-o", "json"]).await).unwrap()
+    }
+
+    /// Edits the manifest in a record of helm.
+    pub async fn edit_manifest(&self, name: &str, edit: impl Fn(&str) -> String) {
+        let secrets = self.api::<Secret>();
+        let mut secret = secrets.get(name).await.unwrap();
+        let stored = secret.data.as_mut().unwrap().get_mut("release").unwrap();
+        let unpacked = STANDARD.decode(&stored.0).unwrap();
+        let mut release: Value = serde_json::from_reader(GzDecoder::new(unpacked.as_slice())).unwrap();
+        release["manifest"] = edit(release["manifest"].as_str().unwrap()).into();
+        let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+        serde_json::to_writer(&mut packer, &release).unwrap();
+        stored.0 = STANDARD.encode(packer.finish().unwrap()).into_bytes();
+        secrets.replace(name, &PostParams::default(), &secret).await.unwrap();
     }
 
     /// Name, UID and volume of every claim.

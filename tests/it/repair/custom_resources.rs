@@ -3,8 +3,10 @@
 
 use crate::common::World;
 use crate::common::steps::{HelmMajor, Steps};
-use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Severity};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, Severity};
+use rstest::rstest;
 use serde_json::{Value, json};
+use testbed::charts::charts_dir;
 
 /// The claim of the database that the v2 chart asks for.
 const CLAIM: &str = "data-database-0";
@@ -285,5 +287,42 @@ async fn a_hook_does_not_delete_the_claim_that_has_its_name() {
         problem.message
     );
     assert_eq!(steps.uid("pvc/dump").await, uid);
+    steps.world.finish().await;
+}
+
+/// Whoever has deleted a definition has deleted all objects of that kind.
+#[rstest]
+#[case::helm_3(HelmMajor::Three)]
+#[case::helm_4(HelmMajor::Four)]
+#[tokio::test]
+async fn an_object_whose_definition_is_gone_is_left_out_once_no_value_wants_it(#[case] helm: HelmMajor) {
+    let steps = Steps::empty("definition-gone", helm, |r| &r.v2).await;
+    let world = &steps.world;
+    world.database().await;
+    let group = define(world, "ServiceMonitor").await;
+    let settings = settings(&group, "ServiceMonitor");
+    let values = charts_dir().join("coder-v2-values.yaml");
+    let repository = &world.repositories().v2;
+    let mut install = vec!["install", "coder", "coder", "--repo", repository, "--version", "2.30.0"];
+    install.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
+    install.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    steps.helm(&install).await;
+    world.cluster.kubectl(&["delete", "crd", &format!("servicemonitors.{group}")]).await.unwrap();
+    let served = || async {
+        let kinds = world.cluster.kubectl(&["api-resources", "--api-group", &group, "--output=name"]).await.unwrap();
+        kinds.trim().is_empty().then_some(())
+    };
+    world.eventually("end of the kind", served).await;
+
+    let problem = steps.refused(json!({"version": "2.31.7"})).await;
+    assert_eq!(problem.class, FailureClass::DefinitionMissing, "{problem:?}");
+    assert!(problem.message.contains("ServiceMonitor"), "{}", problem.message);
+    assert_eq!(world.release().await, (1, "deployed".into()));
+
+    let planned = steps.plan(json!({"version": "2.31.7", "dropValues": ["extraTemplates"]})).await;
+    let repairs = &planned.plan.forecast.repairs;
+    let found: Vec<_> = repairs.iter().map(|repair| (repair.remedy, repair.object.as_str())).collect();
+    assert_eq!(found, [(Remedy::RewriteApis, "ServiceMonitor/database")]);
+    assert_eq!(steps.upgrade().await.current.revision, 2);
     steps.world.finish().await;
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{World, reason};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, Remedy, StepName};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::Ingress;
@@ -350,13 +348,14 @@ async fn removed_apis_in_helms_record_are_rewritten() {
     let world = World::with_v1("old-apis", "1.16.1").await;
     let ingress = world.api::<Ingress>().get("web-ingress").await.unwrap().uid();
     let name = "sh.helm.release.v1.coder.v1";
-    edit_manifest(&world, name, |manifest| {
-        let old = manifest.replace("networking.k8s.io/v1\nkind: Ingress", "extensions/v1beta1\nkind: Ingress");
-        let old = old.replace("rbac.authorization.k8s.io/v1\n", "rbac.authorization.k8s.io/v1beta1\n");
-        assert!(old.contains("extensions/v1beta1") && old.contains("rbac.authorization.k8s.io/v1beta1"), "{old}");
-        old + "---\napiVersion: policy/v1beta1\nkind: PodSecurityPolicy\nmetadata:\n  name: coder\n"
-    })
-    .await;
+    world
+        .edit_manifest(name, |manifest| {
+            let old = manifest.replace("networking.k8s.io/v1\nkind: Ingress", "extensions/v1beta1\nkind: Ingress");
+            let old = old.replace("rbac.authorization.k8s.io/v1\n", "rbac.authorization.k8s.io/v1beta1\n");
+            assert!(old.contains("extensions/v1beta1") && old.contains("rbac.authorization.k8s.io/v1beta1"), "{old}");
+            old + "---\napiVersion: policy/v1beta1\nkind: PodSecurityPolicy\nmetadata:\n  name: coder\n"
+        })
+        .await;
     world.declare("coder", json!({"version": "1.16.2", "chart": {"repository": world.repositories().v1}})).await;
     let object = world.ready("coder").await;
     let repairs = repairs(&object);
@@ -369,20 +368,6 @@ async fn removed_apis_in_helms_record_are_rewritten() {
     let rewritten = world.helm(&["get", "manifest", "coder", "--revision", "1"]).await;
     assert!(!rewritten.contains("v1beta1") && rewritten.contains("kind: StatefulSet"), "{rewritten}");
     world.finish().await;
-}
-
-/// Edits the manifest in a record of helm.
-async fn edit_manifest(world: &World, name: &str, edit: impl Fn(&str) -> String) {
-    let secrets = world.api::<Secret>();
-    let mut secret = secrets.get(name).await.unwrap();
-    let stored = secret.data.as_mut().unwrap().get_mut("release").unwrap();
-    let unpacked = STANDARD.decode(&stored.0).unwrap();
-    let mut release: Value = serde_json::from_reader(GzDecoder::new(unpacked.as_slice())).unwrap();
-    release["manifest"] = edit(release["manifest"].as_str().unwrap()).into();
-    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-    serde_json::to_writer(&mut packer, &release).unwrap();
-    stored.0 = STANDARD.encode(packer.finish().unwrap()).into_bytes();
-    secrets.replace(name, &PostParams::default(), &secret).await.unwrap();
 }
 
 #[tokio::test]
