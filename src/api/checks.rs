@@ -45,6 +45,8 @@ pub enum CheckName {
     KubeVersion,
     /// Every object of the installed and of the new manifest can be read.
     Manifest,
+    /// The installed manifest has nothing that the chart and the values do not give, and that a post-renderer of helm has added.
+    PostRenderer,
     /// No value pins an image to an old version, so that the upgrade would change nothing.
     ImagePin,
     /// No value has a key that the new chart does not know any more.

@@ -12,7 +12,7 @@ const BLOCK: usize = 512;
 const UNPACKED: usize = 32 << 20;
 
 /// Name and content of each file of a tar archive. What is no archive has none.
-fn files(tar: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
+pub fn files(tar: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
     let mut rest = tar;
     std::iter::from_fn(move || {
         loop {

@@ -69,6 +69,14 @@ impl Documents {
         objects.filter_map(|object| Some((self.name(object)?, object)))
     }
 
+    /// The template that helm made an object of, if that stands above it.
+    #[must_use]
+    pub fn template(&self, name: &ObjectRef) -> Option<&str> {
+        let holds =
+            |document: &&Document| document.objects.iter().any(|object| self.name(object).as_ref() == Some(name));
+        manifest::template(&self.documents.iter().find(holds)?.text)
+    }
+
     /// The coordinates of an object, with its namespace; that of the release if it names none.
     fn name(&self, object: &Value) -> Option<ObjectRef> {
         let reference = ObjectRef::of(object)?;

@@ -49,7 +49,7 @@ impl Unread {
         let name = metadata.find_map(|line| line.trim_start().strip_prefix("name:")).and_then(word);
         Self {
             object: kind.zip(name).map(|(kind, name)| format!("{kind}/{name}")),
-            template: after("# Source:").and_then(word),
+            template: template(text).and_then(word),
             why,
         }
     }
@@ -89,6 +89,11 @@ impl ManifestError {
             Self::Replicas(..) => true,
         }
     }
+}
+
+/// The template that helm made a document of.
+pub fn template(document: &str) -> Option<&str> {
+    document.lines().find_map(|line| line.strip_prefix("# Source:")).map(str::trim)
 }
 
 /// All objects of a manifest as helm stores it: YAML documents, Lists among them taken apart.

@@ -141,6 +141,17 @@ impl Record {
         &self.0["chart"][part]
     }
 
+    /// The templates and other files of the chart, each with its path in the chart. The charts in it are not recorded.
+    #[must_use]
+    pub fn chart_files(&self) -> Vec<(String, Vec<u8>)> {
+        let parts = ["templates", "files"].iter().filter_map(|part| self.0["chart"][*part].as_array());
+        let file = |file: &Value| {
+            let content = STANDARD.decode(file["data"].as_str().unwrap_or_default()).ok()?;
+            Some((file["name"].as_str()?.to_owned(), content))
+        };
+        parts.flatten().filter_map(file).collect()
+    }
+
     /// The hooks as helm rendered them, as one manifest.
     #[must_use]
     pub fn hooks(&self) -> String {

@@ -6,6 +6,7 @@ pub mod api_server;
 pub mod audit;
 pub mod drift;
 pub mod memory;
+pub mod post_renderer;
 pub mod proxy;
 pub mod recorder;
 pub mod samples;

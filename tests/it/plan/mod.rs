@@ -12,6 +12,7 @@ mod other_release;
 mod owners;
 mod path;
 mod plan_command;
+mod post_renderer;
 mod refusals;
 mod rehearsal;
 mod sources;

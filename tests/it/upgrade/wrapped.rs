@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::common::post_renderer::PostRenderer;
 use crate::common::steps::{HelmMajor, Steps};
 use crate::common::{copy, program};
-use coder_upgrade_operator::api::{CheckName, FailureClass, ProductLine, Severity};
+use coder_upgrade_operator::api::{CheckName, FailureClass, Finding, ProductLine, Severity};
 use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::{
@@ -45,6 +46,14 @@ impl Wrapper {
         std::fs::write(directory.join("values.yaml"), "{}").unwrap();
     }
 
+    async fn publish(self, repository: &Repository, version: &str, coder: &str) {
+        let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let chart = directory.path().join(self.name);
+        self.write(&chart, version, coder);
+        repository.publish_directory(&helm, &chart, &format!("{}-{version}.tgz", self.name)).await.unwrap();
+    }
+
     fn under(self) -> &'static str {
         self.alias.unwrap_or("coder")
     }
@@ -71,14 +80,8 @@ impl World {
         let steps = Steps::empty(name, HelmMajor::Four, |r| &r.v2).await;
         steps.world.database().await;
         let repository = steps.world.repositories().extra(&steps.world.namespace);
-        let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();
         for (version, coder) in versions {
-            let chart = tempfile::tempdir().unwrap();
-            let chart = chart.path().join(wrapper.name);
-            std::fs::create_dir_all(&chart).unwrap();
-            wrapper.write(&chart, version, coder);
-            let archive = format!("{}-{version}.tgz", wrapper.name);
-            repository.publish_directory(&helm, &chart, &archive).await.unwrap();
+            wrapper.publish(&repository, version, coder).await;
         }
         let settings: Vec<String> =
             wrapper.values(more).as_object().unwrap().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -180,4 +183,34 @@ async fn what_is_put_back_is_still_known_as_a_chart_with_coder_in_it() {
     assert_eq!((current.version.as_str(), current.line), ("1.3.0", ProductLine::V2));
     assert!(world.steps.upgrade().await.verified.starts_with("1 pod answers 2.31.7"));
     world.steps.world.finish().await;
+}
+
+/// helm's record has nothing of the charts in a chart.
+#[tokio::test]
+async fn patches_are_found_in_the_coder_within_while_its_package_is_there() {
+    let versions = [("1.3.0", "2.30.0"), ("1.4.0", "2.31.7")];
+    let world = World::new("wrapped-patched", PLAIN, &versions, &json!({})).await;
+    assert!(post_rendered(&world.steps.plan(world.spec("1.4.0", &json!({}))).await.findings).is_empty());
+    let renderer = PostRenderer::new(
+        &world.steps.world,
+        HelmMajor::Four,
+        json!({"labels": [{"pairs": {"team": "platform"}, "includeTemplates": false}]}),
+    );
+    let upgrade = ["upgrade", "coder", PLAIN.name, "--repo", world.repository.url(), "--version", "1.3.0"];
+    renderer.helm(&world.steps.world, &[&upgrade[..], &["--reuse-values", "--wait"]].concat()).await;
+    let problem = world.steps.refused(world.spec("1.4.0", &json!({}))).await;
+    let found = post_rendered(&problem.findings);
+    assert!(found[0].message.contains("Deployment/coder has another metadata.labels.team"), "{found:?}");
+
+    // The repository has only what is new.
+    let repository = world.steps.world.repositories().extra(&format!("{}-new", world.steps.world.namespace));
+    PLAIN.publish(&repository, "1.4.0", "2.31.7").await;
+    let mut spec = world.spec("1.4.0", &json!({}));
+    spec["chart"]["repository"] = repository.url().into();
+    assert!(post_rendered(&world.steps.plan(spec).await.findings).is_empty());
+    world.steps.world.finish().await;
+}
+
+fn post_rendered(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.check == CheckName::PostRenderer).collect()
 }

@@ -15,6 +15,7 @@ use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::version;
 use crate::core::helm::wrapped::CODER;
+use crate::core::plan::difference::Rendered;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::plan::replicas::Kept;
 use crate::core::plan::{Answer, NoAnswer};
@@ -117,6 +118,8 @@ pub struct Foreseen {
     pub exposures: Vec<Exposure>,
     /// The objects of the new chart that exist, each as Kind/name with its metadata.
     pub marks: Vec<(String, ObjectMeta)>,
+    /// What the installed chart gives with the installed values, if that differs from the installed manifest.
+    pub rendered: Option<Rendered>,
     /// Numbers of replicas that somebody else has set.
     pub kept: Vec<Kept>,
     /// Whether helm waits for custom resources as well: helm 4 does.

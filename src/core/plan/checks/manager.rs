@@ -74,6 +74,12 @@ const TOOLS: &[(Place, &str, &str, &str)] = &[
 /// API groups whose objects control those that a chart creates in the course of things.
 const BUILT_IN: [&str; 3] = ["", "apps", "batch"];
 
+/// Whether a key of labels or annotations belongs to one of these tools.
+pub fn is_mark(key: &str) -> bool {
+    let domain = |key: &str| key.split_once('/').map(|(domain, _)| domain.to_owned());
+    domain(key).is_some_and(|of_key| TOOLS.iter().any(|(_, mark, ..)| domain(mark).as_ref() == Some(&of_key)))
+}
+
 fn manager(metadata: &ObjectMeta) -> Option<Manager> {
     by_mark(metadata).or_else(|| by_owner(metadata)).or_else(|| by_label(metadata))
 }

@@ -26,6 +26,7 @@ pub mod order;
 mod paths;
 mod pending;
 mod pods;
+mod post_renderer;
 mod probe;
 mod quota;
 mod rehearsal;
@@ -46,6 +47,7 @@ pub use api_versions::unmatched;
 pub use database::environment_sources;
 pub use facts::{Facts, Foreseen, Surroundings};
 pub use line::line_of;
+pub use post_renderer::patched;
 pub use rehearsal::barred;
 pub use removed_values::check as removed_values;
 
@@ -74,6 +76,7 @@ const FORESEEN: &[fn(&Facts, &Foreseen) -> Vec<Finding>] = &[
     existing::check,
     manager::foreseen,
     unreadable::check,
+    post_renderer::check,
     image_pin::check,
     removed_values::foreseen,
     database::check,

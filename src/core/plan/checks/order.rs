@@ -60,7 +60,13 @@ pub const ORDER: &[(&str, &[CheckName])] = &[
     ),
     (
         "the change would not do what it is meant to do, or not show that it did",
-        &[CheckName::ImagePin, CheckName::RemovedValues, CheckName::NullValues, CheckName::ServerAnswers],
+        &[
+            CheckName::PostRenderer,
+            CheckName::ImagePin,
+            CheckName::RemovedValues,
+            CheckName::NullValues,
+            CheckName::ServerAnswers,
+        ],
     ),
 ];
 

@@ -58,6 +58,7 @@ pub fn foreseen() -> Foreseen {
         claims: vec![],
         exposures: vec![],
         marks: vec![],
+        rendered: None,
         kept: vec![],
         helm_waits_for_all: true,
         surroundings: Surroundings::default(),

@@ -31,7 +31,8 @@ pub fn changes(kind: &str, before: &Value, after: &Value, mask: &Mask) -> Vec<Fi
     leaves.map(|leaf| shown(kind, &leaf, mask)).collect()
 }
 
-fn is_bookkeeping(path: &[Part]) -> bool {
+/// Whether the API server or a controller keeps the field for itself.
+pub fn is_bookkeeping(path: &[Part]) -> bool {
     let starts = |field: &[&str]| {
         let names = path.iter().take(field.len()).map(|part| part.name.as_str());
         path.len() >= field.len() && names.eq(field.iter().copied())

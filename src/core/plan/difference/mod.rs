@@ -4,6 +4,7 @@ mod fields;
 mod images;
 mod interruption;
 mod mask;
+mod patches;
 mod touched;
 mod values;
 mod versions;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::mask::Mask;
+pub use self::patches::{Patch, Rendered, patches, unsteady};
 use self::touched::Touched;
 use super::rehearsal::Rehearsal;
 use crate::api::{Interruption, ObjectCounts, Strategy};

@@ -1,6 +1,6 @@
 //! The chart of the plan: from a repository, a registry, or an archive in the cluster.
 
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -41,6 +41,8 @@ pub struct Fetched {
     pub ahead: Vec<String>,
     /// What is to be known of the path.
     pub findings: Vec<Finding>,
+    /// The package of the installed version, if that brings charts along of which helm's record has nothing.
+    pub before: Option<PathBuf>,
 }
 
 /// Fetches the chart of the first hop on the way to the wanted version into the work directory.
@@ -67,7 +69,8 @@ pub async fn fetch(
         // Only now: of another Secret than that of a chart, not even the digest is told.
         check_digest(spec, &io::read(&path).await?)?;
         let findings = journey(chart.coder_version()).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
-        return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings });
+        let before = Some(path.clone()).filter(|_| installed.is_version(&chart.version));
+        return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings, before });
     }
     if wrapped && spec.version.is_none() {
         let message =
@@ -102,7 +105,27 @@ pub async fn fetch(
         Some(journey) => journey.in_one_hop().findings,
         None => path.findings,
     };
-    Ok(Fetched { archive, chart, ahead, findings })
+    let before = match installed.packaged() {
+        Some(_) if installed.is_version(&chart.version) => Some(archive.clone()),
+        Some(version) => pull_before(&repository, version, &ctx.work_dir.join("chart-before")).await,
+        None => None,
+    };
+    Ok(Fetched { archive, chart, ahead, findings, before })
+}
+
+/// The package of the installed version, if the repository has it still.
+async fn pull_before(repository: &Repository<'_>, version: &str, directory: &path::Path) -> Option<PathBuf> {
+    let pulled = async {
+        io::create_dir(directory).await?;
+        repository.pull(version, directory).await
+    };
+    match pulled.await {
+        Ok(package) => Some(package),
+        Err(error) => {
+            tracing::info!("the chart of the installed version could not be fetched: {}", error.into_problem().message);
+            None
+        }
+    }
 }
 
 /// Whether the package is the one that the spec names.

@@ -92,6 +92,7 @@ pub async fn foreseen(
         claims: inventory.claims.clone(),
         exposures: inventory.exposures.clone(),
         marks,
+        rendered: None,
         kept: Vec::new(),
         helm_waits_for_all: ctx.helm.major() == Major::Four,
         surroundings,

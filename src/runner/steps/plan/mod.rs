@@ -10,6 +10,7 @@ mod prune;
 pub mod rehearsal;
 mod rehearsed;
 mod release;
+mod rendered_again;
 mod secret;
 mod surroundings;
 mod takes;
@@ -135,7 +136,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let fetched = chart::fetch(ctx, spec, &installed, allowed).await;
     // What is refused whatever the chart is counts more than that there is none.
     let worse = || refused(&judged(presence.clone(), &spec.overrides), None).map(Error::from);
-    let Fetched { archive, chart, ahead, findings: path } = fetched.map_err(|error| worse().unwrap_or(error))?;
+    let Fetched { archive, chart, ahead, findings: path, before: package } =
+        fetched.map_err(|error| worse().unwrap_or(error))?;
     let target_line = version::product_line(&chart.parsed()?);
 
     ctx.reporter.progress("taking the inventory");
@@ -206,7 +208,9 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         ctx.reporter.progress("checking what the upgrade would meet");
         let foreseen =
             checks::foreseen(ctx, spec, &installed, &rendered, &objects, &rehearsal, &plan.inventory).await?;
-        let foreseen = Foreseen { kept, ..foreseen };
+        let (new, package) = ((&objects, &foreseen.values), package.as_deref());
+        let again = rendered_again::look(ctx, &spec.release, &installed, package, &facts.old, new).await;
+        let foreseen = Foreseen { kept, rendered: again, ..foreseen };
         let judgement = checks::judge(ctx, &facts, Some(&foreseen));
         plan.findings = judgement.findings;
         refusal = judgement.refusal;

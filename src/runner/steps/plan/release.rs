@@ -163,9 +163,25 @@ impl Release {
 
     /// The manifest of what is installed. If nothing is by helm's records, the workloads that run.
     pub fn manifest(&self) -> &str {
+        self.record().map_or(&self.running.manifest, Record::manifest)
+    }
+
+    /// The installed version of the chart, if that chart brings others along.
+    pub fn packaged(&self) -> Option<&str> {
+        let base = self.base().filter(|base| !base.chart.dependencies.is_empty() || base.chart.wrapped.is_some());
+        base.map(|base| base.chart.version.as_str())
+    }
+
+    /// Whether this is the installed version of the chart.
+    pub fn is_version(&self, version: &str) -> bool {
+        let plain = version::plain;
+        self.base().is_some_and(|base| plain(&base.chart.version) == plain(version))
+    }
+
+    /// helm's record of what is installed; none if nothing is.
+    pub fn record(&self) -> Option<&Record> {
         let base = self.base().filter(|_| self.from().is_some());
-        base.filter(|base| base.revision.status != "uninstalled")
-            .map_or(&self.running.manifest, |base| base.stored.record.manifest())
+        base.filter(|base| base.revision.status != "uninstalled").map(|base| &base.stored.record)
     }
 
     /// The newest revision, if helm would refuse to work on it: it was left pending, or half uninstalled.
