@@ -1,6 +1,6 @@
 //! What people approve: the plan, its repairs, or a remedy after a failure.
 
-use super::{Draft, recover};
+use super::Draft;
 use crate::api::{
     Approvable, Approval, ApprovalMode, CoderUpgradeStatus, Forecast, PlanSummary, PlannedAction, Reason, Recovery,
     Remedy,
@@ -40,7 +40,7 @@ pub(super) fn count(draft: &mut Draft) {
     }
     let needs = plan.forecast.needs();
     let interruption = interruption(&plan.forecast);
-    let instead = if needs > recover::allowed(draft) && replaces(&plan) {
+    let instead = if needs > allowed(draft) && replaces(&plan) {
         format!(" ({}/{} would uninstall and install again instead)", plan.id, Approvable::Reinstall)
     } else {
         String::new()
@@ -119,4 +119,9 @@ fn ignored(draft: &Draft, given: &str, planned: &str) -> Option<String> {
 
 pub(super) fn plan_id(status: &CoderUpgradeStatus) -> Option<&str> {
     status.plan.as_ref().map(|plan| plan.id.as_str())
+}
+
+/// How far this attempt may go: what the spec allows, or a person has approved.
+pub(super) fn allowed(draft: &Draft) -> Recovery {
+    draft.observed.upgrade.spec.recovery.max(draft.status.approved.unwrap_or(Recovery::Stop))
 }

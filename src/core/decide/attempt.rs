@@ -3,16 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Draft, approval, concluded, drift, gates, job_report, outcome, recover};
+use super::{Draft, approval, concluded, drift, gates, job_report, recover, step};
 use crate::api::{
-    CoderUpgradeSpec, CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Reason, Step, StepName, StepState, Target,
+    CoderUpgradeSpec, CoderUpgradeStatus, FailureClass, Phase, PlannedAction, Step, StepName, StepState, Target,
 };
 use crate::core::decide::backoff;
-use crate::core::decide::job::job_name;
 use crate::core::helm::version;
-
-/// Longest timeline. Only a step that is tried again and again comes near it.
-const STEPS_KEPT: usize = 12;
 
 /// What a new attempt begins for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +147,7 @@ fn start(draft: &mut Draft) {
         StepName::Upgrade
     };
     expire(draft);
-    begin_step(draft, step, tries(&draft.status, step).saturating_add(1));
+    step::begin_step(draft, step, step::tries(&draft.status, step).saturating_add(1));
 }
 
 /// Begins the remedy that waits for a person, if it may begin.
@@ -161,42 +157,22 @@ fn gate(draft: &mut Draft) {
         return;
     };
     if draft.status.recovery_required {
-        return remedy(draft, step);
+        return step::remedy(draft, step);
     }
     if gates::keep_from_repairing(draft) {
         return;
     }
     if gates::backup_due(draft) {
-        let tries = tries(&draft.status, StepName::Backup);
-        return begin_step(draft, StepName::Backup, tries.saturating_add(1));
+        let tries = step::tries(&draft.status, StepName::Backup);
+        return step::begin_step(draft, StepName::Backup, tries.saturating_add(1));
     }
-    remedy(draft, step);
+    step::remedy(draft, step);
 }
 
 /// Whether a remedy waits for a person, or for the backup before it, after a step has failed.
 fn remedy_waits(status: &CoderUpgradeStatus) -> bool {
     let failed = status.failure.as_ref().is_some_and(|failure| failure.remedy.is_some() && !failure.retryable);
     failed && status.approval.is_some()
-}
-
-/// Begins a remedy.
-pub(super) fn remedy(draft: &mut Draft, step: StepName) {
-    let status = &mut draft.status;
-    if step == StepName::Upgrade {
-        status.retries = 0;
-    }
-    status.approval = None;
-    status.failure = None;
-    let tries = tries(status, step);
-    begin_step(draft, step, tries.saturating_add(1));
-}
-
-/// How often a step was tried in this attempt. In a full timeline earlier tries may be missing: the number only has to be
-/// larger than all before then.
-pub(super) fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
-    let full = status.steps.len() >= STEPS_KEPT;
-    let counted = status.steps.iter().filter(|done| full || done.name == step);
-    counted.map(|done| done.try_number).max().unwrap_or_default()
 }
 
 /// Whether what is asked for is not what the attempt was begun for.
@@ -209,7 +185,7 @@ fn asked_anew(draft: &Draft) -> bool {
 
 /// Begins a new attempt with a plan, unless something holds it back.
 fn begin(draft: &mut Draft, occasion: Occasion) {
-    outcome::supersede(draft);
+    step::supersede(draft);
     draft.status.drift_answer_at = None;
     // What is begun is not held back because its plan was lost. For a deleted object there is no other change after it.
     let same_change = occasion == Occasion::PlanLost || draft.observed.deleting();
@@ -252,7 +228,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
         status.change_started = false;
     }
     status.waiting_for.clear();
-    begin_step(draft, StepName::Plan, 1);
+    step::begin_step(draft, StepName::Plan, 1);
 }
 
 /// Does the failed or interrupted step again: a plan as a new attempt, because the world may have changed meanwhile.
@@ -265,8 +241,8 @@ fn again(draft: &mut Draft) {
     } else if draft.status.recovery_required || draft.status.change_started {
         expire(draft);
         let step = recover::onward(&draft.status, last.name);
-        let tries = tries(&draft.status, step).max(last.try_number);
-        begin_step(draft, step, tries.saturating_add(1));
+        let tries = step::tries(&draft.status, step).max(last.try_number);
+        step::begin_step(draft, step, tries.saturating_add(1));
     } else {
         start(draft); // Nothing was changed yet: it may wait.
     }
@@ -311,72 +287,5 @@ fn planned(draft: &Draft) -> bool {
 fn hop_done(status: &CoderUpgradeStatus) -> bool {
     let reached =
         |step: &Step| matches!(step.name, StepName::Upgrade | StepName::Install) && step.state == StepState::Succeeded;
-    !concluded(status) && status.steps.last().is_some_and(reached) && outcome::hops_left(status)
-}
-
-/// Puts the intent on record.
-pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
-    let observed = draft.observed;
-    let status = &mut draft.status;
-    let plan = status.plan.as_ref().map(|plan| plan.id.as_str()).unwrap_or_default();
-    let job_name = if name == StepName::Drain {
-        String::new()
-    } else {
-        job_name(&observed.upgrade.spec.release, observed.uid(), status.attempt, name, try_number, plan)
-    };
-    status.recovery_required |= name == StepName::Uninstall;
-    status.blocked = None;
-    if status.steps.len() >= STEPS_KEPT {
-        status.steps.remove(1); // The plan stays at the head; what goes is the oldest of many tries.
-    }
-    status.steps.push(Step {
-        name,
-        state: StepState::Running,
-        try_number,
-        job_name,
-        job_uid: String::new(),
-        started: observed.time(),
-        finished: None,
-        message: String::new(),
-    });
-    let (phase, reason, message) = words(&draft.status, name);
-    draft.status.phase = phase;
-    draft.status.message.clone_from(&message);
-    let action = if name == StepName::Drain { "Drain" } else { "CreateJob" };
-    draft.event(reason.into(), action, message);
-}
-
-/// Says again what the running step does.
-pub(super) fn tell_step(draft: &mut Draft) {
-    if let Some(name) = draft.status.running_step().map(|step| step.name) {
-        (draft.status.phase, _, draft.status.message) = words(&draft.status, name);
-    }
-}
-
-/// What is said of a step that begins.
-fn words(status: &CoderUpgradeStatus, name: StepName) -> (Phase, Reason, String) {
-    let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
-    let goal = outcome::on_the_way(status).unwrap_or_else(|| target.clone());
-    match name {
-        StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
-        StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "The backup is made.".into()),
-        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {goal}.")),
-        StepName::Uninstall => (
-            Phase::Uninstalling,
-            Reason::Uninstalling,
-            "helm uninstalls the release; values, records and volumes are kept.".into(),
-        ),
-        StepName::Drain => {
-            (Phase::Draining, Reason::Draining, "Waiting until the objects of the release are gone.".into())
-        }
-        StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {goal}.")),
-        StepName::Restore => (Phase::Restoring, Reason::Restoring, "The saved release is put back.".into()),
-    }
-}
-
-/// Does the running step with another Job, because the settings of its pod were changed before one had started.
-pub(super) fn replace_job(draft: &mut Draft) {
-    let Some(step) = draft.status.running_step().cloned() else { return };
-    outcome::end_step(draft, StepState::Superseded, "The settings of its pod were changed before one had started.");
-    begin_step(draft, step.name, step.try_number.saturating_add(1));
+    !concluded(status) && status.steps.last().is_some_and(reached) && step::hops_left(status)
 }

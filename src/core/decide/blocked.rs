@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Draft, PlaceUse, attempt, outcome};
+use super::{Action, Draft, PlaceUse, step};
 use crate::api::{Blocked, BlockedReason, Phase, StepName};
 use crate::core::decide::job::{JobFacts, RunnerPod};
 use crate::core::decide::observed::Place;
@@ -196,7 +196,7 @@ pub(super) fn set(draft: &mut Draft, found: Obstruction) {
     }
     let since = since.unwrap_or_else(|| draft.observed.time());
     if let Some(step) = draft.status.steps.last_mut() {
-        outcome::first_line(&message).clone_into(&mut step.message);
+        step::first_line(&message).clone_into(&mut step.message);
     }
     message.clone_into(&mut draft.status.message);
     draft.status.blocked = Some(Blocked { reason, object, field, message, next_step, since });
@@ -210,5 +210,5 @@ fn clear(draft: &mut Draft) {
     if let Some(step) = draft.status.steps.last_mut() {
         step.message.clear();
     }
-    attempt::tell_step(draft);
+    step::tell_step(draft);
 }

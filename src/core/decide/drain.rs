@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Draft, attempt, outcome};
+use super::{Draft, outcome, step};
 use crate::api::{StepName, StepState, WaitingFor};
 use crate::core::report::Problem;
 use crate::core::rollout::verify;
@@ -22,8 +22,8 @@ pub(super) fn advance(draft: &mut Draft) {
     let waiting: Vec<WaitingFor> = left.objects.iter().map(explained).collect();
     if waiting.is_empty() {
         draft.status.waiting_for.clear();
-        outcome::end_step(draft, StepState::Succeeded, "Everything that goes slowly is gone.");
-        return attempt::begin_step(draft, StepName::Install, 1);
+        step::end_step(draft, StepState::Succeeded, "Everything that goes slowly is gone.");
+        return step::begin_step(draft, StepName::Install, 1);
     }
     let line = drain::line(&waiting);
     if let Some(step) = draft.status.steps.last_mut() {

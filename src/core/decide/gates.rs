@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::{Draft, Event, approval, outcome};
+use super::{Draft, Event, approval, failure, step};
 use crate::api::{Phase, PlanSummary, Reason};
 use crate::core::decide::observed::Place;
 use crate::core::gates::window::Schedule;
@@ -82,8 +82,8 @@ fn shut(draft: &mut Draft, gates: &[Gate], ours: &[fn(&Draft) -> Answer]) -> boo
         Answer::Open => {}
         Answer::Closed(closed) => say(draft, closed),
         Answer::Broken(problem) => {
-            outcome::supersede(draft);
-            outcome::refused(draft, *problem);
+            step::supersede(draft);
+            failure::refused(draft, *problem);
         }
     }
     true

@@ -1,6 +1,6 @@
 //! The running step and what its Job says.
 
-use super::{Draft, Event, attempt, blocked, drain, outcome};
+use super::{Draft, Event, blocked, drain, outcome, step};
 use crate::api::{FailureClass, Phase, Reason, Remedy, StepName};
 use crate::core::decide::job::{JobFacts, JobState};
 use crate::core::report::{Activity, Outcome, Problem, Report};
@@ -44,7 +44,7 @@ pub(super) fn running_step(draft: &mut Draft) {
         }
         (None, JobState::Active) => {
             if !job.has_run() && job.settings != draft.observed.settings && !draft.observed.deleting() {
-                return attempt::replace_job(draft);
+                return step::replace_job(draft);
             }
             blocked::look(draft, job);
             if draft.status.blocked.is_none() {
@@ -101,7 +101,7 @@ fn progress(draft: &mut Draft, line: &str, report: &Report) {
     if line.is_empty() {
         return;
     }
-    let place = outcome::on_the_way(&draft.status).map(|place| format!("{place}: ")).unwrap_or_default();
+    let place = step::on_the_way(&draft.status).map(|place| format!("{place}: ")).unwrap_or_default();
     if let Some(step) = draft.status.steps.last_mut() {
         line.clone_into(&mut step.message);
         draft.status.message = format!("{place}{line}");

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Action, Draft, approval, blocked, job_of_last_step, recover};
+use super::{Action, Draft, approval, blocked, job_of_last_step};
 use crate::api::{StepName, StepState};
 use crate::core::decide::job::{JobFacts, JobRequest, JobState};
 use crate::core::plan::parts;
@@ -40,7 +40,7 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         plan_secrets: plan.map(|plan| parts::names(&plan.secret_name, plan.secret_parts)).unwrap_or_default(),
         plan_id: plan.map(|plan| plan.id.clone()),
         target: draft.status.target.as_ref().map(|target| target.version.clone()),
-        recovery: recover::allowed(draft),
+        recovery: approval::allowed(draft),
         new_version_started: draft.status.new_version_started,
         scaled_down: draft.status.scaled_down.clone(),
         recorded: step.job_uid.clone(),

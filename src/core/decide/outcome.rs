@@ -3,12 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Draft, attempt, drift,
+    Draft, drift, failure, history,
     recover::{self, Way},
+    step,
 };
 use crate::api::{
-    BackupRecord, CheckName, CoderUpgradeStatus, Failure, FailureClass, HistoryEntry, Phase, PlannedAction, Reason,
-    Severity, StepName, StepState,
+    BackupRecord, CoderUpgradeStatus, Failure, FailureClass, Phase, PlannedAction, Reason, StepName, StepState,
 };
 use crate::core::decide::{backoff, conditions};
 use crate::core::helm::version;
@@ -30,7 +30,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
             format!("Plan {}: upgrade from {from} to {}.", plan.id, hops.join(", then to "))
         }
     };
-    end_step(draft, StepState::Succeeded, &message);
+    step::end_step(draft, StepState::Succeeded, &message);
     let nothing = plan.action == PlannedAction::Nothing;
     let now = draft.observed.time();
     let status = &mut draft.status;
@@ -61,7 +61,7 @@ pub(super) fn planned(draft: &mut Draft, planned: Planned) {
 pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
     let what = if record.recent { "A recent backup counts" } else { "Backed up" };
     let message = format!("{what}: {}.", record.objects.join(", "));
-    end_step(draft, StepState::Succeeded, &message);
+    step::end_step(draft, StepState::Succeeded, &message);
     let reason = if record.recent { Reason::BackupRecent } else { Reason::BackupSucceeded };
     draft.status.backup = Some(record);
     draft.event(reason.into(), "Backup", message);
@@ -69,33 +69,22 @@ pub(super) fn backed_up(draft: &mut Draft, record: BackupRecord) {
 
 /// The release is at the target and was verified.
 pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
-    end_step(draft, StepState::Succeeded, &upgraded.verified);
+    step::end_step(draft, StepState::Succeeded, &upgraded.verified);
     let message = format!("Coder {} runs and was verified: {}.", upgraded.current.version, upgraded.verified);
     draft.status.highest_started_version = Some(upgraded.current.version.clone());
     found(draft, upgraded);
     draft.status.failure = None;
-    if hops_left(&draft.status) && !draft.observed.deleting() {
+    if step::hops_left(&draft.status) && !draft.observed.deleting() {
         let target = draft.status.target.as_ref().map_or_else(String::new, |target| target.version.clone());
         let message = format!("{message} The path goes on to {target}.");
-        record(draft, Phase::Succeeded, &message);
+        history::record(draft, Phase::Succeeded, &message);
         draft.status.phase = Phase::Pending;
         draft.status.message.clone_from(&message);
         return draft.event(Reason::HopCompleted.into(), "Verify", message);
     }
     draft.status.path_from = None;
-    conclude(draft, Phase::Succeeded, message.clone());
+    history::conclude(draft, Phase::Succeeded, message.clone());
     draft.event(Reason::Verified.into(), "Verify", message);
-}
-
-/// Whether the plan leads to a version on the way only.
-pub(super) fn hops_left(status: &CoderUpgradeStatus) -> bool {
-    status.plan.as_ref().is_some_and(|plan| !plan.forecast.hops.is_empty())
-}
-
-/// Where the plan stands on a path of several versions; none if it leads from the installed to the wanted one.
-pub(super) fn on_the_way(status: &CoderUpgradeStatus) -> Option<String> {
-    let (from, plan, target) = (status.path_from.as_ref()?, status.plan.as_ref()?, status.target.as_ref()?);
-    Some(format!("{} of {from} → {}", plan.to, target.version))
 }
 
 /// The release is uninstalled: what goes slowly is waited for.
@@ -104,19 +93,19 @@ pub(super) fn uninstalled(draft: &mut Draft, uninstalled: Uninstalled) {
         [] => "nothing of it is kept but records and volumes".to_owned(),
         kept => format!("kept: {}", kept.join(", ")),
     };
-    end_step(draft, StepState::Succeeded, &format!("Uninstalled; {kept}."));
+    step::end_step(draft, StepState::Succeeded, &format!("Uninstalled; {kept}."));
     draft.status.removed = true;
     draft.status.current = Some(uninstalled.current);
     draft.status.waiting_for = uninstalled.leftovers;
-    attempt::begin_step(draft, StepName::Drain, 1);
+    step::begin_step(draft, StepName::Drain, 1);
 }
 
 /// The saved release is back. The attempt has failed all the same.
 pub(super) fn restored(draft: &mut Draft, restored: Upgraded) {
-    end_step(draft, StepState::Succeeded, &restored.verified);
+    step::end_step(draft, StepState::Succeeded, &restored.verified);
     let version = restored.current.version.clone();
     let why = draft.status.failure.as_ref().map_or_else(String::new, |failure| {
-        format!(" The upgrade failed with {}: {}", failure.class, first_line(&failure.message))
+        format!(" The upgrade failed with {}: {}", failure.class, step::first_line(&failure.message))
     });
     let message = format!("Coder {version} was put back and runs: {}.{why}", restored.verified);
     found(draft, restored);
@@ -124,7 +113,7 @@ pub(super) fn restored(draft: &mut Draft, restored: Upgraded) {
         failure.retryable = false;
         failure.retry_at = None;
     }
-    conclude(draft, Phase::Failed, message.clone());
+    history::conclude(draft, Phase::Failed, message.clone());
     draft.warn(Reason::Restored.into(), "Restore", message);
 }
 
@@ -158,7 +147,7 @@ pub(super) fn may_have_started(status: &mut CoderUpgradeStatus) {
 /// The step failed; see [`recover::way`] for what follows.
 pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     let Some(step) = draft.status.steps.last().cloned() else { return };
-    end_step(draft, StepState::Failed, &problem.message);
+    step::end_step(draft, StepState::Failed, &problem.message);
     if step.name == StepName::Plan {
         draft.status.checks.clone_from(&problem.findings);
     }
@@ -190,7 +179,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
         retry_at: None,
         excerpt: problem.excerpt,
     };
-    tell(draft, &failure);
+    failure::tell(draft, &failure);
     match way {
         Way::Again => again_later(draft, failure),
         Way::Stop => {
@@ -201,7 +190,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
                 }
                 _ => failure,
             };
-            give_up(draft, failure);
+            failure::give_up(draft, failure);
         }
         Way::Remedy(_) => {
             recover::wait(draft, failure);
@@ -209,7 +198,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
             if draft.status.change_started
                 && let Some(step) = recover::open(draft)
             {
-                attempt::remedy(draft, step);
+                step::remedy(draft, step);
             }
         }
         Way::Restore => recover::restore(draft, Some(failure)),
@@ -223,7 +212,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     let again = draft.status.recovery_required || draft.status.retries < draft.observed.upgrade.spec.retry.limit;
     let class = if again { FailureClass::Interrupted } else { FailureClass::RetriesExhausted };
     let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
-    end_step(draft, StepState::Interrupted, &message);
+    step::end_step(draft, StepState::Interrupted, &message);
     draft.status.change_started |= step.changes(); // Nobody knows how far it came.
     if matches!(step, StepName::Upgrade | StepName::Install) {
         may_have_started(&mut draft.status);
@@ -241,67 +230,21 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
         retry_at: None,
         excerpt: None,
     };
-    tell(draft, &failure);
+    failure::tell(draft, &failure);
     if again {
         again_later(draft, failure);
     } else if step == StepName::Upgrade && recover::restorable(draft, None) {
         recover::restore(draft, Some(failure));
     } else {
-        give_up(draft, failure);
+        failure::give_up(draft, failure);
     }
-}
-
-/// What the spec says cannot be carried out: nothing is begun.
-pub(super) fn refused(draft: &mut Draft, problem: Problem) {
-    let class = problem.class;
-    let failure = Failure {
-        step: StepName::Plan,
-        class,
-        object: problem.object,
-        field: problem.field,
-        message: problem.message,
-        next_step: class.next_step().into(),
-        remedy: None,
-        retryable: false,
-        retry_at: None,
-        excerpt: None,
-    };
-    tell(draft, &failure);
-    draft.status.request = asked_for(draft, class);
-    draft.status.phase = Phase::Failed;
-    draft.status.message = line(&failure);
-    draft.status.failure = Some(failure);
-}
-
-/// What a failed attempt was begun for. What is not allowed is judged again under other flags of the controller.
-fn asked_for(draft: &Draft, class: FailureClass) -> String {
-    if class == FailureClass::NotAllowed { draft.observed.refused_request() } else { draft.observed.request() }
-}
-
-/// A person is needed.
-pub(super) fn give_up(draft: &mut Draft, failure: Failure) {
-    let message = line(&failure);
-    if failure.class == FailureClass::NotAllowed {
-        draft.status.request = asked_for(draft, failure.class);
-    }
-    draft.status.failure = Some(failure);
-    conclude(draft, Phase::Failed, message);
-}
-
-pub(super) fn line(failure: &Failure) -> String {
-    format!("{}: {}", failure.class, first_line(&failure.message))
-}
-
-fn tell(draft: &mut Draft, failure: &Failure) {
-    let message = conditions::with_next_step(&line(failure), &failure.next_step);
-    draft.warn(failure.class.into(), failure.step.into(), message);
 }
 
 /// The step is done again after a delay. What the upgrade failed for stays on record while the saved release is put back.
 fn again_later(draft: &mut Draft, failure: Failure) {
     draft.status.retries = draft.status.retries.saturating_add(1);
     let at = draft.observed.now + delay(draft, failure.class);
-    let mut message = line(&failure);
+    let mut message = failure::line(&failure);
     if draft.status.recovery_required {
         let tries = draft.status.retries;
         message = format!("{message} (failed {tries} times; the operator goes on until Coder is back)");
@@ -330,70 +273,7 @@ fn delay(draft: &Draft, class: FailureClass) -> std::time::Duration {
     }
 }
 
-/// Ends a step that runs for a spec that was changed.
-pub(super) fn supersede(draft: &mut Draft) {
-    if let Some(running) = draft.status.steps.last_mut().filter(|step| step.state == StepState::Running) {
-        running.state = StepState::Superseded;
-        running.finished = Some(draft.observed.time());
-        draft.status.blocked = None;
-        "The spec was changed.".clone_into(&mut running.message);
-    }
-}
-
 /// Whether a failure of this class is followed by a new plan.
 fn replans(class: FailureClass) -> bool {
     matches!(class, FailureClass::PlanOutdated | FailureClass::PlanMissing)
-}
-
-pub(super) fn end_step(draft: &mut Draft, state: StepState, message: &str) {
-    let now = draft.observed.time();
-    draft.status.blocked = None;
-    if let Some(step) = draft.status.steps.last_mut() {
-        step.state = state;
-        step.finished = Some(now);
-        first_line(message).clone_into(&mut step.message);
-    }
-}
-
-/// Ends the attempt and puts it into the history.
-pub(super) fn conclude(draft: &mut Draft, phase: Phase, message: String) {
-    record(draft, phase, &message);
-    draft.status.phase = phase;
-    draft.status.change_started = false;
-    draft.status.message = message;
-}
-
-/// Puts what was done into the history.
-fn record(draft: &mut Draft, outcome: Phase, message: &str) {
-    let now = draft.observed.time();
-    let limit = usize::try_from(draft.observed.upgrade.spec.history_limit).unwrap_or(1);
-    let status = &mut draft.status;
-    let plan = status.plan.as_ref();
-    let wanted = || status.target.as_ref().map(|target| target.version.clone());
-    let entry = HistoryEntry {
-        attempt: status.attempt,
-        from: plan.map_or_else(|| status.current.as_ref().map(|c| c.version.clone()), |plan| plan.from.clone()),
-        to: plan.map_or_else(wanted, |plan| Some(plan.to.clone())),
-        plan: plan.map(|plan| plan.id.clone()),
-        revision: status.current.as_ref().map(|current| current.revision),
-        overridden: overridden(status),
-        outcome,
-        started: status.steps.first().map_or_else(|| now.clone(), |step| step.started.clone()),
-        finished: now,
-        message: message.to_owned(),
-    };
-    status.history.insert(0, entry);
-    status.history.truncate(limit);
-}
-
-/// The checks whose refusal was overridden for this attempt.
-fn overridden(status: &CoderUpgradeStatus) -> Vec<CheckName> {
-    let overridden = status.checks.iter().filter(|finding| finding.severity == Severity::Overridden);
-    let mut checks: Vec<CheckName> = overridden.map(|finding| finding.check).collect();
-    checks.dedup();
-    checks
-}
-
-pub(super) fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -4,8 +4,8 @@ use kube::ResourceExt;
 
 use super::{
     Draft,
-    approval::{granted, plan_id},
-    attempt, outcome,
+    approval::{self, granted, plan_id},
+    failure, history, step,
 };
 use crate::{
     api::{
@@ -47,7 +47,9 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
         StepName::Plan | StepName::Backup | StepName::Drain => retry(draft, problem, Way::Stop),
         StepName::Upgrade => match problem.remedy {
             // Nobody is waited for while an object that was to be replaced may be missing.
-            Some(remedy) if remedy.needs() <= allowed(draft) || !(incomplete || deleting) => Way::Remedy(remedy),
+            Some(remedy) if remedy.needs() <= approval::allowed(draft) || !(incomplete || deleting) => {
+                Way::Remedy(remedy)
+            }
             _ if restorable(draft, Some(problem)) => retry(draft, problem, Way::Restore),
             _ if incomplete && !(problem.whole && draft.status.scaled_down.is_empty()) => Way::Again,
             _ => retry(draft, problem, Way::Stop),
@@ -88,7 +90,7 @@ fn exhausted(draft: &Draft) -> bool {
 pub(super) fn restorable(draft: &Draft, problem: Option<&Problem>) -> bool {
     let status = &draft.status;
     let saved = status.plan.as_ref().is_some_and(|plan| plan.from.is_some());
-    let begun = status.change_started && allowed(draft) > Recovery::Stop;
+    let begun = status.change_started && approval::allowed(draft) > Recovery::Stop;
     saved && (status.recovery_required || begun) && !problem.is_some_and(deployed) && !status.new_version_started
 }
 
@@ -101,8 +103,8 @@ fn deployed(problem: &Problem) -> bool {
 pub(super) fn restore(draft: &mut Draft, failure: Option<Failure>) {
     draft.status.failure = failure;
     draft.status.retries = 0;
-    let tries = attempt::tries(&draft.status, StepName::Restore);
-    attempt::begin_step(draft, StepName::Restore, tries.saturating_add(1));
+    let tries = step::tries(&draft.status, StepName::Restore);
+    step::begin_step(draft, StepName::Restore, tries.saturating_add(1));
 }
 
 /// Ends what waits for an approval that nobody gives any more, or for a gate.
@@ -114,19 +116,14 @@ pub(super) fn withdraw(draft: &mut Draft) {
         restore(draft, failure);
     } else {
         match failure {
-            Some(failure) => outcome::give_up(draft, failure),
-            None => outcome::conclude(
+            Some(failure) => failure::give_up(draft, failure),
+            None => history::conclude(
                 draft,
                 Phase::Failed,
                 "The CoderUpgrade was deleted before the change had ended.".into(),
             ),
         }
     }
-}
-
-/// How far this attempt may go: what the spec allows, or a person has approved.
-pub(super) fn allowed(draft: &Draft) -> Recovery {
-    draft.observed.upgrade.spec.recovery.max(draft.status.approved.unwrap_or(Recovery::Stop))
 }
 
 /// Puts on record what could be done next, and returns what a person can do about it. The gate [`open`] decides whether it
@@ -150,7 +147,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
             interruption: interruption(remedy, object),
         },
     };
-    let next_step = if remedy.needs() <= allowed(draft) {
+    let next_step = if remedy.needs() <= approval::allowed(draft) {
         "Nothing: the operator does what status.steps says, as spec.recovery allows.".into()
     } else {
         format!(
@@ -167,7 +164,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
 /// Waits for a person.
 pub(super) fn wait(draft: &mut Draft, failure: Failure) {
     draft.status.phase = Phase::AwaitingApproval;
-    draft.status.message = outcome::line(&failure);
+    draft.status.message = failure::line(&failure);
     draft.status.failure = Some(failure);
 }
 
@@ -214,7 +211,7 @@ pub(super) fn open(draft: &mut Draft) -> Option<StepName> {
                 .clone_into(&mut draft.status.observed_approval);
             granted
         }
-        None if allowed(draft) >= needed => needed,
+        None if approval::allowed(draft) >= needed => needed,
         None => return None,
     };
     Some(if begun == Recovery::Reinstall { StepName::Uninstall } else { StepName::Upgrade })

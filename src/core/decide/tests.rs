@@ -31,7 +31,7 @@ mod started;
 struct World {
     observed: Observed,
     events: Vec<&'static str>,
-    created: Vec<JobRequest>,
+    created: Vec<super::job::JobRequest>,
     /// Whether the cluster starts the pods of Jobs.
     pods_start: bool,
 }
