@@ -16,14 +16,18 @@ use k8s_openapi::api::{
     networking::v1::Ingress,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, PartialObjectMeta},
-    runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use tokio::task::JoinHandle;
 use tracing::{Instrument, info_span, warn};
 
-use super::context::{Context, Error, bounded};
+use super::request::{Error, bounded};
 use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor};
 use crate::core::decide::observed::Left;
 
@@ -43,13 +47,18 @@ impl Watches {
     }
 
     /// Sees to it that the watches run while the object is drained, and only then.
-    fn keep(&self, context: &Context, upgrade: &CoderUpgrade, draining: Option<&CoderUpgradeStatus>) {
+    fn keep(
+        &self,
+        client: &Client,
+        upgrades: &Store<CoderUpgrade>,
+        upgrade: &CoderUpgrade,
+        draining: Option<&CoderUpgradeStatus>,
+    ) {
         let Some(uid) = upgrade.uid() else { return };
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was taken away by force in the middle is never looked at again.
         running.retain(|known, watch| {
-            let there =
-                *known == uid || context.upgrades.find(|upgrade| upgrade.uid().as_ref() == Some(known)).is_some();
+            let there = *known == uid || upgrades.find(|upgrade| upgrade.uid().as_ref() == Some(known)).is_some();
             if !there {
                 watch.abort();
             }
@@ -62,39 +71,42 @@ impl Watches {
                 }
             }
             Some(status) => {
-                running
-                    .entry(uid)
-                    .or_insert_with(|| tokio::spawn(watch(context, upgrade, status, self.waking.clone())));
+                running.entry(uid).or_insert_with(|| tokio::spawn(watch(client, upgrade, status, self.waking.clone())));
             }
         }
     }
 }
 
 /// What is left, if the release is being drained.
-pub async fn look(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<Left>, Error> {
+pub async fn look(
+    watches: &Watches,
+    client: &Client,
+    upgrades: &Store<CoderUpgrade>,
+    upgrade: &CoderUpgrade,
+) -> Result<Option<Left>, Error> {
     let status = upgrade.status.as_ref().filter(|status| status.draining());
     // Before the reads, so that nothing that happens in between is missed.
-    context.drains.keep(context, upgrade, status);
+    watches.keep(client, upgrades, upgrade, status);
     let Some(status) = status else { return Ok(None) };
     let mut left = Left::default();
     for object in &status.waiting_for {
-        left.objects.extend(still_there(context, upgrade, object).await?);
+        left.objects.extend(still_there(client, upgrade, object).await?);
     }
     for claim in &status.persistent_volume_claims {
-        left.claims.extend(present(context, upgrade, claim).await?.map(|now| (claim.name.clone(), now)));
+        left.claims.extend(present(client, upgrade, claim).await?.map(|now| (claim.name.clone(), now)));
     }
     Ok(Some(left))
 }
 
 /// The object, if it is the one that is waited for.
 async fn still_there(
-    context: &Context,
+    client: &Client,
     upgrade: &CoderUpgrade,
     object: &WaitingFor,
 ) -> Result<Option<WaitingFor>, Error> {
     let Some(resource) = resource(&object.kind) else { return Ok(None) };
     let what = format!("read {}/{}", object.kind, object.name);
-    let found = bounded(what, api(context, upgrade, &resource).get_opt(&object.name)).await?;
+    let found = bounded(what, api(client, upgrade, &resource).get_opt(&object.name)).await?;
     Ok(found.filter(|found| found.uid().as_deref() == Some(&object.uid)).map(|found| WaitingFor {
         since: found.metadata.deletion_timestamp.unwrap_or_else(|| object.since.clone()),
         finalizers: found.metadata.finalizers.unwrap_or_default(),
@@ -103,16 +115,15 @@ async fn still_there(
 }
 
 /// The claim as it is now.
-async fn present(context: &Context, upgrade: &CoderUpgrade, claim: &ClaimStatus) -> Result<Option<ClaimStatus>, Error> {
-    let claims: Api<PersistentVolumeClaim> =
-        Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
+async fn present(client: &Client, upgrade: &CoderUpgrade, claim: &ClaimStatus) -> Result<Option<ClaimStatus>, Error> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &upgrade.namespace().unwrap_or_default());
     let found = bounded(format!("read {CLAIM}/{}", claim.name), claims.get_opt(&claim.name)).await?;
     Ok(found.as_ref().map(ClaimStatus::from))
 }
 
 /// Wakes the object whenever one that it waits for changes.
 fn watch(
-    context: &Context,
+    client: &Client,
     upgrade: &CoderUpgrade,
     status: &CoderUpgradeStatus,
     waking: UnboundedSender<ObjectRef<CoderUpgrade>>,
@@ -125,7 +136,7 @@ fn watch(
     let watches: Vec<_> = names
         .into_iter()
         .filter_map(|(kind, names)| {
-            let api = api(context, upgrade, &resource(&kind)?);
+            let api = api(client, upgrade, &resource(&kind)?);
             let moved = watcher(api, watcher::Config::default()).default_backoff().touched_objects();
             Some(moved.map(move |object| (kind.clone(), names.clone(), object)).boxed())
         })
@@ -146,8 +157,8 @@ fn watch(
     watching.instrument(span)
 }
 
-fn api(context: &Context, upgrade: &CoderUpgrade, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {
-    Api::namespaced_with(context.client.clone(), &upgrade.namespace().unwrap_or_default(), resource)
+fn api(client: &Client, upgrade: &CoderUpgrade, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {
+    Api::namespaced_with(client.clone(), &upgrade.namespace().unwrap_or_default(), resource)
 }
 
 /// The kinds that the controller may look at: the slow ones. Whatever else lingers holds up the install itself.

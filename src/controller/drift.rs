@@ -17,7 +17,7 @@ use k8s_openapi::{
     api::apps::v1::{DaemonSet, Deployment, StatefulSet},
 };
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
@@ -28,9 +28,9 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, info_span, warn};
 
-use super::context::{Context, Error, bounded};
+use super::request::{Error, bounded};
 use crate::api::{CoderUpgrade, WorkloadMark};
-use crate::core::plan::WorkloadKind;
+use crate::core::helm::workload::WorkloadKind;
 use crate::core::rollout::drift::{Drift, Found, Glimpse, compare, found, is_watched, labels_digest, may_differ};
 
 /// helm puts this label on everything that it makes.
@@ -168,32 +168,32 @@ impl Workloads {
 }
 
 /// The workloads of the release that are not what was verified. Reads only those of which the watches have seen a change.
-pub async fn look(context: &Context, upgrade: &CoderUpgrade) -> Result<Vec<Drift>, Error> {
+pub async fn look(workloads: &Workloads, client: &Client, upgrade: &CoderUpgrade) -> Result<Vec<Drift>, Error> {
     let mut drifts = Vec::new();
     let Some(status) = upgrade.status.as_ref().filter(|status| is_watched(status)) else { return Ok(drifts) };
     let namespace = upgrade.namespace().unwrap_or_default();
     for mark in &status.workloads {
         let Ok(kind) = mark.kind.parse() else { continue };
         let key = (namespace.clone(), mark.name.clone());
-        let Some(sight) = context.workloads.suspect(kind, &key, mark) else { continue };
+        let Some(sight) = workloads.suspect(kind, &key, mark) else { continue };
         let now = match kind {
-            WorkloadKind::Deployment => read::<Deployment>(context, kind, &key).await?,
-            WorkloadKind::StatefulSet => read::<StatefulSet>(context, kind, &key).await?,
-            WorkloadKind::DaemonSet => read::<DaemonSet>(context, kind, &key).await?,
+            WorkloadKind::Deployment => read::<Deployment>(client, kind, &key).await?,
+            WorkloadKind::StatefulSet => read::<StatefulSet>(client, kind, &key).await?,
+            WorkloadKind::DaemonSet => read::<DaemonSet>(client, kind, &key).await?,
         };
         match compare(mark, now) {
             Some(drift) => drifts.push(drift),
-            None => context.workloads.clear(kind, key, sight, mark),
+            None => workloads.clear(kind, key, sight, mark),
         }
     }
     Ok(drifts)
 }
 
-async fn read<K>(context: &Context, kind: WorkloadKind, (namespace, name): &Key) -> Result<Option<Found>, Error>
+async fn read<K>(client: &Client, kind: WorkloadKind, (namespace, name): &Key) -> Result<Option<Found>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let object = bounded(format!("read {kind}/{name}"), api.get_opt(name)).await?;
     Ok(object.map(|object| found(kind, &object)))
 }

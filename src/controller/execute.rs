@@ -12,7 +12,8 @@ use kube::{
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::context::{Context, Error, bounded};
+use super::context::Context;
+use super::request::{Error, bounded};
 use crate::api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
 use crate::core::decide::job::{JobRequest, Namesake, judge};
 use crate::core::decide::runner_job;

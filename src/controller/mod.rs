@@ -14,6 +14,7 @@ mod observe;
 mod owned;
 mod places;
 mod reconcile;
+mod request;
 mod run;
 mod words;
 

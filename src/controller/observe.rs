@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
-use super::context::{Context, Error, bounded};
+use super::context::Context;
+use super::request::{Error, bounded};
 use crate::api::CoderUpgrade;
 use crate::core::decide::job::{JobFacts, JobState, RunnerPod, controlling, is_owned};
 use crate::core::decide::observed::Observed;

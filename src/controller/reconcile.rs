@@ -7,9 +7,10 @@ use kube::runtime::controller::Action as Next;
 use tracing::{debug, info, warn};
 
 use super::{
-    context::{Context, Error},
+    context::Context,
     drain, drift, execute,
     observe::{fresh, observe, runner_ended},
+    request::Error,
     words,
 };
 use crate::api::CoderUpgrade;
@@ -49,8 +50,8 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
     let mut stored = false;
     let mut words = None;
     for _ in 0..WRITES {
-        let left = drain::look(context, &current).await?;
-        let drift = drift::look(context, &current).await?;
+        let left = drain::look(&context.drains, &context.client, &context.upgrades, &current).await?;
+        let drift = drift::look(&context.workloads, &context.client, &current).await?;
         let mut observed = Observed { left, drift, ..observe(context, current) };
         runner_ended(context, &mut observed).await?;
         if words.is_none() {

@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, ResourceExt, api::ListParams};
 use tracing::warn;
 
-use super::context::{Context, bounded};
+use super::context::Context;
+use super::request::bounded;
 use crate::core::decide::is_silent;
 use crate::core::decide::observed::Observed;
 use crate::core::decide::start_failure::{Words, clean};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::manifest;
 use super::manifest::{Document, ManifestError, REPLICAS, Unread};
 use super::object::{ObjectRef, pod_spec};
-use crate::core::plan::Workload;
+use crate::core::helm::workload::Workload;
 use crate::core::repair::volumes::Shape;
 
 /// Annotation of an object that helm shall leave in place when it uninstalls the release.
@@ -250,7 +250,7 @@ mod tests {
     use indoc::indoc;
 
     use super::*;
-    use crate::core::plan::WorkloadKind;
+    use crate::core::helm::workload::WorkloadKind;
 
     const MANIFEST: &str = indoc! {r#"
         ---

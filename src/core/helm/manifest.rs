@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 use serde_json::Value;
 
-use crate::core::plan::Workload;
+use crate::core::helm::workload::Workload;
 use crate::core::text::bounded;
 use crate::core::text::bounded::Unreadable;
 use crate::core::text::yaml::Refused;

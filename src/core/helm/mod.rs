@@ -14,4 +14,5 @@ pub mod references;
 pub mod removed_apis;
 pub mod values;
 pub mod version;
+pub mod workload;
 pub mod wrapped;

@@ -17,6 +17,7 @@ pub mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::helm::workload::Workload;
 use serde::{Deserialize, Serialize};
 
 use super::helm::hooks::Hook;
@@ -137,31 +138,6 @@ pub struct Pause {
     /// Where the token lies with which Coder is asked for running builds and for its health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<DataRef>,
-}
-
-/// A Deployment, `StatefulSet` or `DaemonSet` of the chart, in the namespace of the release.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Workload {
-    /// Kind of the object.
-    pub kind: WorkloadKind,
-    /// Name of the object.
-    pub name: String,
-    /// Selector of its pods, as the API server takes it in a query.
-    pub selector: String,
-}
-
-/// The kinds of workloads whose pods are watched.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, strum::Display, strum::EnumString,
-)]
-pub enum WorkloadKind {
-    /// A Deployment.
-    Deployment,
-    /// A `StatefulSet`.
-    StatefulSet,
-    /// A `DaemonSet`.
-    DaemonSet,
 }
 
 /// What belongs to the release beside its objects, and what Coder answers.

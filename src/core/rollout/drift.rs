@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{CoderUpgradeStatus, Phase, StepName, WorkloadMark};
-use crate::core::plan::WorkloadKind;
+use crate::core::helm::workload::WorkloadKind;
 use crate::core::text::digest::short_hash;
 
 /// Digits of the digests of labels and spec, which tell whether something was changed.

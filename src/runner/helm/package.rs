@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Recovery,
-    core::{helm::object::ObjectRef, plan::Workload},
+    core::helm::{object::ObjectRef, workload::Workload},
 };
 
 /// What is brought into the cluster.

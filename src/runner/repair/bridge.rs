@@ -22,7 +22,7 @@ use crate::api::label;
 use crate::core::helm::manifest;
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::FIELD_MANAGER;
-use crate::core::plan::Workload;
+use crate::core::helm::workload::Workload;
 use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;

@@ -11,7 +11,7 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::manifest;
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::Owner;
-use crate::core::plan::WorkloadKind;
+use crate::core::helm::workload::WorkloadKind;
 use crate::core::repair::disposable::any_stays;
 use crate::core::repair::escalation::Planned;
 use crate::core::report::Problem;

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::api::{ProductLine, WorkloadMark};
-use crate::core::plan::{Workload, WorkloadKind};
+use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::rollout::drift;
 use crate::core::rollout::endpoint::{Endpoint, endpoint};
 use crate::core::rollout::verify::{Asked, Observed};
