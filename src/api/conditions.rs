@@ -50,7 +50,7 @@ pub enum Reason {
     Repairing,
     /// The release is being uninstalled.
     Uninstalling,
-    /// The objects that go slowly are being waited for.
+    /// Slow-to-delete objects are being waited for.
     Draining,
     /// The release is being installed again.
     Installing,

@@ -65,7 +65,7 @@ pub enum FailureClass {
     /// Workspace builds did not end in time.
     BuildsRunning,
 
-    /// A field that cannot be changed would change: the object must be made anew.
+    /// A field that cannot be changed would change: the object must be recreated.
     Immutable,
     /// The change would need an object to be replaced that is data, or may own it: a volume, or an object of a kind that is not
     /// known to hold none. Such objects are never replaced.
@@ -280,12 +280,12 @@ impl FailureClass {
             Self::ReleaseMissing => person(
                 "Find out who removed the release. To have it back with its values, restore helm's records (the Secrets of type helm.sh/release.v1) from a backup, or give all values in the spec; the Secret of the last plan, if it is still there, has them under the key values.json. Then set the annotation coderupgrade.dev/requested-at to a new value. If helm keeps its records elsewhere, or Coder was applied without helm, docs/adoption.md tells how they are moved, or Coder is taken over (spec.adopt). To install it with the values of the spec alone, add ReleaseRecords to spec.overrides.",
             ),
-            Self::PlanOutdated => time("Nothing: the release is planned again as it is now."),
+            Self::PlanOutdated => time("No action needed: the operator plans again for the release as it is now."),
             Self::PlanMissing => time(
                 "Find out what deletes Secrets in this namespace (kubectl get events, an audit log) and exclude those of type coderupgrade.dev/plan. The operator plans again from helm's records, which hold the chart and the values, and then continues.",
             ),
 
-            Self::Interrupted => time("Nothing: the step is done again."),
+            Self::Interrupted => time("No action needed: the operator retries the step."),
             Self::Forbidden => person(
                 "Grant the right to the runner's ServiceAccount: the message ends with the command for it. Then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
@@ -310,7 +310,7 @@ impl FailureClass {
             Self::NamespaceTerminating => {
                 person("The namespace is being deleted, with everything in it. If the data matters, save it now.")
             }
-            Self::Conflict => time("Nothing: it is tried again."),
+            Self::Conflict => time("No action needed: the operator retries."),
             Self::ApiUnavailable => time("Check the API server; it is tried again with growing delays."),
 
             Self::HookFailed => person(

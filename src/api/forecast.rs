@@ -67,7 +67,7 @@ pub struct ObjectCounts {
     pub changed: i32,
     /// Objects that go.
     pub removed: i32,
-    /// Objects that are made anew.
+    /// Objects that are recreated.
     pub replaced: i32,
 }
 

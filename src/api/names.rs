@@ -47,7 +47,7 @@ pub mod label {
     /// Set by a person to `repository`: the credentials in this Secret may be sent to a chart repository. Secrets of the types
     /// kubernetes.io/basic-auth and kubernetes.io/dockerconfigjson need no label.
     pub const CREDENTIALS: &str = "coderupgrade.dev/credentials";
-    /// Label of `ReplicaSets` and pods that serve on while a workload is made anew: name of the workload. As an annotation of a
+    /// Label of `ReplicaSets` and pods that serve on while a workload is recreated: name of the workload. As an annotation of a
     /// Deployment: it is paused for that.
     pub const BRIDGE: &str = "coderupgrade.dev/bridge";
 }

@@ -57,7 +57,7 @@ pub enum Remedy {
     Adopt,
     /// Write the APIs that replaced the removed ones into helm's stored manifest.
     RewriteApis,
-    /// Delete the one object that refuses the change, and let helm make it anew.
+    /// Delete the one object that refuses the change, and let helm recreate it.
     Replace,
     /// Enlarge a volume to what the new chart asks for.
     Expand,

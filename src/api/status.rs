@@ -221,7 +221,7 @@ pub enum Phase {
     Repairing,
     /// The release is being uninstalled; values, records and `PersistentVolumeClaims` are kept.
     Uninstalling,
-    /// The objects that go slowly are being waited for; status.waitingFor names them.
+    /// Slow-to-delete objects are being waited for; status.waitingFor names them.
     Draining,
     /// The release is being installed again.
     Installing,
@@ -332,7 +332,7 @@ pub struct ClaimStatus {
     /// Size of the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
-    /// What about the claim is not as the chart asks for, and what to do about it: a `StatefulSet` that was made anew with a
+    /// What about the claim is not as the chart asks for, and what to do about it: a `StatefulSet` that was recreated with a
     /// larger template leaves its claims as they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -58,7 +58,7 @@ pub enum StepName {
     Upgrade,
     /// `helm uninstall`, with the records and everything that cannot be made again kept.
     Uninstall,
-    /// Wait until the objects that go slowly are gone. No Job: the controller watches them.
+    /// Wait until slow-to-delete objects are gone. No Job: the controller watches them.
     Drain,
     /// Install the planned version after an uninstall, then ask every pod.
     Install,

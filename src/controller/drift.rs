@@ -31,7 +31,7 @@ use tracing::{Instrument, info_span, warn};
 use super::request::{Error, bounded};
 use crate::api::{CoderUpgrade, WorkloadMark};
 use crate::core::helm::workload::WorkloadKind;
-use crate::core::rollout::drift::{Drift, Found, Glimpse, compare, found, is_watched, labels_digest, may_differ};
+use crate::core::rollout::drift::{Drift, Found, WorkloadMeta, compare, found, is_watched, labels_digest, may_differ};
 
 /// helm puts this label on everything that it makes.
 const MADE_BY_HELM: &str = "app.kubernetes.io/managed-by=Helm";
@@ -46,7 +46,7 @@ pub struct Workloads {
 
 /// What a watch sees of a workload; nothing if it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sight(Option<Glimpse>);
+struct Snapshot(Option<WorkloadMeta>);
 
 /// Namespace and name.
 type Key = (String, String);
@@ -56,11 +56,11 @@ type Key = (String, String);
 struct Seen {
     /// All have been listed once: what is not here does not exist.
     listed: bool,
-    objects: HashMap<Key, Glimpse>,
+    objects: HashMap<Key, WorkloadMeta>,
     /// What was read at this sight, and was what this fingerprint says: it is not read again.
-    harmless: HashMap<Key, (Sight, String)>,
+    harmless: HashMap<Key, (Snapshot, String)>,
     /// The objects of a list that is not complete yet.
-    listing: HashMap<Key, Glimpse>,
+    listing: HashMap<Key, WorkloadMeta>,
 }
 
 impl Seen {
@@ -68,9 +68,9 @@ impl Seen {
     fn take<K: Resource>(&mut self, event: watcher::Event<PartialObjectMeta<K>>) -> Option<HashSet<Key>> {
         let changed = match event {
             watcher::Event::Apply(object) => {
-                let (key, glimpse) = (key(&object), glimpse(&object));
-                let same = self.objects.get(&key) == Some(&glimpse);
-                self.objects.insert(key.clone(), glimpse);
+                let (key, meta) = (key(&object), meta(&object));
+                let same = self.objects.get(&key) == Some(&meta);
+                self.objects.insert(key.clone(), meta);
                 (!same).then_some(key)
             }
             watcher::Event::Delete(object) => {
@@ -83,7 +83,7 @@ impl Seen {
                 None
             }
             watcher::Event::InitApply(object) => {
-                self.listing.insert(key(&object), glimpse(&object));
+                self.listing.insert(key(&object), meta(&object));
                 None
             }
             watcher::Event::InitDone => {
@@ -97,11 +97,12 @@ impl Seen {
     }
 
     /// Whether a workload must be read, and what is seen of it.
-    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Sight> {
+    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Snapshot> {
         let seen = self.objects.get(key);
         let known = self.harmless.get(key);
-        let harmless = known.is_some_and(|(Sight(sight), print)| sight.as_ref() == seen && *print == mark.fingerprint);
-        (self.listed && may_differ(mark, seen) && !harmless).then(|| Sight(seen.cloned()))
+        let harmless =
+            known.is_some_and(|(Snapshot(snapshot), print)| snapshot.as_ref() == seen && *print == mark.fingerprint);
+        (self.listed && may_differ(mark, seen) && !harmless).then(|| Snapshot(seen.cloned()))
     }
 }
 
@@ -156,14 +157,14 @@ impl Workloads {
         }
     }
 
-    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Sight> {
+    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Snapshot> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.get(&kind)?.suspect(key, mark)
     }
 
-    fn clear(&self, kind: WorkloadKind, key: Key, sight: Sight, mark: &WorkloadMark) {
+    fn clear(&self, kind: WorkloadKind, key: Key, snapshot: Snapshot, mark: &WorkloadMark) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds.entry(kind).or_default().harmless.insert(key, (sight, mark.fingerprint.clone()));
+        kinds.entry(kind).or_default().harmless.insert(key, (snapshot, mark.fingerprint.clone()));
     }
 }
 
@@ -175,7 +176,7 @@ pub async fn look(workloads: &Workloads, client: &Client, upgrade: &CoderUpgrade
     for mark in &status.workloads {
         let Ok(kind) = mark.kind.parse() else { continue };
         let key = (namespace.clone(), mark.name.clone());
-        let Some(sight) = workloads.suspect(kind, &key, mark) else { continue };
+        let Some(snapshot) = workloads.suspect(kind, &key, mark) else { continue };
         let now = match kind {
             WorkloadKind::Deployment => read::<Deployment>(client, kind, &key).await?,
             WorkloadKind::StatefulSet => read::<StatefulSet>(client, kind, &key).await?,
@@ -183,7 +184,7 @@ pub async fn look(workloads: &Workloads, client: &Client, upgrade: &CoderUpgrade
         };
         match compare(mark, now) {
             Some(drift) => drifts.push(drift),
-            None => workloads.clear(kind, key, sight, mark),
+            None => workloads.clear(kind, key, snapshot, mark),
         }
     }
     Ok(drifts)
@@ -202,9 +203,9 @@ fn key<K: Resource>(object: &PartialObjectMeta<K>) -> Key {
     (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
 }
 
-fn glimpse<K: Resource>(object: &PartialObjectMeta<K>) -> Glimpse {
+fn meta<K: Resource>(object: &PartialObjectMeta<K>) -> WorkloadMeta {
     let none = BTreeMap::default();
-    Glimpse {
+    WorkloadMeta {
         uid: object.metadata.uid.clone().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or_default(),
         labels: labels_digest(object.metadata.labels.as_ref().unwrap_or(&none)),

@@ -1,4 +1,4 @@
-//! One small function for each deed.
+//! One small function for each action.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::core::text::redact::Redactor;
 /// Longest note of an event that the API server takes is 1024 bytes.
 const NOTE_LIMIT: usize = 1000;
 
-/// Performs a deed. Returns the object if the deed changed it.
+/// Performs an action. Returns the object if the action changed it.
 pub async fn execute(context: &Context, upgrade: &CoderUpgrade, action: Action) -> Result<Option<CoderUpgrade>, Error> {
     match action {
         Action::AddFinalizer => set_finalizers(context, upgrade, &[FINALIZER]).await.map(Some),

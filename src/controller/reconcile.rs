@@ -43,7 +43,7 @@ pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Res
 /// Observes, decides and does what was decided, until nothing is left to do.
 ///
 /// The cached object may say that there is nothing to do, which costs no request, and may be the base of a status
-/// write, which its resourceVersion guards. A deed is decided on the object as stored: the one just written, or one
+/// write, which its resourceVersion guards. An action is decided on the object as stored: the one just written, or one
 /// just read.
 async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) -> Result<Next, Error> {
     let mut current = upgrade.clone();

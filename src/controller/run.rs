@@ -69,7 +69,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "RUNNER_IMAGE")]
     runner_image: String,
 
-    /// Look after this namespace only; all namespaces when it is left out
+    /// Namespace to watch; all namespaces if unset
     #[arg(long, env = "WATCH_NAMESPACE")]
     watch_namespace: Option<String>,
 
@@ -77,7 +77,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "POD_NAMESPACE", default_value = "coder-upgrade-operator")]
     lease_namespace: String,
 
-    /// Name of this instance among others; usually the name of its pod
+    /// Identity used for leader election; usually the name of its pod
     #[arg(long, env = "POD_NAME", default_value = NAME)]
     identity: String,
 
@@ -89,7 +89,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "LISTEN_PORT", default_value_t = 8080)]
     listen_port: u16,
 
-    /// How many objects are looked at side by side
+    /// Maximum number of concurrent reconciles
     #[arg(long, default_value_t = 16)]
     concurrency: u16,
 

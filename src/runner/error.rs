@@ -110,7 +110,7 @@ pub enum Error {
     Stopped,
 
     /// The Lease of the release went to somebody else, or could not be renewed in time.
-    #[error("the Lease {0} was lost; helm was stopped, so that no two helms work on one release")]
+    #[error("the Lease {0} was lost; helm was stopped, so that no two helm processes work on one release")]
     LeaseLost(String),
 }
 

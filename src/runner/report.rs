@@ -20,7 +20,7 @@ use crate::core::rights::Lacking;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long something that must stand on record before it is done is tried to be written.
+/// How long something that must be recorded before it is done is tried to be written.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the outcome is tried to be written. The grace period of the pod is longer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(90);
@@ -112,7 +112,7 @@ impl Reporter {
         Err(unrecorded("running helm").into())
     }
 
-    /// Puts a repair on record. Returns when it stands in the Job: nothing is repaired that nobody would know of. Followed
+    /// Records a repair. Returns when it stands in the Job: nothing is repaired that nobody would know of. Followed
     /// by [`Self::repaired`].
     pub async fn repair(&self, repair: Repair) -> Result<(), Error> {
         self.lines.send_modify(|report| {
@@ -135,7 +135,7 @@ impl Reporter {
         });
     }
 
-    /// Puts on record what is about to be scaled to zero, with the replicas that come back. Returns when it stands in the
+    /// Records what is about to be scaled to zero, with the replicas that come back. Returns when it stands in the
     /// Job: otherwise nobody would bring them back after a kill.
     pub async fn scaled_down(&self, down: &[ScaledDown]) -> Result<(), Error> {
         self.still_scaled_down(down.to_vec());
@@ -160,7 +160,9 @@ impl Reporter {
 
 fn unrecorded(what: &str) -> Problem {
     let seconds = RECORD_TIMEOUT.as_secs();
-    let message = format!("{what} was not begun: it could not be put on record in the Job within {seconds} s");
+    let message = format!(
+        "{what} was not started: its intent could not be written to the annotation of the Job within {seconds} s"
+    );
     Problem::new(FailureClass::ApiUnavailable, message)
 }
 

@@ -1,4 +1,4 @@
-//! Keys and certificates of one cluster, made anew each time and signed by an authority of its own.
+//! Keys and certificates of one cluster, recreated each time and signed by an authority of its own.
 
 use std::fs;
 use std::io;

@@ -25,7 +25,7 @@ pub(super) fn of_repairs(draft: &Draft) -> bool {
     draft.status.approved.max(now) >= Some(Recovery::Repair)
 }
 
-/// Counts what was approved of a plan that waits to be carried out, and puts on record what is still to be approved.
+/// Counts what was approved of a plan that waits to be carried out, and records what is still to be approved.
 pub(super) fn count(draft: &mut Draft) {
     let Some(plan) = draft.status.plan.clone() else { return };
     let upgrade = &draft.observed.upgrade;

@@ -51,7 +51,7 @@ fn proceed(draft: &mut Draft) {
     gates::tell_of_an_edit_that_is_not_allowed(draft);
     let held = draft.status.change_started && !gates::is_allowed(draft);
     let free = !draft.status.recovery_required || concluded(&draft.status) || stuck(&draft.status);
-    if asked_anew(draft) && free && !held {
+    if requested_again(draft) && free && !held {
         draft.status.retries = 0;
         let missing = draft.status.failure.take().is_some_and(|failure| failure.class == FailureClass::ReleaseMissing);
         if missing && gives_values(&draft.observed.upgrade.spec) {
@@ -67,12 +67,12 @@ fn proceed(draft: &mut Draft) {
         again(draft);
     } else if hop_done(&draft.status) {
         begin(draft, Occasion::NextHop);
-    } else if unlocked_perhaps(draft) {
+    } else if lock_check_due(draft) {
         draft.status.retries = draft.status.retries.saturating_add(1);
         begin(draft, Occasion::Outdated);
     } else if planned(draft) && !remedy_waits(&draft.status) {
         start(draft);
-        if let Some(at) = looked_at_again(draft) {
+        if let Some(at) = next_lock_check(draft) {
             draft.status.next_check_time = Some(Time(at));
             draft.wake_at(at);
         }
@@ -82,12 +82,12 @@ fn proceed(draft: &mut Draft) {
 }
 
 /// Whether it is time to look again at a release that was locked by somebody else when it was planned.
-fn unlocked_perhaps(draft: &Draft) -> bool {
-    looked_at_again(draft).is_some_and(|at| at <= draft.observed.now)
+fn lock_check_due(draft: &Draft) -> bool {
+    next_lock_check(draft).is_some_and(|at| at <= draft.observed.now)
 }
 
 /// When that is, while a person is waited for: the helm process of somebody else may have ended, and nothing else would tell.
-fn looked_at_again(draft: &Draft) -> Option<Timestamp> {
+fn next_lock_check(draft: &Draft) -> Option<Timestamp> {
     let waits = draft.status.phase == Phase::AwaitingApproval && planned(draft) && approval::lock_is_in_doubt(draft);
     let made = draft.status.steps.last().and_then(|step| step.finished.as_ref()).filter(|_| waits)?;
     let delay = backoff::delay(draft.observed.retry_delay, draft.status.retries.saturating_add(1));
@@ -132,7 +132,7 @@ fn start(draft: &mut Draft) {
     let free = draft.status.recovery_required || draft.status.change_started;
     if !free {
         approval::count(draft);
-        if gates::keep_from_changing(draft) {
+        if gates::change_blocked(draft) {
             return;
         }
     }
@@ -159,7 +159,7 @@ fn gate(draft: &mut Draft) {
     if draft.status.recovery_required {
         return step::remedy(draft, step);
     }
-    if gates::keep_from_repairing(draft) {
+    if gates::repair_blocked(draft) {
         return;
     }
     if gates::backup_due(draft) {
@@ -176,7 +176,7 @@ fn remedy_waits(status: &CoderUpgradeStatus) -> bool {
 }
 
 /// Whether what is asked for is not what the attempt was begun for.
-fn asked_anew(draft: &Draft) -> bool {
+fn requested_again(draft: &Draft) -> bool {
     let edited = draft.status.observed_generation != draft.observed.generation();
     let refused = draft.status.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NotAllowed);
     let asked = if refused { draft.observed.refused_request() } else { draft.observed.request() };
@@ -190,7 +190,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     // What is begun is not held back because its plan was lost. For a deleted object there is no other change after it.
     let same_change = occasion == Occasion::PlanLost || draft.observed.deleting();
     let bound = draft.status.recovery_required || (draft.status.change_started && same_change);
-    if !bound && gates::keep_from_planning(draft) {
+    if !bound && gates::planning_blocked(draft) {
         if matches!(occasion, Occasion::Asked | Occasion::Drifted) && draft.status.phase != Phase::Failed {
             draft.status.request.clear(); // Still to be done, whatever is edited until the gate opens.
         }
@@ -199,7 +199,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     expire(draft);
     let spec = &draft.observed.upgrade.spec;
     let drifted = occasion == Occasion::Drifted;
-    let asked = occasion == Occasion::Asked || (asked_anew(draft) && !drifted);
+    let asked = occasion == Occasion::Asked || (requested_again(draft) && !drifted);
     let status = &mut draft.status;
     if asked {
         status.drift.clear(); // Whoever asks now asks for what is there now.
@@ -220,7 +220,7 @@ fn begin(draft: &mut Draft, occasion: Occasion) {
     status.plan = None;
     status.steps.clear();
     if !status.recovery_required {
-        status.repairs.clear(); // What is made anew and not back yet is not forgotten.
+        status.repairs.clear(); // What is recreated and not back yet is not forgotten.
     }
     status.approval = None;
     if !same_change {

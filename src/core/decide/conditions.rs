@@ -15,7 +15,7 @@ const MESSAGE_LIMIT: usize = 1024;
 /// The steps that bring the release to the planned version.
 const CHANGES: [StepName; 2] = [StepName::Upgrade, StepName::Install];
 
-/// Sets every condition anew from what status says.
+/// Sets every condition again from what status says.
 pub fn summarize(observed: &Observed, status: &mut CoderUpgradeStatus) {
     let statements = [ready(observed, status), reconciling(observed, status), stalled(observed, status)]
         .into_iter()
@@ -41,7 +41,7 @@ fn ready(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
     };
     let message = match status.drift.as_slice() {
         [] => sentence(status),
-        changes => format!("Changed from outside: {}. {}", changes.join("; "), sentence(status)),
+        changes => format!("Drift detected: {}. {}", changes.join("; "), sentence(status)),
     };
     Statement { type_: ConditionType::Ready, holds: Some(holds), reason, message }
 }

@@ -15,7 +15,7 @@ pub struct Decision {
     pub status: CoderUpgradeStatus,
     /// What to tell people once the status is written.
     pub events: Vec<Event>,
-    /// The deed, once the status is written.
+    /// The action, once the status is written.
     pub action: Option<Action>,
     /// When to look again, if nothing happens before.
     pub wake: Option<Duration>,

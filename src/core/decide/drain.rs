@@ -1,4 +1,4 @@
-//! Between uninstall and install: what goes slowly is watched until it is gone.
+//! Between uninstall and install: slow-to-delete objects are watched until they are gone.
 
 use jiff::SignedDuration;
 
@@ -22,7 +22,7 @@ pub(super) fn advance(draft: &mut Draft) {
     let waiting: Vec<WaitingFor> = left.objects.iter().map(explained).collect();
     if waiting.is_empty() {
         draft.status.waiting_for.clear();
-        step::end_step(draft, StepState::Succeeded, "Everything that goes slowly is gone.");
+        step::end_step(draft, StepState::Succeeded, "All slow-to-delete objects are gone.");
         return step::begin_step(draft, StepName::Install, 1);
     }
     let line = drain::line(&waiting);

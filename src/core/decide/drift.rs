@@ -8,7 +8,7 @@ use crate::api::{CoderUpgradeStatus, DriftRepeat, Phase, Reason, WorkloadMark};
 use crate::core::decide::backoff;
 use crate::core::rollout::drift::{Drift, is_watched};
 
-/// After a day without a change from outside the delays begin anew.
+/// After a day without a change from outside the delays start again.
 const CALM: SignedDuration = SignedDuration::from_hours(24);
 /// Longest delay before a plan is made for a change that has come back.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(60 * 60);
@@ -17,7 +17,7 @@ const LONGEST: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 ///
 /// From now on the marks are what was found. So what a plan cannot or must not undo (somebody has installed a newer version by
 /// hand, and going back is refused) is tried once, and again only when something changes further. An attempt that ends well
-/// marks anew what it has verified.
+/// records again what it has verified.
 ///
 /// A change that has come back is answered after a delay, which grows each time: a program that sets a field again and again
 /// would otherwise have Coder started again and again.
@@ -41,7 +41,7 @@ pub(super) fn noticed(draft: &mut Draft) -> bool {
             often = Some(counted);
         }
     }
-    let mut message = format!("Changed from outside: {}.", draft.status.drift.join("; "));
+    let mut message = format!("Drift detected: {}.", draft.status.drift.join("; "));
     draft.status.retries = 0;
     draft.status.failure = None;
     if let Some(often) = often.filter(|often| often.times > 1) {
@@ -86,7 +86,7 @@ pub(super) fn is_held(draft: &mut Draft) -> bool {
     true
 }
 
-/// Whether a change from outside is on record whose plan was held back.
+/// Whether a change from outside is recorded whose plan was held back.
 pub(super) fn waits(status: &CoderUpgradeStatus) -> bool {
     status.request.is_empty() && !status.drift.is_empty()
 }

@@ -1,6 +1,6 @@
 //! What keeps a change from beginning: the gates that `plan` shows as well, and those that only this controller knows.
 //!
-//! A gate that is closed says so in phase and message, and when it is looked at again, if that is known. All are asked anew
+//! A gate that is closed says so in phase and message, and when it is looked at again, if that is known. All are asked again
 //! in every pass, so that each takes effect at once, whichever was closed before. None holds back what has begun: from the
 //! moment at which helm's records may have been changed (`status.changeStarted`), the change is tried again until it has ended.
 
@@ -19,17 +19,17 @@ use crate::core::helm::values::within_limits;
 const BACKUP_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Whether something keeps even a plan from being made.
-pub(super) fn keep_from_planning(draft: &mut Draft) -> bool {
+pub(super) fn planning_blocked(draft: &mut Draft) -> bool {
     shut(draft, &BEFORE_A_PLAN, &[allowed, values, readable, place])
 }
 
 /// Whether something keeps the planned change from beginning.
-pub(super) fn keep_from_changing(draft: &mut Draft) -> bool {
+pub(super) fn change_blocked(draft: &mut Draft) -> bool {
     shut(draft, &BEFORE_A_CHANGE, &[place])
 }
 
 /// Whether something keeps a remedy from beginning that was approved by itself.
-pub(super) fn keep_from_repairing(draft: &mut Draft) -> bool {
+pub(super) fn repair_blocked(draft: &mut Draft) -> bool {
     shut(draft, &BEFORE_A_REPAIR, &[place])
 }
 

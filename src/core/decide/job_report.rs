@@ -11,7 +11,7 @@ const REPAIRS: usize = 128;
 
 /// Takes over what the running step's Job says: progress, or how it ended.
 ///
-/// The outcome counts as soon as the runner has written it, which it does as its last deed: to wait for Kubernetes to
+/// The outcome counts as soon as the runner has written it, which it does as its last action: to wait for Kubernetes to
 /// call the Job complete would only cost seconds.
 pub(super) fn running_step(draft: &mut Draft) {
     let Some(step) = draft.status.running_step() else { return };

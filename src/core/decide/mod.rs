@@ -2,7 +2,7 @@
 //!
 //! A pass goes: observe → [`decide`] → at most one write. A decision holds the status that the facts lead to and at most
 //! one action. **The status is written first**; the action is performed by the next pass, when the stored status says so
-//! already. So the intent is always on record before the deed, and a crash between the two loses nothing.
+//! already. So the intent is always recorded before the action, and a crash between the two loses nothing.
 //!
 //! ```text
 //! (no attempt) ── begin ──> Plan Running ─┬─ Planned ──> nothing to do ──────────────────────────> Succeeded
@@ -16,7 +16,7 @@
 //!        a remedy beyond the step: [AwaitingApproval] ──> Upgrade | Uninstall <─────────────┤
 //!        half applied, and the new version never started: Restore ──> Failed <──────────────┘
 //!
-//! Uninstall ──> Drain (no Job: what goes slowly is watched) ──> Install ─┬──> Succeeded
+//! Uninstall ──> Drain (no Job: slow-to-delete objects are watched) ──> Install ─┬──> Succeeded
 //!                                                                └───────┴──> Restore
 //! ```
 //!
@@ -103,7 +103,7 @@ pub fn obstructed(observed: &Observed, found: Obstruction) -> Decision {
     Decision { status: draft.status, events: draft.events, action: None, wake: None, place: PlaceUse::None }
 }
 
-/// The deed that the status asks for and that is not done yet.
+/// The action that the status asks for and that is not done yet.
 fn action(draft: &mut Draft) -> Option<Action> {
     let observed = draft.observed;
     let begun = draft.status.steps.last().is_some_and(|step| step.name.changes());

@@ -124,7 +124,7 @@ impl Observed {
     }
 
     /// Digest of what is asked for, as it stands in a status that says that it is not allowed: other flags of the controller
-    /// make it another one, and so begin anew.
+    /// make it another one, and so start again.
     #[must_use]
     pub fn refused_request(&self) -> String {
         format!("{}-{}", self.request(), self.allowed.fingerprint())

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Draft, drift, failure, history,
-    recover::{self, Way},
+    recover::{self, NextMove},
     step,
 };
 use crate::api::{
@@ -87,7 +87,7 @@ pub(super) fn upgraded(draft: &mut Draft, upgraded: Upgraded) {
     draft.event(Reason::Verified.into(), "Verify", message);
 }
 
-/// The release is uninstalled: what goes slowly is waited for.
+/// The release is uninstalled: slow-to-delete objects are waited for.
 pub(super) fn uninstalled(draft: &mut Draft, uninstalled: Uninstalled) {
     let kept = match uninstalled.kept.as_slice() {
         [] => "nothing of it is kept but records and volumes".to_owned(),
@@ -163,7 +163,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     let way = recover::way(draft, step.name, &problem);
     let class = problem.class;
     let offered = match way {
-        Way::Remedy(remedy) => Some(recover::offer(draft, remedy, problem.object.as_deref())),
+        NextMove::Remedy(remedy) => Some(recover::offer(draft, remedy, problem.object.as_deref())),
         _ => None,
     };
     let plan_secret = || Some(format!("Secret/{}", draft.status.plan.as_ref()?.secret_name));
@@ -175,14 +175,14 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
         message: problem.message,
         next_step: offered.unwrap_or_else(|| class.next_step().into()),
         remedy: problem.remedy,
-        retryable: way == Way::Again,
+        retryable: way == NextMove::Again,
         retry_at: None,
         excerpt: problem.excerpt,
     };
     failure::tell(draft, &failure);
     match way {
-        Way::Again => again_later(draft, failure),
-        Way::Stop => {
+        NextMove::Again => again_later(draft, failure),
+        NextMove::Stop => {
             // What the upgrade failed for is what a person has to cure, not that it was too late to go back.
             let failure = match draft.status.failure.take() {
                 Some(first) if step.name == StepName::Restore && class == FailureClass::Downgrade => {
@@ -192,7 +192,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
             };
             failure::give_up(draft, failure);
         }
-        Way::Remedy(_) => {
+        NextMove::Remedy(_) => {
             recover::wait(draft, failure);
             // What the spec allows belongs to the change that has begun.
             if draft.status.change_started
@@ -201,7 +201,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
                 step::remedy(draft, step);
             }
         }
-        Way::Restore => recover::restore(draft, Some(failure)),
+        NextMove::Restore => recover::restore(draft, Some(failure)),
     }
 }
 
@@ -240,7 +240,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     }
 }
 
-/// The step is done again after a delay. What the upgrade failed for stays on record while the saved release is put back.
+/// The step is done again after a delay. What the upgrade failed for stays recorded while the saved release is put back.
 fn again_later(draft: &mut Draft, failure: Failure) {
     draft.status.retries = draft.status.retries.saturating_add(1);
     let at = draft.observed.now + delay(draft, failure.class);

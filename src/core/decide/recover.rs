@@ -22,8 +22,8 @@ const REINSTALL: &str = "/reinstall";
 
 /// How it goes on after a failed step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// The same step once more, after a delay; the plan anew if it does not fit any more.
+pub(super) enum NextMove {
+    /// The same step once more, after a delay; the new plan if it does not fit any more.
     Again,
     /// A larger remedy than the step could take, as soon as it is allowed.
     Remedy(Remedy),
@@ -35,31 +35,31 @@ pub(super) enum Way {
 
 /// The way on after `step` failed. Once something was removed, only lost data ends the attempt before Coder is back: what
 /// was in danger is still there, and a new plan may succeed where the one before did not.
-pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> Way {
+pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> NextMove {
     let (class, incomplete) = (problem.class, draft.status.recovery_required);
     let deleting = draft.observed.deleting();
     match step {
-        _ if class == FailureClass::DataMissing => Way::Stop,
-        _ if class == FailureClass::DataAtRisk && !incomplete => Way::Stop,
+        _ if class == FailureClass::DataMissing => NextMove::Stop,
+        _ if class == FailureClass::DataAtRisk && !incomplete => NextMove::Stop,
         // Somebody else has brought the release into a state of their own: there is nothing to take back.
-        _ if class == FailureClass::PlanOutdated && deleting && !incomplete && deployed(problem) => Way::Stop,
-        StepName::Plan if incomplete => Way::Again,
-        StepName::Plan | StepName::Backup | StepName::Drain => retry(draft, problem, Way::Stop),
+        _ if class == FailureClass::PlanOutdated && deleting && !incomplete && deployed(problem) => NextMove::Stop,
+        StepName::Plan if incomplete => NextMove::Again,
+        StepName::Plan | StepName::Backup | StepName::Drain => retry(draft, problem, NextMove::Stop),
         StepName::Upgrade => match problem.remedy {
             // Nobody is waited for while an object that was to be replaced may be missing.
             Some(remedy) if remedy.needs() <= approval::allowed(draft) || !(incomplete || deleting) => {
-                Way::Remedy(remedy)
+                NextMove::Remedy(remedy)
             }
-            _ if restorable(draft, Some(problem)) => retry(draft, problem, Way::Restore),
-            _ if incomplete && !(problem.whole && draft.status.scaled_down.is_empty()) => Way::Again,
-            _ => retry(draft, problem, Way::Stop),
+            _ if restorable(draft, Some(problem)) => retry(draft, problem, NextMove::Restore),
+            _ if incomplete && !(problem.whole && draft.status.scaled_down.is_empty()) => NextMove::Again,
+            _ => retry(draft, problem, NextMove::Stop),
         },
-        StepName::Uninstall if !incomplete => retry(draft, problem, Way::Stop),
+        StepName::Uninstall if !incomplete => retry(draft, problem, NextMove::Stop),
         // The new version has started meanwhile, and stays. What was put back of the old one by then is overcome; see `onward`.
-        StepName::Restore if draft.status.new_version_started && !incomplete && !problem.changed => Way::Stop,
-        StepName::Restore if deleting && !incomplete && exhausted(draft) => Way::Stop,
-        StepName::Install if !class.retryable() && restorable(draft, Some(problem)) => Way::Restore,
-        StepName::Uninstall | StepName::Install | StepName::Restore => Way::Again,
+        StepName::Restore if draft.status.new_version_started && !incomplete && !problem.changed => NextMove::Stop,
+        StepName::Restore if deleting && !incomplete && exhausted(draft) => NextMove::Stop,
+        StepName::Install if !class.retryable() && restorable(draft, Some(problem)) => NextMove::Restore,
+        StepName::Uninstall | StepName::Install | StepName::Restore => NextMove::Again,
     }
 }
 
@@ -75,9 +75,13 @@ pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName 
 
 /// Again, if time can cure it and it was not tried too often. Only tries that changed helm's records count, unless somebody
 /// waits for the object to go.
-fn retry(draft: &Draft, problem: &Problem, otherwise: Way) -> Way {
+fn retry(draft: &Draft, problem: &Problem, otherwise: NextMove) -> NextMove {
     let exhausted = (problem.changed || draft.observed.deleting()) && exhausted(draft);
-    if problem.class.retryable() && (!exhausted || draft.status.recovery_required) { Way::Again } else { otherwise }
+    if problem.class.retryable() && (!exhausted || draft.status.recovery_required) {
+        NextMove::Again
+    } else {
+        otherwise
+    }
 }
 
 fn exhausted(draft: &Draft) -> bool {
@@ -126,7 +130,7 @@ pub(super) fn withdraw(draft: &mut Draft) {
     }
 }
 
-/// Puts on record what could be done next, and returns what a person can do about it. The gate [`open`] decides whether it
+/// Records what could be done next, and returns what a person can do about it. The gate [`open`] decides whether it
 /// may begin.
 pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> String {
     let object = object.unwrap_or("the refused object");
@@ -135,7 +139,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
     let approval = match remedy.needs() {
         Recovery::Reinstall => Approval {
             value: reinstall,
-            action: "Uninstall the release with its records kept, wait until what goes slowly is gone, and install the planned \
+            action: "Uninstall the release with its records kept, wait until slow-to-delete objects are gone, and install the planned \
                      version with the saved values; PersistentVolumeClaims are kept."
                 .into(),
             interruption: "Coder is down from the uninstall until its new pods answer: minutes, and as long as slow objects take."
@@ -148,7 +152,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
         },
     };
     let next_step = if remedy.needs() <= approval::allowed(draft) {
-        "Nothing: the operator does what status.steps says, as spec.recovery allows.".into()
+        "No action needed: the operator does what status.steps says, as spec.recovery allows.".into()
     } else {
         format!(
             "{} Interruption: {} {}",
@@ -176,7 +180,7 @@ fn small(remedy: Remedy, object: &str) -> String {
         }
         Remedy::RewriteApis => "Replace removed APIs in helm's stored manifest, then upgrade".into(),
         Remedy::Expand => format!("Enlarge {object}"),
-        Remedy::Replace | Remedy::Reinstall => format!("Delete {object} alone and let helm make it anew"),
+        Remedy::Replace | Remedy::Reinstall => format!("Delete {object} alone and let helm recreate it"),
     }
 }
 

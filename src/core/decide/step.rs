@@ -27,7 +27,7 @@ pub(super) fn tries(status: &CoderUpgradeStatus, step: StepName) -> i32 {
     counted.map(|done| done.try_number).max().unwrap_or_default()
 }
 
-/// Puts the intent on record.
+/// Records the intent.
 pub(super) fn begin_step(draft: &mut Draft, name: StepName, try_number: i32) {
     let observed = draft.observed;
     let status = &mut draft.status;
@@ -71,19 +71,19 @@ fn words(status: &CoderUpgradeStatus, name: StepName) -> (Phase, Reason, String)
     let target = status.target.as_ref().map_or_else(|| "the newest version".into(), |target| target.version.clone());
     let goal = on_the_way(status).unwrap_or_else(|| target.clone());
     match name {
-        StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the way to {target}.")),
-        StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "The backup is made.".into()),
-        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("helm brings the release to {goal}.")),
+        StepName::Plan => (Phase::Planning, Reason::Planning, format!("Planning the upgrade to {target}.")),
+        StepName::Backup => (Phase::BackingUp, Reason::BackingUp, "Creating the backup.".into()),
+        StepName::Upgrade => (Phase::Upgrading, Reason::Upgrading, format!("Upgrading the Helm release to {goal}.")),
         StepName::Uninstall => (
             Phase::Uninstalling,
             Reason::Uninstalling,
-            "helm uninstalls the release; values, records and volumes are kept.".into(),
+            "Uninstalling the Helm release; values, records and volumes are kept.".into(),
         ),
         StepName::Drain => {
             (Phase::Draining, Reason::Draining, "Waiting until the objects of the release are gone.".into())
         }
-        StepName::Install => (Phase::Installing, Reason::Installing, format!("helm installs {goal}.")),
-        StepName::Restore => (Phase::Restoring, Reason::Restoring, "The saved release is put back.".into()),
+        StepName::Install => (Phase::Installing, Reason::Installing, format!("Installing {goal}.")),
+        StepName::Restore => (Phase::Restoring, Reason::Restoring, "Restoring the saved release.".into()),
     }
 }
 

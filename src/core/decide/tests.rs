@@ -52,7 +52,7 @@ impl World {
         *self.observed.upgrade.metadata.generation.as_mut().unwrap() += 1;
     }
 
-    /// One pass: the status or the deed. Returns whether anything was done.
+    /// One pass: the status or the action. Returns whether anything was done.
     fn pass(&mut self) -> bool {
         let decision = decide(&self.observed);
         if self.observed.upgrade.status.as_ref() != Some(&decision.status) {

@@ -1,6 +1,6 @@
 //! What Helm's storage says about a release, and what follows from it for a step.
 //!
-//! Helm knows no lock and no holder: the newest revision is `pending-…` while a helm is at work, and for ever after one
+//! Helm knows no lock and no holder: the newest revision is `pending-…` while a helm process is at work, and for ever after one
 //! that was killed. The plan label tells whose revision it is.
 
 use jiff::{SignedDuration, Timestamp};

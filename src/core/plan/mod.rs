@@ -1,7 +1,7 @@
 //! The plan: everything that an upgrade needs, frozen before the first change.
 //!
 //! It lies in an immutable Secret under the keys below, or in several if it takes more than one holds ([`parts`]). The upgrade
-//! Job mounts these and reads nothing else, so that a repository that fails or a chart that is published anew under an old
+//! Job mounts these and reads nothing else, so that a repository that fails or a chart that is published again under an old
 //! version cannot change what is done.
 
 pub mod parts;

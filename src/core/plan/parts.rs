@@ -130,7 +130,7 @@ mod tests {
     use crate::core::plan::key::{CHART, PLAN, PREVIOUS_RELEASE, VALUES};
 
     fn files(sizes: [usize; 4]) -> Vec<File> {
-        [PLAN, VALUES, PREVIOUS_RELEASE, CHART].into_iter().zip(sizes.map(|size| noise(size))).collect()
+        [PLAN, VALUES, PREVIOUS_RELEASE, CHART].into_iter().zip(sizes.map(noise)).collect()
     }
 
     fn noise(size: usize) -> Vec<u8> {
@@ -139,7 +139,7 @@ mod tests {
 
     /// As the runner finds a file: in one directory with all parts.
     fn joined(parts: &[Part], file: &str) -> Option<Vec<u8>> {
-        let mounted: Part = parts.iter().flat_map(|part| part.clone()).collect();
+        let mounted: Part = parts.iter().flat_map(Clone::clone).collect();
         let index = Index::read(&mounted[INDEX]).unwrap();
         let entry = index.entry(file)?;
         let pieces: Option<Vec<Vec<u8>>> = entry.pieces(file).map(|(_, key)| mounted.get(&key).cloned()).collect();

@@ -1,4 +1,4 @@
-//! Making a workload anew without taking its pods away: which labels they need to be found by the successor, too.
+//! Recreating a workload without taking its pods away: which labels they need to be found by the successor, too.
 //!
 //! A selector cannot be changed. Whoever deletes the workload and leaves its pods alone still loses them to the outside:
 //! the chart changes the Service's selector together with the workload's. Pods that carry the labels of both serve on.

@@ -1,7 +1,7 @@
 //! The ladder: the smallest repair that can cure what helm was refused for.
 //!
 //! retry → unlock → adopt → rewrite removed APIs → replace only the refused object → uninstall and reinstall. A remedy that
-//! was tried on an object and did not help is not tried on it again: the next rung is the reinstall.
+//! was tried on an object and did not help is not tried on it again: the next repair is the reinstall.
 
 use super::disposable::{any_stays, may_be_disposable};
 use crate::api::{FailureClass, Recovery, Remedy};
@@ -51,7 +51,7 @@ pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
     causes
 }
 
-/// The next rung, seen from all causes of the failure, from what was done in this step already, and from what is allowed.
+/// The next repair, seen from all causes of the failure, from what was done in this step already, and from what is allowed.
 ///
 /// One cause that no repair cures makes every repair pointless: nothing is touched then.
 #[must_use]

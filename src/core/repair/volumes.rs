@@ -1,4 +1,4 @@
-//! Whether the volumes of a `StatefulSet` are what its templates ask for. A set that was made anew leaves the claims of the
+//! Whether the volumes of a `StatefulSet` are what its templates ask for. A set that was recreated leaves the claims of the
 //! old one as they were, and Kubernetes does not say so.
 
 use std::cmp::Ordering;

@@ -30,7 +30,7 @@ const RESTARTS: [&str; 3] =
 
 /// A workload as a metadata watch sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glimpse {
+pub struct WorkloadMeta {
     /// Its UID.
     pub uid: String,
     /// Its generation.
@@ -210,7 +210,7 @@ fn comparable_spec<K: Serialize>(workload: &K) -> Value {
 /// Whether a workload must be read to know if it is still what was marked. One that is seen older than its mark is not: the
 /// watch has not come so far.
 #[must_use]
-pub fn may_differ(mark: &WorkloadMark, seen: Option<&Glimpse>) -> bool {
+pub fn may_differ(mark: &WorkloadMark, seen: Option<&WorkloadMeta>) -> bool {
     match seen {
         None => !mark.uid.is_empty(),
         Some(seen) if seen.uid == mark.uid => {
@@ -304,9 +304,9 @@ mod tests {
         compare(&deployment(|_| {}).mark, Some(deployment(change))).map(|drift| drift.line)
     }
 
-    fn glimpse(found: &Found) -> Glimpse {
+    fn glimpse(found: &Found) -> WorkloadMeta {
         let labels = parts(&found.mark.fingerprint).unwrap().0.to_owned();
-        Glimpse { uid: found.mark.uid.clone(), generation: found.mark.generation, labels }
+        WorkloadMeta { uid: found.mark.uid.clone(), generation: found.mark.generation, labels }
     }
 
     #[rstest]
@@ -325,7 +325,7 @@ mod tests {
     #[case::image(json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "coder:2"}]}}}}),
         "by helm: the images of its pods differ from what was verified (image now coder:2)")]
     #[case::paused(json!({"spec": {"paused": true}}), "its spec differs from what was verified")]
-    #[case::made_anew(json!({"metadata": {"uid": "v"}}), "another one than was verified")]
+    #[case::recreated(json!({"metadata": {"uid": "v"}}), "another one than was verified")]
     fn what_differs_is_named(#[case] patch: Value, #[case] part: &str) {
         let line = after(|object| merge(object, &patch)).unwrap_or_default();
         assert!(line.contains(part), "{line}");
@@ -356,11 +356,11 @@ mod tests {
     fn only_what_a_watch_sees_change_is_read() {
         let before = deployment(|_| {});
         let seen = glimpse(&before);
-        let differs = |seen: Glimpse| may_differ(&before.mark, Some(&seen));
+        let differs = |seen: WorkloadMeta| may_differ(&before.mark, Some(&seen));
         assert!(!differs(seen.clone()) && may_differ(&before.mark, None));
-        assert!(!differs(Glimpse { generation: 2, labels: "x".into(), ..seen.clone() }), "the watch is behind");
-        assert!(differs(Glimpse { generation: 4, ..seen.clone() }));
-        assert!(differs(Glimpse { labels: "x".into(), ..seen.clone() }));
-        assert!(differs(Glimpse { uid: "v".into(), ..seen }));
+        assert!(!differs(WorkloadMeta { generation: 2, labels: "x".into(), ..seen.clone() }), "the watch is behind");
+        assert!(differs(WorkloadMeta { generation: 4, ..seen.clone() }));
+        assert!(differs(WorkloadMeta { labels: "x".into(), ..seen.clone() }));
+        assert!(differs(WorkloadMeta { uid: "v".into(), ..seen }));
     }
 }

@@ -64,7 +64,7 @@ pub fn is_stale(finished: Timestamp, now: Timestamp) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Well, at that time.
-    Well(Timestamp),
+    Succeeded(Timestamp),
     /// With a failure, in Kubernetes' words.
     Failed(String),
 }
@@ -78,7 +78,7 @@ pub fn ended(job: &Job) -> Option<Ended> {
     };
     if let Some(complete) = condition("Complete") {
         let at = status.completion_time.as_ref().or(complete.last_transition_time.as_ref())?;
-        return Some(Ended::Well(at.0));
+        return Some(Ended::Succeeded(at.0));
     }
     let failed = condition("Failed")?;
     let words = [&failed.reason, &failed.message].into_iter().flatten().map(String::as_str);
@@ -89,7 +89,7 @@ pub fn ended(job: &Job) -> Option<Ended> {
 #[must_use]
 pub fn recent_job(jobs: &[Job], cron_job: &CronJob, since: Timestamp) -> Option<(String, Timestamp)> {
     let ended_well = jobs.iter().filter(|job| is_of(job, cron_job)).filter_map(|job| match ended(job) {
-        Some(Ended::Well(at)) => Some((job.name_any(), at)),
+        Some(Ended::Succeeded(at)) => Some((job.name_any(), at)),
         _ => None,
     });
     ended_well.filter(|(_, at)| *at >= since).max_by_key(|(_, at)| *at)
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_job_has_ended_when_a_condition_says_so() {
-        assert_eq!(ended(&job("a", "u", "Complete", 5)), Some(Ended::Well(at(5))));
+        assert_eq!(ended(&job("a", "u", "Complete", 5)), Some(Ended::Succeeded(at(5))));
         assert_eq!(ended(&job("a", "u", "Failed", 5)), Some(Ended::Failed("Why: so".into())));
         assert_eq!(ended(&job("a", "u", "SuccessCriteriaMet", 5)), None);
     }

@@ -1,4 +1,4 @@
-//! Objects that go slowly: how they are told, and who must act when one does not go at all.
+//! Slow-to-delete objects: how they are told, and who must act when one does not go at all.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -28,9 +28,9 @@ pub fn answers_questions(question: Question) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// helm has ended well; the chart sets this number, or none.
-    Well(Option<i32>),
+    Succeeded(Option<i32>),
     /// It has failed, before or after helm changed something.
-    Badly,
+    Failed,
 }
 
 /// The number of replicas that a Deployment gets after a change; none if it has the right one.
@@ -40,10 +40,10 @@ pub enum Ended {
 #[must_use]
 pub fn replicas_after(remembered: i32, live: i32, ended: Ended) -> Option<i32> {
     let wanted = match ended {
-        Ended::Well(Some(chart)) if live == 0 => chart,
-        Ended::Well(None) => remembered,
-        Ended::Badly if live == 0 => remembered,
-        Ended::Well(Some(_)) | Ended::Badly => live,
+        Ended::Succeeded(Some(chart)) if live == 0 => chart,
+        Ended::Succeeded(None) => remembered,
+        Ended::Failed if live == 0 => remembered,
+        Ended::Succeeded(Some(_)) | Ended::Failed => live,
     };
     (wanted != live).then_some(wanted)
 }
@@ -75,13 +75,13 @@ mod tests {
     use crate::core::plan::sample;
 
     #[rstest]
-    #[case::the_chart_has_set_it(3, 2, Ended::Well(Some(2)), None)]
-    #[case::helm_left_it_at_zero(3, 0, Ended::Well(Some(2)), Some(2))]
-    #[case::the_chart_wants_zero(3, 0, Ended::Well(Some(0)), None)]
-    #[case::the_chart_leaves_it_open(3, 0, Ended::Well(None), Some(3))]
-    #[case::made_anew_with_the_default(3, 1, Ended::Well(None), Some(3))]
-    #[case::nothing_was_applied(3, 0, Ended::Badly, Some(3))]
-    #[case::helm_failed_after_it(3, 2, Ended::Badly, None)]
+    #[case::the_chart_has_set_it(3, 2, Ended::Succeeded(Some(2)), None)]
+    #[case::helm_left_it_at_zero(3, 0, Ended::Succeeded(Some(2)), Some(2))]
+    #[case::the_chart_wants_zero(3, 0, Ended::Succeeded(Some(0)), None)]
+    #[case::the_chart_leaves_it_open(3, 0, Ended::Succeeded(None), Some(3))]
+    #[case::made_anew_with_the_default(3, 1, Ended::Succeeded(None), Some(3))]
+    #[case::nothing_was_applied(3, 0, Ended::Failed, Some(3))]
+    #[case::helm_failed_after_it(3, 2, Ended::Failed, None)]
     fn the_number_comes_back(
         #[case] remembered: i32,
         #[case] live: i32,

@@ -69,7 +69,7 @@ pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a>
 }
 
 /// The revisions whose objects may be in the cluster, the newest first: each that failed since the last one that was
-/// deployed may have been applied by half. helm itself would uninstall the objects of the newest alone.
+/// deployed may have been partially applied. helm itself would uninstall the objects of the newest alone.
 #[must_use]
 pub fn applied<'a>(plan: &Plan, history: &'a History) -> &'a History {
     let whole = history.iter().position(|revision| {

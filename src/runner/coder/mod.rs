@@ -61,7 +61,7 @@ pub async fn builds(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<
     Ok(stats.builds())
 }
 
-/// What Coder says about its health, looked at anew.
+/// What Coder says about its health, read again.
 pub async fn health(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<Health, Unanswered> {
     let path = "/api/v2/debug/health?force=true";
     let question = Question { token: Some(token), patience: HEALTH_PATIENCE, ..Question::of(path) };

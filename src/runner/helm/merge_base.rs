@@ -2,7 +2,7 @@
 //!
 //! helm looks at the last revision that was deployed as a whole and takes everything else for the work of others. After a
 //! failed upgrade that leaves fields and objects of the failed one in place. So for the time of the next try the manifest
-//! of that revision also holds what was applied by half.
+//! of that revision also holds what was partially applied.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -36,12 +36,12 @@ pub async fn extended<T>(
     wanted: &[ObjectRef],
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let basis = Basis::extend(ctx, plan, storage, wanted).await?;
+    let base = Basis::extend(ctx, plan, storage, wanted).await?;
     let done = work.await;
-    if let Some(basis) = basis
+    if let Some(base) = base
         && !lease.lost().is_cancelled()
     {
-        basis.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+        base.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
     }
     done
 }
@@ -64,7 +64,7 @@ pub struct Basis {
 
 impl Basis {
     /// Writes what was applied into the manifest that helm will look at. None if that is not needed: after an uninstall, or
-    /// if nothing was applied by half.
+    /// if nothing was partially applied.
     async fn extend(
         ctx: &Context,
         plan: &Plan,
@@ -85,20 +85,20 @@ impl Basis {
                 if merged == *object { Change::None } else { Change::To(merged) }
             });
         }
-        let strangers = strangers(ctx, plan, storage, applied, &all, wanted).await?;
-        all.remove(|name, _| strangers.iter().any(|stranger| stranger.same(name)));
+        let must_not_delete = must_not_delete(ctx, plan, storage, applied, &all, wanted).await?;
+        all.remove(|name, _| must_not_delete.iter().any(|owned| owned.same(name)));
         let stored = storage.read(revision).await?;
         let manifest = stored.record.manifest().to_owned();
         let extended = all.text();
         if extended == Documents::parse(&manifest, &ctx.namespace)?.text() {
             return Ok(None);
         }
-        match storage.lend(&stored, extended.clone()).await {
+        match storage.write_temporarily(&stored, extended.clone()).await {
             Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
                 tracing::warn!("what was partly applied stays where helm does not know of it: {}", problem.message);
                 return Ok(None);
             }
-            lent => lent?,
+            written => written?,
         }
         Ok(Some(Self { revision: revision.clone(), manifest, extended }))
     }
@@ -109,7 +109,7 @@ impl Basis {
         let mut stored = storage.read(&self.revision).await?;
         if stored.record.manifest() == self.extended {
             stored.record.set_manifest(self.manifest);
-        } else if !stored.lent {
+        } else if !stored.temporary {
             return Ok(());
         }
         storage.rewrite(&stored).await
@@ -124,7 +124,7 @@ fn compared(history: &[Revision]) -> Option<&Revision> {
 
 /// What is not wanted and must not be deleted with the rest: what may hold data, or own it, what was there before the first change of
 /// this plan or of those that failed before it, and what does not belong to the release.
-async fn strangers(
+async fn must_not_delete(
     ctx: &Context,
     plan: &Plan,
     storage: &Storage,
@@ -141,7 +141,7 @@ async fn strangers(
         begun = storage.read(first).await?.created;
     }
     let mut kinds = Kinds::default();
-    let mut strangers = Vec::new();
+    let mut must_not_delete = Vec::new();
     let unwanted: Vec<ObjectRef> =
         all.objects().map(|(name, _)| name).filter(|name| !wanted.iter().any(|known| known.same(name))).collect();
     let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &mut kinds, &ctx.namespace).await? };
@@ -150,10 +150,10 @@ async fn strangers(
     };
     for name in unwanted {
         if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
-            strangers.push(name);
+            must_not_delete.push(name);
         }
     }
-    Ok(strangers)
+    Ok(must_not_delete)
 }
 
 /// Whether the object belongs to the release and was made at that time or later.

@@ -22,7 +22,7 @@ pub struct Package<'a> {
     pub restores: bool,
     /// The objects of the chart, if the release was uninstalled before: what is still going away must be gone first. helm
     /// would apply the chart to such an object and say that all is well, and then the object would go.
-    pub made_anew: Vec<ObjectRef>,
+    pub recreated: Vec<ObjectRef>,
     /// How long helm waits for the objects.
     pub timeout: Duration,
     /// Whether helm rolls back by itself after a failure.

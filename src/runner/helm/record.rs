@@ -235,7 +235,7 @@ impl Record {
     }
 
     /// Whether both records hold the same chart: same Chart.yaml, templates, default values, schema and files. A chart
-    /// that was published anew under its old version does not, and neither do rendered manifests tell: a template may
+    /// that was published again under its old version does not, and neither do rendered manifests tell: a template may
     /// render something else each time (random passwords), or look at the cluster.
     #[must_use]
     pub fn same_chart(&self, other: &Self) -> bool {

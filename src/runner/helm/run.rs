@@ -13,7 +13,7 @@ use super::{Helm, HelmFailure, output};
 use crate::core::helm::failures;
 use crate::runner::error::Error;
 
-/// How long a helm that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
+/// How long a helm process that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
 /// less than the Lease's duration, so that helm has ended before another runner can begin.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(4);
 

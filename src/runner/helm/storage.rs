@@ -41,7 +41,7 @@ pub struct Stored {
     /// When helm began with this revision: whatever it made for it is not older.
     pub created: Option<Timestamp>,
     /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`Storage::lend`].
-    pub lent: bool,
+    pub temporary: bool,
     /// Version of the Secret that was read.
     resource_version: Option<String>,
     /// Name of the Secret.
@@ -81,7 +81,7 @@ impl Storage {
             record,
             raw,
             created,
-            lent: original.is_some(),
+            temporary: original.is_some(),
             resource_version: secret.metadata.resource_version,
             secret: revision.secret.clone(),
         })
@@ -113,7 +113,7 @@ impl Storage {
 
     /// Lets helm find another manifest in the record, until [`Self::rewrite`] or until helm itself writes the record. For
     /// [`Self::read`] the record stays as it was, so a runner that is killed meanwhile leaves nothing to be mistaken.
-    pub async fn lend(&self, stored: &Stored, manifest: String) -> Result<(), Error> {
+    pub async fn write_temporarily(&self, stored: &Stored, manifest: String) -> Result<(), Error> {
         let original = Record::from(json!({"manifest": stored.record.manifest()}));
         let original = original.encode().map_err(|source| stored.broken(source))?;
         let mut record = stored.record.clone();

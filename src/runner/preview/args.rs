@@ -38,7 +38,7 @@ pub struct PreviewArgs {
     #[arg(long, value_name = "IMAGE", value_delimiter = ',', default_value = "*")]
     allowed_job_images: Vec<ImagePattern>,
 
-    /// Say nothing on the way
+    /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
 }

@@ -40,7 +40,7 @@ pub struct RightsArgs {
     #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', conflicts_with_all = ["name", "file"])]
     workspace_namespaces: Vec<String>,
 
-    /// Say nothing on the way
+    /// Suppress progress output
     #[arg(short, long)]
     quiet: bool,
 }

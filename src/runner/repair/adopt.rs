@@ -12,7 +12,7 @@ use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use super::Scene;
+use super::RepairContext;
 use crate::api::{FailureClass, Remedy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::object::ObjectRef;
@@ -42,9 +42,9 @@ pub fn allowed(plan: &Plan, object: &str) -> Result<(), Error> {
     Err(Problem::new(FailureClass::PlanOutdated, message).object(object).field("spec.adopt").into())
 }
 
-/// Puts the objects on record that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
+/// Records the objects that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
 /// nothing is touched. Whether there were any.
-pub async fn adopt(scene: &mut Scene<'_>) -> Result<bool, Error> {
+pub async fn adopt(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
     let rendered = scene.rendered().await?.clone();
     let unowned = unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &rendered).await?;
     let needed = !unowned.is_empty();
@@ -60,7 +60,7 @@ pub async fn adopt(scene: &mut Scene<'_>) -> Result<bool, Error> {
 }
 
 /// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.
-async fn server_side(scene: &Scene<'_>) -> Result<bool, Error> {
+async fn server_side(scene: &RepairContext<'_>) -> Result<bool, Error> {
     match scene.storage.history().await?.first() {
         Some(newest) => Ok(scene.storage.read(newest).await?.record.server_side()),
         None => Ok(scene.ctx.helm.major() == Major::Four),
@@ -69,7 +69,7 @@ async fn server_side(scene: &Scene<'_>) -> Result<bool, Error> {
 
 /// Takes the fields that the chart sets from whoever made the object, in helm's name: helm itself would be refused, as they
 /// have another manager. Fields that the chart does not set stay as they are.
-async fn take_fields(scene: &mut Scene<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
+async fn take_fields(scene: &mut RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
     let Some(api) = scene.kinds.api(scene.ctx, object).await? else { return Ok(()) };
     let patch = Patch::Apply(marked(wanted, &scene.plan.release, &scene.ctx.namespace));
     let parameters = PatchParams::apply(MANAGER).force();

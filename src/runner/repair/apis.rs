@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Scene;
+use super::RepairContext;
 use crate::api::Remedy;
 use crate::core::helm::documents::{Change, Documents};
 use crate::core::helm::history::Revision;
@@ -57,7 +57,7 @@ pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Re
 }
 
 /// Rewrites the records. Whether there was anything to rewrite.
-pub async fn rewrite(scene: &mut Scene<'_>) -> Result<bool, Error> {
+pub async fn rewrite(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
     let rewrites = rewrites(scene.ctx, &mut scene.kinds, &scene.storage).await?;
     let needed = !rewrites.is_empty();
     for Rewrite { mut stored, documents, reasons, .. } in rewrites {

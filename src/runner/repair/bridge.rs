@@ -1,4 +1,4 @@
-//! Makes a workload anew while its pods serve on.
+//! Recreates a workload while its pods serve on.
 //!
 //! Everything that the pods need is given to them while the workload is still there, so that a runner that is killed in
 //! the middle finds the workload again and does the same once more. The label of the bridge says which `ReplicaSets` and
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Scene;
+use super::RepairContext;
 use super::refused::Refused;
 use crate::api::label;
 use crate::core::helm::manifest;
@@ -37,7 +37,7 @@ use crate::runner::steps::fence::{still_held, while_held};
 const LABEL_LENGTH: usize = 63;
 
 /// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
-pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+pub async fn deployment(scene: &mut RepairContext<'_>, refused: &Refused<'_>) -> Result<(), Error> {
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let mut sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
@@ -66,7 +66,7 @@ pub async fn deployment(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<
 
 /// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
 /// matches.
-pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+pub async fn set(scene: &mut RepairContext<'_>, refused: &Refused<'_>) -> Result<(), Error> {
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
@@ -88,7 +88,7 @@ pub async fn set(scene: &mut Scene<'_>, refused: &Refused<'_>) -> Result<(), Err
 /// Ends what an earlier try began with a workload that it deleted: its pods get the labels by which the chart that is
 /// wanted now finds them. A pod of a `StatefulSet` that kept its name without them would stand in the new one's way for
 /// ever, and those of a Deployment would be lost to the Service.
-pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+pub async fn resume(scene: &mut RepairContext<'_>, object: &str) -> Result<(), Error> {
     if bridged::<Pod>(scene.ctx, &[name_of(object)]).await?.is_empty() {
         return Ok(());
     }
@@ -98,7 +98,7 @@ pub async fn resume(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
 /// Gives a workload its pods back that an earlier try had begun to replace for a selector that is not wanted any more. One
 /// that is being deleted already is waited for: what helm writes into it would go with it.
 pub async fn give_back(
-    scene: &mut Scene<'_>,
+    scene: &mut RepairContext<'_>,
     api: &Api<DynamicObject>,
     object: &str,
     live: &DynamicObject,
@@ -120,7 +120,7 @@ pub async fn give_back(
 }
 
 /// Brings free pods, and the Services that find them, to the labels of the chart that is wanted now.
-async fn join(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
+async fn join(scene: &mut RepairContext<'_>, object: &str) -> Result<(), Error> {
     let pods = bridged::<Pod>(scene.ctx, &[name_of(object)]).await?;
     let services = services(scene).await?;
     let new = scene.rendered().await?.objects().find(|(reference, _)| reference.is(object));
@@ -131,7 +131,11 @@ async fn join(scene: &mut Scene<'_>, object: &str) -> Result<(), Error> {
 
 /// Takes the pods out of the hands of a Deployment that still exists: it is paused, so that it starts no others, and its
 /// `ReplicaSets` are deleted without them.
-async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMeta<ReplicaSet>]) -> Result<(), Error> {
+async fn free(
+    scene: &RepairContext<'_>,
+    refused: &Refused<'_>,
+    sets: &[PartialObjectMeta<ReplicaSet>],
+) -> Result<(), Error> {
     let deployments: Api<Deployment> = scene.ctx.api();
     let name = refused.name();
     let doing = format!("pause {}", refused.object);
@@ -158,7 +162,7 @@ async fn free(scene: &Scene<'_>, refused: &Refused<'_>, sets: &[PartialObjectMet
 /// Changes labels of free pods by which Services find them. No pod can have the old and the new value at once, so a
 /// Service finds them by the label of the bridge meanwhile.
 async fn cross(
-    scene: &Scene<'_>,
+    scene: &RepairContext<'_>,
     rendered: &[Value],
     pods: &[PartialObjectMeta<Pod>],
     bridge: &Bridge,
@@ -283,7 +287,7 @@ impl Kind for ReplicaSet {}
 impl Kind for Pod {}
 
 /// The Services that the chart renders in the namespace of the release.
-async fn services(scene: &mut Scene<'_>) -> Result<Vec<Value>, Error> {
+async fn services(scene: &mut RepairContext<'_>) -> Result<Vec<Value>, Error> {
     let here = scene.ctx.namespace.clone();
     let services = scene.rendered().await?.objects().filter(|(name, _)| name.kind == "Service" && name.is_in(&here));
     Ok(services.map(|(_, service)| service.clone()).collect())
@@ -291,7 +295,7 @@ async fn services(scene: &mut Scene<'_>) -> Result<Vec<Value>, Error> {
 
 /// What these owners (by UID) control, found by the selector of the workload.
 async fn owned<K: Kind>(
-    scene: &Scene<'_>,
+    scene: &RepairContext<'_>,
     refused: &Refused<'_>,
     owners: &[String],
 ) -> Result<Vec<PartialObjectMeta<K>>, Error> {

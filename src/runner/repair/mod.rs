@@ -1,4 +1,4 @@
-//! The rungs of the ladder that are climbed inside of a step, each recorded before it is done.
+//! Repairs made inside of a step, in escalating order (adopt, rewrite, replace), each recorded before it is done.
 
 mod adopt;
 mod apis;
@@ -23,12 +23,12 @@ use super::helm::upgrade::{Rendering, render_past};
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::Plan;
-use crate::core::plan::rehearsal::without_leave;
+use crate::core::plan::rehearsal::not_permitted;
 use crate::core::repair::escalation::Planned;
 use crate::runner::helm::package::Package;
 
 /// What repairs work with.
-pub struct Scene<'a> {
+pub struct RepairContext<'a> {
     ctx: &'a Context,
     plan: &'a Plan,
     package: &'a Package<'a>,
@@ -38,7 +38,7 @@ pub struct Scene<'a> {
     rendered: Option<Documents>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> RepairContext<'a> {
     /// Nothing is asked before it is needed.
     #[must_use]
     pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, lease: &'a Held) -> Self {
@@ -89,7 +89,7 @@ impl<'a> Scene<'a> {
                 left.push(repair.clone());
             }
         }
-        if let Some(problem) = without_leave(&left, self.package.recovery) {
+        if let Some(problem) = not_permitted(&left, self.package.recovery) {
             return Err(problem.into());
         }
         Ok(left.into_iter().map(|PlannedRepair { remedy, object, .. }| Planned { remedy, object }).collect())
@@ -113,7 +113,7 @@ impl<'a> Scene<'a> {
         Ok(self.rendered.insert(rendered))
     }
 
-    /// Puts a repair on record; only then may it be done.
+    /// Records a repair; only then may it be done.
     async fn record(&self, remedy: Remedy, object: &str, message: String) -> Result<(), Error> {
         let repair = Repair { remedy, object: object.to_owned(), message, time: Time(Timestamp::now()) };
         self.ctx.reporter.repair(repair).await

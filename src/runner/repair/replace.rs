@@ -1,9 +1,9 @@
-//! Deletes the one object that refuses the change, so that helm makes it anew.
+//! Deletes the one object that refuses the change, so that helm recreates it.
 
 use kube::ResourceExt;
 use kube::api::{DynamicObject, PropagationPolicy};
 
-use super::Scene;
+use super::RepairContext;
 use super::bridge;
 use super::refused::Refused;
 use crate::api::{FailureClass, Recovery, Remedy};
@@ -21,9 +21,9 @@ use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
 use crate::runner::rollout::verify::same_claims;
 
-/// Replaces an object (Kind/name) of the release. Whether it was needed: not if it is gone, as helm makes it anew then, nor
+/// Replaces an object (Kind/name) of the release. Whether it was needed: not if it is gone, as helm recreates it then, nor
 /// if it is another one than the plan found.
-pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error> {
+pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
     let kind = object.split('/').next().unwrap_or_default();
     let here = scene.ctx.namespace.clone();
     let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.is(object));
@@ -42,7 +42,7 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error>
     }
     let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
-        // An earlier try has deleted it; helm makes it anew.
+        // An earlier try has deleted it; helm recreates it.
         return Ok(false);
     };
     belongs(scene, &reference, &live).await?;
@@ -65,7 +65,7 @@ pub async fn replace(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error>
 }
 
 /// Whether an object that the plan wants to be replaced is still the one that it found.
-pub async fn is_still_there(scene: &mut Scene<'_>, object: &str) -> Result<bool, Error> {
+pub async fn is_still_there(scene: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
     let Some(uid) = scene.plan.replaced.get(object) else { return Ok(true) };
     let here = &scene.ctx.namespace;
     let named = scene.plan.objects.iter().filter(|reference| reference.is(object));
@@ -78,16 +78,16 @@ pub async fn is_still_there(scene: &mut Scene<'_>, object: &str) -> Result<bool,
 /// How an object is replaced, for people.
 fn how(kind: &str) -> &'static str {
     match kind {
-        "Deployment" => "it is made anew; its pods serve on until the new ones are ready",
-        "StatefulSet" => "it is made anew; the new one takes over its pods and claims",
-        "DaemonSet" => "it is made anew; the new one takes over its pods",
-        "Service" => "it is made anew; its addresses may change",
-        _ => "it is made anew",
+        "Deployment" => "it is recreated; its pods serve on until the new ones are ready",
+        "StatefulSet" => "it is recreated; the new one takes over its pods and claims",
+        "DaemonSet" => "it is recreated; the new one takes over its pods",
+        "Service" => "it is recreated; its addresses may change",
+        _ => "it is recreated",
     }
 }
 
 /// Only what belongs to the release is replaced: helm marked it so, or the release's stored manifest names it.
-async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
+async fn belongs(scene: &RepairContext<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
     let owner = Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace);
     if owner == Owner::Release || (!matches!(owner, Owner::Other { .. }) && recorded(scene, reference).await?) {
         return Ok(());
@@ -97,7 +97,7 @@ async fn belongs(scene: &Scene<'_>, reference: &ObjectRef, live: &DynamicObject)
 }
 
 /// Whether a stored manifest of the release names the object.
-async fn recorded(scene: &Scene<'_>, reference: &ObjectRef) -> Result<bool, Error> {
+async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bool, Error> {
     for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
         let stored = scene.storage.read(revision).await?;
         let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
@@ -109,7 +109,7 @@ async fn recorded(scene: &Scene<'_>, reference: &ObjectRef) -> Result<bool, Erro
 }
 
 /// The workloads whose selector is another one than the chart's. Refused, and named, if no repair is allowed.
-pub async fn foreseen(scene: &mut Scene<'_>) -> Result<Vec<Planned>, Error> {
+pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<Planned>, Error> {
     let mut foreseen = Vec::new();
     for workload in scene.package.workloads {
         let object = format!("{}/{}", workload.kind, workload.name);

@@ -26,14 +26,14 @@ const MOST: i64 = 1 << 20;
 
 /// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
 #[must_use]
-pub fn culprit(observed: &[Observed]) -> Option<&PodFacts> {
+pub fn failing_pod(observed: &[Observed]) -> Option<&PodFacts> {
     let live =
         || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);
     live().find(|pod| pod.trouble().is_some()).or_else(|| live().next())
 }
 
 /// What a pod tells about a rollout that does not end.
-pub struct Witness {
+pub struct PodDiagnosis {
     /// Name of the pod.
     pub pod: String,
     /// What keeps it from being ready.
@@ -45,7 +45,7 @@ pub struct Witness {
 }
 
 /// Hears a pod.
-pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
+pub async fn diagnose(ctx: &Context, pod: &PodFacts) -> PodDiagnosis {
     let mut log = of_pod(ctx, pod).await;
     let mut refusal = match &log {
         Some(log) => pod_log::refusal(ctx, pod, log).await,
@@ -60,13 +60,13 @@ pub async fn hear(ctx: &Context, pod: &PodFacts) -> Witness {
     }
     let does = migration::activity(pod, log.as_deref(), Timestamp::now());
     let trouble = does.or_else(|| pod.trouble()).unwrap_or_else(|| pod.unready());
-    Witness { pod: pod.name.clone(), trouble, log, refusal }
+    PodDiagnosis { pod: pod.name.clone(), trouble, log, refusal }
 }
 
 /// The end of the log of the container that keeps the pod from being ready; of its previous run if it is not running, or has
 /// not said anything yet. None if there is no log, or no way to it.
 pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
-    let container = culprit_container(pod)?;
+    let container = failing_container(pod)?;
     if container.waiting.is_some() && container.restarts > 0 {
         return read(ctx, pod, container, true).await;
     }
@@ -78,7 +78,7 @@ pub async fn of_pod(ctx: &Context, pod: &PodFacts) -> Option<String> {
 
 /// The end of the log of the previous run of a container that runs again.
 async fn before(ctx: &Context, pod: &PodFacts) -> Option<String> {
-    let container = culprit_container(pod).filter(|container| container.waiting.is_none() && container.restarts > 0)?;
+    let container = failing_container(pod).filter(|container| container.waiting.is_none() && container.restarts > 0)?;
     read(ctx, pod, container, true).await
 }
 
@@ -116,7 +116,7 @@ fn shown(ctx: &Context, log: &str) -> String {
 
 /// A container that is not ready, a server of Coder before all others, and init containers before those that wait for them;
 /// else one that was started again, or any.
-fn culprit_container(pod: &PodFacts) -> Option<&ContainerFacts> {
+fn failing_container(pod: &PodFacts) -> Option<&ContainerFacts> {
     let unready = pod.foremost(|c| !c.ready && (c.waiting.is_none() || c.last_exit.is_some()));
     unready.or_else(|| pod.foremost(|c| c.restarts > 0)).or_else(|| pod.foremost(|_| true))
 }
@@ -143,8 +143,8 @@ mod tests {
             pod("stuck", false, false, true),
         ];
         let observed = [Observed { pods, ..Observed::default() }];
-        assert_eq!(culprit(&observed).map(|p| p.name.as_str()), Some("stuck"));
-        assert!(culprit(&[]).is_none());
+        assert_eq!(failing_pod(&observed).map(|p| p.name.as_str()), Some("stuck"));
+        assert!(failing_pod(&[]).is_none());
     }
 
     #[test]
@@ -161,12 +161,12 @@ mod tests {
             containers: vec![container("migrations", false, true, Some(1)), container("coder", false, true, None)],
             ..PodFacts::default()
         };
-        assert_eq!(culprit_container(&pod).unwrap().name, "migrations");
+        assert_eq!(failing_container(&pod).unwrap().name, "migrations");
         // A server that is not well explains more than what a webhook has put beside it, or before it.
         let beside = |coder: ContainerFacts| {
             let proxy = ContainerFacts { restarts: 9, ..container("proxy", false, true, Some(1)) };
             let pod = PodFacts { containers: vec![proxy, coder], ..PodFacts::default() };
-            culprit_container(&pod).unwrap().name.clone()
+            failing_container(&pod).unwrap().name.clone()
         };
         assert_eq!(beside(container("coder", false, true, Some(1))), "coder");
         assert_eq!(beside(container("coder", false, false, None)), "coder");

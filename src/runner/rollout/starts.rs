@@ -124,7 +124,7 @@ impl Starts {
                         listed.fetch_add(1, Ordering::AcqRel);
                     }
                     Ok(Event::InitDone) => {}
-                    // Listed anew: pods that came and went since are not told.
+                    // Listed again: pods that came and went since are not told.
                     Ok(Event::Init) | Err(_) => broken.store(true, Ordering::Release),
                 }
                 changed.notify_waiters();

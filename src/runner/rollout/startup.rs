@@ -30,17 +30,17 @@ const RUNS: usize = 2;
 
 /// What is heard of the pods that start.
 #[derive(Default)]
-pub struct Listener {
+pub struct StartupLogs {
     /// UIDs of the pods that were there before.
     old: BTreeSet<String>,
-    ears: BTreeMap<String, Ear>,
+    pods: BTreeMap<String, PodLog>,
     /// The runs of containers that refused for good, as UID and number.
     refused: BTreeSet<(String, i32)>,
     verdict: Option<Verdict>,
 }
 
 /// What is heard of one pod.
-struct Ear {
+struct PodLog {
     /// Its state when it was listened to last: how often it was started again, and its trouble.
     state: (i32, Option<String>),
     next: Instant,
@@ -60,17 +60,17 @@ pub struct Verdict {
     pub log: Option<String>,
 }
 
-impl Listener {
+impl StartupLogs {
     /// Listens to the pods that are not among these.
     #[must_use]
-    pub fn to_others_than(seen: &[Observed]) -> Self {
+    pub fn ignoring(seen: &[Observed]) -> Self {
         let pods = seen.iter().flat_map(|observed| &observed.pods);
         Self { old: pods.map(|asked| asked.pod.uid.clone()).collect(), ..Self::default() }
     }
 
     /// Returns when somebody is to be listened to again; never, if nobody starts.
     pub async fn due(&self) {
-        match self.ears.values().map(|ear| ear.next).min() {
+        match self.pods.values().map(|entry| entry.next).min() {
             Some(next) => sleep_until(next).await,
             None => std::future::pending().await,
         }
@@ -79,28 +79,28 @@ impl Listener {
     /// Listens to whoever starts and has something to say.
     pub async fn listen(&mut self, ctx: &Context, seen: &[Observed]) {
         let starting: Vec<PodFacts> = self.starting(seen).take(PODS).cloned().collect();
-        self.ears.retain(|uid, _| starting.iter().any(|pod| pod.uid == *uid));
+        self.pods.retain(|uid, _| starting.iter().any(|pod| pod.uid == *uid));
         for pod in starting {
             let (now, state) = (Instant::now(), (pod.restarts(), pod.trouble()));
-            let ear = self.ears.entry(pod.uid.clone()).or_insert_with(|| Ear {
+            let entry = self.pods.entry(pod.uid.clone()).or_insert_with(|| PodLog {
                 state: (0, None),
                 next: now + FIRST,
                 log: None,
                 killed: false,
             });
-            if ear.next > now && ear.state == state {
+            if entry.next > now && entry.state == state {
                 continue;
             }
-            (ear.state, ear.next) = (state, now + EVERY);
-            ear.log = diagnosis::of_pod(ctx, &pod).await;
-            let Some(log) = &ear.log else { continue };
-            ear.killed = ear.killed || pod_log::killed(ctx, &pod, log).await;
+            (entry.state, entry.next) = (state, now + EVERY);
+            entry.log = diagnosis::of_pod(ctx, &pod).await;
+            let Some(log) = &entry.log else { continue };
+            entry.killed = entry.killed || pod_log::killed(ctx, &pod, log).await;
             if let Some(Said::Refuses(refusal)) = migration::said(log).filter(|_| ended(&pod))
                 && refusal.is_final()
             {
                 self.refused.insert((pod.uid.clone(), pod.restarts()));
                 if self.refused.len() >= RUNS {
-                    self.verdict = Some(Verdict { pod: pod.name.clone(), refusal, log: ear.log.clone() });
+                    self.verdict = Some(Verdict { pod: pod.name.clone(), refusal, log: entry.log.clone() });
                 }
             }
         }
@@ -127,10 +127,10 @@ impl Listener {
     #[must_use]
     pub fn line(&self, seen: &[Observed], now: Timestamp) -> Option<String> {
         self.starting(seen).find_map(|pod| {
-            let ear = self.ears.get(&pod.uid);
-            let does = match ear {
-                Some(ear) if ear.killed => Some(Refusal::killed().message),
-                ear => migration::activity(pod, ear.and_then(|ear| ear.log.as_deref()), now),
+            let entry = self.pods.get(&pod.uid);
+            let does = match entry {
+                Some(entry) if entry.killed => Some(Refusal::killed().message),
+                entry => migration::activity(pod, entry.and_then(|entry| entry.log.as_deref()), now),
             };
             Some(format!("Pod/{} {}", pod.name, does?))
         })

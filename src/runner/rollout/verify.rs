@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::diagnosis;
-use super::diagnosis::Witness;
+use super::diagnosis::PodDiagnosis;
 use super::goal::Goal;
 use super::health;
 use super::health::Opinion;
@@ -37,14 +37,14 @@ pub struct Verified {
 /// Waits until everything is right, and for the soak after that.
 ///
 /// A container that is started again in the soak ends it at once, unless it has ended itself because its database was away;
-/// so does a pod that works on another database. Anything else that goes wrong begins the soak anew, as long as there is time:
+/// so does a pod that works on another database. Anything else that goes wrong restarts the soak, as long as there is time:
 /// a node that is drained meanwhile is no failed upgrade.
 pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal: &Goal<'_>) -> Result<Verified, Error> {
     observer.ready().await;
     same_claims(ctx, goal.claims).await?;
     check_release(storage, goal).await?;
     let begun = Instant::now();
-    let mut right: Option<Right> = None;
+    let mut right: Option<HealthySince> = None;
     loop {
         let seen = observer.asked().await;
         let wrong = verify::judge(&goal.expected, &seen).into_iter().next();
@@ -55,7 +55,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                     counted(ctx, finding, &seen).await?;
                     right = None;
                 }
-                let since = right.get_or_insert_with(|| Right { since: Instant::now(), restarts });
+                let since = right.get_or_insert_with(|| HealthySince { since: Instant::now(), restarts });
                 let held = since.since.elapsed();
                 if held >= goal.soak {
                     let opinion = match goal.token {
@@ -100,12 +100,12 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
 }
 
 /// Since when everything is right, and how often the containers had been started by then.
-struct Right {
+struct HealthySince {
     since: Instant,
     restarts: BTreeMap<String, (String, i32)>,
 }
 
-impl Right {
+impl HealthySince {
     fn restarted(&self, now: &BTreeMap<String, (String, i32)>) -> Option<Finding> {
         now.iter().find_map(|(uid, (pod, count))| {
             let (_, before) = self.restarts.get(uid)?;
@@ -184,7 +184,7 @@ async fn failed(ctx: &Context, finding: Finding, observed: &[Observed]) -> Error
     let pods = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod);
     let pod = pods().find(|pod| Some(&pod.name) == named.as_ref());
     let Some(pod) = pod else { return problem(finding).into() };
-    let Witness { log, refusal, .. } = diagnosis::hear(ctx, pod).await;
+    let PodDiagnosis { log, refusal, .. } = diagnosis::diagnose(ctx, pod).await;
     let problem = match refusal.filter(|_| finding.class == FailureClass::VerificationFailed) {
         Some(refusal) => Problem::new(refusal.class, format!("Pod/{} {}", pod.name, refusal.message))
             .object(format!("Pod/{}", pod.name)),

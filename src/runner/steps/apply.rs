@@ -34,12 +34,12 @@ use crate::runner::helm::storage;
 use crate::runner::helm::storage::Storage;
 use crate::runner::helm::{HelmFailure, upgrade as helm};
 use crate::runner::repair;
-use crate::runner::repair::Scene;
+use crate::runner::repair::RepairContext;
 use crate::runner::rollout::diagnosis;
-use crate::runner::rollout::diagnosis::Witness;
+use crate::runner::rollout::diagnosis::PodDiagnosis;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::{Starts, started_now};
-use crate::runner::rollout::startup::{Listener, Verdict};
+use crate::runner::rollout::startup::{StartupLogs, Verdict};
 use crate::runner::rollout::verify::same_claims;
 use crate::runner::rollout::waits::Waits;
 
@@ -62,7 +62,7 @@ pub async fn apply(
     paused: &Paused<'_>,
 ) -> Result<(), Error> {
     same_claims(ctx, &plan.inventory.claims).await?;
-    leftovers::none_going(ctx, &package.made_anew).await?;
+    leftovers::none_going(ctx, &package.recreated).await?;
     observer.ready().await;
     note_started(ctx, plan, package, observer).await;
     let starts = match &package.old_images {
@@ -138,7 +138,7 @@ async fn bring(
 ) -> Result<(), Error> {
     let lease = paused.lease();
     let mut values = replicas::kept(ctx, plan, package).await?;
-    let mut scene = Scene::new(ctx, plan, package, lease);
+    let mut scene = RepairContext::new(ctx, plan, package, lease);
     let mut repairs = scene.planned().await?;
     let foreseen = scene.foreseen().await?;
     repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
@@ -197,7 +197,7 @@ async fn bring(
 struct Failed {
     failure: HelmFailure,
     /// The pod that was in trouble last.
-    heard: Option<Witness>,
+    heard: Option<PodDiagnosis>,
     /// Why it was stopped before its time, if it was.
     verdict: Option<Verdict>,
 }
@@ -228,7 +228,7 @@ async fn run(
         rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
         take_ownership: did(Remedy::Adopt),
     };
-    let (mut heard, mut listener) = (None, Listener::to_others_than(&observer.seen()));
+    let (mut heard, mut listener) = (None, StartupLogs::ignoring(&observer.seen()));
     let stop = ctx.stop.child_token();
     ctx.reporter.helm_starts().await?;
     still_held(ctx, lease)?;
@@ -275,8 +275,8 @@ async fn tell(
     plan: &Plan,
     package: &Package<'_>,
     observer: &Observer,
-    heard: &mut Option<Witness>,
-    listener: &mut Listener,
+    heard: &mut Option<PodDiagnosis>,
+    listener: &mut StartupLogs,
     stop: &CancellationToken,
 ) -> std::convert::Infallible {
     let mut waits = Waits::of(ctx, plan);
@@ -301,8 +301,8 @@ async fn tell(
             stop.cancel();
         }
         let news = |pod: &&PodFacts| pod.trouble().is_some_and(|now| heard.as_ref().is_none_or(|h| h.trouble != now));
-        if let Some(pod) = diagnosis::culprit(&seen).filter(news) {
-            *heard = Some(diagnosis::hear(ctx, pod).await);
+        if let Some(pod) = diagnosis::failing_pod(&seen).filter(news) {
+            *heard = Some(diagnosis::diagnose(ctx, pod).await);
         }
     }
 }
@@ -325,7 +325,7 @@ async fn explained(
     failure: HelmFailure,
     causes: Vec<Cause>,
     observed: &[Observed],
-    heard: Option<Witness>,
+    heard: Option<PodDiagnosis>,
 ) -> Problem {
     let cause = waited_for(&causes).unwrap_or_else(|| failures::worst_of(causes));
     let mut problem = of_cause(cause, &failure.text);
@@ -344,11 +344,11 @@ async fn explained(
     if !waited {
         return problem;
     }
-    let witness = match diagnosis::culprit(observed) {
-        Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(diagnosis::hear(ctx, pod).await),
+    let witness = match diagnosis::failing_pod(observed) {
+        Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(diagnosis::diagnose(ctx, pod).await),
         _ => heard,
     };
-    let Some(Witness { pod, trouble, log, refusal }) = witness else { return problem };
+    let Some(PodDiagnosis { pod, trouble, log, refusal }) = witness else { return problem };
     problem.excerpt = log;
     if let Some(refusal) = refusal {
         problem.message = format!("Pod/{pod} {}\n{}", refusal.message, problem.message);

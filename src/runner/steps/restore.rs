@@ -108,7 +108,7 @@ async fn put_back(
             chart: &saved.chart,
             values: &saved.values,
             restores: true,
-            made_anew: objects.clone(),
+            recreated: objects.clone(),
             timeout: order.helm_timeout,
             rollback_on_failure: false,
             recovery: order.recovery,

@@ -129,9 +129,10 @@ async fn uninstall(
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
-    let strangers = strangers(ctx, plan, &documents).await?;
-    let kept =
-        |name: &ObjectRef, object: &_| strangers.contains(name) || is_kept(plan, order.keep_addresses, name, object);
+    let owned_by_others = owned_by_others(ctx, plan, &documents).await?;
+    let kept = |name: &ObjectRef, object: &_| {
+        owned_by_others.contains(name) || is_kept(plan, order.keep_addresses, name, object)
+    };
     let hooks = match applied.first() {
         Some(newest) => storage.read(newest).await?.record.hook_objects(&ctx.namespace)?,
         None => Vec::new(),
@@ -201,9 +202,9 @@ async fn safe(
 
 /// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
 /// the new chart has one of them, too, as it could not be installed then.
-async fn strangers(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
+async fn owned_by_others(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
     let mut kinds = Kinds::default();
-    let mut strangers = Vec::new();
+    let mut owned_by_others = Vec::new();
     for (name, _) in documents.objects() {
         let Some(api) = kinds.api(ctx, &name).await? else { continue };
         let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else { continue };
@@ -216,9 +217,9 @@ async fn strangers(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<
             return Err(Problem::new(FailureClass::OwnedByOther, message).object(name.to_string()).into());
         }
         tracing::info!("{name} belongs to {owner}: it stays");
-        strangers.push(name);
+        owned_by_others.push(name);
     }
-    Ok(strangers)
+    Ok(owned_by_others)
 }
 
 /// Writes the union into the newest revision, whose objects are all that helm uninstalls, with what is to be kept marked.
@@ -243,12 +244,12 @@ async fn mark(
         return Ok(None);
     }
     // Lent, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
-    match storage.lend(&stored, extended.clone()).await {
+    match storage.write_temporarily(&stored, extended.clone()).await {
         Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
             stored.record.set_manifest(extended.clone());
             storage.rewrite(&stored).await?;
         }
-        lent => lent?,
+        written => written?,
     }
     Ok(Some(Basis { revision: newest.clone(), manifest, extended }))
 }

@@ -124,7 +124,7 @@ async fn change(
             chart: &order.plan_dir.join(key::CHART),
             values: &order.plan_dir.join(key::VALUES),
             restores: false,
-            made_anew: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
+            recreated: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             // And helm would delete what the chart has added, be it data or not.

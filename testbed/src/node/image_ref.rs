@@ -1,5 +1,7 @@
 //! Image references and the patterns that match them.
 
+use std::fmt::Write;
+
 /// An image reference taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
@@ -13,7 +15,10 @@ pub struct ImageRef {
 /// a node that is told a digest alone knows which program to start, as a registry knows which image that is.
 #[must_use]
 pub fn digest_of(tag: &str) -> String {
-    let hex: String = tag.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = tag.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     format!("sha256:{hex:0<64}")
 }
 

@@ -1,4 +1,4 @@
-//! A terminal of an administrator: a kubeconfig, a helm in the PATH, and the program itself.
+//! A terminal of an administrator: a kubeconfig, helm in the PATH, and the program itself.
 
 use std::os::unix::fs::symlink;
 use std::process::{Output, Stdio};

@@ -64,7 +64,7 @@ async fn a_newer_version_that_was_installed_by_hand_is_refused_once() {
     assert_eq!(status.failure.unwrap().class, FailureClass::Downgrade);
     assert_eq!(reason(&object, "Ready"), Some(("False".into(), "Downgrade".into())));
     let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
-    assert!(ready.message.contains("Changed from outside: Deployment/coder was changed by helm"), "{}", ready.message);
+    assert!(ready.message.contains("Drift detected: Deployment/coder was changed by helm"), "{}", ready.message);
     let attempts = status.attempt;
     // The declaration follows what was done by hand.
     world.upgrade_to("2.31.7").await;

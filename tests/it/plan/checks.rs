@@ -145,7 +145,7 @@ async fn each_override_lets_its_own_check_pass_and_no_other() {
         "{finding:?}"
     );
 
-    // It is the same: so the change is made, and what was overridden stays on record.
+    // It is the same: so the change is made, and what was overridden stays recorded.
     declare(&world, json!({"values": values, "overrides": ["DatabaseTarget"]})).await;
     let object = world.ready("coder").await;
     let status = object.status.as_ref().unwrap();

@@ -132,7 +132,7 @@ async fn an_overlap_that_does_harm_is_refused_before_the_first_hop() {
     assert_eq!((finding.check, finding.severity), (CheckName::SchemaOverlap, Severity::Refusal));
     assert!(finding.next_step.contains("spec.strategy: Recreate"), "{finding:?}");
 
-    // Whoever knows that it does no harm says so, and that stays on record.
+    // Whoever knows that it does no harm says so, and that stays recorded.
     let spec = json!({"version": "2.39.0", "chart": chart, "overrides": ["SchemaOverlap"]});
     world.declare("coder", spec).await;
     let object = world.ready("coder").await;

@@ -93,7 +93,7 @@ async fn each_kind_of_patch_is_named(#[case] helm: HelmMajor) {
 async fn what_a_chart_renders_by_chance_or_by_the_cluster_is_no_patch(#[case] helm: HelmMajor) {
     let templates = [
         // By chance, by the clock, and what depends on them.
-        r#"{apiVersion: v1, kind: Secret, metadata: {name: passwords}, stringData: {a: {{ randAlphaNum 20 | quote }}}}"#,
+        r"{apiVersion: v1, kind: Secret, metadata: {name: passwords}, stringData: {a: {{ randAlphaNum 20 | quote }}}}",
         r#"{apiVersion: v1, kind: ConfigMap, metadata: {name: chance, labels: {day: {{ now | unixEpoch | quote }}}},
             data: {a: {{ randAlphaNum 20 | quote }}, b: {{ randNumeric 1 | quote }}, c: {{ genCA "coder" 365 | toString | sha256sum }}}}"#,
         r#"{apiVersion: v1, kind: ConfigMap, metadata: {name: {{ printf "named-%s" (randAlpha 9 | lower) }}}}"#,

@@ -41,7 +41,7 @@ async fn kept_values_survive_referenced_ones_win_over_them_and_inline_ones_over_
 
 #[tokio::test]
 async fn values_that_are_not_to_be_kept_are_gone() {
-    let world = World::with_v2("values-anew", "2.30.0", &["coder.annotations.old=old"]).await;
+    let world = World::with_v2("values-again", "2.30.0", &["coder.annotations.old=old"]).await;
     let env = json!([{"name": "CODER_PG_CONNECTION_URL", "valueFrom": {"secretKeyRef": {"name": "coder-db-url", "key": "url"}}}]);
     let chart = json!({"repository": world.repositories().v2});
     let values = json!({"coder": {"env": env}});

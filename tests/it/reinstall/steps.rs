@@ -208,7 +208,7 @@ async fn helm_does_not_install_over_what_is_still_being_deleted(#[case] step: &s
         _ => steps.restore(&[]).await,
     };
     let new = steps.uid("configmap/slow").await;
-    assert!(!new.is_empty() && new != old, "made anew: {new}");
+    assert!(!new.is_empty() && new != old, "recreated: {new}");
     steps.world.finish().await;
 }
 

@@ -1,4 +1,4 @@
-//! P1, P2: the guide's way, with a person's approval: uninstall, wait for what goes slowly, install. The data, and unless it
+//! P1, P2: the guide's way, with a person's approval: uninstall, wait for slow-to-delete objects, install. The data, and unless it
 //! is not wanted the address, are the same afterwards.
 
 use std::collections::BTreeMap;

@@ -94,7 +94,7 @@ fn serves(pod: &Pod) -> bool {
         && conditions.clone().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// A Deployment whose selector changes is made anew, and somebody serves in every moment.
+/// A Deployment whose selector changes is recreated, and somebody serves in every moment.
 async fn selector(name: &str, version: &str, more: Value) {
     let world = World::with_v2(name, "2.30.0", &[]).await;
     let before = world.api::<Deployment>().get("coder").await.unwrap().uid();
@@ -161,7 +161,7 @@ async fn while_the_new_pods_crash_the_old_ones_serve_until_another_attempt_succe
 }
 
 #[tokio::test]
-async fn without_leave_to_repair_nothing_is_touched() {
+async fn not_permitted_to_repair_nothing_is_touched() {
     let world = World::with_v2("selector-stop", "2.30.0", &[]).await;
     world.declare("coder", broken(&world, "2.31.11", &json!({"recovery": "Stop"}))).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
@@ -363,7 +363,7 @@ async fn removed_apis_in_helms_record_are_rewritten() {
     for object in ["Ingress/web-ingress", "RoleBinding/coder", "PodSecurityPolicy/coder"] {
         assert!(repairs.iter().any(|(_, found)| found == object), "{object} in {repairs:?}");
     }
-    assert_eq!(world.api::<Ingress>().get("web-ingress").await.unwrap().uid(), ingress, "nothing was made anew");
+    assert_eq!(world.api::<Ingress>().get("web-ingress").await.unwrap().uid(), ingress, "nothing was recreated");
     assert_eq!(world.release().await, (2, "deployed".into()));
     let rewritten = world.helm(&["get", "manifest", "coder", "--revision", "1"]).await;
     assert!(!rewritten.contains("v1beta1") && rewritten.contains("kind: StatefulSet"), "{rewritten}");

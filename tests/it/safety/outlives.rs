@@ -20,7 +20,7 @@ async fn data(world: &World) -> Data {
     Data { claims: world.claims().await, deployment: world.deployment_id().await }
 }
 
-/// Coder Classic in the middle of a reinstall that was approved: uninstalled, and one Service is slow to go.
+/// Coder Classic in the middle of a reinstall that was approved: uninstalled, and one Service is slow to delete.
 async fn draining(name: &str) -> (World, Data) {
     let world = World::with_v1(name, "1.16.1").await;
     world.impatient().await;

@@ -36,7 +36,11 @@ async fn a_scaled_coder(name: &str, helm: HelmMajor, strategy: &str) {
     let upgraded = steps.upgrade().await;
     assert!(upgraded.verified.starts_with("3 pods answer 2.31.7"), "{}", upgraded.verified);
     assert_eq!(replicas(&steps.world).await, 3);
-    assert_eq!(steps.world.values().await["coder"]["replicaCount"], 3, "a helm of somebody else keeps it, too");
+    assert_eq!(
+        steps.world.values().await["coder"]["replicaCount"],
+        3,
+        "the helm process of somebody else keeps it, too"
+    );
     if strategy == "RollingUpdate" {
         // Also where the spec asks for another number, it is no change that is made again and again.
         let spec = json!({"version": "2.31.7", "values": {"coder": {"replicaCount": 1}}});

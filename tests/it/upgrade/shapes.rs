@@ -261,7 +261,7 @@ async fn a_chart_that_asks_for_its_password_is_heard_and_nothing_is_changed(#[ca
     steps.world.finish().await;
 }
 
-/// A password that is made anew with each rendering is no reason to upgrade again and again, and the plan says what changes.
+/// A password that is recreated with each rendering is no reason to upgrade again and again, and the plan says what changes.
 #[tokio::test]
 async fn a_random_password_is_no_change_of_the_release() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata: {name: generated}\nstringData: {password: {{ randAlphaNum 10 | quote }}}\n";

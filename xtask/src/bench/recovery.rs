@@ -79,7 +79,7 @@ impl<'a> Recovery<'a> {
         Ok(watch.end().await.outage)
     }
 
-    /// Coder Classic with a load balancer that is slow to go.
+    /// Coder Classic with a load balancer that is slow to delete.
     async fn classic(&self) -> Result<()> {
         self.cluster.allow_runner(&self.namespace).await?;
         let repository = &self.cluster.repositories()?.v1;

@@ -76,7 +76,7 @@ fn in_full(class: FailureClass) -> String {
     let treatment = class.treatment();
     match (treatment.remedy, class) {
         (Some(Remedy::Replace), _) => {
-            "deletes only the refused object, by its UID, and lets helm make it anew. The pods of a Deployment or StatefulSet \
+            "deletes only the refused object, by its UID, and lets helm recreate it. The pods of a Deployment or StatefulSet \
              are orphaned and go on (with `strategy: RollingUpdate`): those of a Deployment serve until the new ones are ready, a \
              StatefulSet adopts its pods and keeps its volumes. With `recovery: Stop` it waits for the approval of `repair`. If the object is refused \
              again, what is left is the reinstall, which `recovery: Reinstall` or an approval of `reinstall` allows."

@@ -70,7 +70,7 @@ fn a_foreign_job_is_told_once_blocks_and_is_forgotten_when_it_is_gone() {
     assert_eq!(world.condition(ConditionType::Reconciling), pair("False", "Idle"));
     world.settle();
     assert_eq!((world.status().blocked, world.ready()), (None, pair("False", "Planning")));
-    assert_eq!(world.status().message, "Planning the way to 2.31.7.");
+    assert_eq!(world.status().message, "Planning the upgrade to 2.31.7.");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_pod_that_is_refused_is_told_with_what_cures_it_and_asked_for_again() {
     world.pods_start = true;
     world.settle();
     assert_eq!((world.status().blocked, world.events.len()), (None, told));
-    assert_eq!(world.status().message, "Planning the way to 2.31.7.");
+    assert_eq!(world.status().message, "Planning the upgrade to 2.31.7.");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn the_newest_version_stays_what_it_was() {
     world.report(problem(FailureClass::Downgrade, false));
     world.observed.upgrade.annotations_mut().insert(crate::api::annotation::REQUESTED_AT.into(), "now".into());
     world.settle();
-    assert_eq!((world.status().target, world.status().drift), (None, vec![]), "a person asks anew");
+    assert_eq!((world.status().target, world.status().drift), (None, vec![]), "a person asks again");
 }
 
 /// Somebody changes the Deployment, and the plan finds nothing to do. Returns how long the plan was waited for.

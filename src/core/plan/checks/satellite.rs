@@ -14,7 +14,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     }
     if !foreseen.new.objects().any(|(name, _)| name.is(KEY)) {
         let message = format!("the new release has no {KEY}: the key of this satellite would be deleted");
-        let next = "Set satellite.enable to true in spec.values, or copy the Secret and register the satellite anew afterwards.";
+        let next = "Set satellite.enable to true in spec.values, or copy the Secret and register the satellite again afterwards.";
         return vec![Finding::refusal(CheckName::SatelliteKey, message, next).about(KEY).at("satellite.enable")];
     }
     if facts.spec.recovery != Recovery::Reinstall {

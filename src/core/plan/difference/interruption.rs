@@ -28,7 +28,7 @@ pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
     let overlap = if overlaps(sides, touched) { OVERLAP } else { "" };
     let effects: Vec<Effect> = touched.iter().filter_map(effect).chain(renamed(touched)).collect();
     let Some(length) = effects.iter().map(|(length, _)| *length).max() else {
-        return told(InterruptionLength::None, "no pod is started anew, and no address changes");
+        return told(InterruptionLength::None, "no pod is restarted, and no address changes");
     };
     let reasons: Vec<&str> =
         effects.iter().filter(|(other, _)| *other == length).map(|(_, reason)| reason.as_str()).collect();
@@ -64,7 +64,7 @@ fn effect(touched: &Touched<'_>) -> Option<Effect> {
     let Touched { object, kind, .. } = touched;
     match (object.kind.as_str(), kind) {
         ("Deployment", ChangeKind::Replaced) => {
-            let reason = format!("{object} is made anew; its old pods serve until the new ones are ready");
+            let reason = format!("{object} is recreated; its old pods serve until the new ones are ready");
             Some((InterruptionLength::None, reason))
         }
         ("Deployment", ChangeKind::Changed) => restarts(touched).then(|| deployment(touched)),
@@ -154,18 +154,18 @@ fn stateful_set(touched: &Touched<'_>) -> Effect {
     (InterruptionLength::Seconds, format!("{object}{what} restarts its {replicas} pods one after the other"))
 }
 
-/// A Service or an Ingress that goes, or is made anew.
+/// A Service or an Ingress that goes, or is recreated.
 fn exposed(touched: &Touched<'_>) -> Effect {
     let Touched { object, kind, before, .. } = touched;
     let public = object.kind == "Ingress" || before.is_some_and(|service| service["spec"]["type"] == "LoadBalancer");
     match (public, kind) {
         (true, ChangeKind::Removed) => (InterruptionLength::Minutes, format!("{object} goes, and its address with it")),
         (true, _) => {
-            let reason = format!("{object} is made anew and may get another address, which DNS must then follow");
+            let reason = format!("{object} is recreated and may get another address, which DNS must then follow");
             (InterruptionLength::Minutes, reason)
         }
         (false, ChangeKind::Removed) => (InterruptionLength::Seconds, format!("{object} goes")),
-        (false, _) => (InterruptionLength::Seconds, format!("{object} is made anew: it is unreachable for a moment")),
+        (false, _) => (InterruptionLength::Seconds, format!("{object} is recreated: it is unreachable for a moment")),
     }
 }
 

@@ -87,7 +87,7 @@ pub struct Difference {
     /// Images of containers.
     #[serde(default)]
     pub images: Vec<ImageChange>,
-    /// Versions that are crossed, the target included, with their release notes.
+    /// Versions that are skipped, the target included, with their release notes.
     #[serde(default)]
     pub versions: Vec<CrossedVersion>,
 }
@@ -118,7 +118,7 @@ pub enum ChangeKind {
     Changed,
     /// It goes.
     Removed,
-    /// It is deleted and made anew.
+    /// It is deleted and recreated.
     Replaced,
 }
 

@@ -256,7 +256,7 @@ fn set(image: &str) -> Value {
     InterruptionLength::Minutes,
     "Deployment/cemanager goes while Deployment/coder is only starting"
 )]
-#[case::nothing_restarts(vec![write(None, Some(service("ClusterIP")))], InterruptionLength::None, "No pod is started anew")]
+#[case::nothing_restarts(vec![write(None, Some(service("ClusterIP")))], InterruptionLength::None, "No pod is restarted")]
 fn the_interruption_is_that_of_the_worst_object(
     #[case] writes: Vec<Write>,
     #[case] length: InterruptionLength,

@@ -17,7 +17,7 @@ const MINORS: u64 = 200;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Journey {
+pub struct UpgradePath {
     /// The installed version.
     pub from: Version,
     /// The wanted version.
@@ -46,7 +46,7 @@ pub struct Path {
     pub findings: Vec<Finding>,
 }
 
-impl Journey {
+impl UpgradePath {
     /// Refuses a version so far away that the stops could not even be counted.
     pub fn check(&self) -> Result<(), Box<Problem>> {
         let between = self.to.minor.saturating_sub(self.from.minor);

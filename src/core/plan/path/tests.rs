@@ -8,8 +8,8 @@ fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
-fn journey(from: &str, to: &str) -> Journey {
-    Journey { from: version(from), to: version(to), policy: PathPolicy::Safe, strategy: Strategy::RollingUpdate }
+fn journey(from: &str, to: &str) -> UpgradePath {
+    UpgradePath { from: version(from), to: version(to), policy: PathPolicy::Safe, strategy: Strategy::RollingUpdate }
 }
 
 fn list(text: &str) -> Vec<Version> {
@@ -28,7 +28,7 @@ fn a_version_beyond_all_measure_is_refused_and_costs_nothing() {
     assert_eq!((problem.class, problem.field.as_deref()), (FailureClass::VersionNotFound, Some("spec.version")));
     assert!(problem.message.contains("18446744073709551600 minor versions"), "{}", problem.message);
     assert_eq!(far.stops().len(), 200);
-    assert!(Journey { policy: PathPolicy::Direct, ..far }.check().is_ok(), "in one hop there are no stops");
+    assert!(UpgradePath { policy: PathPolicy::Direct, ..far }.check().is_ok(), "in one hop there are no stops");
     assert!(journey("1.15.2", "1.215.0").check().is_ok() && journey("1.300.0", "1.15.0").check().is_ok());
 }
 
@@ -65,7 +65,7 @@ fn a_missing_stop_is_named_and_left_out_only_if_that_is_overridden() {
 
 #[test]
 fn directly_it_is_one_hop_and_says_what_it_passes_over() {
-    let path = Journey { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") }.path(&list(CLASSIC));
+    let path = UpgradePath { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") }.path(&list(CLASSIC));
     assert_eq!(shown(&path), "1.18.0");
     let finding = &path.findings[0];
     assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Warning, Some("spec.upgradePath")));
@@ -79,7 +79,7 @@ fn an_archive_has_no_stops() {
     let finding = &path.findings[0];
     assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Refusal, Some("spec.chart.archive")));
     assert_eq!(journey("1.15.2", "1.16.0").in_one_hop().findings, []);
-    let direct = Journey { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") };
+    let direct = UpgradePath { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") };
     assert_eq!(direct.in_one_hop().findings[0].severity, Severity::Warning);
 }
 
@@ -104,14 +104,14 @@ fn an_overlap_that_does_harm_asks_for_recreate(
     #[case] to: &str,
     #[case] severity: Option<Severity>,
 ) {
-    let overlaps = |journey: &Journey| {
+    let overlaps = |journey: &UpgradePath| {
         let findings = journey.path(&[]).findings;
         findings.into_iter().find(|finding| finding.check == CheckName::SchemaOverlap)
     };
     let found = overlaps(&journey(from, to));
     assert_eq!(found.as_ref().map(|finding| finding.severity), severity);
     assert!(found.is_none_or(|finding| finding.next_step.contains("spec.strategy: Recreate")));
-    assert_eq!(overlaps(&Journey { strategy: Strategy::Recreate, ..journey(from, to) }), None);
+    assert_eq!(overlaps(&UpgradePath { strategy: Strategy::Recreate, ..journey(from, to) }), None);
 }
 
 #[rstest]
@@ -149,7 +149,7 @@ proptest! {
     ) {
         let (from, to) = (a.clone().min(b.clone()), a.max(b));
         let policy = if direct { PathPolicy::Direct } else { PathPolicy::Safe };
-        let journey = Journey { from: from.clone(), to: to.clone(), policy, strategy: Strategy::RollingUpdate };
+        let journey = UpgradePath { from: from.clone(), to: to.clone(), policy, strategy: Strategy::RollingUpdate };
         let path = journey.path(&available);
         if from == to {
             prop_assert_eq!(path, Path::default());

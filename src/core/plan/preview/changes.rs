@@ -26,7 +26,7 @@ fn only_labels(change: &ObjectChange) -> bool {
 }
 
 fn object(change: &ObjectChange) -> Vec<String> {
-    let note = if change.kind == ChangeKind::Replaced { " is made anew" } else { "" };
+    let note = if change.kind == ChangeKind::Replaced { " is recreated" } else { "" };
     let mut lines = vec![format!("{} {}{note}", sign(change.kind), change.object)];
     lines.extend(change.fields.iter().take(TOLD).map(|change| format!("    {}", field(change))));
     let more = change.fields.len().saturating_sub(TOLD);

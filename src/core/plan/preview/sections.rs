@@ -64,7 +64,7 @@ fn planned(plan: &Planned) -> Vec<Section> {
     let versions = changes.versions.iter().map(|crossed| format!("{}: {}", crossed.version, crossed.notes)).collect();
     vec![
         part("Repairs that are made before helm runs", repairs),
-        part("Versions that are crossed", versions),
+        part("Versions that are skipped", versions),
         part("Images", changes::images(changes)),
         detail(format!("Objects: {}", counts(plan.forecast.objects)), changes::objects(changes)),
         detail(format!("Values: {}", values(changes)), changes::values(changes)),
@@ -141,7 +141,7 @@ fn repair(repair: &PlannedRepair) -> String {
 
 fn counts(counts: ObjectCounts) -> String {
     let ObjectCounts { added, changed, removed, replaced } = counts;
-    format!("{added} added, {changed} changed, {removed} removed, {replaced} made anew")
+    format!("{added} added, {changed} changed, {removed} removed, {replaced} recreated")
 }
 
 fn values(changes: &Difference) -> String {

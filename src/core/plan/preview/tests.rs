@@ -127,15 +127,15 @@ fn a_plan_reads_from_the_urgent_to_the_detailed() {
             Repairs that are made before helm runs
               Replace Deployment/coder: the selector of a Deployment cannot be changed
 
-            Versions that are crossed
+            Versions that are skipped
               2.31.7: https://notes.example/2.31.7
 
             Images
               Deployment/coder coder: c:1 -> c:2
 
-            Objects: 1 added, 1 changed, 1 removed, 1 made anew
+            Objects: 1 added, 1 changed, 1 removed, 1 recreated
               + ConfigMap/new
-              ! Deployment/coder is made anew
+              ! Deployment/coder is recreated
                   spec.template.spec.containers[coder].env[URL].value (not shown)
                   spec.template.spec.containers[coder].image: c:1 -> c:2
                   spec.template.spec.serviceAccountName: coder (new)
@@ -168,7 +168,7 @@ fn a_comment_hides_the_long_parts_and_takes_nothing_for_markup() {
     for part in [
         "| installed | 2.30.0 (revision 3, deployed); no server answered |",
         "- warning: BackupConfigured (spec.backup): a \\| b &lt;script> \\`c\\`\n  <br>Next: Set spec.backup.",
-        "<details><summary>Objects: 1 added, 1 changed, 1 removed, 1 made anew</summary>\n\n```diff\n+ ConfigMap/new\n",
+        "<details><summary>Objects: 1 added, 1 changed, 1 removed, 1 recreated</summary>\n\n```diff\n+ ConfigMap/new\n",
         "````diff\n- ```: v2.30.0\n",
     ] {
         assert!(text.contains(part), "{part}\nis not in\n{text}");

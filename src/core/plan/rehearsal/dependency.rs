@@ -10,7 +10,7 @@ use super::{Verb, Write};
 
 /// What the API server would say if the other object was there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Otherwise {
+pub enum Dependent {
     /// It would accept the write.
     Accepted,
     /// It would refuse the write, in these words: a binding to another role.
@@ -21,16 +21,21 @@ pub enum Otherwise {
 
 /// Judges a refusal. None if it is a refusal in its own right. `before` is the live object and `wanted` what helm sent.
 #[must_use]
-pub fn otherwise(refusal: &str, writes: &[Write], before: Option<&Value>, wanted: Option<&Value>) -> Option<Otherwise> {
+pub fn if_dependency_existed(
+    refusal: &str,
+    writes: &[Write],
+    before: Option<&Value>,
+    wanted: Option<&Value>,
+) -> Option<Dependent> {
     let (kinds, name) = missing(refusal)?;
     let made = |write: &&Write| write.verb == Verb::Create && write.after.is_some();
     let is_it = |write: &&Write| kinds.contains(&write.object.kind.as_str()) && write.object.name == name;
     let found = writes.iter().filter(made).find(is_it)?;
     if found.object.kind == "Namespace" {
-        return Some(Otherwise::Unknown(format!("its Namespace {name} is made by the same upgrade")));
+        return Some(Dependent::Unknown(format!("its Namespace {name} is made by the same upgrade")));
     }
     let role = |object: Option<&Value>| object.map(|object| object["roleRef"]["name"].clone()).filter(Value::is_string);
-    let (Some(before), Some(now)) = (before, role(before)) else { return Some(Otherwise::Accepted) };
+    let (Some(before), Some(now)) = (before, role(before)) else { return Some(Dependent::Accepted) };
     match role(wanted) {
         Some(wanted) if wanted != now => {
             let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
@@ -38,9 +43,9 @@ pub fn otherwise(refusal: &str, writes: &[Write], before: Option<&Value>, wanted
             let words = format!(
                 "{kind}.rbac.authorization.k8s.io \"{name}\" is invalid: roleRef: Invalid value: {wanted}: cannot change roleRef"
             );
-            Some(Otherwise::Refused(words))
+            Some(Dependent::Refused(words))
         }
-        _ => Some(Otherwise::Accepted),
+        _ => Some(Dependent::Accepted),
     }
 }
 
@@ -85,18 +90,25 @@ mod tests {
     #[test]
     fn the_role_of_a_new_binding_is_made_by_the_same_upgrade() {
         let wanted = binding("new");
-        assert_eq!(otherwise(NO_ROLE, &made("Role", "new"), None, Some(&wanted)), Some(Otherwise::Accepted));
-        assert_eq!(otherwise(NO_ROLE, &made("Role", "other"), None, Some(&wanted)), None, "nobody makes that role");
+        assert_eq!(
+            if_dependency_existed(NO_ROLE, &made("Role", "new"), None, Some(&wanted)),
+            Some(Dependent::Accepted)
+        );
+        assert_eq!(
+            if_dependency_existed(NO_ROLE, &made("Role", "other"), None, Some(&wanted)),
+            None,
+            "nobody makes that role"
+        );
         let cluster = "clusterrolebindings.rbac.authorization.k8s.io \"new\" not found";
-        assert_eq!(otherwise(cluster, &made("Role", "new"), None, Some(&wanted)), None);
+        assert_eq!(if_dependency_existed(cluster, &made("Role", "new"), None, Some(&wanted)), None);
     }
 
     #[rstest]
     #[case::whole(binding("new"))]
     #[case::patch(json!({"roleRef": {"name": "new"}}))]
     fn a_binding_never_changes_its_role(#[case] wanted: Value) {
-        let found = otherwise(NO_ROLE, &made("Role", "new"), Some(&binding("old")), Some(&wanted));
-        let Some(Otherwise::Refused(words)) = found else { panic!("{found:?}") };
+        let found = if_dependency_existed(NO_ROLE, &made("Role", "new"), Some(&binding("old")), Some(&wanted));
+        let Some(Dependent::Refused(words)) = found else { panic!("{found:?}") };
         let cause = crate::core::helm::failures::worst(&words);
         assert_eq!(cause.class, Some(crate::api::FailureClass::Immutable));
         assert_eq!((cause.object.as_deref(), cause.field.as_deref()), (Some("RoleBinding/coder"), Some("roleRef")));
@@ -104,14 +116,15 @@ mod tests {
 
     #[test]
     fn a_binding_whose_role_comes_back_is_accepted() {
-        let found = otherwise(NO_ROLE, &made("Role", "new"), Some(&binding("new")), Some(&json!({"subjects": []})));
-        assert_eq!(found, Some(Otherwise::Accepted));
+        let found =
+            if_dependency_existed(NO_ROLE, &made("Role", "new"), Some(&binding("new")), Some(&json!({"subjects": []})));
+        assert_eq!(found, Some(Dependent::Accepted));
     }
 
     #[test]
     fn what_lies_in_a_new_namespace_is_not_known() {
-        let found = otherwise("namespaces \"lab\" not found", &made("Namespace", "lab"), None, None);
-        assert!(matches!(found, Some(Otherwise::Unknown(_))));
+        let found = if_dependency_existed("namespaces \"lab\" not found", &made("Namespace", "lab"), None, None);
+        assert!(matches!(found, Some(Dependent::Unknown(_))));
     }
 
     #[rstest]
@@ -120,6 +133,6 @@ mod tests {
     #[case("")]
     #[case("\"")]
     fn other_refusals_stand(#[case] refusal: &str) {
-        assert_eq!(otherwise(refusal, &made("Role", "x"), None, None), None);
+        assert_eq!(if_dependency_existed(refusal, &made("Role", "x"), None, None), None);
     }
 }

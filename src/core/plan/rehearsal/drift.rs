@@ -13,15 +13,16 @@ use crate::core::helm::object::ObjectRef;
 /// `stored` is the manifest of the installed release and `rendered` what the same chart renders from the same values now.
 /// What a template renders differently each time tells nothing. Neither does the number of replicas: Coder may be scaled.
 #[must_use]
-pub fn astray(rehearsal: &Rehearsal, stored: &Documents, rendered: &Documents) -> Vec<ObjectRef> {
-    let astray = |write: &&Write| match (&write.before, &write.after) {
+pub fn edited_by_hand(rehearsal: &Rehearsal, stored: &Documents, rendered: &Documents) -> Vec<ObjectRef> {
+    let edited_by_hand = |write: &&Write| match (&write.before, &write.after) {
         (None, Some(_)) => find(stored, &write.object).is_some(),
         (Some(before), Some(after)) if is_workload(&write.object) && shape(before) != shape(after) => {
             find(stored, &write.object).map(shape) == find(rendered, &write.object).map(shape)
         }
         _ => false,
     };
-    let mut found: Vec<ObjectRef> = rehearsal.writes.iter().filter(astray).map(|write| write.object.clone()).collect();
+    let mut found: Vec<ObjectRef> =
+        rehearsal.writes.iter().filter(edited_by_hand).map(|write| write.object.clone()).collect();
     // To adopt or to replace an object that helm has made before: it is another one now.
     let repaired = rehearsal.repairs.iter().filter(|r| matches!(r.remedy, Remedy::Adopt | Remedy::Replace));
     for repair in repaired {
@@ -33,7 +34,7 @@ pub fn astray(rehearsal: &Rehearsal, stored: &Documents, rendered: &Documents) -
 
 /// The refusals that matter although nothing is to be done: another manager has a field of the release, and not only the
 /// number of replicas.
-pub fn decisive(refusals: &[Cause]) -> impl Iterator<Item = &Cause> {
+pub fn conflicting_managers(refusals: &[Cause]) -> impl Iterator<Item = &Cause> {
     refusals.iter().filter(|cause| cause.class == Some(FailureClass::FieldConflict) && !only_scaled(cause))
 }
 
@@ -106,25 +107,25 @@ mod tests {
         #[case] expected: bool,
     ) {
         let manifest = documents(&[deployment("a", 1)]);
-        assert_eq!(!astray(&write(before, after), &manifest, &manifest).is_empty(), expected);
+        assert_eq!(!edited_by_hand(&write(before, after), &manifest, &manifest).is_empty(), expected);
     }
 
     #[test]
     fn what_is_rendered_anew_each_time_tells_nothing() {
         let rehearsal = write(Some(deployment("random-1", 1)), Some(deployment("random-2", 1)));
         let (stored, rendered) = (documents(&[deployment("random-1", 1)]), documents(&[deployment("random-2", 1)]));
-        assert!(astray(&rehearsal, &stored, &rendered).is_empty());
+        assert!(edited_by_hand(&rehearsal, &stored, &rendered).is_empty());
         let unknown = write(None, Some(deployment("a", 1)));
-        assert!(astray(&unknown, &documents(&[]), &rendered).is_empty(), "it never was there");
+        assert!(edited_by_hand(&unknown, &documents(&[]), &rendered).is_empty(), "it never was there");
     }
 
     #[test]
     fn objects_of_the_cluster_are_found_and_other_kinds_only_when_they_are_gone() {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "coder"}, "rules": []});
         let manifest = documents(std::slice::from_ref(&role));
-        assert_eq!(astray(&write(None, Some(role.clone())), &manifest, &manifest).len(), 1);
+        assert_eq!(edited_by_hand(&write(None, Some(role.clone())), &manifest, &manifest).len(), 1);
         let edited = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "coder"}, "rules": [1]});
-        assert!(astray(&write(Some(edited), Some(role)), &manifest, &manifest).is_empty());
+        assert!(edited_by_hand(&write(Some(edited), Some(role)), &manifest, &manifest).is_empty());
     }
 
     #[test]
@@ -137,8 +138,8 @@ mod tests {
             needs_approval: false,
         };
         let rehearsal = |remedy| Rehearsal { repairs: vec![repair(remedy)], ..Rehearsal::default() };
-        assert_eq!(astray(&rehearsal(Remedy::Replace), &manifest, &manifest).len(), 1);
-        assert!(astray(&rehearsal(Remedy::RewriteApis), &manifest, &manifest).is_empty());
+        assert_eq!(edited_by_hand(&rehearsal(Remedy::Replace), &manifest, &manifest).len(), 1);
+        assert!(edited_by_hand(&rehearsal(Remedy::RewriteApis), &manifest, &manifest).is_empty());
     }
 
     #[rstest]
@@ -156,6 +157,6 @@ mod tests {
     )]
     fn a_scaled_workload_is_no_conflict(#[case] message: &str, #[case] expected: usize) {
         let cause = Cause { class: Some(FailureClass::FieldConflict), message: message.into(), ..Cause::default() };
-        assert_eq!(decisive(&[cause]).count(), expected);
+        assert_eq!(conflicting_managers(&[cause]).count(), expected);
     }
 }

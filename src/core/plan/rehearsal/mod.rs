@@ -7,9 +7,9 @@ pub mod permission;
 pub mod request;
 mod shrunk;
 
-pub use dependency::{Otherwise, otherwise};
-pub use drift::{astray, decisive, only_scaled};
-pub use permission::without_leave;
+pub use dependency::{Dependent, if_dependency_existed};
+pub use drift::{conflicting_managers, edited_by_hand, only_scaled};
+pub use permission::not_permitted;
 pub use shrunk::shrunk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ pub struct Write {
     /// The object as it is; none if it does not exist.
     pub before: Option<Value>,
     /// The object as the API server would store it; none if it would go or the write was refused. Of an object that is
-    /// replaced: as it would be made anew; none if that could not be rehearsed.
+    /// replaced: as it would be recreated; none if that could not be rehearsed.
     pub after: Option<Value>,
 }
 

@@ -7,7 +7,7 @@ use crate::core::rights::Right;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum RequestPolicy {
     /// It changes nothing: it is passed on as it is.
     Pass,
     /// It is passed on as a dry run.
@@ -120,21 +120,21 @@ impl<'a> Target<'a> {
 
 /// What becomes of a request with this method (in capitals), path and query.
 #[must_use]
-pub fn course(method: &str, path: &str, query: &str) -> Course {
+pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
     let target = Target::parse(path);
     let connects = path.split('/').any(|part| CONNECTIONS.contains(&part));
     if connects && target.is_none_or(|target| target.subresource.is_some()) {
-        return Course::Refuse("a rehearsal opens no connection into the cluster");
+        return RequestPolicy::Refuse("a rehearsal opens no connection into the cluster");
     }
     match (method, target) {
-        ("GET" | "HEAD", _) if watches(query) => Course::Refuse("a rehearsal waits for nothing"),
-        ("GET" | "HEAD", _) => Course::Pass,
-        ("POST", Some(target)) if target.is_review() => Course::Pass,
-        ("POST" | "DELETE", Some(Target { subresource: None, .. })) => Course::DryRun,
+        ("GET" | "HEAD", _) if watches(query) => RequestPolicy::Refuse("a rehearsal waits for nothing"),
+        ("GET" | "HEAD", _) => RequestPolicy::Pass,
+        ("POST", Some(target)) if target.is_review() => RequestPolicy::Pass,
+        ("POST" | "DELETE", Some(Target { subresource: None, .. })) => RequestPolicy::DryRun,
         ("PUT" | "PATCH", Some(Target { name: Some(_), subresource: None | Some("scale" | "status"), .. })) => {
-            Course::DryRun
+            RequestPolicy::DryRun
         }
-        _ => Course::Refuse("this request cannot be made a dry run"),
+        _ => RequestPolicy::Refuse("this request cannot be made a dry run"),
     }
 }
 
@@ -227,26 +227,26 @@ mod tests {
     const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/coder/deployments/coder";
 
     #[rstest]
-    #[case::read("GET", DEPLOYMENT, "", Course::Pass)]
-    #[case::discovery("GET", "/apis", "", Course::Pass)]
-    #[case::version("GET", "/version", "", Course::Pass)]
-    #[case::schema("GET", "/openapi/v3/apis/apps/v1", "hash=1", Course::Pass)]
-    #[case::patch("PATCH", DEPLOYMENT, "fieldManager=helm", Course::DryRun)]
-    #[case::put("PUT", DEPLOYMENT, "", Course::DryRun)]
-    #[case::delete("DELETE", DEPLOYMENT, "", Course::DryRun)]
-    #[case::create("POST", "/api/v1/namespaces/coder/secrets", "", Course::DryRun)]
-    #[case::create_namespace("POST", "/api/v1/namespaces", "", Course::DryRun)]
-    #[case::scale("PATCH", "/apis/apps/v1/namespaces/coder/deployments/coder/scale", "", Course::DryRun)]
-    #[case::namespace("PATCH", "/api/v1/namespaces/coder/status", "", Course::DryRun)]
-    #[case::pod_called_proxy("PATCH", "/api/v1/namespaces/coder/pods/proxy", "", Course::DryRun)]
-    #[case::review("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", Course::Pass)]
+    #[case::read("GET", DEPLOYMENT, "", RequestPolicy::Pass)]
+    #[case::discovery("GET", "/apis", "", RequestPolicy::Pass)]
+    #[case::version("GET", "/version", "", RequestPolicy::Pass)]
+    #[case::schema("GET", "/openapi/v3/apis/apps/v1", "hash=1", RequestPolicy::Pass)]
+    #[case::patch("PATCH", DEPLOYMENT, "fieldManager=helm", RequestPolicy::DryRun)]
+    #[case::put("PUT", DEPLOYMENT, "", RequestPolicy::DryRun)]
+    #[case::delete("DELETE", DEPLOYMENT, "", RequestPolicy::DryRun)]
+    #[case::create("POST", "/api/v1/namespaces/coder/secrets", "", RequestPolicy::DryRun)]
+    #[case::create_namespace("POST", "/api/v1/namespaces", "", RequestPolicy::DryRun)]
+    #[case::scale("PATCH", "/apis/apps/v1/namespaces/coder/deployments/coder/scale", "", RequestPolicy::DryRun)]
+    #[case::namespace("PATCH", "/api/v1/namespaces/coder/status", "", RequestPolicy::DryRun)]
+    #[case::pod_called_proxy("PATCH", "/api/v1/namespaces/coder/pods/proxy", "", RequestPolicy::DryRun)]
+    #[case::review("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", RequestPolicy::Pass)]
     fn what_changes_nothing_or_can_be_a_dry_run_goes_through(
         #[case] method: &str,
         #[case] path: &str,
         #[case] query: &str,
-        #[case] expected: Course,
+        #[case] expected: RequestPolicy,
     ) {
-        assert_eq!(course(method, path, query), expected);
+        assert_eq!(policy(method, path, query), expected);
     }
 
     #[rstest]
@@ -262,7 +262,7 @@ mod tests {
     #[case::put_collection("PUT", "/api/v1/namespaces/coder/pods")]
     #[case::unknown_method("CONNECT", "/api/v1/namespaces/coder/pods/coder-0")]
     fn what_cannot_be_a_dry_run_is_refused(#[case] method: &str, #[case] path: &str) {
-        assert!(matches!(course(method, path, "dryRun=All"), Course::Refuse(_)), "{method} {path}");
+        assert!(matches!(policy(method, path, "dryRun=All"), RequestPolicy::Refuse(_)), "{method} {path}");
     }
 
     #[rstest]
@@ -289,8 +289,8 @@ mod tests {
 
     #[test]
     fn a_watch_is_refused() {
-        assert!(matches!(course("GET", "/api/v1/pods", "watch=true"), Course::Refuse(_)));
-        assert_eq!(course("GET", "/api/v1/pods", "watch=false"), Course::Pass);
+        assert!(matches!(policy("GET", "/api/v1/pods", "watch=true"), RequestPolicy::Refuse(_)));
+        assert_eq!(policy("GET", "/api/v1/pods", "watch=false"), RequestPolicy::Pass);
     }
 
     #[rstest]

@@ -36,7 +36,7 @@ impl Index {
     }
 
     /// Adds secrets; those shorter than `shortest` without their whitespace are none. Values are hidden again and again on
-    /// their way through a step, and nothing is sorted anew for that.
+    /// their way through a step, and nothing is sorted again for that.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = String>, shortest: usize) {
         let mut needles = Vec::new();
         for secret in secrets {

@@ -82,7 +82,7 @@ async fn made(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob) -> 
     loop {
         let job = made_in(ctx, plan, order, cron_job, round).await?;
         match ended(&job) {
-            Some(Ended::Well(at)) if is_stale(at, Timestamp::now()) => round += 1,
+            Some(Ended::Succeeded(at)) if is_stale(at, Timestamp::now()) => round += 1,
             _ => return Ok(job),
         }
     }
@@ -114,13 +114,13 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
     let mut jobs = pin!(watch_object(ctx.api::<Job>(), &name).default_backoff());
     let of_job = watcher::Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
     let mut pods = pin!(watcher::watcher(ctx.api::<Pod>(), of_job).default_backoff().applied_objects());
-    let mut witness = Witness::default();
+    let mut witness = PodDiagnosis::default();
     loop {
         tokio::select! {
             seen = jobs.try_next() => match seen {
                 Ok(Some(Some(now))) if now.uid() == uid => match ended(&now) {
                     None => {}
-                    Some(Ended::Well(at)) => return Ok(at),
+                    Some(Ended::Succeeded(at)) => return Ok(at),
                     Some(Ended::Failed(why)) => return Err(witness.explain(ctx, job, &why).await.into()),
                 },
                 Ok(_) => {
@@ -130,7 +130,7 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                 Err(error) => broken(&format!("Job/{name}"), error)?,
             },
             seen = pods.try_next() => match seen {
-                Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.hear(ctx, &name, &pod).await,
+                Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.diagnose(ctx, &name, &pod).await,
                 Ok(_) => {}
                 Err(error) => broken(&format!("the pods of Job/{name}"), error)?,
             },
@@ -145,16 +145,16 @@ fn is_of_job(pod: &Pod, uid: Option<&String>) -> bool {
 
 /// What the pods of the Job have told until now.
 #[derive(Default)]
-struct Witness {
+struct PodDiagnosis {
     /// Name of the last pod in trouble, and what its trouble was.
     trouble: Option<(String, String)>,
     /// The end of its log.
     log: Option<String>,
 }
 
-impl Witness {
+impl PodDiagnosis {
     /// Says how the pod is, and takes down its log once it is in trouble.
-    async fn hear(&mut self, ctx: &Context, job: &str, pod: &Pod) {
+    async fn diagnose(&mut self, ctx: &Context, job: &str, pod: &Pod) {
         let facts = PodFacts::from(pod);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
         let failed = phase == "Failed";
@@ -189,7 +189,7 @@ impl Witness {
             match request(&format!("list the pods of Job/{job}"), || pods.list(&of_job)).await {
                 Ok(found) => {
                     for pod in found.items.into_iter().filter(|pod| is_of_job(pod, uid.as_ref())) {
-                        self.hear(ctx, job, &pod).await;
+                        self.diagnose(ctx, job, &pod).await;
                     }
                 }
                 Err(error) => tracing::warn!("{error}"),

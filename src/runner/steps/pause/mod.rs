@@ -1,6 +1,6 @@
 //! Coder is interrupted for a change: running builds are waited for, and with strategy Recreate Coder is scaled to zero.
 //!
-//! Which Deployments, with how many replicas, stands on record in the Job before it is done. On every way out that the
+//! Which Deployments, with how many replicas, is recorded in the Job before it is done. On every way out that the
 //! runner still takes by itself the replicas come back; after a kill the controller hands the record to the next try.
 
 mod builds;
@@ -126,7 +126,7 @@ impl<'a> Paused<'a> {
                 down.push(ScaledDown { object, replicas });
             }
         }
-        // Once it may stand on record it is taken back there, too, even if nothing was scaled.
+        // Once it may be recorded it is taken back there, too, even if nothing was scaled.
         self.set(down.clone());
         self.ctx.reporter.scaled_down(&down).await?;
         for deployment in deployments {
@@ -150,7 +150,7 @@ impl<'a> Paused<'a> {
             Some(newest) => Documents::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
             None => Documents::default(),
         };
-        self.put_back(|name| Ended::Well(replicas_of(&manifest, name))).await
+        self.put_back(|name| Ended::Succeeded(replicas_of(&manifest, name))).await
     }
 
     /// The way out of the step, whichever it is: after a failure the replicas come back. Without the Lease nothing may be
@@ -159,7 +159,7 @@ impl<'a> Paused<'a> {
         if done.is_err()
             && !self.down().is_empty()
             && !self.lease.lost().is_cancelled()
-            && let Err(also) = self.put_back(|_| Ended::Badly).await
+            && let Err(also) = self.put_back(|_| Ended::Failed).await
         {
             tracing::error!("the replicas could not all be put back, the next try does it: {also}");
         }
@@ -177,7 +177,7 @@ impl<'a> Paused<'a> {
             if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(name)).await? {
                 let companion = self.plan.pause.companions.iter().any(|companion| companion == name);
                 let ended = match ended(name) {
-                    Ended::Well(_) if companion => Ended::Well(None),
+                    Ended::Succeeded(_) if companion => Ended::Succeeded(None),
                     ended => ended,
                 };
                 let now = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);

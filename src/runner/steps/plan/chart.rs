@@ -12,7 +12,7 @@ use crate::api::{ChartArchive, CoderUpgradeSpec, FailureClass, Finding, ProductL
 use crate::core::allowed::{Address, Repositories, official};
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::version;
-use crate::core::plan::path::{Journey, Path};
+use crate::core::plan::path::{Path, UpgradePath};
 use crate::core::report::Problem;
 use crate::core::text::bounded;
 use crate::core::text::digest::hex;
@@ -59,7 +59,7 @@ pub async fn fetch(
     let journey = |to: &str| {
         let from = installed.version().filter(|_| wrapped || spec.chart.name == SERVER);
         let (from, to) = from.zip(version::parse(to))?;
-        Some(Journey { from, to, policy: spec.upgrade_path, strategy: spec.strategy })
+        Some(UpgradePath { from, to, policy: spec.upgrade_path, strategy: spec.strategy })
     };
     if let Some(archive) = &spec.chart.archive {
         let path = directory.join("chart.tgz");

@@ -316,7 +316,7 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
     match found {
         None => Err(outdated("is gone").into()),
         Some(upgrade) if upgrade.uid().as_deref() != Some(&ctx.uid) => {
-            Err(outdated("was deleted and created anew").into())
+            Err(outdated("was deleted and created again").into())
         }
         Some(upgrade) if upgrade.metadata.generation != Some(generation) => {
             Err(outdated("was changed after this step had begun").into())

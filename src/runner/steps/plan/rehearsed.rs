@@ -8,7 +8,7 @@ use super::values::{File, explain};
 use crate::api::{FailureClass, PlannedAction};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::additions;
-use crate::core::plan::rehearsal::{Rehearsal, astray, decisive};
+use crate::core::plan::rehearsal::{Rehearsal, conflicting_managers, edited_by_hand};
 use crate::core::plan::replicas;
 use crate::core::plan::replicas::{Kept, Source};
 use crate::core::report::Problem;
@@ -86,9 +86,10 @@ async fn once(
     let objects = Documents::parse(rendered.manifest(), &ctx.namespace)?;
     let mut action = installed.action(&rendered);
     if action == PlannedAction::Nothing {
-        let astray: Vec<String> = astray(&rehearsal, stored, &objects).iter().map(ToString::to_string).collect();
-        if !astray.is_empty() || decisive(&rehearsal.refusals).next().is_some() {
-            tracing::info!("chart and values are the same, but objects are not: {}", astray.join(", "));
+        let edited_by_hand: Vec<String> =
+            edited_by_hand(&rehearsal, stored, &objects).iter().map(ToString::to_string).collect();
+        if !edited_by_hand.is_empty() || conflicting_managers(&rehearsal.refusals).next().is_some() {
+            tracing::info!("chart and values are the same, but objects are not: {}", edited_by_hand.join(", "));
             action = PlannedAction::Upgrade;
         }
     }

@@ -1,4 +1,4 @@
-//! Objects that are replaced: whether they could be made anew, tried under another name.
+//! Objects that are replaced: whether they could be recreated, tried as a dry-run create under another name.
 
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
@@ -11,7 +11,7 @@ use crate::core::helm::failures;
 use crate::core::helm::failures::Cause;
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::marked;
-use crate::core::plan::rehearsal::otherwise;
+use crate::core::plan::rehearsal::if_dependency_existed;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::text::digest::short_hash;
 use crate::runner::cluster::kinds::Kinds;
@@ -45,7 +45,7 @@ impl Trials {
 
 /// Asks the API server, in a dry run, to make each object that was replaced: quotas, policies, rights and the object itself
 /// are checked so.
-pub async fn make_anew(
+pub async fn create_dry(
     ctx: &Context,
     kinds: &mut Kinds,
     release: &str,
@@ -61,7 +61,7 @@ pub async fn make_anew(
         if CLASHING.contains(&object.kind.as_str()) {
             trials
                 .not_rehearsed
-                .push(format!("{object}: it is made anew, which cannot be tried beside the present one"));
+                .push(format!("{object}: it is recreated, which cannot be tried beside the present one"));
             continue;
         }
         let Some(api) = kinds.api(ctx, object).await? else { continue };
@@ -72,12 +72,14 @@ pub async fn make_anew(
                 made["metadata"]["name"] = object.name.clone().into();
                 trials.made.push((object.clone(), made));
             }
-            Err(kube::Error::Api(status)) if otherwise(&status.message, &seen.writes, None, None).is_some() => {
+            Err(kube::Error::Api(status))
+                if if_dependency_existed(&status.message, &seen.writes, None, None).is_some() =>
+            {
                 trials.made.push((object.clone(), marked(new, release, &ctx.namespace)));
             }
             Err(kube::Error::Api(status)) => judge(&mut trials, object, &status.message),
             Err(error) if is_unreachable(&error) => judge(&mut trials, object, &format!("connection refused: {error}")),
-            Err(error) => return Err(Error::api(format!("try to make {object} anew"), error)),
+            Err(error) => return Err(Error::api(format!("try to recreate {object}"), error)),
         }
     }
     Ok(trials)
@@ -131,7 +133,7 @@ fn judge(trials: &mut Trials, object: &ObjectRef, words: &str) {
     let counted = |cause: &Cause| cause.class == Some(FailureClass::QuotaExceeded);
     if causes.iter().all(counted) || words.contains("does not support dry run") {
         // The present object still counts, and goes before the new one is made.
-        trials.not_rehearsed.push(format!("{object}: it is made anew, which could not be tried: {words}"));
+        trials.not_rehearsed.push(format!("{object}: it is recreated, which could not be tried: {words}"));
         return;
     }
     for cause in &mut causes {

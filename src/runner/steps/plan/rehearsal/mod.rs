@@ -100,7 +100,7 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
         }
         let (causes, failure, trials) = match ended {
             Ok(()) => {
-                let trials = dry_run::make_anew(ctx, &mut kinds, script.release, &seen, rendered.as_ref()).await?;
+                let trials = dry_run::create_dry(ctx, &mut kinds, script.release, &seen, rendered.as_ref()).await?;
                 let failure = trials.failure();
                 (trials.causes.clone(), failure, Some(trials))
             }
@@ -196,8 +196,8 @@ async fn rendered_only(
     };
     let mut rehearsal = Rehearsal { not_rehearsed: vec![format!("everything: {why}")], ..Rehearsal::default() };
     Ok(match render_past(&ctx.helm, rendering).await? {
-        Ok((record, strangers)) => {
-            if strangers {
+        Ok((record, foreign)) => {
+            if foreign {
                 let documents = Documents::parse(record.manifest(), &ctx.namespace)?;
                 unowned(ctx, &mut Kinds::default(), script.release, &documents).await?;
             }

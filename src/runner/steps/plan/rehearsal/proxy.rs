@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::forward::{Asked, refusal};
-use super::stage::Stage;
+use super::stage::RehearsalState;
 use crate::core::text::digest::hex;
 use crate::runner::error::Error;
 
@@ -32,7 +32,7 @@ const BODY_LIMIT: usize = 4 << 20;
 /// The proxy. It ends when this is dropped.
 pub struct Proxy {
     /// What is rehearsed, and what was seen.
-    pub stage: Arc<Stage>,
+    pub stage: Arc<RehearsalState>,
     address: SocketAddr,
     token: String,
     _open: DropGuard,
@@ -40,8 +40,8 @@ pub struct Proxy {
 
 /// What the requests are answered from.
 #[derive(Clone)]
-struct Door {
-    stage: Arc<Stage>,
+struct ProxyState {
+    stage: Arc<RehearsalState>,
     /// Digest of what a request must present: to compare digests tells nothing about how much of a guess is right.
     expected: [u8; 32],
     closed: CancellationToken,
@@ -54,10 +54,10 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
         let token = token()?;
-        let stage = Arc::new(Stage::new(client, namespace, release));
+        let stage = Arc::new(RehearsalState::new(client, namespace, release));
         let closed = CancellationToken::new();
         let expected = Sha256::digest(presented(&token)).into();
-        let door = Door { stage: Arc::clone(&stage), expected, closed: closed.clone() };
+        let door = ProxyState { stage: Arc::clone(&stage), expected, closed: closed.clone() };
         let router = Router::new().fallback(enter).with_state(door);
         let end = closed.clone().cancelled_owned();
         tokio::spawn(async move {
@@ -106,7 +106,7 @@ fn presented(token: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{USER}:{token}")))
 }
 
-async fn enter(State(door): State<Door>, request: Request) -> Response {
+async fn enter(State(door): State<ProxyState>, request: Request) -> Response {
     let header = request.headers().get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
     if <[u8; 32]>::from(Sha256::digest(header)) != door.expected {
         return refusal(

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::forward::{Answer, Asked, send};
 use super::overlay::Over;
-use super::stage::{Stage, no_dry_run, refused};
+use super::stage::{RehearsalState, no_dry_run, refused};
 use crate::core::plan::rehearsal::request::{Target, dry_run, parameter};
 
-impl Stage {
+impl RehearsalState {
     /// Whether it is about Secrets in the namespace of the release, where helm's records lie.
     pub(super) fn holds_records(&self, target: &Target<'_>) -> bool {
         let here = (target.group, target.resource, target.namespace);

@@ -14,8 +14,8 @@ use super::overlay::Overlay;
 use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::{Owner, only_with_ourselves};
 use crate::core::plan::rehearsal::discovery::{Brought, extended};
-use crate::core::plan::rehearsal::request::{Course, Target, course, dry_run, dry_run_options, right};
-use crate::core::plan::rehearsal::{Otherwise, Verb, Write, otherwise};
+use crate::core::plan::rehearsal::request::{RequestPolicy, Target, dry_run, dry_run_options, policy, right};
+use crate::core::plan::rehearsal::{Dependent, Verb, Write, if_dependency_existed};
 use crate::core::rights::Right;
 use crate::runner::helm::record::Record;
 
@@ -65,7 +65,7 @@ pub(super) struct Run {
 }
 
 /// What stands between helm and the API server.
-pub struct Stage {
+pub struct RehearsalState {
     pub(super) client: Client,
     pub(super) namespace: String,
     release: String,
@@ -74,7 +74,7 @@ pub struct Stage {
     descriptions: Mutex<BTreeMap<String, Value>>,
 }
 
-impl Stage {
+impl RehearsalState {
     /// For a release in its namespace.
     pub fn new(client: Client, namespace: &str, release: &str) -> Self {
         let (namespace, release) = (namespace.to_owned(), release.to_owned());
@@ -103,10 +103,10 @@ impl Stage {
     pub async fn answer(&self, asked: Asked) -> Response {
         let (method, path, query) = (asked.head.method.as_str(), asked.path(), asked.query());
         self.run().seen.asked.extend(right(method, path, query));
-        let answer = match course(method, path, query) {
-            Course::Pass => self.pass(&asked).await,
-            Course::DryRun => self.rehearse(&asked).await,
-            Course::Refuse(why) => refused(&asked, why),
+        let answer = match policy(method, path, query) {
+            RequestPolicy::Pass => self.pass(&asked).await,
+            RequestPolicy::DryRun => self.rehearse(&asked).await,
+            RequestPolicy::Refuse(why) => refused(&asked, why),
         };
         answer.respond()
     }
@@ -195,10 +195,10 @@ impl Stage {
         if let Some(why) = no_dry_run(&answer) {
             return self.unrehearsed(asked, verb, before.as_ref(), &why);
         }
-        let answer = match self.otherwise(asked, before.as_ref(), &answer) {
-            Some(Otherwise::Accepted) => return self.assumed(asked, verb, before.as_ref()),
-            Some(Otherwise::Unknown(why)) => return self.unrehearsed(asked, verb, before.as_ref(), &why),
-            Some(Otherwise::Refused(words)) => Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words),
+        let answer = match self.if_dependency_existed(asked, before.as_ref(), &answer) {
+            Some(Dependent::Accepted) => return self.assumed(asked, verb, before.as_ref()),
+            Some(Dependent::Unknown(why)) => return self.unrehearsed(asked, verb, before.as_ref(), &why),
+            Some(Dependent::Refused(words)) => Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words),
             None => answer,
         };
         match verb {
@@ -238,9 +238,9 @@ impl Stage {
     /// Whether a patch takes the fields of an object that is adopted from whoever made it, as the adoption does before
     /// helm runs.
     fn takes(&self, asked: &Asked, before: Option<&Value>) -> bool {
-        let stranger =
+        let foreign =
             before.is_some_and(|object| Owner::of_object(object, &self.release, &self.namespace) != Owner::Release);
-        stranger && asked.applies() && self.run().settings.adopts
+        foreign && asked.applies() && self.run().settings.adopts
     }
 
     async fn knows_dry_run(&self, asked: &Asked, target: &Target<'_>) -> bool {
@@ -260,9 +260,9 @@ impl Stage {
     }
 
     /// What the API server would say if what helm has made before was there.
-    fn otherwise(&self, asked: &Asked, before: Option<&Value>, answer: &Answer) -> Option<Otherwise> {
+    fn if_dependency_existed(&self, asked: &Asked, before: Option<&Value>, answer: &Answer) -> Option<Dependent> {
         let failure = answer.json().filter(|_| !answer.status.is_success())?;
-        otherwise(failure["message"].as_str()?, &self.run().seen.writes, before, asked.object().as_ref())
+        if_dependency_existed(failure["message"].as_str()?, &self.run().seen.writes, before, asked.object().as_ref())
     }
 
     /// Lets helm go on as if the write had succeeded, and notes that nobody knows whether it would.
@@ -292,7 +292,7 @@ impl Stage {
         self.note_object(verb, before.or(after), before, after);
     }
 
-    /// Puts a write on record. Of several to one object, what it was before the first and what is after the last count.
+    /// Records a write. Of several to one object, what it was before the first and what is after the last count.
     fn note_object(&self, verb: Verb, named: Option<&Value>, before: Option<&Value>, after: Option<&Value>) {
         let Some(object) = named.and_then(ObjectRef::of) else { return };
         let mut run = self.run();
