@@ -68,6 +68,9 @@ fn list(items: JSONSchemaProps) -> JSONSchemaProps {
 }
 
 fn key_reference() -> JSONSchemaProps {
-    let properties = ["name", "key"].map(|field| (field.to_owned(), of_type("string")));
-    JSONSchemaProps { properties: Some(properties.into()), ..of_type("object") }
+    let field = |name: &str| {
+        let description = Some("Refused, with the field that holds it.".to_owned());
+        (name.to_owned(), JSONSchemaProps { description, ..of_type("string") })
+    };
+    JSONSchemaProps { properties: Some(["name", "key"].map(field).into()), ..of_type("object") }
 }

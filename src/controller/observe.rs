@@ -7,11 +7,12 @@ use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use super::context::Context;
 use super::request::{Error, bounded};
 use crate::api::CoderUpgrade;
-use crate::core::decide::job::{JobFacts, JobState, RunnerPod, controlling, is_owned};
+use crate::core::decide::job::{JobFacts, JobState, RunnerPod, is_owned};
 use crate::core::decide::observed::Observed;
 use crate::core::decide::runner_job;
 use crate::core::gates::claim::{holder, is_rival};
 use crate::core::gates::dependencies::Sibling;
+use crate::core::object::controlling;
 
 /// The facts around an object, from the caches.
 ///

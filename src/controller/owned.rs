@@ -7,7 +7,7 @@ use std::{
 
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
 
-use crate::core::decide::job::controlling;
+use crate::core::object::controlling;
 
 /// Names of objects of one kind by the UID of the owner that controls them, as their owner references say.
 #[derive(Debug, Default)]

@@ -47,10 +47,10 @@ use super::{
 };
 use crate::api::{API_GROUP, CoderUpgrade, label};
 use crate::core::allowed::AllowedFlags;
-use crate::core::decide::job::controlling;
 use crate::core::decide::runner_job::RunnerDefaults;
 use crate::core::gates::claim::is_rival;
 use crate::core::helm::workload::WorkloadKind;
+use crate::core::object::controlling;
 use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
 use crate::core::report::LIMIT;
 use crate::core::text::log_format::LogFormat;

@@ -4,6 +4,7 @@ pub mod allowed;
 pub mod decide;
 pub mod gates;
 pub mod helm;
+pub mod object;
 pub mod outbound;
 pub mod plan;
 pub mod repair;

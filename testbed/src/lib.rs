@@ -9,7 +9,7 @@
 //! - [`load_balancer`], [`charts`]: what a cloud and the internet would bring;
 //! - [`webhook`]: what admission webhooks do to pods;
 //! - [`servers`]: real servers of Coder, for those who have the programs;
-//! - [`process`], [`address_range`], [`duration`]: small tools.
+//! - [`process`], [`address_range`]: small tools.
 //!
 //! Nothing of the operator depends on this crate.
 

@@ -1,5 +1,6 @@
 //! Jobs: their names, whose they are and what they say.
 
+use crate::core::object::controlling;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
@@ -239,11 +240,6 @@ pub fn is_owned(job: &Job, upgrade: &CoderUpgrade) -> bool {
     };
     job.metadata.namespace == upgrade.metadata.namespace
         && controlling(job).zip(wanted.as_ref()).is_some_and(|(owner, wanted)| same(owner, wanted))
-}
-
-/// The owner that controls an object.
-pub fn controlling<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    object.owner_references().iter().find(|owner| owner.controller == Some(true))
 }
 
 /// Where a Job stands.

@@ -1,5 +1,6 @@
 //! The Job of a step.
 
+use crate::core::object::label_value;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
@@ -118,13 +119,6 @@ fn labels(upgrade: &CoderUpgrade, request: &JobRequest) -> BTreeMap<String, Stri
     ];
     let plan = request.plan_id.iter().map(|id| (label::PLAN, id.clone()));
     labels.into_iter().chain(plan).map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// A name as the value of a label, which may have 63 characters and must end in a letter or digit.
-#[must_use]
-pub fn label_value(name: &str) -> String {
-    let head: String = name.chars().take(63).collect();
-    head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 fn pod(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> PodSpec {

@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::manifest;
 use super::manifest::{Document, ManifestError, REPLICAS, Unread};
-use super::object::{ObjectRef, pod_spec};
 use crate::core::helm::workload::Workload;
-use crate::core::repair::volumes::Shape;
+use crate::core::object::{ObjectRef, pod_spec};
 
 /// Annotation of an object that helm shall leave in place when it uninstalls the release.
 pub const RESOURCE_POLICY: &str = "helm.sh/resource-policy";
@@ -209,6 +208,17 @@ impl Documents {
         self.documents = documents;
         marked
     }
+}
+
+/// What a claim is, or what a template asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Size that is asked for, as a quantity.
+    pub size: Option<String>,
+    /// Storage class; none for the default of the cluster.
+    pub class: Option<String>,
+    /// Access modes.
+    pub modes: Vec<String>,
 }
 
 fn shape(claim: &Value) -> Shape {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// A hook of a chart.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -8,7 +8,6 @@ pub mod history;
 pub mod hooks;
 pub mod manifest;
 pub mod merge;
-pub mod object;
 pub mod ownership;
 pub mod references;
 pub mod removed_apis;

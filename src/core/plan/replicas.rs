@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::rehearsal::{Rehearsal, Verb};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::FIELD_MANAGER;
+use crate::core::object::ObjectRef;
 
 /// Name under which helm sets fields.
 const HELM: &str = "helm";

@@ -1,7 +1,7 @@
 //! Which objects may be deleted: those of built-in kinds that hold no data and own none. Whatever an object of another kind
 //! may own goes with it, by the garbage collector or by its own controller, so everything else stays.
 
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// The kinds that may be deleted, by their API group. What a chart renders into Secrets and `ConfigMaps` stands in helm's
 /// record of the release, which the plan saves.

@@ -6,7 +6,7 @@
 use super::disposable::{any_stays, may_be_disposable};
 use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::helm::failures::Cause;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// What is to be done about a failure of helm within the running step.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,21 +1,11 @@
 //! Whether the volumes of a `StatefulSet` are what its templates ask for. A set that was recreated leaves the claims of the
 //! old one as they were, and Kubernetes does not say so.
 
+use crate::core::helm::documents::Shape;
 use std::cmp::Ordering;
 
 use crate::api::Recovery;
 use crate::core::text::quantity;
-
-/// What a claim is, or what a template asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shape {
-    /// Size that is asked for, as a quantity.
-    pub size: Option<String>,
-    /// Storage class; none for the default of the cluster.
-    pub class: Option<String>,
-    /// Access modes.
-    pub modes: Vec<String>,
-}
 
 /// Whether volumes of a storage class can grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::table::{MANAGED, granted, own, own_in_cluster};
 use super::{Grants, Part, Right, distinct, granted_by};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 

@@ -3,7 +3,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 fn right(group: &str, resource: &str, verb: &str) -> Right {
     Right::new(group, resource, verb)

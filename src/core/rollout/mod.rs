@@ -5,6 +5,7 @@ pub mod drift;
 pub mod endpoint;
 pub mod health;
 pub mod image;
+pub mod inventory;
 pub mod migration;
 pub mod progress;
 pub mod readiness;

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::api::FailureClass;
 use crate::core::helm::failures::Cause;
-use crate::core::helm::object::ObjectRef;
-use crate::core::plan::rehearsal::request::is_built_in;
+use crate::core::object::ObjectRef;
+use crate::core::object::is_built_in;
 
 /// Kinds that run pods, or are pods: what is wrong with them, their pods tell.
 const PODS: [&str; 7] = ["DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "ReplicationController", "StatefulSet"];

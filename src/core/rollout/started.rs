@@ -8,7 +8,6 @@ use super::image::similar;
 use super::verify::Observed;
 use super::workload::{PodFacts, WorkloadFacts};
 use crate::core::helm::documents::Documents;
-use crate::core::plan::Plan;
 
 /// The images that the pods of a manifest run, those of init containers included.
 #[must_use]
@@ -64,9 +63,9 @@ pub struct Versions {
 impl Versions {
     /// The versions before and after a change. `old` are the images of the release that the plan starts from.
     #[must_use]
-    pub fn between(old: &BTreeSet<String>, plan: &Plan) -> Self {
-        let new = plan.images.difference(old).cloned().collect();
-        Self { old: old.clone(), new, names: plan.containers.clone() }
+    pub fn between(old: &BTreeSet<String>, images: &BTreeSet<String>, containers: &BTreeSet<String>) -> Self {
+        let new = images.difference(old).cloned().collect();
+        Self { old: old.clone(), new, names: containers.clone() }
     }
 
     /// Whether a container is one of the new version. An image that a webhook has rewritten is known again by its name and
@@ -145,14 +144,13 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::core::plan::sample as plan;
     use crate::core::rollout::verify::Asked;
     use crate::core::rollout::workload::ContainerFacts;
 
     fn versions() -> Versions {
         let images = ["coder:2", "sidecar:2"].map(str::to_owned).into();
         let containers = ["coder", "sidecar"].map(str::to_owned).into();
-        Versions::between(&BTreeSet::from(["coder:1".to_owned()]), &Plan { images, containers, ..plan() })
+        Versions::between(&BTreeSet::from(["coder:1".to_owned()]), &images, &containers)
     }
 
     #[rstest]
@@ -194,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_plan_without_names_takes_every_container_for_the_charts() {
-        let plan = Plan { images: BTreeSet::from(["coder:2".to_owned()]), ..plan() };
-        let versions = Versions::between(&BTreeSet::from(["coder:1".to_owned()]), &plan);
+        let set = |image: &str| BTreeSet::from([image.to_owned()]);
+        let versions = Versions::between(&set("coder:1"), &set("coder:2"), &BTreeSet::new());
         assert!(versions.is_new("proxy", "mesh/proxy:1"));
     }
 

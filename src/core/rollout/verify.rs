@@ -10,7 +10,7 @@ use super::workload::{PodFacts, WorkloadFacts};
 use crate::api::{ClaimStatus, FailureClass};
 use crate::core::helm::version;
 use crate::core::helm::version::comparable;
-use crate::core::plan::{Answer, Inventory, NoAnswer, Silence};
+use crate::core::rollout::inventory::{Answer, Inventory, NoAnswer, Silence};
 
 /// What the pods must answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::api::ClaimStatus;
-use crate::core::decide::job::controlling;
+use crate::core::object::controlling;
 use crate::core::text::digest::short_hash;
 
 /// Longest name of a Job, which becomes a label of its pods.

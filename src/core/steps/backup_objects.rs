@@ -62,7 +62,7 @@ pub fn snapshot(claim: &str, class: &str, name: &str, namespace: &str, upgrade: 
 }
 
 fn ours(upgrade: &str, plan: &str) -> BTreeMap<String, String> {
-    let upgrade = crate::core::decide::runner_job::label_value(upgrade);
+    let upgrade = crate::core::object::label_value(upgrade);
     BTreeMap::from([(label::UPGRADE.to_owned(), upgrade), (label::PLAN.to_owned(), plan.to_owned())])
 }
 

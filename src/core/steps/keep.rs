@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::{is_data, is_disposable};
 

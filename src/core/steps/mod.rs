@@ -7,3 +7,4 @@ pub mod keep;
 pub mod pause;
 pub mod restore;
 pub mod uninstall;
+pub mod upgrade;

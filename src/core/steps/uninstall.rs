@@ -1,7 +1,8 @@
 //! What is left to do of the uninstall of a plan, seen from Helm's history.
 
-use crate::core::helm::history::{History, Revision, follows_failure};
+use crate::core::helm::history::{History, Revision};
 use crate::core::plan::Plan;
+use crate::core::steps::upgrade::follows_failure;
 
 /// What is left to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{Scope, pinned_kind};
 
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::rights::Resource;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;

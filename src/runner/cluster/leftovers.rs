@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::kinds::Kinds;
 use crate::api::{FailureClass, WaitingFor};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};

@@ -9,7 +9,7 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 
 use super::kinds::Kinds;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 

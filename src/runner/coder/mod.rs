@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use super::coder::http::{Question, Reply};
 use crate::core::helm::version::comparable;
-use crate::core::plan::{Answer, NoAnswer, Silence};
 use crate::core::rollout::endpoint;
 use crate::core::rollout::endpoint::{Endpoint, Port, host_of};
 use crate::core::rollout::health::{Health, Stats};
+use crate::core::rollout::inventory::{Answer, NoAnswer, Silence};
 use crate::core::rollout::workload::PodFacts;
 use crate::core::text::bounded;
 use crate::core::text::display::printable;

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::Recovery,
-    core::helm::{object::ObjectRef, workload::Workload},
+    core::{helm::workload::Workload, object::ObjectRef},
 };
 
 /// What is brought into the cluster.

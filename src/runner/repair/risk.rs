@@ -11,7 +11,7 @@ use crate::api::{CheckName, FailureClass, Finding, Remedy};
 use crate::core::helm::documents::{Documents, KEEP, RESOURCE_POLICY};
 use crate::core::helm::history::Revision;
 use crate::core::helm::hooks::{Hook, Work};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::{Rehearsal, shrunk};
 use crate::core::repair::disposable::{is_data, is_disposable};

@@ -62,7 +62,7 @@ impl Starts {
             plan.hooks.iter().filter(|hook| hook.runs_in(Work::Change) && hook.images.iter().any(|i| is_new(&i)));
         let hooks: Vec<Hook> = hooks.cloned().collect();
         let mut starts = Self {
-            versions: Arc::new(Versions::between(old_images, plan)),
+            versions: Arc::new(Versions::between(old_images, &plan.images, &plan.containers)),
             seen: CancellationToken::new(),
             broken: Arc::default(),
             changed: Arc::default(),

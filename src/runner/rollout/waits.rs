@@ -2,7 +2,7 @@
 
 use kube::api::DynamicObject;
 
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::rollout::readiness::{is_waited_for, unready};
 use crate::runner::cluster::kinds::Kinds;

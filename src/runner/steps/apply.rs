@@ -72,7 +72,9 @@ pub async fn apply(
     let done = bring(ctx, plan, package, observer, paused, starts.as_ref()).await;
     let (Err(_), Some(starts)) = (&done, &starts) else { return done };
     let old_images = package.old_images.as_ref();
-    if old_images.is_some_and(|old| started::may_start(&observer.seen(), &Versions::between(old, plan))) {
+    if old_images.is_some_and(|old| {
+        started::may_start(&observer.seen(), &Versions::between(old, &plan.images, &plan.containers))
+    }) {
         ctx.reporter.may_start();
     }
     // Rather once too often: nobody may go back over a database that may be migrated.
@@ -246,7 +248,7 @@ async fn run(
 
 /// Records it as soon as a pod of the new version may have begun its work.
 async fn note_started(ctx: &Context, plan: &Plan, package: &Package<'_>, observer: &Observer) {
-    let versions = package.old_images.as_ref().map(|old| Versions::between(old, plan));
+    let versions = package.old_images.as_ref().map(|old| Versions::between(old, &plan.images, &plan.containers));
     if versions.is_some_and(|versions| started::new_version_started(&observer.seen(), &versions)) {
         started_now(ctx, plan).await;
     }

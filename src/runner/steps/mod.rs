@@ -21,8 +21,8 @@ use super::args::{BackupArgs, StepArgs, UpgradeArgs};
 use super::context::Context;
 use super::error::Error;
 use crate::core::allowed::Repositories;
-use crate::core::helm::history::Start;
 use crate::core::report::Outcome;
+use crate::core::steps::upgrade::Start;
 
 /// Does a step.
 pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {

@@ -6,10 +6,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::api::FailureClass;
-use crate::core::helm::history::{History, follows_failure};
+use crate::core::helm::history::History;
 use crate::core::plan::parts::{self, Index};
 use crate::core::plan::{Plan, key};
 use crate::core::report::Problem;
+use crate::core::steps::upgrade::follows_failure;
 use crate::core::text::bounded;
 use crate::core::text::digest::hex;
 use crate::runner::cluster::pod_secrets;

@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::core::helm::documents::{Change, Documents};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::plan::replicas::{Source, set, set_by};
 use crate::runner::cluster::kinds::Kinds;

@@ -18,16 +18,17 @@ use super::proof::Target;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history;
-use crate::core::helm::history::{Revision, Start, Work};
+use crate::core::helm::history::Revision;
 use crate::core::helm::hooks;
 use crate::core::helm::hooks::Hook;
-use crate::core::helm::object::ObjectRef;
 use crate::core::helm::version;
+use crate::core::object::ObjectRef;
 use crate::core::plan::{Plan, key};
 use crate::core::repair::disposable::is_disposable;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
+use crate::core::steps::upgrade::{Start, Work, work};
 use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::{extended, failed_before};
@@ -98,7 +99,7 @@ async fn change(
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match history::work(plan, before, order.start, put_back, order.recovery_required) {
+    let run = match work(plan, before, order.start, put_back, order.recovery_required) {
         Work::Outdated(_) if overcome => true,
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
@@ -150,7 +151,7 @@ async fn change(
         repair::finish(ctx, paused.lease(), &plan.workloads).await?;
     }
     paused.resume(storage).await?;
-    if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), plan)) {
+    if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), &plan.images, &plan.containers)) {
         ctx.reporter.may_start();
     }
     let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::api::{ClaimStatus, Recovery, Remedy, Repair};
 use crate::core::helm::documents::Documents;
+use crate::core::helm::documents::Shape;
 use crate::core::repair::volumes;
-use crate::core::repair::volumes::{Growth, Judgement, Shape};
+use crate::core::repair::volumes::{Growth, Judgement};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 

@@ -90,7 +90,7 @@ fn a_new_object_is_never_taken_for_ready() {
 
 #[test]
 fn every_rule_has_a_sample_that_it_refuses() {
-    let refusals: Vec<_> = samples().iter().filter_map(|sample| sample.refused).collect();
+    let refusals: Vec<_> = samples().iter().chain(&malformed()).filter_map(|sample| sample.refused).collect();
     walk("", &schema(), &mut |path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().expect("every rule has a message");

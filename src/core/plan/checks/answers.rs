@@ -47,7 +47,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::core::plan::checks::sample;
-    use crate::core::plan::{Answer, NoAnswer, Silence};
+    use crate::core::rollout::inventory::{Answer, NoAnswer, Silence};
 
     #[test]
     fn what_cannot_be_verified_is_said_before_the_change() {

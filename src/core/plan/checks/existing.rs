@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, Remedy, Severity};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::presence::serves;
 
 /// Most objects that are named.

@@ -18,7 +18,7 @@ use crate::core::helm::wrapped::CODER;
 use crate::core::plan::difference::Rendered;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::plan::replicas::Kept;
-use crate::core::plan::{Answer, NoAnswer};
+use crate::core::rollout::inventory::{Answer, NoAnswer};
 use crate::core::rollout::workload::PodFacts;
 
 /// What is known before the chart is rendered: what is installed and runs, and which chart shall follow.

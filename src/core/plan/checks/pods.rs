@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::pod_spec;
+use crate::core::object::pod_spec;
 use crate::core::rollout::workload::SERVERS;
 
 /// A workload with the template of its pods.

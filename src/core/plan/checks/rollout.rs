@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pods::{Template, templates};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::rollout::readiness::{is_waited_for, unready};
 
 const CLAIM: &str = "PersistentVolumeClaim";

@@ -8,8 +8,8 @@ use crate::api::{CoderUpgradeSpec, Finding, Installed};
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::version;
-use crate::core::plan::Answer;
 use crate::core::plan::rehearsal::Rehearsal;
+use crate::core::rollout::inventory::Answer;
 use crate::core::rollout::workload::PodFacts;
 
 /// An upgrade from one version to another of which nothing else is known.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::mask::Mask;
 use super::touched::Touched;
 use super::{ChangeKind, ImageChange};
-use crate::core::helm::object::pod_spec;
+use crate::core::object::pod_spec;
 
 /// The containers of an object whose images are others afterwards; those of objects that are new or go included.
 pub fn changes(touched: &Touched<'_>, mask: &Mask) -> Vec<ImageChange> {

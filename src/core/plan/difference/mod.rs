@@ -21,7 +21,7 @@ use self::touched::Touched;
 use super::rehearsal::Rehearsal;
 use crate::api::{Interruption, ObjectCounts, Strategy};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// What a difference is found from.
 #[derive(Clone, Copy, Debug)]

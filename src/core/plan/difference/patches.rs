@@ -13,7 +13,7 @@ use super::ChangeKind;
 use super::fields::{self, Leaf, Part};
 use super::mask::Mask;
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// Functions and objects of templates that tell the time, may give the same by chance, or tell the version of helm.
 const UNSTEADY: [&str; 5] = ["now", "randInt", "randNumeric", "shuffle", "HelmVersion"];

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ChangeKind, Sides};
 use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::{Verb, Write};
 
 /// An object that is written, or would be if the rehearsal could see it.

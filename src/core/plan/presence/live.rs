@@ -4,8 +4,8 @@ use semver::Version;
 use serde_json::Value;
 
 use crate::api::ProductLine;
-use crate::core::helm::object::pod_spec;
 use crate::core::helm::ownership::{Owner, RELEASE_NAME};
+use crate::core::object::pod_spec;
 use crate::core::plan::checks::line_of;
 use crate::core::rollout::image::Image;
 

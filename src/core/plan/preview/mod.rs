@@ -14,15 +14,16 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 pub use self::gates::Gate;
+use super::Plan;
 use super::checks::order;
 use super::difference::{ChangeKind, Difference};
-use super::{Answer, Plan};
 use crate::api::{
     ClaimStatus, CoderUpgrade, Exposure, FailureClass, Finding, Forecast, Installed, PlannedAction, ProductLine,
     Severity,
 };
 use crate::core::gates::dependencies::Sibling;
 use crate::core::report::Problem;
+use crate::core::rollout::inventory::Answer;
 
 /// What follows from the plan, and the exit code of the command that shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, strum::Display)]

@@ -10,7 +10,7 @@ use crate::api::{
     CheckName, CoderUpgradeSpec, CoderUpgradeStatus, Interruption, InterruptionLength, ObjectCounts, Phase,
     PlannedRepair, Recovery, Remedy,
 };
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan;
 use crate::core::plan::difference::{ChangeKind, CrossedVersion, FieldChange, ImageChange, ObjectChange, ValueChange};
 

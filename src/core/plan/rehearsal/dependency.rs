@@ -74,7 +74,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::helm::object::ObjectRef;
+    use crate::core::object::ObjectRef;
 
     fn made(kind: &str, name: &str) -> Vec<Write> {
         let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});

@@ -6,7 +6,7 @@ use super::{Rehearsal, Write};
 use crate::api::{FailureClass, Remedy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::failures::Cause;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 
 /// The objects that are not as helm left them: they would be made again, or their pods would be made from another template.
 ///

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::failures::Cause;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::rights::Right;
 
 /// How an object would be written.

@@ -1,5 +1,6 @@
 //! What becomes of a request that helm makes during a rehearsal: it is passed on as it is, made a dry run, or refused.
 
+use crate::core::object::is_built_in;
 use form_urlencoded::{Serializer, parse};
 use serde_json::{Value, json};
 
@@ -38,35 +39,6 @@ const CONNECTIONS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
 
 /// Parts of a Namespace, which stand where for all others the kind of an object in it stands.
 const NAMESPACE_PARTS: [&str; 2] = ["finalize", "status"];
-
-/// Groups that the API server itself serves, with dry runs.
-const BUILT_IN: [&str; 19] = [
-    "",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "apiregistration.k8s.io",
-    "apps",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "coordination.k8s.io",
-    "discovery.k8s.io",
-    "events.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "networking.k8s.io",
-    "node.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "resource.k8s.io",
-    "scheduling.k8s.io",
-    "storage.k8s.io",
-];
-
-/// Whether the API server itself serves a group.
-#[must_use]
-pub fn is_built_in(group: &str) -> bool {
-    BUILT_IN.contains(&group)
-}
 
 impl<'a> Target<'a> {
     /// Reads a path; none if it names neither an object nor a collection, or does so in an unusual way.

@@ -38,7 +38,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::helm::object::ObjectRef;
+    use crate::core::object::ObjectRef;
     use crate::core::plan::rehearsal::{Verb, Write};
 
     #[rstest]

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, FailureClass, label};
-use crate::core::decide::job::{JOB_NAME_LABEL, controlling};
+use crate::core::decide::job::JOB_NAME_LABEL;
+use crate::core::object::controlling;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::rollout::workload::PodFacts;

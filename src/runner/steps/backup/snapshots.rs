@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Order, failed, foreign, record};
 use crate::api::{BackupRecord, ClaimStatus, FailureClass, label};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::steps::backup::{Purpose, Snapshot, is_stale, recent_snapshots, snapshots_line};

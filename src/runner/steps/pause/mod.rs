@@ -201,7 +201,7 @@ impl<'a> Paused<'a> {
     fn is_new(&self, deployment: &Deployment) -> bool {
         let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
         let containers = pod.into_iter().flat_map(|pod| pod.init_containers.iter().flatten().chain(&pod.containers));
-        let versions = Versions::between(&self.old_images, self.plan);
+        let versions = Versions::between(&self.old_images, &self.plan.images, &self.plan.containers);
         let mut named = containers.filter_map(|container| Some((&container.name, container.image.as_ref()?)));
         named.any(|(name, image)| versions.is_new(name, image))
     }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::surroundings::known;
 use crate::core::helm::documents::Documents;
-use crate::core::helm::object::ObjectRef;
 use crate::core::helm::workload::{Workload, WorkloadKind};
+use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};

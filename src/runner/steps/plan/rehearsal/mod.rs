@@ -23,7 +23,7 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::failures;
 use crate::core::helm::failures::Cause;
 use crate::core::helm::history::Revision;
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::plan::rehearsal::discovery::{Brought, brought};
 use crate::core::repair::escalation;

@@ -9,7 +9,7 @@ use super::{Script, storage};
 use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::failures::Cause;
 use crate::core::helm::history::{Revision, left_behind};
-use crate::core::helm::object::ObjectRef;
+use crate::core::object::ObjectRef;
 use crate::core::repair::escalation::Planned;
 use crate::core::text::redact;
 use crate::runner::cluster::kinds::Kinds;

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::forward::{Answer, Asked, send};
 use super::overlay::Overlay;
-use crate::core::helm::object::ObjectRef;
 use crate::core::helm::ownership::{Owner, only_with_ourselves};
+use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::discovery::{Brought, extended};
 use crate::core::plan::rehearsal::request::{RequestPolicy, Target, dry_run, dry_run_options, policy, right};
 use crate::core::plan::rehearsal::{Dependent, Verb, Write, if_dependency_existed};

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -75,4 +78,45 @@ impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
     }
+}
+
+/// Groups that the API server itself serves, with dry runs.
+const BUILT_IN: [&str; 19] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+/// Whether the API server itself serves a group.
+#[must_use]
+pub fn is_built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
+}
+
+/// The owner that controls an object.
+pub fn controlling<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object.owner_references().iter().find(|owner| owner.controller == Some(true))
+}
+
+/// A name as the value of a label, which may have 63 characters and must end in a letter or digit.
+#[must_use]
+pub fn label_value(name: &str) -> String {
+    let head: String = name.chars().take(63).collect();
+    head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
