@@ -89,7 +89,10 @@ impl Cluster {
 
 /// `PGDATA` is the volume itself or, as `PostgreSQL` wants it, a directory in it.
 fn find(volume: &Path) -> io::Result<RecordFile> {
-    RecordFile::existing(&volume.join("pgdata")).or_else(|_| RecordFile::existing(volume))
+    // A volume of Coder Classic's database, of a PostgreSQL, or of the home directory of Coder v2.
+    let places = [volume.join("pgdata"), volume.join(".config").join("coderv2")];
+    let found = places.iter().find_map(|place| RecordFile::existing(place).ok());
+    found.map_or_else(|| RecordFile::existing(volume), Ok)
 }
 
 fn read(volume: &Path) -> io::Result<Record> {
