@@ -346,11 +346,11 @@ async fn explained(
     if !waited {
         return problem;
     }
-    let witness = match diagnosis::failing_pod(observed) {
+    let told = match diagnosis::failing_pod(observed) {
         Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(diagnosis::diagnose(ctx, pod).await),
         _ => heard,
     };
-    let Some(PodDiagnosis { pod, trouble, log, refusal }) = witness else { return problem };
+    let Some(PodDiagnosis { pod, trouble, log, refusal }) = told else { return problem };
     problem.excerpt = log;
     if let Some(refusal) = refusal {
         problem.message = format!("Pod/{pod} {}\n{}", refusal.message, problem.message);

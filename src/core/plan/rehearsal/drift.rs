@@ -101,7 +101,7 @@ mod tests {
     #[case::scaled(Some(deployment("a", 3)), Some(deployment("a", 1)), false)]
     #[case::as_it_was(Some(deployment("a", 1)), Some(deployment("a", 1)), false)]
     #[case::refused(Some(deployment("a", 1)), None, false)]
-    fn what_was_edited_or_deleted_is_astray(
+    fn what_was_edited_or_deleted_is_edited_by_hand(
         #[case] before: Option<Value>,
         #[case] after: Option<Value>,
         #[case] expected: bool,

@@ -115,14 +115,14 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
     let mut jobs = pin!(watch_object(ctx.api::<Job>(), &name).default_backoff());
     let of_job = watcher::Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
     let mut pods = pin!(watcher::watcher(ctx.api::<Pod>(), of_job).default_backoff().applied_objects());
-    let mut witness = PodDiagnosis::default();
+    let mut diagnosis = PodDiagnosis::default();
     loop {
         tokio::select! {
             seen = jobs.try_next() => match seen {
                 Ok(Some(Some(now))) if now.uid() == uid => match ended(&now) {
                     None => {}
                     Some(Ended::Succeeded(at)) => return Ok(at),
-                    Some(Ended::Failed(why)) => return Err(witness.explain(ctx, job, &why).await.into()),
+                    Some(Ended::Failed(why)) => return Err(diagnosis.explain(ctx, job, &why).await.into()),
                 },
                 Ok(_) => {
                     let message = format!("Job/{name} was deleted before it had ended");
@@ -131,7 +131,7 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                 Err(error) => broken(&format!("Job/{name}"), error)?,
             },
             seen = pods.try_next() => match seen {
-                Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => witness.diagnose(ctx, &name, &pod).await,
+                Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => diagnosis.diagnose(ctx, &name, &pod).await,
                 Ok(_) => {}
                 Err(error) => broken(&format!("the pods of Job/{name}"), error)?,
             },
