@@ -7,8 +7,8 @@ use crate::common::{World, reason, terminal::Terminal};
 use coder_upgrade_operator::api::{Blocked, BlockedReason, CoderUpgrade, Phase};
 use serde_json::{Value, json};
 
-/// What people wait for before they look elsewhere.
-const SOON: Duration = Duration::from_secs(10);
+/// What people wait for before they look elsewhere: some seconds, and here twenty more for the tests that run beside.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until it is told what keeps the step from beginning.
 async fn blocked(world: &World, reason: BlockedReason) -> (CoderUpgrade, Blocked) {

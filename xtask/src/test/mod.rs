@@ -44,7 +44,7 @@ pub struct Args {
     /// `plan::checks`), or all tests whose name contains this.
     filter: Option<String>,
     /// How many integration tests run at a time. They share one cluster, and mostly wait for it.
-    #[arg(long, default_value = "6")]
+    #[arg(long, default_value = "4")]
     test_threads: NonZeroUsize,
     #[command(flatten)]
     servers: servers::ServerArgs,
