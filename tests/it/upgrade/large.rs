@@ -7,7 +7,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
 use testbed::components::Component;
@@ -112,60 +111,5 @@ async fn a_plan_that_takes_several_secrets_is_carried_out_and_taken_back() {
     let kept = plans(&world).await;
     assert!(kept.iter().all(|part| part.labels()["coderupgrade.dev/plan"] != plan.id), "{:?}", names(&kept));
     assert!(kept.len() > 1 && kept.iter().all(|part| part.owner_references()[0].uid == uid));
-    world.finish().await;
-}
-
-/// What becomes of a part while Coder is uninstalled.
-#[derive(Clone, Copy)]
-enum Loss {
-    Deleted(usize),
-    Exchanged(usize),
-}
-
-#[rstest]
-#[case::the_first_part_is_deleted("large-first", Loss::Deleted(0), "the Secret with the plan is gone")]
-#[case::a_later_part_is_deleted("large-later", Loss::Deleted(1), "the Secret with part 2 of the plan is gone")]
-#[case::a_part_is_exchanged("large-other", Loss::Exchanged(1), "of another plan")]
-#[tokio::test]
-async fn a_reinstall_of_which_a_part_of_the_plan_is_lost_goes_on_from_helms_record(
-    #[case] name: &str,
-    #[case] loss: Loss,
-    #[case] told: &str,
-) {
-    let world = World::new(name).await;
-    let repository = large(&world, "coder-v1", &["1.16.1", "1.16.2"]).await;
-    world.install("coder", &repository, "1.16.1", "coder-v1-values.yaml", &[]).await;
-    world.impatient().await;
-    let before = (world.claims().await, world.deployment_id().await, world.values().await["ingress"].clone());
-    let spec = json!({
-        "version": "1.16.2", "chart": {"repository": repository}, "recovery": "Reinstall", "keepAddresses": false,
-        "values": {"timescale": {"resources": {"requests": {"storage": "128Mi"}}}},
-    });
-    world.kubectl(&["annotate", "service", "ingress-nginx", "testbed.coderupgrade.dev/release-delay=never"]).await;
-    world.declare("coder", spec).await;
-    world.phase("coder", Phase::Draining).await;
-    let parts = plans(&world).await;
-    assert_eq!(parts.len(), 2);
-    assert!(
-        parts.iter().all(|part| part.owner_references().is_empty()),
-        "nobody takes them in the middle of the change"
-    );
-    match loss {
-        Loss::Deleted(number) => {
-            world.kubectl(&["delete", "secret", &parts[number].name_any()]).await;
-        }
-        Loss::Exchanged(number) => exchange(&world, &parts[number]).await,
-    }
-    let at_once = "testbed.coderupgrade.dev/release-delay=0s";
-    world.kubectl(&["annotate", "--overwrite", "service", "ingress-nginx", at_once]).await;
-    world.ready("coder").await;
-    let after = (world.claims().await, world.deployment_id().await, world.values().await["ingress"].clone());
-    assert_eq!(after, before);
-    assert!(world.helm(&["list", "-o", "json"]).await.contains("coder-1.16.2"));
-    let events =
-        world.kubectl(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason} {.message}{\"\\n\"}{end}"]).await;
-    assert!(events.lines().any(|line| line.starts_with("PlanMissing") && line.contains(told)), "{events}");
-    let afterwards = plans(&world).await;
-    assert!(afterwards.iter().all(|part| part.owner_references().len() == 1), "they go with their CoderUpgrade");
     world.finish().await;
 }
