@@ -40,7 +40,7 @@ pub struct Stored {
     pub raw: Vec<u8>,
     /// When helm began with this revision: whatever it made for it is not older.
     pub created: Option<Timestamp>,
-    /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`Storage::lend`].
+    /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`Storage::write_temporarily`].
     pub temporary: bool,
     /// Version of the Secret that was read.
     resource_version: Option<String>,
