@@ -240,7 +240,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
     }
 }
 
-/// The step is done again after a delay. What the upgrade failed for stays recorded while the saved release is put back.
+/// Retries the step after a delay. The failure of the upgrade stays recorded while the saved release is restored.
 fn again_later(draft: &mut Draft, failure: Failure) {
     draft.status.retries = draft.status.retries.saturating_add(1);
     let at = draft.observed.now + delay(draft, failure.class);
