@@ -194,22 +194,45 @@ fn is_result(line: &str) -> bool {
 }
 
 /// Prints the end of what each failed test has printed, or else of the log of the failed step, and where the rest is.
-pub fn explain(log: &Path) {
+/// Returns the name of each failed test with the words that it ended with.
+pub fn explain(log: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(log).unwrap_or_else(|error| error.to_string());
     for line in excerpts(&text) {
         println!("    | {line}");
     }
     println!("    the whole log: {}", log.display());
+    causes(&text)
+}
+
+/// The test whose output begins with this line.
+fn begun(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
+/// What each failed test panicked with: the place and the first line of the message.
+fn causes(text: &str) -> Vec<(String, String)> {
+    let mut causes: Vec<(String, String)> = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(name) = begun(line) {
+            causes.push((name.to_owned(), String::new()));
+        } else if let Some((_, cause)) = causes.last_mut()
+            && cause.is_empty()
+            && let Some((_, place)) = line.split_once(" panicked at ")
+        {
+            *cause = format!("{place} {}", lines.next().unwrap_or_default());
+        }
+    }
+    causes
 }
 
 fn excerpts(text: &str) -> Vec<&str> {
     let lines: Vec<_> = text.lines().collect();
-    let begins = |line: &str| line.starts_with("---- ") && line.ends_with(" stdout ----");
     let tail = |lines: &[_]| lines[lines.len().saturating_sub(TAIL)..].to_vec();
-    let Some(first) = lines.iter().position(|line| begins(line)) else { return tail(&lines) };
+    let Some(first) = lines.iter().position(|line| begun(line).is_some()) else { return tail(&lines) };
     // Behind the outputs stand the names of the failed tests and the sum.
     let end = lines.iter().rposition(|line| *line == "failures:").filter(|end| *end > first).unwrap_or(lines.len());
-    let outputs = lines[first..end].chunk_by(|_, next| !begins(next));
+    let outputs = lines[first..end].chunk_by(|_, next| begun(next).is_none());
     outputs.flat_map(|output| [output[0]].into_iter().chain(tail(&output[1..]))).chain(tail(&lines[end..])).collect()
 }
 
@@ -256,6 +279,14 @@ mod tests {
         assert_eq!(shown[TAIL..=TAIL + 2], ["last of a", "---- b stdout ----", "of b"]);
         assert_eq!(shown[shown.len() - 2..], ["    a", "    b"]);
         assert_eq!(excerpts(&long).len(), TAIL);
+    }
+
+    #[test]
+    fn what_each_failed_test_panicked_with_is_told() {
+        let text = "---- a::b stdout ----\n\nthread 'a::b' (7) panicked at tests/a.rs:3:5:\nleft: 1\nright: 2\n\
+                    ---- c stdout ----\nError: gone\n";
+        let told = [("a::b", "tests/a.rs:3:5: left: 1"), ("c", "")];
+        assert_eq!(causes(text), told.map(|(name, cause)| (name.to_owned(), cause.to_owned())));
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Session {
         let built = binaries::build(selection, &self.logs.join("build.log")).await?;
         self.summary.add(Row::setup("build", built.is_some(), started.elapsed()));
         let Some(suites) = built else {
-            command::explain(&self.logs.join("build.log"));
+            self.summary.explain(command::explain(&self.logs.join("build.log")));
             return Ok(());
         };
         let plan = Plan::new(selection, suites)?;
@@ -216,7 +216,7 @@ impl Session {
             total.add(&command::run(name, invocation, &mut writer).await?);
         }
         if !total.success {
-            command::explain(&log);
+            self.summary.explain(command::explain(&log));
         }
         match counting {
             Counting::AsOne => self.summary.add(Row::check(name, total.success, started.elapsed())),

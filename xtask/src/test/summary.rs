@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use super::command::Outcome;
 
-/// The steps in the order in which they ran.
+/// The steps in the order in which they ran, and the failed tests in them.
 #[derive(Debug, Default)]
-pub struct Summary(Vec<Row>);
+pub struct Summary {
+    rows: Vec<Row>,
+    /// The name of each failed test with the words that it ended with.
+    failures: Vec<(String, String)>,
+}
 
 /// One step.
 #[derive(Debug)]
@@ -46,25 +50,36 @@ impl Row {
 impl Summary {
     /// Adds a step.
     pub fn add(&mut self, row: Row) {
-        self.0.push(row);
+        self.rows.push(row);
+    }
+
+    /// Adds tests that failed in a step, each with the words that it ended with.
+    pub fn explain(&mut self, failures: Vec<(String, String)>) {
+        self.failures.extend(failures);
     }
 
     /// How much failed.
     pub fn failed(&self) -> usize {
-        self.0.iter().map(|row| row.failed).sum()
+        self.rows.iter().map(|row| row.failed).sum()
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|row| row.name.len()).chain(["step".len()]).max().unwrap_or_default();
+        let width = self.rows.iter().map(|row| row.name.len()).chain(["step".len()]).max().unwrap_or_default();
         writeln!(f, "\n{:width$}  result  passed  failed  seconds", "step")?;
-        for Row { name, passed, failed, took } in &self.0 {
+        for Row { name, passed, failed, took } in &self.rows {
             let result = if *failed == 0 { "ok" } else { "FAILED" };
             let took = took.map(|took| format!("  {:7.1}", took.as_secs_f64())).unwrap_or_default();
             writeln!(f, "{name:width$}  {result:6}  {passed:6}  {failed:6}{took}")?;
         }
-        let passed: usize = self.0.iter().map(|row| row.passed).sum();
+        if !self.failures.is_empty() {
+            writeln!(f, "\nfailed:")?;
+        }
+        for (name, cause) in &self.failures {
+            writeln!(f, "  {name}: {cause}")?;
+        }
+        let passed: usize = self.rows.iter().map(|row| row.passed).sum();
         writeln!(f, "\n{passed} passed, {} failed", self.failed())
     }
 }
@@ -79,7 +94,9 @@ mod tests {
         summary.add(Row::check("fmt", true, Duration::from_millis(1260)));
         let outcome = Outcome { success: false, passed: 12, failed: 2, ..Outcome::default() };
         summary.add(Row::tests("upgrade", &outcome, Duration::from_secs(61)));
+        summary.explain(vec![("upgrade::a".into(), "tests/a.rs:3:5: left: 1".into())]);
         let text = summary.to_string();
+        assert!(text.contains("\nfailed:\n  upgrade::a: tests/a.rs:3:5: left: 1\n"), "{text}");
         assert_eq!(text.lines().last(), Some("13 passed, 2 failed"));
         assert!(text.contains("fmt      ok           1       0      1.3"), "{text}");
         assert!(text.contains("upgrade  FAILED      12       2     61.0"), "{text}");
