@@ -16,8 +16,8 @@ use crate::core::object::controlling;
 
 /// The facts around an object, from the caches.
 ///
-/// A cache may lag. That is harmless here: a status decided on an old object is refused by its resourceVersion, and a
-/// Job whose existence is missed cannot be created twice, because its name is the same.
+/// A cache may lag. That is harmless here: a status decided on an old object is refused by its resourceVersion, a Job whose
+/// existence is missed cannot be created twice, because its name is the same, and [`recorded_job`] asks before an object goes.
 pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
     let rivals = context.upgrades.state_filter(|other: &CoderUpgrade| is_rival(other, &upgrade));
     let claimed_by = holder(&upgrade, rivals.iter().map(|other| &**other));
@@ -54,17 +54,35 @@ fn pod(context: &Context, job: &Job) -> Option<RunnerPod> {
     of_job.map(|pod| RunnerPod::from(&*pod)).max_by_key(|pod| (pod.started, pod.outlived.is_none(), !pod.leaving))
 }
 
+/// Reads the Job of the running step of a deleted object if the cache lacks it: the object is let go once no Job of it is at
+/// work, and a cache in which the Job is not yet tells nothing of that.
+pub async fn recorded_job(context: &Context, observed: &mut Observed) -> Result<(), Error> {
+    let Some(step) = observed.status().running_step().cloned().filter(|_| observed.deleting()) else { return Ok(()) };
+    if step.job_uid.is_empty() || observed.jobs.iter().any(|job| job.uid == step.job_uid) {
+        return Ok(());
+    }
+    let found = read_job(context, observed, &step.job_name).await?;
+    observed.jobs.extend(found.filter(|job| job.uid == step.job_uid));
+    Ok(())
+}
+
+async fn read_job(context: &Context, observed: &Observed, name: &str) -> Result<Option<JobFacts>, Error> {
+    let namespace = observed.upgrade.namespace().unwrap_or_default();
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
+    let found = bounded(format!("read Job {name}"), api.get_opt(name)).await?;
+    Ok(found.map(|found| JobFacts::from(&found)))
+}
+
 /// Takes the end of the runner's container for the end of its Job, where a container that a webhook has added keeps the Job
 /// from ending. The cache of Jobs may lag behind that of pods, so what the runner said last is read now.
 pub async fn runner_ended(context: &Context, observed: &mut Observed) -> Result<(), Error> {
-    let namespace = observed.upgrade.namespace().unwrap_or_default();
     let Some(step) = observed.status().running_step().cloned() else { return Ok(()) };
-    let ours = |job: &&mut JobFacts| job.uid == step.job_uid && job.report.outcome.is_none();
-    let Some(job) = observed.jobs.iter_mut().find(ours) else { return Ok(()) };
-    let Some(how) = job.outlived().map(|outlived| outlived.how.clone()) else { return Ok(()) };
-    let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
-    let found = bounded(format!("read Job {}", job.name), api.get_opt(&job.name)).await?;
-    let Some(now) = found.map(|found| JobFacts::from(&found)).filter(|now| now.uid == job.uid) else { return Ok(()) };
+    let ours = |job: &JobFacts| job.uid == step.job_uid && job.report.outcome.is_none();
+    let Some(at) = observed.jobs.iter().position(ours) else { return Ok(()) };
+    let Some(how) = observed.jobs[at].outlived().map(|outlived| outlived.how.clone()) else { return Ok(()) };
+    let found = read_job(context, observed, &step.job_name).await?;
+    let job = &mut observed.jobs[at];
+    let Some(now) = found.filter(|now| now.uid == job.uid) else { return Ok(()) };
     *job = JobFacts { pod: job.pod.take(), ..now };
     if job.state == JobState::Active {
         job.state = JobState::Ended(how);

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     context::Context,
     drain, drift, execute,
-    observe::{fresh, observe, runner_ended},
+    observe::{fresh, observe, recorded_job, runner_ended},
     request::Error,
     words,
 };
@@ -53,6 +53,7 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
         let left = drain::look(&context.drains, &context.client, &context.upgrades, &current).await?;
         let drift = drift::look(&context.workloads, &context.client, &current).await?;
         let mut observed = Observed { left, drift, ..observe(context, current) };
+        recorded_job(context, &mut observed).await?;
         runner_ended(context, &mut observed).await?;
         if words.is_none() {
             words = words::look(context, &observed).await;

@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::Args;
-use futures::{StreamExt, TryStreamExt, channel::mpsc};
+use futures::{
+    StreamExt, TryStreamExt,
+    channel::{mpsc, oneshot},
+    stream,
+};
 use http_body_util::BodyExt;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
@@ -296,13 +300,19 @@ async fn control(
         .inspect_ok(move |event| pod_index.take(event))
         .reflect(pod_writer)
         .touched_objects();
+    // No object is looked at before the Jobs and their pods are known: without them a change that is under way looks as if
+    // nothing were.
+    let (known, jobs_known) = oneshot::channel();
+    let upgrade_stream = stream::once(jobs_known).filter_map(async |_| None).chain(upgrade_stream);
+
     let (owners, of_jobs, of_pods) = (job_store.clone(), upgrade_store.clone(), upgrade_store.clone());
 
     let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
     let filled = async {
-        let filled =
-            tokio::join!(stores.0.wait_until_ready(), stores.1.wait_until_ready(), stores.2.wait_until_ready());
-        readiness.set(matches!(filled, (Ok(()), Ok(()), Ok(()))));
+        let owned = tokio::join!(stores.1.wait_until_ready(), stores.2.wait_until_ready());
+        let listened = known.send(());
+        let filled = stores.0.wait_until_ready().await;
+        readiness.set(matches!((owned, listened, filled), ((Ok(()), Ok(())), Ok(()), Ok(()))));
     };
 
     let context = Arc::new(Context {

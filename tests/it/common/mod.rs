@@ -168,12 +168,40 @@ impl World {
         }
     }
 
+    /// Stops the controller, until [`Self::with_controller`] is given what this returns.
+    pub async fn without_controller(&self) -> RwLockWriteGuard<'static, ()> {
+        let disturbing = Self::disturbing().await;
+        self.scale_controller(0).await;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let gone = || async { pods.list(&ListParams::default()).await.unwrap().items.is_empty().then_some(()) };
+        self.eventually("no controller", gone).await;
+        disturbing
+    }
+
+    /// Starts the controller again.
+    pub async fn with_controller(&self, stopped: RwLockWriteGuard<'static, ()>) {
+        self.scale_controller(1).await;
+        drop(stopped);
+    }
+
+    async fn scale_controller(&self, replicas: u8) {
+        let replicas = format!("--replicas={replicas}");
+        let arguments = ["scale", "deployment/coder-upgrade-operator", &replicas, "--namespace", OPERATOR_NAMESPACE];
+        self.cluster.kubectl(&arguments).await.expect("kubectl scale");
+    }
+
     /// Has the controller begin its retries after a second instead of ten. Whoever runs beside this sees it restart once.
     pub async fn impatient(&self) {
-        let _disturbing = Self::disturbing().await;
-        let arguments = ["set", "env", "deployment/coder-upgrade-operator", "RETRY_DELAY=1"];
-        let arguments: Vec<_> = arguments.into_iter().chain(["--namespace", OPERATOR_NAMESPACE]).collect();
+        drop(self.retrying_after(1).await);
+    }
+
+    /// Has the controller begin its retries after so many seconds; until the guard is dropped no other test changes that.
+    pub async fn retrying_after(&self, seconds: u32) -> RwLockWriteGuard<'static, ()> {
+        let disturbing = Self::disturbing().await;
+        let delay = format!("RETRY_DELAY={seconds}");
+        let arguments = ["set", "env", "deployment/coder-upgrade-operator", &delay, "--namespace", OPERATOR_NAMESPACE];
         self.cluster.kubectl(&arguments).await.expect("kubectl set env");
+        disturbing
     }
 
     pub async fn kubectl(&self, arguments: &[&str]) -> String {

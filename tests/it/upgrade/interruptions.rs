@@ -1,9 +1,13 @@
 //! P2, P3 and P9: whatever is killed, edited or deleted in the middle, the end is the right one.
 
 use crate::common::{World, observed, reason};
-use coder_upgrade_operator::api::{CoderUpgrade, Phase, StepState};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{ResourceExt, api::DeleteParams};
+use coder_upgrade_operator::api::{CoderUpgrade, Phase, StepState, label};
+use futures::future::try_join_all;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use serde_json::json;
 
 /// An upgrade in the middle of helm's wait: the new pods start slowly.
@@ -47,6 +51,53 @@ async fn a_deleted_object_lets_the_running_upgrade_finish_and_the_release_stays(
     assert!(world.get("coder").await.metadata.deletion_timestamp.is_some(), "held while the change is under way");
     world.gone("coder").await;
     assert_eq!(world.release().await, (2, "deployed".into()));
+    world.finish().await;
+}
+
+/// As many megabytes of Jobs as a busy cluster has: a controller that comes lists the objects long before them.
+async fn many_jobs(world: &World) {
+    let job = |number: usize| -> Job {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": format!("many-{number}"), "labels": {label::UPGRADE_UID: "of-nobody"},
+                "annotations": {"example.com/text": "x".repeat(200_000)},
+            },
+            "spec": {"suspend": true, "template": {"spec": {
+                "restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}}},
+        }))
+        .unwrap()
+    };
+    let (jobs, parameters) = (world.api::<Job>(), PostParams::default());
+    let created = (0..80).map(job).map(async |job| jobs.create(&parameters, &job).await);
+    try_join_all(created).await.unwrap();
+}
+
+/// The status does not say that helm has begun, and the controller that comes lists the objects before it knows of any Job.
+#[tokio::test]
+async fn an_object_deleted_while_no_controller_runs_is_held_until_the_upgrade_has_ended() {
+    let world = World::with_v2("unwatched", "2.30.0", &[]).await;
+    many_jobs(&world).await;
+    let mut spec = slow(&world, "2.31.7");
+    spec["approval"] = json!("Manual");
+    spec["job"] = json!({"nodeSelector": {"unwatched": "true"}});
+    // Pods of the runner start only while the node has this label.
+    world.kubectl(&["label", "node", "--all", "unwatched=true"]).await;
+    world.declare("coder", spec).await;
+    let object = world.phase("coder", Phase::AwaitingApproval).await;
+    world.kubectl(&["label", "node", "--all", "unwatched-"]).await;
+    let approval = format!("coderupgrade.dev/approve={}", object.status.unwrap().plan.unwrap().id);
+    world.kubectl(&["annotate", "cu", "coder", &approval]).await;
+    let selector = ListParams::default().labels("coderupgrade.dev/step=upgrade");
+    let pods = || async { world.api::<Pod>().list(&selector).await.unwrap().items.pop() };
+    world.eventually("a pod that waits for a node", pods).await;
+    let controller = world.without_controller().await;
+    world.kubectl(&["label", "node", "--all", "unwatched=true"]).await;
+    world.eventually("second revision", || async { (world.release().await.0 == 2).then_some(()) }).await;
+    world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
+    world.with_controller(controller).await;
+    world.gone("coder").await;
+    assert_eq!(world.release().await, (2, "deployed".into()));
+    world.kubectl(&["label", "node", "--all", "unwatched-"]).await;
     world.finish().await;
 }
 
