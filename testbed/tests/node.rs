@@ -153,9 +153,9 @@ async fn a_missing_secret_keeps_the_pod_waiting_until_it_is_there() {
     assert_eq!(namespace.kubectl(&["logs", "main"]).await, "found");
 }
 
-/// Whether one of the events has exactly this reason and message.
+/// Whether one of the events, of which there may be none yet, has exactly this reason and message.
 fn is_said(events: &Value, reason: &str, message: &str) -> bool {
-    let mut events = events["items"].as_array().unwrap().iter();
+    let mut events = events["items"].as_array().into_iter().flatten();
     events.any(|event| event["reason"] == reason && event["message"] == message)
 }
 

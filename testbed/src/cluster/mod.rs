@@ -2,8 +2,10 @@
 //!
 //! A [`Cluster`] is only a directory and what its `cluster.json` says; the processes belong to the supervisor (see
 //! [`crate::supervisor`]), which lives on when the value is dropped. Files: `up` starts one, `tools` runs kubectl and helm
-//! on it, `data` looks into its databases, `availability` measures outages, `operator` loads the operator into it, `locate` finds the binaries of this workspace.
+//! on it, `data` looks into its databases, `availability` measures outages, `audit` reads the audit log,
+//! `operator` loads the operator into it, `locate` finds the binaries of this workspace.
 
+mod audit;
 mod availability;
 mod data;
 mod down;

@@ -74,9 +74,8 @@ impl Namespace {
 
     /// What nodes have asked the API server for in the namespace, as verb and resource, from the server's audit log.
     pub fn requests_of_nodes(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.cluster.dir().join("logs/audit.log")).unwrap();
-        // The last line may be in the middle of being written.
-        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = self.cluster.audit_lines("system:node:").unwrap();
+        let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let ours = entries.filter(|entry| {
             let user = entry["user"]["username"].as_str().unwrap_or_default();
             user.starts_with("system:node:") && entry["objectRef"]["namespace"] == *self.name

@@ -4,12 +4,20 @@ use serde_json::Value;
 
 use super::World;
 
+pub const CONTROLLER: &str = "system:serviceaccount:coder-upgrade-operator:coder-upgrade-operator";
+
 /// Answered requests of a user, as the audit log has them.
 pub fn requests(world: &World, user: &str) -> Vec<Value> {
-    let log = std::fs::read_to_string(world.cluster.dir().join("logs/audit.log")).unwrap();
-    // The last line may be in the middle of being written.
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = world.cluster.audit_lines(user).unwrap();
+    let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     entries.filter(|entry| entry["user"]["username"] == user && entry["stage"] == "ResponseComplete").collect()
+}
+
+/// Answered requests of the controller about objects of the namespace.
+pub fn of_controller(world: &World) -> Vec<Value> {
+    let mut entries = requests(world, CONTROLLER);
+    entries.retain(|entry| entry["objectRef"]["namespace"] == *world.namespace);
+    entries
 }
 
 /// The name of the runner of a namespace.

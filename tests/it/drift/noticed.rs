@@ -4,25 +4,16 @@
 use std::time::Duration;
 
 use crate::common::drift::{noticed, upgrade_by_hand, verified, verified_again};
-use crate::common::{World, observed, reason};
+use crate::common::{World, audit, observed, reason};
 use coder_upgrade_operator::api::{FailureClass, Phase};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-const CONTROLLER: &str = "system:serviceaccount:coder-upgrade-operator:coder-upgrade-operator";
-
 /// What the controller has asked for about this namespace, as verb and resource.
 fn requests(world: &World) -> Vec<String> {
-    let log = std::fs::read_to_string(world.cluster.dir().join("logs/audit.log")).unwrap();
-    // The last line may be in the middle of being written.
-    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let ours = entries.filter(|entry| {
-        entry["user"]["username"] == CONTROLLER
-            && entry["stage"] == "ResponseComplete"
-            && entry["objectRef"]["namespace"] == world.namespace.as_str()
-    });
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    ours.map(|entry| format!("{} {}", text(&entry["verb"]), text(&entry["objectRef"]["resource"]))).collect()
+    let words = |entry: &Value| format!("{} {}", text(&entry["verb"]), text(&entry["objectRef"]["resource"]));
+    audit::of_controller(world).iter().map(words).collect()
 }
 
 #[tokio::test]

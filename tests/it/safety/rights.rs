@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::{
     World,
-    audit::{requests, runner},
+    audit::{CONTROLLER, of_controller, requests, runner},
     terminal::Terminal,
 };
 use coder_upgrade_operator::api::{CheckName, CoderUpgrade, FailureClass};
@@ -14,16 +14,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::{Cluster, charts::charts_dir};
 
-const CONTROLLER: &str = "system:serviceaccount:coder-upgrade-operator:coder-upgrade-operator";
-
 /// Whether a right was missing. Quotas and namespaces that are being deleted refuse with 403, too, but are no authorizer.
 fn lacks_right(entry: &Value) -> bool {
     entry["annotations"]["authorization.k8s.io/decision"] == "forbid"
-}
-
-fn in_namespace(entries: Vec<Value>, namespace: &str) -> Vec<String> {
-    let here = entries.into_iter().filter(|entry| entry["objectRef"]["namespace"] == namespace);
-    here.map(|entry| format!("{} {}", entry["verb"], entry["objectRef"])).collect()
 }
 
 #[tokio::test]
@@ -42,7 +35,9 @@ async fn an_unchanged_object_costs_the_controller_no_request() {
     world.kubectl(&["wait", "--for=condition=Complete", &format!("job/{name}"), "--timeout=60s"]).await;
     // What is on its way by now (events, the last look at the Job) arrives within a time that depends on the machine; once
     // nothing has come for five seconds, nothing may follow.
-    let asked = || in_namespace(requests(&world, CONTROLLER), &world.namespace);
+    let asked = || -> Vec<String> {
+        of_controller(&world).iter().map(|entry| format!("{} {}", entry["verb"], entry["objectRef"])).collect()
+    };
     let mut before = asked();
     for _ in 0..12 {
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -1,7 +1,6 @@
 //! Requests, counted in the API server's audit log.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,9 +11,7 @@ use testbed::cluster::OPERATOR_NAMESPACE;
 use crate::Result;
 
 /// The audit log of a cluster.
-pub struct AuditLog {
-    path: PathBuf,
-}
+pub struct AuditLog(Cluster);
 
 /// A stage of a request, as far as it is of interest here.
 #[derive(Deserialize)]
@@ -46,7 +43,7 @@ struct ObjectRef {
 impl AuditLog {
     /// Of this cluster.
     pub fn of(cluster: &Cluster) -> Self {
-        Self { path: cluster.dir().join("logs/audit.log") }
+        Self(cluster.clone())
     }
 
     /// Everything that the controller has asked for, leases aside.
@@ -108,13 +105,10 @@ impl AuditLog {
     }
 
     fn events(&self, wanted: impl Fn(&Event) -> bool) -> Result<Vec<Event>> {
-        let text = std::fs::read_to_string(&self.path)
-            .map_err(|error| format!("cannot read {}: {error}", self.path.display()))?;
-        // The last line may still be written.
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = self.0.audit_lines("").map_err(|error| format!("cannot read the audit log: {error}"))?;
         let mut events = Vec::new();
-        for line in complete.lines() {
-            let event: Event = serde_json::from_str(line)?;
+        for line in lines {
+            let event: Event = serde_json::from_str(&line)?;
             if wanted(&event) {
                 events.push(event);
             }
