@@ -20,6 +20,23 @@
 //!                                                                └───────┴──> Restore
 //! ```
 //!
+//! All transitions of one pass, as the tests see them (`tests/diagram.rs`): between the steps that run, `Waiting` for a gate, an
+//! approval or a place, `Pending` until a retry or the next plan, and the two ends.
+//!
+//! ```text
+//! Pending   --> Plan | Backup | Upgrade | Uninstall | Install | Restore | Waiting
+//! Plan      --> Backup | Upgrade | Succeeded | Failed | Waiting | Pending
+//! Backup    --> Upgrade | Plan | Failed | Waiting | Pending
+//! Upgrade   --> Uninstall | Restore | Plan | Succeeded | Failed | Waiting | Pending
+//! Uninstall --> Drain | Plan | Pending
+//! Drain     --> Install
+//! Install   --> Restore | Plan | Succeeded | Waiting | Pending
+//! Restore   --> Install | Plan | Failed | Waiting | Pending
+//! Waiting   --> Plan | Backup | Upgrade | Uninstall | Pending
+//! Succeeded --> Plan | Waiting | Pending
+//! Failed    --> Plan | Waiting | Pending
+//! ```
+//!
 //! From the uninstall on, and from the moment an object was removed to be replaced, the attempt is *incomplete*: neither a
 //! changed spec, nor a deletion of the object, nor any number of failures ends it before Coder is back. It ceases to be so
 //! when Coder was verified, and by nothing else.

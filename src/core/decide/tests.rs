@@ -15,6 +15,7 @@ use kube::ResourceExt;
 mod allowed;
 mod backup;
 mod blocked;
+mod diagram;
 mod drift;
 mod fit;
 mod gates;

@@ -13,7 +13,7 @@ use crate::core::decide::observed::Left;
 
 /// What may happen around the controller.
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+pub(super) enum Happening {
     Succeed,
     Fail(FailureClass),
     Start,
@@ -79,11 +79,16 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+/// A story: what happens, each with how many passes follow.
+pub(super) fn happenings() -> impl Strategy<Value = Vec<(Happening, usize)>> {
+    prop::collection::vec((happening(), 0usize..4), 0..60)
+}
+
 fn an_hour_on_sundays() -> Window {
     Window { days: vec![Day::Sun], start: "03:00".into(), end: "04:00".into(), time_zone: "UTC".into() }
 }
 
-fn happen(world: &mut World, happening: Happening) {
+pub(super) fn happen(world: &mut World, happening: Happening) {
     match happening {
         Happening::Edit(patch) => world.edit(|spec| spec.version = Some(format!("2.31.{patch}"))),
         Happening::Recovery(recovery) => world.edit(|spec| spec.recovery = recovery),
@@ -284,7 +289,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_it_comes_to_rest_and_ends_ready_once_all_goes_well(
-        happenings in prop::collection::vec((happening(), 0usize..4), 0..60)
+        happenings in happenings()
     ) {
         let mut world = World::new("2.31.7");
         for (next, passes) in happenings {
