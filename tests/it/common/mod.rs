@@ -161,9 +161,12 @@ impl World {
     pub async fn restart_controller(&self) {
         let _disturbing = Self::disturbing().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        let running = pods.list(&ListParams::default()).await.unwrap().items;
-        assert!(!running.is_empty(), "the controller runs as a pod");
-        for pod in running {
+        // A controller that another test has stopped or killed has no pod for a moment.
+        let running = || async {
+            let running = pods.list(&ListParams::default()).await.unwrap().items;
+            (!running.is_empty()).then_some(running)
+        };
+        for pod in self.eventually("a pod of the controller", running).await {
             pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
         }
     }
