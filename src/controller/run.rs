@@ -301,7 +301,7 @@ async fn control(
         .reflect(pod_writer)
         .touched_objects();
     // No object is looked at before the Jobs and their pods are known: without them a change that is under way looks as if
-    // nothing were.
+    // nothing were. Told by a channel: a store wakes only the last one who waits for it, and `filled` does.
     let (known, jobs_known) = oneshot::channel();
     let upgrade_stream = stream::once(jobs_known).filter_map(async |_| None).chain(upgrade_stream);
 
