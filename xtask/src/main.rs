@@ -12,6 +12,7 @@ mod demo;
 mod failures;
 mod generate;
 mod interrupt;
+mod markdown;
 mod progress;
 mod reference;
 mod test;

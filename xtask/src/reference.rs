@@ -6,7 +6,7 @@ use coder_upgrade_operator::api::{BlockedReason, ConditionType, FailureClass, Ph
 use serde_json::Value;
 use strum::{EnumMessage, IntoEnumIterator};
 
-use crate::failures;
+use crate::markdown::{anchor, meaning};
 
 /// Where the reference is kept, from the root of the repository.
 pub const PATH: &str = "docs/reference.md";
@@ -88,12 +88,7 @@ fn failure_classes(text: &mut String) {
     );
     for class in FailureClass::iter() {
         let again = if class.retryable() { "yes" } else { "no" };
-        let link = format!("[{class}](failures.md#{})", failures::anchor(class));
+        let link = format!("[{class}](failures.md#{})", anchor(class));
         let _ = writeln!(text, "| {link} | {} | {again} | {} |", meaning(&class), class.next_step());
     }
-}
-
-/// What the documentation of a word says, on one line.
-pub fn meaning(word: &impl EnumMessage) -> String {
-    word.get_documentation().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }

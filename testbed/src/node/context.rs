@@ -11,15 +11,10 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::addresses::AddressPool;
-use super::control::ControlListener;
-use super::pod::PodRuntime;
 use super::{BackOff, ImageTable, NodeConfig, NodeError};
 
 /// The node's address in its own object and in `status.hostIP`.
 pub const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
-/// Namespace and name of a pod.
-pub type PodKey = (String, String);
 
 /// What all parts of the node share.
 pub struct Node {
@@ -38,11 +33,10 @@ pub struct Node {
     pub control_url: String,
     /// Whether the node speaks to the API server; a lost node goes on working silently.
     pub online: watch::Sender<bool>,
-    pub pods: Mutex<BTreeMap<PodKey, Arc<PodRuntime>>>,
 }
 
 impl Node {
-    pub fn new(config: NodeConfig, control: &ControlListener) -> Result<Arc<Self>, NodeError> {
+    pub fn new(config: NodeConfig, control_url: String) -> Result<Arc<Self>, NodeError> {
         // Containers have working directories of their own.
         let dir = std::path::absolute(&config.dir).map_err(NodeError::file(&config.dir))?;
         fs::create_dir_all(&dir).map_err(NodeError::file(&dir))?;
@@ -68,9 +62,8 @@ impl Node {
             backoff: config.backoff,
             addresses: Mutex::new(AddressPool::new(config.pod_range)?),
             http,
-            control_url: control.url(),
+            control_url,
             online: watch::Sender::new(true),
-            pods: Mutex::new(BTreeMap::new()),
         }))
     }
 
@@ -79,11 +72,6 @@ impl Node {
         [("cpu", "256"), ("memory", "1Ti"), ("ephemeral-storage", "4Ti"), ("pods", "5000")]
             .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
             .into()
-    }
-
-    /// The pod of this name, if it runs here.
-    pub fn pod(&self, namespace: &str, name: &str) -> Option<Arc<PodRuntime>> {
-        lock(&self.pods).get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// Returns when the node may speak to the API server.

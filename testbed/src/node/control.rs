@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use super::NodeError;
 use super::context::Node;
+use super::running::Running;
 
 /// The file in the node's directory that holds the URL of the control port.
 const ADDRESS_FILE: &str = "control-url";
@@ -49,13 +50,13 @@ pub async fn bind(directory: &FilePath) -> Result<ControlListener, NodeError> {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: ControlListener, node: Arc<Node>) -> Result<(), NodeError> {
+pub async fn serve(listener: ControlListener, node: Arc<Node>, running: Arc<Running>) -> Result<(), NodeError> {
     let routes = Router::new()
         .route("/resolve/{namespace}/{service}", get(resolve))
-        .route("/kill/{namespace}/{pod}/{container}", post(kill))
         .route("/lose", post(|State(node): State<Arc<Node>>| async move { set_online(&node, false) }))
         .route("/return", post(|State(node): State<Arc<Node>>| async move { set_online(&node, true) }))
-        .with_state(node);
+        .with_state(node)
+        .merge(Router::new().route("/kill/{namespace}/{pod}/{container}", post(kill)).with_state(running));
     axum::serve(listener.listener, routes).await.map_err(|source| NodeError::Listen { server: "control", source })
 }
 
@@ -97,11 +98,11 @@ struct KillQuery {
 }
 
 async fn kill(
-    State(node): State<Arc<Node>>,
+    State(running): State<Arc<Running>>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(query): Query<KillQuery>,
 ) -> Response {
-    let killed = node.pod(&namespace, &pod).is_some_and(|pod| pod.kill(&container, query.reason));
+    let killed = running.get(&namespace, &pod).is_some_and(|pod| pod.kill(&container, query.reason));
     if killed {
         StatusCode::NO_CONTENT.into_response()
     } else {

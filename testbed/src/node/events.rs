@@ -8,12 +8,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::Mutex;
-
-use super::pod::PodRuntime;
 
 /// A kubelet publishes 25 events about an object, and then one more every five minutes (client-go, `tools/record`:
 /// `defaultSpamBurst`, `defaultSpamQPS`). Each publication is one request.
@@ -29,18 +27,67 @@ const MAX_NOTE: usize = 1000;
 const MAX_NAME: usize = 200;
 
 /// The events about one pod.
-#[derive(Debug, Default)]
-pub struct Events(Mutex<Log>);
+pub struct Events {
+    client: Client,
+    /// The pod.
+    about: ObjectReference,
+    /// Name of the node.
+    host: String,
+    log: Mutex<Log>,
+}
 
 impl Events {
+    /// Nothing is said yet about the pod of this namespace, name and UID.
+    pub fn new(client: Client, host: String, [namespace, name, uid]: [&str; 3]) -> Self {
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        Self { client, about, host, log: Mutex::default() }
+    }
+
     /// Publishes a warning. One that cannot be published is only logged, as a kubelet does.
-    pub async fn warn(&self, pod: &PodRuntime, reason: &str, note: &str) {
+    pub async fn warn(&self, reason: &str, note: &str) {
         // Locked until it is published, so that a count never overtakes the event it belongs to.
-        let mut log = self.0.lock().await;
-        let Some(publication) = log.record(&pod.name, reason, note, Timestamp::now()) else { return };
-        if let Err(error) = publish(pod, reason, &publication).await {
-            tracing::debug!(pod = pod.name, reason, %error, "event not published");
+        let mut log = self.log.lock().await;
+        let pod = self.about.name.as_deref().unwrap_or_default();
+        let Some(publication) = log.record(pod, reason, note, Timestamp::now()) else { return };
+        if let Err(error) = self.publish(reason, publication).await {
+            tracing::debug!(pod, reason, %error, "event not published");
         }
+    }
+
+    async fn publish(&self, reason: &str, publication: Publication) -> Result<(), kube::Error> {
+        let namespace = self.about.namespace.clone();
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace.as_deref().unwrap_or_default());
+        let Publication { name, note, count, first, last } = publication;
+        if count > 1 {
+            let patch = Patch::Merge(json!({"count": count, "message": note, "lastTimestamp": Time(last)}));
+            match events.patch(&name, &PatchParams::default(), &patch).await {
+                // It has expired, or was never published.
+                Err(kube::Error::Api(answer)) if answer.is_not_found() => {}
+                done => return done.map(drop),
+            }
+        }
+        let event = Event {
+            metadata: ObjectMeta { name: Some(name), namespace, ..ObjectMeta::default() },
+            involved_object: self.about.clone(),
+            type_: Some("Warning".into()),
+            reason: Some(reason.to_owned()),
+            message: Some(note),
+            count: Some(count),
+            first_timestamp: Some(Time(first)),
+            last_timestamp: Some(Time(last)),
+            source: Some(EventSource { component: Some(COMPONENT.into()), host: Some(self.host.clone()) }),
+            reporting_component: Some(COMPONENT.into()),
+            reporting_instance: Some(self.host.clone()),
+            ..Event::default()
+        };
+        events.create(&PostParams::default(), &event).await.map(drop)
     }
 }
 
@@ -98,41 +145,6 @@ impl Log {
         self.spent += i64::from(may);
         may
     }
-}
-
-async fn publish(pod: &PodRuntime, reason: &str, publication: &Publication) -> Result<(), kube::Error> {
-    let events: Api<Event> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
-    let Publication { name, note, count, first, last } = publication.clone();
-    if count > 1 {
-        let patch = Patch::Merge(json!({"count": count, "message": note, "lastTimestamp": Time(last)}));
-        match events.patch(&name, &PatchParams::default(), &patch).await {
-            // It has expired, or was never published.
-            Err(kube::Error::Api(answer)) if answer.is_not_found() => {}
-            done => return done.map(drop),
-        }
-    }
-    let event = Event {
-        metadata: ObjectMeta { name: Some(name), namespace: Some(pod.namespace.clone()), ..ObjectMeta::default() },
-        involved_object: ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        },
-        type_: Some("Warning".into()),
-        reason: Some(reason.to_owned()),
-        message: Some(note),
-        count: Some(count),
-        first_timestamp: Some(Time(first)),
-        last_timestamp: Some(Time(last)),
-        source: Some(EventSource { component: Some(COMPONENT.into()), host: Some(pod.node.name.clone()) }),
-        reporting_component: Some(COMPONENT.into()),
-        reporting_instance: Some(pod.node.name.clone()),
-        ..Event::default()
-    };
-    events.create(&PostParams::default(), &event).await.map(drop)
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::context::Node;
 use super::logs::{Selection, find};
+use super::running::Running;
 use super::{LogServerConfig, NodeError};
 
 /// How long a client may take for the TLS handshake.
@@ -79,11 +79,11 @@ fn unusable(what: &'static str, error: &dyn std::error::Error) -> NodeError {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: LogListener, node: Arc<Node>) -> Result<(), NodeError> {
+pub async fn serve(listener: LogListener, running: Arc<Running>) -> Result<(), NodeError> {
     let routes = Router::new()
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
         .fallback(not_supported)
-        .with_state(node);
+        .with_state(running);
     let (shake_hands, accepted) = handshakes(listener);
     tokio::select! {
         () = shake_hands => Ok(()),
@@ -161,11 +161,11 @@ async fn not_supported() -> Response {
 }
 
 async fn logs(
-    State(node): State<Arc<Node>>,
+    State(running): State<Arc<Running>>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(query): Query<LogQuery>,
 ) -> Response {
-    let Some(runtime) = node.pod(&namespace, &pod) else {
+    let Some(runtime) = running.get(&namespace, &pod) else {
         return (StatusCode::NOT_FOUND, format!("pod \"{pod}\" does not run on this node")).into_response();
     };
     let Some(state) = runtime.container(&container) else {

@@ -5,7 +5,7 @@
 //! variables are translated (`paths`), and `POD_ROOT` names a tree that looks like the container's mounts.
 //!
 //! - `register`: the Node object and its Lease.
-//! - `pods`: the watch; one task for each pod (`pod`), one for each container in it (`container`).
+//! - `pods`: the watch; one task for each pod (`pod`), one for each container in it (`container`); `running`: those that run.
 //! - `volumes`, `token`, `environment`, `downward`: what a container is given; `sources`, `relation`: what is read for it.
 //! - `status`, `events`: what the API server is told.
 //! - `log_server`, `logs`: `kubectl logs`.
@@ -36,6 +36,7 @@ mod pods;
 mod quantity;
 mod register;
 mod relation;
+mod running;
 mod sources;
 mod state;
 mod status;
@@ -44,6 +45,7 @@ mod volumes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +55,7 @@ pub use self::control::Control;
 pub use self::error::NodeError;
 pub use self::image_ref::digest_of;
 pub use self::images::{ExecHandling, ImageFaults, ImageRow, ImageTable, Readiness};
+use self::running::Running;
 
 /// What the node is started with.
 #[derive(Clone)]
@@ -98,14 +101,15 @@ pub struct LogServerConfig {
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
     let logs = log_server::bind(&config.logs).await?;
     let control = control::bind(&config.dir).await?;
-    let node = Node::new(config, &control)?;
+    let node = Node::new(config, control.url())?;
+    let running = Arc::<Running>::default();
     let _guardian = guardian::Guardian::start(&node.dir)?;
     register::register(&node, logs.port).await?;
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         () = register::keep_alive(&node, logs.port) => Ok(()),
-        () = pods::serve(&node) => Ok(()),
-        end = log_server::serve(logs, node.clone()) => end,
-        end = control::serve(control, node.clone()) => end,
+        () = pods::serve(&node, &running) => Ok(()),
+        end = log_server::serve(logs, running.clone()) => end,
+        end = control::serve(control, node.clone(), running.clone()) => end,
     }
 }

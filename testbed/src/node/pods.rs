@@ -13,15 +13,16 @@ use kube::{Api, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::context::{HOST, Node, PodKey, lock};
+use super::context::{HOST, Node, lock};
 use super::pod::{self, Feed, PodRuntime};
+use super::running::Running;
 
 /// Runs the pods of this node. Ends only with the node; dropping it kills every process.
-pub async fn serve(node: &Arc<Node>) {
+pub async fn serve(node: &Arc<Node>, running: &Running) {
     let api: Api<Pod> = Api::all(node.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", node.name));
     let mut events = pin!(watcher(api, config).default_backoff());
-    let mut pods = Pods { node: node.clone(), feeds: BTreeMap::new(), tasks: JoinSet::new(), listed: None };
+    let mut pods = Pods { node: node.clone(), running, feeds: BTreeMap::new(), tasks: JoinSet::new(), listed: None };
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -38,15 +39,16 @@ pub async fn serve(node: &Arc<Node>) {
 }
 
 /// The pods of the node, by UID.
-struct Pods {
+struct Pods<'a> {
     node: Arc<Node>,
+    running: &'a Running,
     feeds: BTreeMap<String, watch::Sender<Feed>>,
     tasks: JoinSet<Arc<PodRuntime>>,
     /// UIDs seen so far in a list that is under way.
     listed: Option<BTreeSet<String>>,
 }
 
-impl Pods {
+impl Pods<'_> {
     fn handle(&mut self, event: Event<Pod>) {
         match event {
             Event::Init => self.listed = Some(BTreeSet::new()),
@@ -84,7 +86,7 @@ impl Pods {
         };
         let (sender, feed) = watch::channel(Feed::Present(pod));
         let runtime = Arc::new(PodRuntime::new(self.node.clone(), address, feed));
-        lock(&self.node.pods).insert(key(&runtime), runtime.clone());
+        self.running.insert(runtime.clone());
         self.feeds.insert(uid, sender);
         self.tasks.spawn(async move {
             Box::pin(pod::run(runtime.clone())).await;
@@ -111,16 +113,8 @@ impl Pods {
         };
         self.feeds.remove(&pod.uid);
         lock(&self.node.addresses).release(pod.address);
-        let pods = &mut *lock(&self.node.pods);
-        // A new pod may have taken the name already.
-        if pods.get(&key(&pod)).is_some_and(|known| known.uid == pod.uid) {
-            pods.remove(&key(&pod));
-        }
+        self.running.remove(&pod);
     }
-}
-
-fn key(pod: &PodRuntime) -> PodKey {
-    (pod.namespace.clone(), pod.name.clone())
 }
 
 fn mark_gone(feed: &watch::Sender<Feed>) {

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
-use kube::Api;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection};
 use kube::api::PostParams;
+use kube::{Api, Client};
 
 use super::NodeError;
-use super::pod::PodRuntime;
 use super::relation::once_known;
 use super::sources::Unmet;
 
@@ -17,8 +16,16 @@ const DEFAULT_SECONDS: i64 = 3600;
 /// A token with the time from which on a new one is asked for.
 #[derive(Debug, Clone)]
 pub struct HeldToken {
-    token: String,
+    /// The token itself.
+    pub token: String,
     renew_after: Timestamp,
+}
+
+impl HeldToken {
+    /// The token, until a new one is asked for.
+    pub fn good(self) -> Option<String> {
+        (Timestamp::now() < self.renew_after).then_some(self.token)
+    }
 }
 
 /// When a token that was asked for at `now` and ends at `expires` is renewed: after four fifths of its life.
@@ -26,19 +33,14 @@ fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
     now.saturating_add(now.duration_until(expires) / 5 * 4).unwrap_or(expires)
 }
 
-/// The token for a projected volume of the pod, renewed if it is due.
-pub(super) async fn current(
-    pod: &PodRuntime,
-    volume: &str,
+/// A new token for a projected volume of the pod.
+pub(super) async fn request(
+    client: &Client,
+    pod: &Pod,
     source: &ServiceAccountTokenProjection,
-) -> Result<String, Unmet> {
-    let key = format!("{volume}/{}", source.path);
+) -> Result<HeldToken, Unmet> {
     let now = Timestamp::now();
-    if let Some(held) = pod.held_token(&key).filter(|held| now < held.renew_after) {
-        return Ok(held.token);
-    }
-    let object = pod.object();
-    let account = object.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
     let request = TokenRequest {
         spec: TokenRequestSpec {
             audiences: source.audience.clone().filter(|audience| !audience.is_empty()).into_iter().collect(),
@@ -46,20 +48,19 @@ pub(super) async fn current(
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
-                name: Some(pod.name.clone()),
-                uid: Some(pod.uid.clone()),
+                name: pod.metadata.name.clone(),
+                uid: pod.metadata.uid.clone(),
             }),
         },
         ..TokenRequest::default()
     };
-    let accounts: Api<ServiceAccount> = Api::namespaced(pod.node.client.clone(), &pod.namespace);
+    let accounts: Api<ServiceAccount> =
+        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let parameters = PostParams::default();
     let answer = once_known(|| accounts.create_token_request(account, &parameters, &request)).await;
     let answer = answer.map_err(NodeError::api("request a token of ServiceAccount", account))?;
     let status = answer.status.ok_or_else(|| Unmet::new("the API server answered a token request without a token"))?;
-    let held = HeldToken { token: status.token, renew_after: renewal(now, status.expiration_timestamp.0) };
-    pod.hold_token(key, held.clone());
-    Ok(held.token)
+    Ok(HeldToken { token: status.token, renew_after: renewal(now, status.expiration_timestamp.0) })
 }
 
 #[cfg(test)]

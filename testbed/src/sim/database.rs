@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::record::{Line, Record, RecordFile, WriteError};
 use super::schema::Mismatch;
 use super::settings::Settings;
-use super::{SimError, log, serve};
+use super::{SimError, listen, log};
 
 /// The header with the login.
 pub(super) const LOGIN: &str = "x-login";
@@ -99,7 +99,7 @@ pub(super) async fn serve(settings: &Settings) -> Result<(), SimError> {
     let file = RecordFile::open(&path).map_err(unusable)?;
     let login = initialised(&path, settings).map_err(unusable)?;
     log("info", &format!("database system is ready, data directory {}", path.display()));
-    let listener = serve::listen(settings).await?;
+    let listener = listen::one(settings).await?;
     let database =
         Database { file: Mutex::new(file), migration: tokio::sync::Mutex::default(), failed: AtomicU64::new(0), login };
     let routes = Router::new()

@@ -19,6 +19,7 @@ mod connect;
 pub mod database;
 mod faults;
 mod front;
+mod listen;
 pub mod migration;
 pub mod owner;
 pub mod record;

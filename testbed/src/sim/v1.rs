@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::settings::{Service, Settings};
 use super::store::{Store, check};
-use super::{SimError, faults, log, migration, schema, serve};
+use super::{SimError, faults, listen, log, migration, schema, serve};
 
 /// `migrate up`: the init container that migrates before the services start.
 pub(super) async fn migrate(settings: &Settings) -> Result<(), SimError> {
@@ -18,7 +18,7 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), SimError> {
 pub(super) async fn serve(settings: &Settings, service: Service) -> Result<(), SimError> {
     println!("Coder Classic {} {service:?} (simulated)", settings.version);
     faults::crash(settings, None)?;
-    let listeners = serve::listen_all(settings).await?;
+    let listeners = listen::all(settings).await?;
     let record = match service {
         Service::Api => Some(database(settings).await?),
         Service::EnvProxy | Service::Dashboard => None,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::record::Record;
 use super::settings::Settings;
 use super::store::Store;
-use super::{SimError, faults, front, log, migration, owner, serve};
+use super::{SimError, faults, front, listen, log, migration, owner, serve};
 
 /// The last version whose build information has no `deployment_id`.
 const SHORT_BUILD_INFO: Version = Version::new(2, 3, u64::MAX);
@@ -20,7 +20,7 @@ const COMMIT: &str = "5f0e1d2c3b4a";
 /// Listens, migrates, and only then answers.
 pub(super) async fn serve(settings: &Settings) -> Result<(), SimError> {
     faults::crash(settings, None)?;
-    let listeners = serve::listen_all(settings).await?;
+    let listeners = listen::all(settings).await?;
     let store = Store::new(settings)?;
     let record = migration::up(&store, settings).await?;
     if faults::hangs(settings, Some(&record)) {

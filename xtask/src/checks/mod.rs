@@ -7,8 +7,7 @@ use coder_upgrade_operator::core::plan::checks;
 use coder_upgrade_operator::core::plan::checks::order;
 use strum::IntoEnumIterator;
 
-use crate::failures;
-use crate::reference::meaning;
+use crate::markdown::{anchor, meaning};
 
 /// Where the page is kept, from the root of the repository.
 pub const PATH: &str = "docs/checks.md";
@@ -34,9 +33,9 @@ pub fn markdown() -> String {
     );
     for check in CheckName::iter() {
         let class = checks::class(check);
-        let anchor = check.to_string().to_lowercase();
-        let class = format!("[{class}](failures.md#{})", failures::anchor(class));
-        let _ = writeln!(text, "| [{check}](#{anchor}) | {} | {class} |", meaning(&check));
+        let place = check.to_string().to_lowercase();
+        let class = format!("[{class}](failures.md#{})", anchor(class));
+        let _ = writeln!(text, "| [{check}](#{place}) | {} | {class} |", meaning(&check));
     }
     for check in CheckName::iter() {
         let section = section(check).unwrap_or_default();

@@ -6,7 +6,7 @@ use coder_upgrade_operator::api::{FailureClass, Recovery, Remedy};
 use coder_upgrade_operator::core::helm::failures;
 use strum::IntoEnumIterator;
 
-use crate::reference::meaning;
+use crate::markdown::{anchor, meaning};
 
 /// Where the page is kept, from the root of the repository.
 pub const PATH: &str = "docs/failures.md";
@@ -42,12 +42,6 @@ pub fn markdown() -> String {
         section(&mut text, class);
     }
     text
-}
-
-/// The anchor of a class on the page, as Markdown viewers make it.
-#[must_use]
-pub fn anchor(class: FailureClass) -> String {
-    class.to_string().to_lowercase()
 }
 
 fn section(text: &mut String, class: FailureClass) {

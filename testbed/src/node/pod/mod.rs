@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState as ApiState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState as ApiState, ContainerStatus, Pod, ServiceAccountTokenProjection,
+};
 use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -19,9 +21,10 @@ pub use self::worker::run;
 use super::context::{HOST, Node, lock};
 use super::downward::PodFacts;
 use super::events::Events;
+use super::sources::Unmet;
 use super::state::{Activity, ContainerState, Exit, RestartPolicy};
 use super::status::PodView;
-use super::token::HeldToken;
+use super::token::{self, HeldToken};
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -117,10 +120,12 @@ impl PodRuntime {
             main: recover(&spec.containers, status.container_statuses.as_ref(), waiting, policy),
             ..State::default()
         };
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         Self {
             dir: node.dir.join("pods").join(&uid),
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
+            events: Events::new(node.client.clone(), node.name.clone(), [&namespace, &name, &uid]),
+            namespace,
+            name,
             uid,
             address,
             started: status.start_time.map_or(now, |time| time.0),
@@ -128,7 +133,6 @@ impl PodRuntime {
             stop: watch::Sender::new(None),
             changed: watch::Sender::new(()),
             state: Mutex::new(state),
-            events: Events::default(),
             node,
         }
     }
@@ -194,7 +198,7 @@ impl PodRuntime {
     /// Publishes a warning about the pod. A lost node publishes nothing.
     pub async fn warn(&self, reason: &str, note: &str) {
         if *self.node.online.borrow() {
-            self.events.warn(self, reason, note).await;
+            self.events.warn(reason, note).await;
         }
     }
 
@@ -245,14 +249,16 @@ impl PodRuntime {
         self.dir.join("logs").join(container)
     }
 
-    /// A token held for a projected volume.
-    pub fn held_token(&self, key: &str) -> Option<HeldToken> {
-        lock(&self.state).tokens.get(key).cloned()
-    }
-
-    /// Holds a token for a projected volume.
-    pub fn hold_token(&self, key: String, token: HeldToken) {
-        lock(&self.state).tokens.insert(key, token);
+    /// The token for a projected volume, renewed if it is due.
+    pub async fn token(&self, volume: &str, source: &ServiceAccountTokenProjection) -> Result<String, Unmet> {
+        let key = format!("{volume}/{}", source.path);
+        let held = lock(&self.state).tokens.get(&key).cloned();
+        if let Some(token) = held.and_then(HeldToken::good) {
+            return Ok(token);
+        }
+        let new = token::request(&self.node.client, &self.object(), source).await?;
+        lock(&self.state).tokens.insert(key, new.clone());
+        Ok(new.token)
     }
 }
 

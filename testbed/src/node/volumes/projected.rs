@@ -4,7 +4,6 @@ use k8s_openapi::api::core::v1::ProjectedVolumeSource;
 
 use super::super::pod::PodRuntime;
 use super::super::sources::{Unmet, config_map, secret};
-use super::super::token;
 use super::files::Files;
 use super::payload::{self, DEFAULT_MODE, bits};
 
@@ -15,7 +14,7 @@ pub(super) async fn content(pod: &PodRuntime, name: &str, volume: &ProjectedVolu
     let mut files = Files::new();
     for source in volume.sources.iter().flatten() {
         if let Some(token_source) = &source.service_account_token {
-            let token = token::current(pod, name, token_source).await?;
+            let token = pod.token(name, token_source).await?;
             files.insert(token_source.path.clone(), (token.into_bytes(), bits(mode)));
         } else if let Some(source) = &source.config_map {
             let found = config_map(client, &pod.namespace, &source.name).await?;
