@@ -39,7 +39,7 @@ pub fn start(command: &Command, secrets: Secrets) {
 
 /// An event as the subscriber writes it.
 #[derive(Deserialize, Serialize)]
-struct Event {
+struct LogLine {
     timestamp: String,
     level: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,7 +64,7 @@ struct Clean {
 impl Clean {
     /// An event as it is written.
     fn line(&self, event: &[u8]) -> String {
-        let Ok(mut event) = serde_json::from_slice::<Event>(event) else {
+        let Ok(mut event) = serde_json::from_slice::<LogLine>(event) else {
             return self.secrets.clean(&String::from_utf8_lossy(event));
         };
         self.clean(&mut event.fields);
@@ -103,8 +103,8 @@ impl Clean {
     }
 
     /// An event as a line for people.
-    fn text(&self, event: Event) -> String {
-        let Event { timestamp, level, spans, target, mut fields } = event;
+    fn text(&self, event: LogLine) -> String {
+        let LogLine { timestamp, level, spans, target, mut fields } = event;
         let message = fields.remove("message").as_ref().map(spoken).unwrap_or_default();
         let place = if self.bare {
             String::new()

@@ -29,8 +29,8 @@ pub fn unread(values: &Map<String, Value>) -> Option<&str> {
 
 /// Reads the field.
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Map<String, Value>>, D::Error> {
-    let left = Left { count: Cell::new(COUNT), length: Cell::new(LENGTH), why: Cell::new(None) };
-    let value = deserializer.deserialize_any(Part { left: &left, depth: 0 })?;
+    let left = Budget { count: Cell::new(COUNT), length: Cell::new(LENGTH), why: Cell::new(None) };
+    let value = deserializer.deserialize_any(Cursor { left: &left, depth: 0 })?;
     if let Some(why) = left.why.get() {
         return Ok(Some(Map::from_iter([(UNREAD.to_owned(), why.into())])));
     }
@@ -51,13 +51,13 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// What may still be read.
-struct Left {
+struct Budget {
     count: Cell<usize>,
     length: Cell<usize>,
     why: Cell<Option<&'static str>>,
 }
 
-impl Left {
+impl Budget {
     fn takes(&self, length: usize) {
         match (self.count.get().checked_sub(1), self.length.get().checked_sub(length)) {
             (Some(count), Some(length)) => {
@@ -72,12 +72,12 @@ impl Left {
 
 /// A part of the values, and how deep it lies.
 #[derive(Clone, Copy)]
-struct Part<'a> {
-    left: &'a Left,
+struct Cursor<'a> {
+    left: &'a Budget,
     depth: usize,
 }
 
-impl Part<'_> {
+impl Cursor<'_> {
     /// For a part of this part. What lies beyond a limit is skipped, which takes neither memory nor stack.
     fn inner(self) -> Option<Self> {
         let inner = Self { depth: self.depth + 1, ..self };
@@ -93,7 +93,7 @@ impl Part<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Part<'_> {
+impl<'de> DeserializeSeed<'de> for Cursor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -101,7 +101,7 @@ impl<'de> DeserializeSeed<'de> for Part<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Part<'_> {
+impl<'de> Visitor<'de> for Cursor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

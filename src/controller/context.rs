@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::sync::Semaphore;
 
-use super::{drain::Watches, drift::Workloads, owned::Owned, places::Places};
+use super::{drain::Watches, drift::Workloads, owned::OwnedIndex, places::Places};
 use crate::api::CoderUpgrade;
 use crate::core::decide::runner_job::RunnerDefaults;
 
@@ -24,11 +24,11 @@ pub struct Context {
     /// Cache of the Jobs that carry our labels, without their pod templates.
     pub jobs: Store<Job>,
     /// Which of them each object controls.
-    pub jobs_of: Arc<Owned>,
+    pub jobs_of: Arc<OwnedIndex>,
     /// Cache of the runner's pods, without their specs.
     pub pods: Store<Pod>,
     /// Which of them each Job controls.
-    pub pods_of: Arc<Owned>,
+    pub pods_of: Arc<OwnedIndex>,
     /// What Jobs get that the spec does not set.
     pub defaults: RunnerDefaults,
     /// Watches of what is waited for between an uninstall and an install.

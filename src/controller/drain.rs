@@ -27,9 +27,9 @@ use kube::{
 use tokio::task::JoinHandle;
 use tracing::{Instrument, info_span, warn};
 
-use super::request::{Error, bounded};
+use super::request::{ReconcileError, bounded};
 use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, WaitingFor};
-use crate::core::decide::observed::Left;
+use crate::core::decide::observed::Remaining;
 
 /// Kind of the claims, which are watched, too: one that goes must stop everything.
 const CLAIM: &str = "PersistentVolumeClaim";
@@ -83,12 +83,12 @@ pub async fn look(
     client: &Client,
     upgrades: &Store<CoderUpgrade>,
     upgrade: &CoderUpgrade,
-) -> Result<Option<Left>, Error> {
+) -> Result<Option<Remaining>, ReconcileError> {
     let status = upgrade.status.as_ref().filter(|status| status.draining());
     // Before the reads, so that nothing that happens in between is missed.
     watches.keep(client, upgrades, upgrade, status);
     let Some(status) = status else { return Ok(None) };
-    let mut left = Left::default();
+    let mut left = Remaining::default();
     for object in &status.waiting_for {
         left.objects.extend(still_there(client, upgrade, object).await?);
     }
@@ -103,7 +103,7 @@ async fn still_there(
     client: &Client,
     upgrade: &CoderUpgrade,
     object: &WaitingFor,
-) -> Result<Option<WaitingFor>, Error> {
+) -> Result<Option<WaitingFor>, ReconcileError> {
     let Some(resource) = resource(&object.kind) else { return Ok(None) };
     let what = format!("read {}/{}", object.kind, object.name);
     let found = bounded(what, api(client, upgrade, &resource).get_opt(&object.name)).await?;
@@ -115,7 +115,11 @@ async fn still_there(
 }
 
 /// The claim as it is now.
-async fn present(client: &Client, upgrade: &CoderUpgrade, claim: &ClaimStatus) -> Result<Option<ClaimStatus>, Error> {
+async fn present(
+    client: &Client,
+    upgrade: &CoderUpgrade,
+    claim: &ClaimStatus,
+) -> Result<Option<ClaimStatus>, ReconcileError> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &upgrade.namespace().unwrap_or_default());
     let found = bounded(format!("read {CLAIM}/{}", claim.name), claims.get_opt(&claim.name)).await?;
     Ok(found.as_ref().map(ClaimStatus::from))

@@ -28,10 +28,13 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, info_span, warn};
 
-use super::request::{Error, bounded};
+use super::owned::NamespacedName;
+use super::request::{ReconcileError, bounded};
 use crate::api::{CoderUpgrade, WorkloadMark};
 use crate::core::helm::workload::WorkloadKind;
-use crate::core::rollout::drift::{Drift, Found, WorkloadMeta, compare, found, is_watched, labels_digest, may_differ};
+use crate::core::rollout::drift::{
+    Drift, WorkloadMeta, WorkloadState, compare, found, is_watched, labels_digest, may_differ,
+};
 
 /// helm puts this label on everything that it makes.
 const MADE_BY_HELM: &str = "app.kubernetes.io/managed-by=Helm";
@@ -41,31 +44,28 @@ const PAGE: u32 = 100;
 /// What the watches see of the workloads that helm manages.
 pub struct Workloads {
     waking: UnboundedSender<ObjectRef<CoderUpgrade>>,
-    kinds: Mutex<HashMap<WorkloadKind, Seen>>,
+    kinds: Mutex<HashMap<WorkloadKind, SeenWorkloads>>,
 }
 
 /// What a watch sees of a workload; nothing if it does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Snapshot(Option<WorkloadMeta>);
-
-/// Namespace and name.
-type Key = (String, String);
+struct WatchedState(Option<WorkloadMeta>);
 
 /// The workloads of one kind.
 #[derive(Default)]
-struct Seen {
+struct SeenWorkloads {
     /// All have been listed once: what is not here does not exist.
     listed: bool,
-    objects: HashMap<Key, WorkloadMeta>,
+    objects: HashMap<NamespacedName, WorkloadMeta>,
     /// What was read at this sight, and was what this fingerprint says: it is not read again.
-    harmless: HashMap<Key, (Snapshot, String)>,
+    harmless: HashMap<NamespacedName, (WatchedState, String)>,
     /// The objects of a list that is not complete yet.
-    listing: HashMap<Key, WorkloadMeta>,
+    listing: HashMap<NamespacedName, WorkloadMeta>,
 }
 
-impl Seen {
+impl SeenWorkloads {
     /// Takes over what the watch says. Returns the workloads that are not what they were, or none if that may be any.
-    fn take<K: Resource>(&mut self, event: watcher::Event<PartialObjectMeta<K>>) -> Option<HashSet<Key>> {
+    fn take<K: Resource>(&mut self, event: watcher::Event<PartialObjectMeta<K>>) -> Option<HashSet<NamespacedName>> {
         let changed = match event {
             watcher::Event::Apply(object) => {
                 let (key, meta) = (key(&object), meta(&object));
@@ -97,12 +97,12 @@ impl Seen {
     }
 
     /// Whether a workload must be read, and what is seen of it.
-    fn suspect(&self, key: &Key, mark: &WorkloadMark) -> Option<Snapshot> {
+    fn suspect(&self, key: &NamespacedName, mark: &WorkloadMark) -> Option<WatchedState> {
         let seen = self.objects.get(key);
         let known = self.harmless.get(key);
-        let harmless =
-            known.is_some_and(|(Snapshot(snapshot), print)| snapshot.as_ref() == seen && *print == mark.fingerprint);
-        (self.listed && may_differ(mark, seen) && !harmless).then(|| Snapshot(seen.cloned()))
+        let harmless = known
+            .is_some_and(|(WatchedState(snapshot), print)| snapshot.as_ref() == seen && *print == mark.fingerprint);
+        (self.listed && may_differ(mark, seen) && !harmless).then(|| WatchedState(seen.cloned()))
     }
 }
 
@@ -157,19 +157,23 @@ impl Workloads {
         }
     }
 
-    fn suspect(&self, kind: WorkloadKind, key: &Key, mark: &WorkloadMark) -> Option<Snapshot> {
+    fn suspect(&self, kind: WorkloadKind, key: &NamespacedName, mark: &WorkloadMark) -> Option<WatchedState> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.get(&kind)?.suspect(key, mark)
     }
 
-    fn clear(&self, kind: WorkloadKind, key: Key, snapshot: Snapshot, mark: &WorkloadMark) {
+    fn clear(&self, kind: WorkloadKind, key: NamespacedName, snapshot: WatchedState, mark: &WorkloadMark) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.entry(kind).or_default().harmless.insert(key, (snapshot, mark.fingerprint.clone()));
     }
 }
 
 /// The workloads of the release that are not what was verified. Reads only those of which the watches have seen a change.
-pub async fn look(workloads: &Workloads, client: &Client, upgrade: &CoderUpgrade) -> Result<Vec<Drift>, Error> {
+pub async fn look(
+    workloads: &Workloads,
+    client: &Client,
+    upgrade: &CoderUpgrade,
+) -> Result<Vec<Drift>, ReconcileError> {
     let mut drifts = Vec::new();
     let Some(status) = upgrade.status.as_ref().filter(|status| is_watched(status)) else { return Ok(drifts) };
     let namespace = upgrade.namespace().unwrap_or_default();
@@ -190,7 +194,11 @@ pub async fn look(workloads: &Workloads, client: &Client, upgrade: &CoderUpgrade
     Ok(drifts)
 }
 
-async fn read<K>(client: &Client, kind: WorkloadKind, (namespace, name): &Key) -> Result<Option<Found>, Error>
+async fn read<K>(
+    client: &Client,
+    kind: WorkloadKind,
+    (namespace, name): &NamespacedName,
+) -> Result<Option<WorkloadState>, ReconcileError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
@@ -199,7 +207,7 @@ where
     Ok(object.map(|object| found(kind, &object)))
 }
 
-fn key<K: Resource>(object: &PartialObjectMeta<K>) -> Key {
+fn key<K: Resource>(object: &PartialObjectMeta<K>) -> NamespacedName {
     (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use super::context::Context;
-use super::request::{Error, bounded};
+use super::request::{ReconcileError, bounded};
 use crate::api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, annotation};
 use crate::core::decide::job::{JobRequest, Namesake, judge};
 use crate::core::decide::runner_job;
@@ -26,7 +26,11 @@ use crate::core::text::redact::Redactor;
 const NOTE_LIMIT: usize = 1000;
 
 /// Performs an action. Returns the object if the action changed it.
-pub async fn execute(context: &Context, upgrade: &CoderUpgrade, action: Action) -> Result<Option<CoderUpgrade>, Error> {
+pub async fn execute(
+    context: &Context,
+    upgrade: &CoderUpgrade,
+    action: Action,
+) -> Result<Option<CoderUpgrade>, ReconcileError> {
     match action {
         Action::AddFinalizer => set_finalizers(context, upgrade, &[FINALIZER]).await.map(Some),
         Action::RemoveFinalizer => set_finalizers(context, upgrade, &[]).await.map(Some),
@@ -42,7 +46,7 @@ pub async fn write_status(
     context: &Context,
     upgrade: &CoderUpgrade,
     status: CoderUpgradeStatus,
-) -> Result<CoderUpgrade, Error> {
+) -> Result<CoderUpgrade, ReconcileError> {
     let api = upgrades(context, upgrade);
     let name = upgrade.name_any();
     let mut changed = upgrade.clone();
@@ -98,13 +102,14 @@ async fn publish_each(context: &Context, upgrade: &CoderUpgrade, events: Vec<(Ev
 
 /// Creates the Job of a step, which does nothing yet; records its UID; and lets it start. So the status names every Job that
 /// ever ran, and whatever else has its name was not created here.
-async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), Error> {
+async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), ReconcileError> {
     let api = jobs(context, upgrade);
     let job = runner_job::job(upgrade, request, &context.defaults);
     let created = match bounded(format!("create Job {}", request.name), api.create(&PostParams::default(), &job)).await
     {
         Ok(created) => created,
-        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_already_exists()) => {
+        Err(ReconcileError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_already_exists()) =>
+        {
             return occupied(context, upgrade, request).await;
         }
         Err(error) => return Err(told(error, request, upgrade)),
@@ -119,19 +124,19 @@ async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequ
 }
 
 /// What follows if there is a Job of that name already.
-async fn occupied(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), Error> {
+async fn occupied(context: &Context, upgrade: &CoderUpgrade, request: &JobRequest) -> Result<(), ReconcileError> {
     let (name, object) = (&request.name, format!("Job/{}", request.name));
     let Some(found) = bounded(format!("read {object}"), jobs(context, upgrade).get_opt(name)).await? else {
-        return Err(Error::Changed(object));
+        return Err(ReconcileError::Changed(object));
     };
     let namespace = upgrade.namespace().unwrap_or_default();
     let found = match judge(&found, upgrade, &request.recorded) {
         Namesake::Recorded => return Ok(()), // The cache will show it.
         Namesake::Unrecorded => {
             delete_job(context, upgrade, name, found.uid().unwrap_or_default()).await?;
-            return Err(Error::Changed(object));
+            return Err(ReconcileError::Changed(object));
         }
-        Namesake::Leaving(finalizers) if finalizers.is_empty() => return Err(Error::Changed(object)),
+        Namesake::Leaving(finalizers) if finalizers.is_empty() => return Err(ReconcileError::Changed(object)),
         Namesake::Leaving(finalizers) => Obstruction {
             reason: BlockedReason::JobRefused,
             field: Some("metadata.finalizers"),
@@ -150,17 +155,17 @@ async fn occupied(context: &Context, upgrade: &CoderUpgrade, request: &JobReques
             object,
         },
     };
-    Err(Error::Obstructed(Box::new(found)))
+    Err(ReconcileError::Obstructed(Box::new(found)))
 }
 
 /// A refusal of the Job itself, with what cures it.
-fn told(error: Error, request: &JobRequest, upgrade: &CoderUpgrade) -> Error {
+fn told(error: ReconcileError, request: &JobRequest, upgrade: &CoderUpgrade) -> ReconcileError {
     let Some(words) = error.refusal() else { return error };
     let words = start_failure::clean(words, &request.name);
     let object = format!("Job/{}", request.name);
     let Cure { object: cause, field, next_step } =
         start_failure::refused(&words, &upgrade.namespace().unwrap_or_default());
-    Error::Obstructed(Box::new(Obstruction {
+    ReconcileError::Obstructed(Box::new(Obstruction {
         reason: BlockedReason::JobRefused,
         message: format!("{object} cannot be created: {words}"),
         object: cause.unwrap_or(object),
@@ -170,7 +175,7 @@ fn told(error: Error, request: &JobRequest, upgrade: &CoderUpgrade) -> Error {
 }
 
 /// Lets a Job start whose UID is recorded.
-async fn start_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), Error> {
+async fn start_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), ReconcileError> {
     let now = Timestamp::now().to_string();
     let change = json!({
         "metadata": {"uid": uid, "annotations": {annotation::STARTED_AT: now}}, "spec": {"suspend": false}
@@ -178,12 +183,12 @@ async fn start_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &
     patch_job(context, upgrade, name, change).await
 }
 
-async fn suspend_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), Error> {
+async fn suspend_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: &str) -> Result<(), ReconcileError> {
     patch_job(context, upgrade, name, json!({"metadata": {"uid": uid}, "spec": {"suspend": true}})).await
 }
 
 /// The UID in the change is a precondition: the API server refuses it for another Job of that name.
-async fn patch_job(context: &Context, upgrade: &CoderUpgrade, name: &str, change: Value) -> Result<(), Error> {
+async fn patch_job(context: &Context, upgrade: &CoderUpgrade, name: &str, change: Value) -> Result<(), ReconcileError> {
     let (api, params, patch) = (jobs(context, upgrade), PatchParams::default(), Patch::Merge(change));
     bounded(format!("change Job {name}"), api.patch_metadata(name, &params, &patch)).await.map(|_| ())
 }
@@ -192,7 +197,7 @@ fn jobs(context: &Context, upgrade: &CoderUpgrade) -> Api<Job> {
     Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default())
 }
 
-async fn delete_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: String) -> Result<(), Error> {
+async fn delete_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: String) -> Result<(), ReconcileError> {
     let api = jobs(context, upgrade);
     let params = DeleteParams::background().preconditions(Preconditions { uid: Some(uid), resource_version: None });
     match bounded(format!("delete Job {name}"), api.delete(name, &params)).await {
@@ -202,7 +207,11 @@ async fn delete_job(context: &Context, upgrade: &CoderUpgrade, name: &str, uid: 
 }
 
 /// Sets or removes our finalizer and leaves those of others.
-async fn set_finalizers(context: &Context, upgrade: &CoderUpgrade, ours: &[&str]) -> Result<CoderUpgrade, Error> {
+async fn set_finalizers(
+    context: &Context,
+    upgrade: &CoderUpgrade,
+    ours: &[&str],
+) -> Result<CoderUpgrade, ReconcileError> {
     let others = upgrade.finalizers().iter().map(String::as_str).filter(|finalizer| *finalizer != FINALIZER);
     let finalizers: Vec<_> = others.chain(ours.iter().copied()).collect();
     let patch =

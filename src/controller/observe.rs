@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::context::Context;
-use super::request::{Error, bounded};
+use super::request::{ReconcileError, bounded};
 use crate::api::CoderUpgrade;
 use crate::core::decide::job::{JobFacts, JobState, RunnerPod, is_owned};
 use crate::core::decide::observed::Observed;
@@ -56,7 +56,7 @@ fn pod(context: &Context, job: &Job) -> Option<RunnerPod> {
 
 /// Reads the Job of the running step of a deleted object if the cache lacks it: the object is let go once no Job of it is at
 /// work, and a cache in which the Job is not yet tells nothing of that.
-pub async fn recorded_job(context: &Context, observed: &mut Observed) -> Result<(), Error> {
+pub async fn recorded_job(context: &Context, observed: &mut Observed) -> Result<(), ReconcileError> {
     let Some(step) = observed.status().running_step().cloned().filter(|_| observed.deleting()) else { return Ok(()) };
     if step.job_uid.is_empty() || observed.jobs.iter().any(|job| job.uid == step.job_uid) {
         return Ok(());
@@ -66,7 +66,7 @@ pub async fn recorded_job(context: &Context, observed: &mut Observed) -> Result<
     Ok(())
 }
 
-async fn read_job(context: &Context, observed: &Observed, name: &str) -> Result<Option<JobFacts>, Error> {
+async fn read_job(context: &Context, observed: &Observed, name: &str) -> Result<Option<JobFacts>, ReconcileError> {
     let namespace = observed.upgrade.namespace().unwrap_or_default();
     let api: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
     let found = bounded(format!("read Job {name}"), api.get_opt(name)).await?;
@@ -75,7 +75,7 @@ async fn read_job(context: &Context, observed: &Observed, name: &str) -> Result<
 
 /// Takes the end of the runner's container for the end of its Job, where a container that a webhook has added keeps the Job
 /// from ending. The cache of Jobs may lag behind that of pods, so what the runner said last is read now.
-pub async fn runner_ended(context: &Context, observed: &mut Observed) -> Result<(), Error> {
+pub async fn runner_ended(context: &Context, observed: &mut Observed) -> Result<(), ReconcileError> {
     let Some(step) = observed.status().running_step().cloned() else { return Ok(()) };
     let ours = |job: &JobFacts| job.uid == step.job_uid && job.report.outcome.is_none();
     let Some(at) = observed.jobs.iter().position(ours) else { return Ok(()) };
@@ -108,7 +108,7 @@ fn siblings(context: &Context, upgrade: &CoderUpgrade) -> Vec<Sibling> {
 }
 
 /// The object as it is stored now, for a decision that changes something in the cluster.
-pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<CoderUpgrade>, Error> {
+pub async fn fresh(context: &Context, upgrade: &CoderUpgrade) -> Result<Option<CoderUpgrade>, ReconcileError> {
     let name = upgrade.name_any();
     let api: Api<CoderUpgrade> = Api::namespaced(context.client.clone(), &upgrade.namespace().unwrap_or_default());
     let found = bounded(format!("read {}", ObjectRef::from_obj(upgrade)), api.get_opt(&name)).await?;

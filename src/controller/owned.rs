@@ -11,19 +11,19 @@ use crate::core::object::controlling;
 
 /// Names of objects of one kind by the UID of the owner that controls them, as their owner references say.
 #[derive(Debug, Default)]
-pub struct Owned(Mutex<Names>);
+pub struct OwnedIndex(Mutex<OwnedNames>);
 
 #[derive(Debug, Default)]
-struct Names {
-    by_owner: HashMap<String, BTreeSet<Key>>,
+struct OwnedNames {
+    by_owner: HashMap<String, BTreeSet<NamespacedName>>,
     /// Those of a list that is not complete yet.
-    listing: HashMap<String, BTreeSet<Key>>,
+    listing: HashMap<String, BTreeSet<NamespacedName>>,
 }
 
 /// Namespace and name.
-type Key = (String, String);
+pub type NamespacedName = (String, String);
 
-impl Owned {
+impl OwnedIndex {
     /// Takes over what the watch says.
     pub fn take<K: Resource>(&self, event: &Event<K>) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,13 +52,13 @@ impl Owned {
     }
 }
 
-fn add<K: Resource>(names: &mut HashMap<String, BTreeSet<Key>>, object: &K) {
+fn add<K: Resource>(names: &mut HashMap<String, BTreeSet<NamespacedName>>, object: &K) {
     if let Some(owner) = controlling(object) {
         names.entry(owner.uid.clone()).or_default().insert(key(object));
     }
 }
 
-fn key<K: Resource>(object: &K) -> Key {
+fn key<K: Resource>(object: &K) -> NamespacedName {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn only_what_is_controlled_in_the_namespace_counts() {
-        let owned = Owned::default();
+        let owned = OwnedIndex::default();
         owned.take(&Event::InitApply(pod("ns", "a", true)));
         assert_eq!(owned.by("u", "ns"), [] as [String; 0], "the list is not complete");
         owned.take::<Pod>(&Event::InitDone);

@@ -15,7 +15,7 @@ use kube::{
 };
 
 use crate::api::{CoderUpgrade, CoderUpgradeStatus, StepName};
-use crate::core::decide::observed::{Observed, Place};
+use crate::core::decide::observed::{Capacity, Observed};
 use crate::core::decide::{Decision, PlaceUse, decide};
 
 /// The places for Jobs.
@@ -98,10 +98,10 @@ impl Places {
 }
 
 impl State {
-    fn place(&self, uid: &str, limit: usize) -> Place {
+    fn place(&self, uid: &str, limit: usize) -> Capacity {
         let ahead = self.turns.get(uid).map_or(self.row.len(), |turn| self.row.range(..turn).count());
         let free = self.running.contains(uid) || self.running.len() + ahead < limit;
-        if free { Place::Free } else { Place::Taken { limit } }
+        if free { Capacity::Free } else { Capacity::Taken { limit } }
     }
 
     /// Puts an upgrade into the row, or leaves it where it stands. Returns whether it stands where it stood.

@@ -10,7 +10,7 @@ use super::{
     context::Context,
     drain, drift, execute,
     observe::{fresh, observe, recorded_job, runner_ended},
-    request::Error,
+    request::ReconcileError,
     words,
 };
 use crate::api::CoderUpgrade;
@@ -30,7 +30,7 @@ const OBSTRUCTED: Duration = Duration::from_secs(20);
 type Events = Vec<(Event, Option<String>)>;
 
 /// One pass, and beside what follows the events that it gave rise to: nobody waits for these.
-pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, Error> {
+pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, ReconcileError> {
     context.places.seed(&context.upgrades);
     let mut events = Events::new();
     let next = Box::pin(pass(&upgrade, &context, &mut events)).await;
@@ -45,7 +45,7 @@ pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Res
 /// The cached object may say that there is nothing to do, which costs no request, and may be the base of a status
 /// write, which its resourceVersion guards. An action is decided on the object as stored: the one just written, or one
 /// just read.
-async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) -> Result<Next, Error> {
+async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) -> Result<Next, ReconcileError> {
     let mut current = upgrade.clone();
     let mut stored = false;
     let mut words = None;
@@ -98,9 +98,9 @@ async fn pass(upgrade: &CoderUpgrade, context: &Context, events: &mut Events) ->
 async fn tell_obstruction(
     context: &Context,
     upgrade: CoderUpgrade,
-    error: &Error,
+    error: &ReconcileError,
     events: &mut Events,
-) -> Result<(), Error> {
+) -> Result<(), ReconcileError> {
     let Some(found) = error.obstruction() else { return Ok(()) };
     let observed = observe(context, upgrade);
     context.places.give_back(observed.uid());
@@ -115,7 +115,7 @@ async fn tell_obstruction(
 
 /// When to look again after a pass that could not be finished.
 #[allow(clippy::needless_pass_by_value)] // the signature is kube's
-pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &Error, _: Arc<Context>) -> Next {
+pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &ReconcileError, _: Arc<Context>) -> Next {
     if error.is_stale() {
         debug!(%error, "stale view");
         return Next::requeue(STALE);

@@ -9,7 +9,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a pass could not be finished. Every one of these passes: the object is looked at again after a delay.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ReconcileError {
     /// The API server refused or could not be reached.
     #[error("cannot {what}: {source}")]
     Api {
@@ -33,7 +33,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl ReconcileError {
     /// Whether our view was older than what is stored. The watch brings the newer one.
     pub fn is_stale(&self) -> bool {
         match self {
@@ -63,10 +63,10 @@ impl Error {
 }
 
 /// Waits for a request, but not for ever.
-pub async fn bounded<T>(what: String, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+pub async fn bounded<T>(what: String, request: impl Future<Output = kube::Result<T>>) -> Result<T, ReconcileError> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(Error::Api { what, source: Box::new(source) }),
-        Err(_) => Err(Error::Timeout { what }),
+        Ok(Err(source)) => Err(ReconcileError::Api { what, source: Box::new(source) }),
+        Err(_) => Err(ReconcileError::Timeout { what }),
     }
 }

@@ -45,7 +45,7 @@ use super::{
     health::{self, Readiness},
     leader::{Leadership, NotHeld},
     metrics::Metrics,
-    owned::Owned,
+    owned::OwnedIndex,
     places::Places,
     reconcile::{after_error, reconcile},
 };
@@ -120,7 +120,7 @@ pub struct ControllerArgs {
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RunError {
     /// There is no configuration for the API server.
     #[error("cannot find out how to reach the API server: {0}")]
     Config(#[from] kube::config::InferConfigError),
@@ -166,10 +166,10 @@ pub enum Error {
 }
 
 /// How runners reach repositories.
-fn outbound(flags: &OutboundFlags) -> Result<Outbound, Error> {
+fn outbound(flags: &OutboundFlags) -> Result<Outbound, RunError> {
     let unreadable = |path: &Path| {
         let path = path.display().to_string();
-        move |source| Error::Authorities { path, source }
+        move |source| RunError::Authorities { path, source }
     };
     let read = |path| std::fs::read_to_string(path).map_err(unreadable(path));
     let authorities = flags.authorities().map(read).transpose()?;
@@ -177,9 +177,9 @@ fn outbound(flags: &OutboundFlags) -> Result<Outbound, Error> {
 }
 
 /// Runs until SIGTERM or SIGINT, or until the Lease is lost.
-pub async fn run(args: ControllerArgs) -> Result<(), Error> {
+pub async fn run(args: ControllerArgs) -> Result<(), RunError> {
     let address = SocketAddr::new(args.listen_address, args.listen_port);
-    let cannot_serve = |source| Error::Serve { address, source };
+    let cannot_serve = |source| RunError::Serve { address, source };
     let listener = TcpListener::bind(address).await.map_err(cannot_serve)?;
     let defaults = RunnerDefaults {
         image: args.runner_image.clone(),
@@ -212,7 +212,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
     tokio::pin!(stop);
 
     info!(namespace = args.lease_namespace, identity = args.identity, "waiting for the Lease");
-    let lease = |source| Error::Lease { namespace: args.lease_namespace.clone(), source };
+    let lease = |source| RunError::Lease { namespace: args.lease_namespace.clone(), source };
     let mut leadership = tokio::select! {
         // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
         acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity, || readiness.set(true)) => {
@@ -230,7 +230,7 @@ pub async fn run(args: ControllerArgs) -> Result<(), Error> {
         () = &mut stop => Ok(()),
     };
     info!("stopping");
-    if !matches!(ended, Err(Error::Lease { .. })) {
+    if !matches!(ended, Err(RunError::Lease { .. })) {
         leadership.release().await;
     }
     ended
@@ -279,7 +279,7 @@ async fn control(
             }
         });
 
-    let (jobs_of, pods_of) = (Arc::<Owned>::default(), Arc::<Owned>::default());
+    let (jobs_of, pods_of) = (Arc::<OwnedIndex>::default(), Arc::<OwnedIndex>::default());
     let (job_index, pod_index) = (jobs_of.clone(), pods_of.clone());
     let (job_store, job_writer) = reflector::store();
     let job_stream = watcher(scoped::<Job>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))

@@ -10,13 +10,13 @@ use super::context::Context;
 use super::request::bounded;
 use crate::core::decide::is_silent;
 use crate::core::decide::observed::Observed;
-use crate::core::decide::start_failure::{Words, clean};
+use crate::core::decide::start_failure::{EventFacts, clean};
 
 /// Most events that are read about one object. Kubernetes counts repetitions in the event that is there.
 const MOST: u32 = 50;
 
 /// The newest event about the running step's Job or pod, if no pod of it starts.
-pub async fn look(context: &Context, observed: &Observed) -> Option<Words> {
+pub async fn look(context: &Context, observed: &Observed) -> Option<EventFacts> {
     let status = observed.upgrade.status.as_ref()?;
     let job = observed.job(status.running_step()?).filter(|job| is_silent(job, observed.now))?;
     let (kind, uid) = job.pod.as_ref().map_or(("Job", &job.uid), |pod| ("Pod", &pod.uid));
@@ -45,8 +45,8 @@ fn newest(events: Vec<Event>) -> Option<Event> {
     events.into_iter().max_by_key(|event| (time(event), warning(event)))
 }
 
-fn words(event: &Event, uid: &str, job: &str) -> Words {
-    Words {
+fn words(event: &Event, uid: &str, job: &str) -> EventFacts {
+    EventFacts {
         uid: uid.to_owned(),
         warning: event.type_.as_deref() == Some("Warning"),
         reason: event.reason.clone().unwrap_or_default(),

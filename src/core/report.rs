@@ -128,7 +128,7 @@ impl Report {
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The plan is made and saved. If it says that nothing is to be done, what runs was verified as well.
-    Planned(Box<Planned>),
+    Planned(Box<PlanReport>),
     /// What spec.backup asks for is backed up.
     BackedUp(BackupRecord),
     /// The release is at the target and was verified.
@@ -144,7 +144,7 @@ pub enum Outcome {
 /// The plan that was made.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Planned {
+pub struct PlanReport {
     /// The plan in short.
     pub plan: PlanSummary,
     /// The installed release; none for a first install.

@@ -30,7 +30,7 @@ pub use self::args::{RunnerArgs, StepArgs};
 use self::context::Context;
 use self::error::Error;
 use self::helm::Helm;
-use self::report::{Addressee, Writer};
+use self::report::{Addressee, ReportWriter};
 use self::secrets::Secrets;
 use crate::core::report::Outcome;
 
@@ -53,7 +53,7 @@ async fn step(args: &RunnerArgs, secrets: Secrets) -> ExitCode {
     };
     let jobs = Api::namespaced(client.clone(), &common.namespace);
     let addressee = Addressee { name: common.job.clone(), uid: common.job_uid.clone().filter(|uid| !uid.is_empty()) };
-    let writer = Writer::start(jobs, addressee, secrets.clone());
+    let writer = ReportWriter::start(jobs, addressee, secrets.clone());
     let result = match context(common, client, &writer, &secrets).await {
         Ok(ctx) => Box::pin(steps::perform(&ctx, &args.step)).await,
         Err(error) => Err(error),
@@ -74,7 +74,7 @@ async fn step(args: &RunnerArgs, secrets: Secrets) -> ExitCode {
 async fn context(
     common: &CommonArgs,
     client: kube::Client,
-    writer: &Writer,
+    writer: &ReportWriter,
     secrets: &Secrets,
 ) -> Result<Context, Error> {
     let helm = Helm::detect(&common.work_dir).await?;

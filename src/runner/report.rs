@@ -44,7 +44,7 @@ pub struct Addressee {
 }
 
 /// Writes the reports of one Job.
-pub struct Writer {
+pub struct ReportWriter {
     jobs: Api<Job>,
     job: Addressee,
     secrets: Secrets,
@@ -166,7 +166,7 @@ fn unrecorded(what: &str) -> Problem {
     Problem::new(FailureClass::ApiUnavailable, message)
 }
 
-impl Writer {
+impl ReportWriter {
     /// Begins to write reports into the Job.
     #[must_use]
     pub fn start(jobs: Api<Job>, job: Addressee, secrets: Secrets) -> Self {

@@ -34,6 +34,10 @@ const ROOMS: [&str; 13] = [
     "object", "text",
 ];
 
+/// Types of `src` that have a namesake, each with the reason why.
+const NAMESAKES: [(&str, &str); 1] =
+    [("Context", "what a pass of the controller has, and what a step of the runner has: no file sees both")];
+
 /// Most lines of code in a file.
 const LONGEST: usize = 400;
 
@@ -46,6 +50,8 @@ struct Source {
     module: Name,
     /// Every path that it names outside of its tests. Those into this crate begin with `crate`.
     paths: BTreeSet<Name>,
+    /// The types that it declares outside of its tests.
+    types: Vec<String>,
     /// The code without comments and tests.
     code: String,
 }
@@ -61,8 +67,9 @@ impl Source {
             module.pop();
         }
         let mut paths = Paths { module: module.clone(), found: BTreeSet::new() };
-        paths.visit_file(&syn::parse_file(&text).unwrap());
-        Self { path, module, paths: paths.found, code: code(&text) }
+        let file = syn::parse_file(&text).unwrap();
+        paths.visit_file(&file);
+        Self { path, module, paths: paths.found, types: types(&file), code: code(&text) }
     }
 
     fn is_in(&self, folder: &str) -> bool {
@@ -110,6 +117,18 @@ impl Paths {
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(before, tree)),
         }
     }
+}
+
+/// The types that stand at the top of a file.
+fn types(file: &syn::File) -> Vec<String> {
+    let name = |item: &syn::Item| match item {
+        syn::Item::Enum(item) => Some(item.ident.to_string()),
+        syn::Item::Struct(item) => Some(item.ident.to_string()),
+        syn::Item::Trait(item) => Some(item.ident.to_string()),
+        syn::Item::Type(item) => Some(item.ident.to_string()),
+        _ => None,
+    };
+    file.items.iter().filter_map(name).collect()
 }
 
 fn is_test(attributes: &[syn::Attribute]) -> bool {
@@ -247,6 +266,19 @@ fn the_controller_knows_neither_helm_nor_secrets() {
         for word in ["Secret", "Command::new", "runner::"] {
             assert!(!source.code.contains(word), "{} mentions {word}", source.path.display());
         }
+    }
+}
+
+#[test]
+fn a_type_name_stands_for_one_thing() {
+    let sources = sources();
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (name, source) in sources.iter().flat_map(|source| source.types.iter().map(move |name| (name, source))) {
+        places.entry(name).or_default().push(source.path.display().to_string());
+    }
+    for (name, places) in places {
+        let namesake = NAMESAKES.iter().any(|(known, _)| *known == name);
+        assert_eq!(places.len() > 1, namesake, "{name} is declared in {}", places.join(" and in "));
     }
 }
 

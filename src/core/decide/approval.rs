@@ -5,7 +5,7 @@ use crate::api::{
     Approvable, Approval, ApprovalMode, CoderUpgradeStatus, Forecast, PlanSummary, PlannedAction, Reason, Recovery,
     Remedy,
 };
-use crate::core::gates::approval::{Judgement, Remembered, judge};
+use crate::core::gates::approval::{ApprovalState, Remembered, judge};
 use crate::core::gates::grant::{Grant, given};
 
 /// What was approved of the present plan, if anything.
@@ -29,7 +29,7 @@ pub(super) fn of_repairs(draft: &Draft) -> bool {
 pub(super) fn count(draft: &mut Draft) {
     let Some(plan) = draft.status.plan.clone() else { return };
     let upgrade = &draft.observed.upgrade;
-    let Judgement { repairs, granted, missing } =
+    let ApprovalState { repairs, granted, missing } =
         judge(upgrade, Remembered::of(&draft.status), &plan.id, &plan.forecast);
     draft.status.approved = repairs;
     if granted && upgrade.spec.approval == ApprovalMode::Manual {

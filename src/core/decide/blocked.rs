@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Action, Draft, PlaceUse, step};
 use crate::api::{Blocked, BlockedReason, Phase, StepName};
 use crate::core::decide::job::{JobFacts, RunnerPod};
-use crate::core::decide::observed::Place;
+use crate::core::decide::observed::Capacity;
 use crate::core::decide::start_failure::{Cure, PATIENCE};
 use crate::core::decide::{conditions, start_failure};
 
@@ -71,7 +71,7 @@ pub(super) fn asks_again(draft: &Draft, job: &JobFacts) -> bool {
 
 /// Whether it may be asked for: there is a place, or nothing may hold the step up.
 pub(super) fn may_ask(draft: &Draft) -> bool {
-    draft.observed.place == Place::Free || draft.status.change_started || draft.status.recovery_required
+    draft.observed.place == Capacity::Free || draft.status.change_started || draft.status.recovery_required
 }
 
 /// Whether a Job tries in vain to create its pod. It is suspended between two tries: so it takes no place from others, and when

@@ -10,9 +10,11 @@ use kube::ResourceExt;
 
 use super::{Draft, Event, approval, failure, step};
 use crate::api::{Phase, PlanSummary, Reason};
-use crate::core::decide::observed::Place;
+use crate::core::decide::observed::Capacity;
 use crate::core::gates::window::Schedule;
-use crate::core::gates::{self, Answer, BEFORE_A_CHANGE, BEFORE_A_PLAN, BEFORE_A_REPAIR, Closed, Facts, Gate, Planned};
+use crate::core::gates::{
+    self, BEFORE_A_CHANGE, BEFORE_A_PLAN, BEFORE_A_REPAIR, Closed, Gate, GateFacts, GateState, PlannedChange,
+};
 use crate::core::helm::values::within_limits;
 
 /// How long a backup counts that was made for a plan: the plan may wait for its next window, but not much longer.
@@ -75,13 +77,13 @@ pub(super) fn backup_due(draft: &Draft) -> bool {
 }
 
 /// Asks one gate after the other, those of this controller last, and says what the first one says that is not open.
-fn shut(draft: &mut Draft, gates: &[Gate], ours: &[fn(&Draft) -> Answer]) -> bool {
+fn shut(draft: &mut Draft, gates: &[Gate], ours: &[fn(&Draft) -> GateState]) -> bool {
     let mut answers = gates.iter().map(|gate| ask(draft, *gate)).chain(ours.iter().map(|gate| gate(draft)));
-    let Some(answer) = answers.find(|answer| !matches!(answer, Answer::Open)) else { return false };
+    let Some(answer) = answers.find(|answer| !matches!(answer, GateState::Open)) else { return false };
     match answer {
-        Answer::Open => {}
-        Answer::Closed(closed) => say(draft, closed),
-        Answer::Broken(problem) => {
+        GateState::Open => {}
+        GateState::Closed(closed) => say(draft, closed),
+        GateState::Broken(problem) => {
             step::supersede(draft);
             failure::refused(draft, *problem);
         }
@@ -89,13 +91,13 @@ fn shut(draft: &mut Draft, gates: &[Gate], ours: &[fn(&Draft) -> Answer]) -> boo
     true
 }
 
-fn ask(draft: &Draft, gate: Gate) -> Answer {
+fn ask(draft: &Draft, gate: Gate) -> GateState {
     let observed = draft.observed;
     let waiting = draft.status.approval.as_ref().map(|waiting| {
         let plan = approval::plan_id(&draft.status).unwrap_or_default();
         gates::approval::message(plan, &observed.upgrade.name_any(), waiting)
     });
-    gate.ask(&Facts {
+    gate.ask(&GateFacts {
         upgrade: &observed.upgrade,
         claimed_by: observed.claimed_by.as_deref(),
         siblings: &observed.siblings,
@@ -103,7 +105,7 @@ fn ask(draft: &Draft, gate: Gate) -> Answer {
             .status
             .plan
             .as_ref()
-            .map(|PlanSummary { forecast, .. }| Planned { forecast, waiting: waiting.as_deref() }),
+            .map(|PlanSummary { forecast, .. }| PlannedChange { forecast, waiting: waiting.as_deref() }),
         now: observed.now,
     })
 }
@@ -124,33 +126,33 @@ fn say(draft: &mut Draft, closed: Closed) {
     }
 }
 
-fn allowed(draft: &Draft) -> Answer {
+fn allowed(draft: &Draft) -> GateState {
     match draft.observed.allowed.judge(&draft.observed.upgrade.spec) {
-        Ok(()) => Answer::Open,
-        Err(problem) => Answer::Broken(problem),
+        Ok(()) => GateState::Open,
+        Err(problem) => GateState::Broken(problem),
     }
 }
 
 /// Whether the values of the spec could be read.
-fn values(draft: &Draft) -> Answer {
+fn values(draft: &Draft) -> GateState {
     match within_limits(&draft.observed.upgrade.spec) {
-        Err(problem) => Answer::Broken(problem),
-        Ok(()) => Answer::Open,
+        Err(problem) => GateState::Broken(problem),
+        Ok(()) => GateState::Open,
     }
 }
 
 /// Whether the window can be read: a person shall learn of it before the night in which it should open.
-fn readable(draft: &Draft) -> Answer {
+fn readable(draft: &Draft) -> GateState {
     match draft.observed.upgrade.spec.window.as_ref().map(Schedule::read) {
-        Some(Err(problem)) => Answer::Broken(problem),
-        _ => Answer::Open,
+        Some(Err(problem)) => GateState::Broken(problem),
+        _ => GateState::Open,
     }
 }
 
 /// Jobs cost memory and requests; so only so many are started at a time. What has begun is not asked.
-fn place(draft: &Draft) -> Answer {
-    let Place::Taken { limit } = draft.observed.place else { return Answer::Open };
-    Answer::Closed(Closed {
+fn place(draft: &Draft) -> GateState {
+    let Capacity::Taken { limit } = draft.observed.place else { return GateState::Open };
+    GateState::Closed(Closed {
         phase: Phase::AwaitingPlace,
         reason: Reason::AwaitingPlace,
         warning: false,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::job::JobFacts;
-use super::start_failure::Words;
+use super::start_failure::EventFacts;
 use crate::api::{ClaimStatus, CoderUpgrade, CoderUpgradeStatus, FINALIZER, Step, WaitingFor, annotation};
 use crate::core::allowed::Allowed;
 use crate::core::gates::dependencies::{Obstacle, Sibling};
@@ -15,7 +15,7 @@ use crate::core::rollout::drift::Drift;
 
 /// What is left of an uninstalled release.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Left {
+pub struct Remaining {
     /// Objects of `status.waitingFor` that are still there.
     pub objects: Vec<WaitingFor>,
     /// The claims of `status.persistentVolumeClaims` that are there, by name.
@@ -32,7 +32,7 @@ pub struct Observed {
     /// The Jobs of the object's namespace that it controls, by their own words; see [`Self::job`].
     pub jobs: Vec<JobFacts>,
     /// What the cluster says of the running step's Job or pod; looked at only while no pod of it starts.
-    pub words: Option<Words>,
+    pub words: Option<EventFacts>,
     /// Digest of the settings that a pod would be built with now.
     pub settings: String,
     /// Another `CoderUpgrade` that had the release first.
@@ -40,11 +40,11 @@ pub struct Observed {
     /// The `CoderUpgrades` that `spec.dependsOn` leads to, directly or over others.
     pub siblings: Vec<Sibling>,
     /// What is left of an uninstalled release; looked at only while it is drained.
-    pub left: Option<Left>,
+    pub left: Option<Remaining>,
     /// Workloads of the release that are not what was verified; looked at only while [`crate::core::rollout::drift::is_watched`].
     pub drift: Vec<Drift>,
     /// Whether there is room for one more Job.
-    pub place: Place,
+    pub place: Capacity,
     /// Delay before the first retry; it doubles from there.
     pub retry_delay: Duration,
     /// What the spec may name.
@@ -53,7 +53,7 @@ pub struct Observed {
 
 /// Whether there is room for one more Job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum Capacity {
     /// There is, or the object has a Job already.
     #[default]
     Free,
@@ -78,7 +78,7 @@ impl Observed {
             siblings: Vec::new(),
             left: None,
             drift: Vec::new(),
-            place: Place::Free,
+            place: Capacity::Free,
             retry_delay: Duration::from_secs(10),
             allowed: Arc::default(),
         }

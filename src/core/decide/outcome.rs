@@ -12,10 +12,10 @@ use crate::api::{
 };
 use crate::core::decide::{backoff, conditions};
 use crate::core::helm::version;
-use crate::core::report::{Planned, Problem, Uninstalled, Upgraded};
+use crate::core::report::{PlanReport, Problem, Uninstalled, Upgraded};
 
 /// The plan is made.
-pub(super) fn planned(draft: &mut Draft, planned: Planned) {
+pub(super) fn planned(draft: &mut Draft, planned: PlanReport) {
     let mut plan = planned.plan;
     if draft.status.recovery_required && plan.action == PlannedAction::Nothing {
         // The records say so, but what was removed is back only when Coder was verified after another run of helm.

@@ -16,7 +16,7 @@ const SUFFIX: usize = 5;
 
 /// What an event says of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct EventFacts {
     /// UID of the Job or the pod that it is about.
     pub uid: String,
     /// It tells of something that went wrong.

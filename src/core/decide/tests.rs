@@ -8,7 +8,7 @@ use crate::api::{
     PlannedAction, ProductLine, StepName, Target,
 };
 use crate::core::decide::job::{JobFacts, RunnerPod};
-use crate::core::report::{Outcome, Planned, Problem, Report, Upgraded};
+use crate::core::report::{Outcome, PlanReport, Problem, Report, Upgraded};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -161,7 +161,7 @@ fn installed(version: &str, revision: i32) -> Installed {
 }
 
 fn planned(action: PlannedAction, to: &str) -> Outcome {
-    Outcome::Planned(Box::new(Planned {
+    Outcome::Planned(Box::new(PlanReport {
         plan: PlanSummary {
             id: format!("plan-{to}"),
             action,

@@ -41,7 +41,7 @@ impl Remembered {
 
 /// What people have said of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct ApprovalState {
     /// How far its repairs may go beyond spec.recovery.
     pub repairs: Option<Recovery>,
     /// The annotation speaks of this plan.
@@ -52,7 +52,7 @@ pub struct Judgement {
 
 /// Judges what the annotation says, and the status remembers, about a plan.
 #[must_use]
-pub fn judge(upgrade: &CoderUpgrade, before: Remembered, plan: &str, forecast: &Forecast) -> Judgement {
+pub fn judge(upgrade: &CoderUpgrade, before: Remembered, plan: &str, forecast: &Forecast) -> ApprovalState {
     let spec = &upgrade.spec;
     let grant = Grant::of(upgrade, plan);
     let repairs = before.repairs.max(grant.and_then(|grant| grant.step.map(|_| grant.recovery())));
@@ -65,7 +65,7 @@ pub fn judge(upgrade: &CoderUpgrade, before: Remembered, plan: &str, forecast: &
         let manual = spec.approval == ApprovalMode::Manual && !before.path && grant.is_none();
         manual.then(|| plan.to_owned())
     };
-    Judgement { repairs, granted: grant.is_some(), missing }
+    ApprovalState { repairs, granted: grant.is_some(), missing }
 }
 
 /// What a plan asks of people, whether they have allowed it or not.

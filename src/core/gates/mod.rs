@@ -41,7 +41,7 @@ pub enum Gate {
 
 /// What the gates are asked with.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct GateFacts<'a> {
     /// The object.
     pub upgrade: &'a CoderUpgrade,
     /// Another one that had the release first.
@@ -49,14 +49,14 @@ pub struct Facts<'a> {
     /// The objects that spec.dependsOn leads to.
     pub siblings: &'a [Sibling],
     /// The planned change; none before there is a plan.
-    pub plan: Option<Planned<'a>>,
+    pub plan: Option<PlannedChange<'a>>,
     /// The present time.
     pub now: Timestamp,
 }
 
 /// A planned change.
 #[derive(Clone, Copy, Debug)]
-pub struct Planned<'a> {
+pub struct PlannedChange<'a> {
     /// What it foresees.
     pub forecast: &'a Forecast,
     /// What is to be said while a person must still allow something of it.
@@ -65,7 +65,7 @@ pub struct Planned<'a> {
 
 /// What a gate says.
 #[derive(Debug)]
-pub enum Answer {
+pub enum GateState {
     /// It may begin.
     Open,
     /// It may not begin yet.
@@ -92,7 +92,7 @@ pub struct Closed {
 impl Gate {
     /// Whether a change may begin.
     #[must_use]
-    pub fn ask(self, facts: &Facts<'_>) -> Answer {
+    pub fn ask(self, facts: &GateFacts<'_>) -> GateState {
         match self {
             Self::Claim => claim(facts),
             Self::Suspension => suspension(facts),
@@ -104,7 +104,7 @@ impl Gate {
 
     /// The field of the spec that asks for it, if one does.
     #[must_use]
-    pub fn field(self, facts: &Facts<'_>) -> Option<&'static str> {
+    pub fn field(self, facts: &GateFacts<'_>) -> Option<&'static str> {
         let spec = &facts.upgrade.spec;
         match self {
             Self::Claim => facts.claimed_by.map(|_| "spec.release"),
@@ -117,7 +117,7 @@ impl Gate {
 
     /// What it says where it is open.
     #[must_use]
-    pub fn passed(self, facts: &Facts<'_>) -> String {
+    pub fn passed(self, facts: &GateFacts<'_>) -> String {
         match self {
             Self::Claim | Self::Suspension => String::new(),
             Self::Dependencies => format!("Ready: {}.", facts.upgrade.spec.dependencies().join(", ")),
@@ -127,10 +127,10 @@ impl Gate {
     }
 }
 
-fn claim(facts: &Facts<'_>) -> Answer {
-    let Some(other) = facts.claimed_by else { return Answer::Open };
+fn claim(facts: &GateFacts<'_>) -> GateState {
+    let Some(other) = facts.claimed_by else { return GateState::Open };
     let release = &facts.upgrade.spec.release;
-    Answer::Closed(Closed {
+    GateState::Closed(Closed {
         phase: Phase::Pending,
         reason: Reason::ReleaseClaimed,
         warning: true,
@@ -139,11 +139,11 @@ fn claim(facts: &Facts<'_>) -> Answer {
     })
 }
 
-fn suspension(facts: &Facts<'_>) -> Answer {
+fn suspension(facts: &GateFacts<'_>) -> GateState {
     if !facts.upgrade.spec.suspend {
-        return Answer::Open;
+        return GateState::Open;
     }
-    Answer::Closed(Closed {
+    GateState::Closed(Closed {
         phase: Phase::Suspended,
         reason: Reason::Suspended,
         warning: false,
@@ -152,10 +152,10 @@ fn suspension(facts: &Facts<'_>) -> Answer {
     })
 }
 
-fn dependencies(facts: &Facts<'_>) -> Answer {
+fn dependencies(facts: &GateFacts<'_>) -> GateState {
     let name = facts.upgrade.name_any();
     let Some(obstacle) = obstacle(&name, &facts.upgrade.spec.dependencies(), facts.siblings) else {
-        return Answer::Open;
+        return GateState::Open;
     };
     let (warning, message) = match obstacle {
         Obstacle::Missing(name) => (
@@ -178,12 +178,12 @@ fn dependencies(facts: &Facts<'_>) -> Answer {
         ),
     };
     let (phase, reason) = (Phase::AwaitingDependency, Reason::AwaitingDependency);
-    Answer::Closed(Closed { phase, reason, warning, message, until: None })
+    GateState::Closed(Closed { phase, reason, warning, message, until: None })
 }
 
-fn approval(facts: &Facts<'_>) -> Answer {
-    let Some(waiting) = facts.plan.and_then(|plan| plan.waiting) else { return Answer::Open };
-    Answer::Closed(Closed {
+fn approval(facts: &GateFacts<'_>) -> GateState {
+    let Some(waiting) = facts.plan.and_then(|plan| plan.waiting) else { return GateState::Open };
+    GateState::Closed(Closed {
         phase: Phase::AwaitingApproval,
         reason: Reason::AwaitingApproval,
         warning: false,
@@ -192,15 +192,15 @@ fn approval(facts: &Facts<'_>) -> Answer {
     })
 }
 
-fn window(facts: &Facts<'_>) -> Answer {
-    let Some(window) = &facts.upgrade.spec.window else { return Answer::Open };
+fn window(facts: &GateFacts<'_>) -> GateState {
+    let Some(window) = &facts.upgrade.spec.window else { return GateState::Open };
     let schedule = match Schedule::read(window) {
         Ok(schedule) => schedule,
-        Err(problem) => return Answer::Broken(problem),
+        Err(problem) => return GateState::Broken(problem),
     };
     match schedule.at(facts.now) {
-        Opening::Open => Answer::Open,
-        Opening::ClosedUntil(opens) => Answer::Closed(Closed {
+        Opening::Open => GateState::Open,
+        Opening::ClosedUntil(opens) => GateState::Closed(Closed {
             phase: Phase::AwaitingWindow,
             reason: Reason::AwaitingWindow,
             warning: false,

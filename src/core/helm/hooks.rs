@@ -23,7 +23,7 @@ pub struct Hook {
 
 /// What helm does with a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum HelmAction {
     /// It installs or upgrades it, or rolls it back after that has failed.
     Change,
     /// It uninstalls it.
@@ -33,10 +33,10 @@ pub enum Work {
 impl Hook {
     /// Whether helm may make it, and delete what has its name before, during this work.
     #[must_use]
-    pub fn runs_in(&self, work: Work) -> bool {
+    pub fn runs_in(&self, work: HelmAction) -> bool {
         let parts: &[&str] = match work {
-            Work::Change => &["install", "upgrade", "rollback"],
-            Work::Uninstall => &["delete"],
+            HelmAction::Change => &["install", "upgrade", "rollback"],
+            HelmAction::Uninstall => &["delete"],
         };
         self.events.iter().any(|event| parts.iter().any(|part| event.contains(part)))
     }
@@ -58,6 +58,6 @@ mod tests {
             ObjectRef { api_version: "batch/v1".into(), kind: "Job".into(), namespace: None, name: "a".into() };
         let events = events.iter().map(|event| (*event).to_owned()).collect();
         let hook = Hook { object, events, images: vec![], containers: vec![] };
-        assert_eq!((hook.runs_in(Work::Change), hook.runs_in(Work::Uninstall)), (change, uninstall));
+        assert_eq!((hook.runs_in(HelmAction::Change), hook.runs_in(HelmAction::Uninstall)), (change, uninstall));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::core::helm::workload::Workload;
 use crate::core::text::bounded;
 use crate::core::text::bounded::Unreadable;
-use crate::core::text::yaml::Refused;
+use crate::core::text::yaml::YamlError;
 
 /// Greatest number of replicas of a `StatefulSet`: each has its claims, which are looked at one by one.
 pub const REPLICAS: i64 = 1000;
@@ -33,11 +33,11 @@ pub struct Unread {
     /// The template that helm made it of.
     pub template: Option<String>,
     /// What is wrong, and in which line of the document.
-    pub why: Refused,
+    pub why: YamlError,
 }
 
 impl Unread {
-    fn new(text: &str, why: Refused) -> Self {
+    fn new(text: &str, why: YamlError) -> Self {
         let after = |begin: &str| text.lines().find_map(|line| line.strip_prefix(begin));
         let word = |text: &str| {
             let word = text.trim().trim_matches(['"', '\'']).to_owned();

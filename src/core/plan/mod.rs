@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::helm::hooks::Hook;
 use super::object::ObjectRef;
 use super::plan::difference::Difference;
-use super::plan::replicas::Source;
+use super::plan::replicas::ReplicasSource;
 use super::rollout::inventory::Inventory;
 use crate::api::{DataRef, Finding, Forecast, Installed, PlannedAction, ProductLine, Strategy};
 
@@ -100,7 +100,7 @@ pub struct Plan {
     pub replaced: BTreeMap<String, String>,
     /// The values from which the chart takes the numbers of replicas: what a person or an autoscaler has set is kept by them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replicas: Vec<Source>,
+    pub replicas: Vec<ReplicasSource>,
     /// What the checks found.
     #[serde(default)]
     pub findings: Vec<Finding>,

@@ -24,24 +24,24 @@ pub const INDEX: &str = "parts.json";
 const INDEX_ROOM: usize = 4 << 10;
 
 /// A file of the plan: its key and its content.
-pub type File = (&'static str, Vec<u8>);
+pub type PlanFile = (&'static str, Vec<u8>);
 /// The data of one Secret.
-pub type Part = BTreeMap<String, Vec<u8>>;
+pub type SecretData = BTreeMap<String, Vec<u8>>;
 
 /// The files of a plan that has several parts.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub struct Index(BTreeMap<String, Entry>);
+pub struct FileIndex(BTreeMap<String, FileEntry>);
 
 /// Where a file lies, and what it is.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Entry {
+pub struct FileEntry {
     /// The numbers of the parts that it lies in, in the order of its content.
     parts: Vec<usize>,
     /// SHA-256 of the whole file, in hex.
     digest: String,
 }
 
-impl Index {
+impl FileIndex {
     /// Reads the index.
     pub fn read(text: &[u8]) -> Result<Self, Unreadable> {
         bounded::json(text)
@@ -49,12 +49,12 @@ impl Index {
 
     /// What the index says of a file.
     #[must_use]
-    pub fn entry(&self, file: &str) -> Option<&Entry> {
+    pub fn entry(&self, file: &str) -> Option<&FileEntry> {
         self.0.get(file)
     }
 }
 
-impl Entry {
+impl FileEntry {
     /// The keys under which the pieces of the file lie, each with the number of its part.
     pub fn pieces<'a>(&'a self, file: &'a str) -> impl Iterator<Item = (usize, String)> + 'a {
         self.parts.iter().map(move |number| (*number, key(file, *number, self.parts.len() == 1)))
@@ -83,12 +83,12 @@ pub fn name(plan: &str, number: usize) -> String {
 /// Lays the files out over as few parts as they need: the same files always in the same way, so that a part that is lost can be
 /// written again. A plan that fits into one Secret has no index.
 #[must_use]
-pub fn lay_out(files: Vec<File>) -> Vec<Part> {
+pub fn lay_out(files: Vec<PlanFile>) -> Vec<SecretData> {
     let whole: usize = files.iter().map(|(_, content)| content.len()).sum();
     if whole <= ROOM {
         return vec![files.into_iter().map(|(file, content)| (file.to_owned(), content)).collect()];
     }
-    let (mut parts, mut left, mut index) = (vec![Part::new()], ROOM - INDEX_ROOM, Index::default());
+    let (mut parts, mut left, mut index) = (vec![SecretData::new()], ROOM - INDEX_ROOM, FileIndex::default());
     for (file, content) in files {
         let mut rest = content.as_slice();
         let mut pieces = Vec::new();
@@ -100,11 +100,11 @@ pub fn lay_out(files: Vec<File>) -> Vec<Part> {
             if rest.is_empty() {
                 break;
             }
-            parts.push(Part::new());
+            parts.push(SecretData::new());
             left = ROOM;
         }
         let alone = pieces.len() == 1;
-        let entry = Entry { parts: pieces.iter().map(|(number, _)| *number).collect(), digest: digest(&content) };
+        let entry = FileEntry { parts: pieces.iter().map(|(number, _)| *number).collect(), digest: digest(&content) };
         for (number, piece) in pieces {
             parts[number - 1].insert(key(file, number, alone), piece.to_vec());
         }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::core::plan::key::{CHART, PLAN, PREVIOUS_RELEASE, VALUES};
 
-    fn files(sizes: [usize; 4]) -> Vec<File> {
+    fn files(sizes: [usize; 4]) -> Vec<PlanFile> {
         [PLAN, VALUES, PREVIOUS_RELEASE, CHART].into_iter().zip(sizes.map(noise)).collect()
     }
 
@@ -138,9 +138,9 @@ mod tests {
     }
 
     /// As the runner finds a file: in one directory with all parts.
-    fn joined(parts: &[Part], file: &str) -> Option<Vec<u8>> {
-        let mounted: Part = parts.iter().flat_map(Clone::clone).collect();
-        let index = Index::read(&mounted[INDEX]).unwrap();
+    fn joined(parts: &[SecretData], file: &str) -> Option<Vec<u8>> {
+        let mounted: SecretData = parts.iter().flat_map(Clone::clone).collect();
+        let index = FileIndex::read(&mounted[INDEX]).unwrap();
         let entry = index.entry(file)?;
         let pieces: Option<Vec<Vec<u8>>> = entry.pieces(file).map(|(_, key)| mounted.get(&key).cloned()).collect();
         Some(pieces?.concat()).filter(|content| entry.is_of(content))

@@ -28,7 +28,7 @@ pub struct Scaled {
 /// A value from which the chart takes the number of replicas of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Source {
+pub struct ReplicasSource {
     /// The workload, as Kind/name.
     pub object: String,
     /// Dotted path of the value.
@@ -37,17 +37,17 @@ pub struct Source {
 
 /// A number of replicas that is kept, if its value is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptReplicas {
     /// The workload, its number, and who has set it.
     pub scaled: Scaled,
     /// Dotted path of the value that keeps the number; none if no known value leads to it.
     pub path: Option<String>,
 }
 
-impl Kept {
+impl KeptReplicas {
     /// By the value from which the chart takes the number.
     #[must_use]
-    pub fn by(scaled: Scaled, sources: &[Source]) -> Self {
+    pub fn by(scaled: Scaled, sources: &[ReplicasSource]) -> Self {
         let named = scaled.object.to_string();
         let path = sources.iter().find(|source| source.object == named).map(|source| source.path.clone());
         Self { scaled, path }
@@ -56,9 +56,9 @@ impl Kept {
 
 /// The values that keep numbers of replicas.
 #[must_use]
-pub fn overlay(kept: &[Kept]) -> Map<String, Value> {
+pub fn overlay(kept: &[KeptReplicas]) -> Map<String, Value> {
     let mut values = json!({});
-    for Kept { scaled, path } in kept {
+    for KeptReplicas { scaled, path } in kept {
         if let Some(path) = path {
             set(&mut values, path, scaled.live);
         }
@@ -67,8 +67,8 @@ pub fn overlay(kept: &[Kept]) -> Map<String, Value> {
 }
 
 /// Forgets the values that did not lead to the number.
-pub fn confirm(kept: &mut [Kept], rendered: &Documents) {
-    for Kept { scaled, path } in kept {
+pub fn confirm(kept: &mut [KeptReplicas], rendered: &Documents) {
+    for KeptReplicas { scaled, path } in kept {
         let named = scaled.object.to_string();
         let now = rendered.objects().find(|(name, _)| name.is(&named)).and_then(|(_, object)| replicas(object));
         path.take_if(|_| now != Some(scaled.live));
@@ -139,7 +139,7 @@ pub fn sources(
     values: &Map<String, Value>,
     defaults: &Value,
     under: Option<&str>,
-) -> Vec<Source> {
+) -> Vec<ReplicasSource> {
     let workloads = rendered.objects().filter(|(name, _)| is_scaled(name));
     workloads.filter_map(|(name, object)| source(&name, replicas(object)?, values, defaults, under)).collect()
 }
@@ -153,7 +153,7 @@ fn source(
     values: &Map<String, Value>,
     defaults: &Value,
     under: Option<&str>,
-) -> Option<Source> {
+) -> Option<ReplicasSource> {
     let at =
         |values: &Value, path: &str| path.split('.').try_fold(values.clone(), |value, key| value.get(key).cloned());
     let values = Value::Object(values.clone());
@@ -161,7 +161,7 @@ fn source(
     let all = paths(&object.name, under);
     let found = all.iter().find(|path| number(path).is_some_and(|number| number.as_i64() == Some(rendered)));
     let unset = || all.first().filter(|path| under.is_some() && number(path).is_none());
-    Some(Source { object: object.to_string(), path: found.or_else(unset)?.clone() })
+    Some(ReplicasSource { object: object.to_string(), path: found.or_else(unset)?.clone() })
 }
 
 /// Sets a number at a path.

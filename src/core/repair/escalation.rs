@@ -12,14 +12,14 @@ use crate::core::object::ObjectRef;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// These repairs, in this order, and then helm again.
-    Repair(Vec<Planned>),
+    Repair(Vec<RepairAction>),
     /// Nothing within this step. What is left, if anything, is more than the step may do.
     Stop(Option<Remedy>),
 }
 
 /// A repair to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct RepairAction {
     /// What is to be done.
     pub remedy: Remedy,
     /// To which object, as Kind/name; empty if the text names none.
@@ -55,8 +55,8 @@ pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
 ///
 /// One cause that no repair cures makes every repair pointless: nothing is touched then.
 #[must_use]
-pub fn next(causes: &[Cause], done: &[Planned], allowed: Recovery) -> Next {
-    let mut repairs: Vec<Planned> = Vec::new();
+pub fn next(causes: &[Cause], done: &[RepairAction], allowed: Recovery) -> Next {
+    let mut repairs: Vec<RepairAction> = Vec::new();
     // helm stops waiting when an object is refused; that time ran out follows from the refusal. A failed rollback refuses
     // nothing that was wanted.
     let refused =
@@ -72,7 +72,7 @@ pub fn next(causes: &[Cause], done: &[Planned], allowed: Recovery) -> Next {
     let cures: Option<Vec<_>> = cures.map(|cause| Some((cause, remedy(cause)?))).collect();
     let Some(cures) = cures else { return Next::Stop(None) };
     for (cause, remedy) in cures {
-        let repair = Planned { remedy, object: cause.object.clone().unwrap_or_default() };
+        let repair = RepairAction { remedy, object: cause.object.clone().unwrap_or_default() };
         if remedy == Remedy::Reinstall
             || done.contains(&repair)
             || (remedy == Remedy::Replace && repair.object.is_empty())
@@ -102,8 +102,8 @@ mod tests {
         Cause { class: Some(class), object: (!object.is_empty()).then(|| object.into()), ..Cause::default() }
     }
 
-    fn replace(object: &str) -> Planned {
-        Planned { remedy: Remedy::Replace, object: object.into() }
+    fn replace(object: &str) -> RepairAction {
+        RepairAction { remedy: Remedy::Replace, object: object.into() }
     }
 
     #[rstest]
@@ -131,14 +131,14 @@ mod tests {
             cause(OwnershipMissing, "ServiceAccount/coder"),
             cause(Immutable, "StatefulSet/a"),
         ];
-        let adopt = Planned { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        let adopt = RepairAction { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
         assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt, replace("StatefulSet/a")]));
     }
 
     #[test]
     fn whether_the_other_owner_is_alive_is_looked_at_before_it_is_adopted() {
         let causes = [cause(OwnedByOther, "ServiceAccount/coder")];
-        let adopt = Planned { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        let adopt = RepairAction { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
         assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt]));
         assert_eq!(next(&causes, &[], Recovery::Stop), Next::Stop(None));
     }

@@ -20,7 +20,7 @@ pub enum Growth {
 
 /// What follows for one claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Judgement {
+pub struct ClaimAction {
     /// The size that the claim is to be given.
     pub expand: Option<String>,
     /// What differs, why it is not changed, and what a person can do.
@@ -29,7 +29,7 @@ pub struct Judgement {
 
 /// Compares a claim with the template that it would be made from today.
 #[must_use]
-pub fn judge(template: &Shape, claim: &Shape, growth: Growth, allowed: Recovery) -> Judgement {
+pub fn judge(template: &Shape, claim: &Shape, growth: Growth, allowed: Recovery) -> ClaimAction {
     let mut notes = Vec::new();
     let mut expand = None;
     if let (Some(wanted), Some(has)) = (&template.size, &claim.size) {
@@ -54,7 +54,7 @@ pub fn judge(template: &Shape, claim: &Shape, growth: Growth, allowed: Recovery)
         let (wanted, has) = (template.modes.join(", "), claim.modes.join(", "));
         notes.push(format!("the chart asks for access mode {wanted} and the claim has {has}: {move_by_hand}"));
     }
-    Judgement { expand, note: (!notes.is_empty()).then(|| notes.join("; ")) }
+    ClaimAction { expand, note: (!notes.is_empty()).then(|| notes.join("; ")) }
 }
 
 /// Whether a volume is smaller than what its claim was promised; it may grow only when a pod uses it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::table::{MANAGED, granted, own, own_in_cluster};
-use super::{Grants, Part, Right, distinct, granted_by};
+use super::{Grants, Right, RightsGroup, distinct, granted_by};
 use crate::core::object::ObjectRef;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -76,12 +76,12 @@ pub fn needs(needs: &Needs) -> Grants {
     let of = |namespace: &Option<String>| {
         let take = |rights: &Rights| rights.get(namespace).cloned().unwrap_or_default();
         [
-            Part {
+            RightsGroup {
                 why: "The objects of the chart, as it is installed and as it will be.".into(),
                 rights: take(&objects),
             },
             granted(take(&grants)),
-            Part { why: "What helm and the chart's templates look up.".into(), rights: take(&asked) },
+            RightsGroup { why: "What helm and the chart's templates look up.".into(), rights: take(&asked) },
         ]
     };
     let (home, cluster) = (Some(needs.namespace.clone()), None);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Right, Rule, said, short};
+use super::{Right, RoleRule, said, short};
 
 /// Before the rules that a Role must not grant.
 const GRANTS: &str = "is attempting to grant RBAC permissions not currently held:";
@@ -20,7 +20,7 @@ pub struct Lacking {
     /// A Role grants them, or a binding of one; otherwise the request itself takes them.
     granted: bool,
     /// Where.
-    within: Place,
+    within: RightScope,
     /// The template that asked for an object.
     template: Option<String>,
     /// The rights.
@@ -29,7 +29,7 @@ pub struct Lacking {
 
 /// Where a right is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum RightScope {
     /// The text does not say it.
     #[default]
     Untold,
@@ -100,9 +100,9 @@ impl Lacking {
 
     fn place(&self) -> String {
         match &self.within {
-            Place::Untold => String::new(),
-            Place::Cluster => " in the whole cluster".into(),
-            Place::Namespace(namespace) => format!(" in namespace {}", short(namespace)),
+            RightScope::Untold => String::new(),
+            RightScope::Cluster => " in the whole cluster".into(),
+            RightScope::Namespace(namespace) => format!(" in namespace {}", short(namespace)),
         }
     }
 
@@ -122,7 +122,7 @@ fn limited(name: &str) -> String {
 fn granting(text: &str) -> Option<Lacking> {
     let (before, rules) = text.split_once(GRANTS)?;
     let user = before.rsplit_once("user \"").and_then(|(_, rest)| rest.split('"').next());
-    let rights = rules_of(rules).0.iter().flat_map(Rule::rights).collect();
+    let rights = rules_of(rules).0.iter().flat_map(RoleRule::rights).collect();
     Some(Lacking { user: user.map(ToOwned::to_owned), granted: true, rights, ..Lacking::default() })
 }
 
@@ -137,9 +137,9 @@ fn asking(text: &str) -> Option<Lacking> {
         (_, resource) => Right::new(quoted("in API group \"").unwrap_or_default(), resource?, verb),
     };
     let within = match quoted("in the namespace \"") {
-        Some(namespace) => Place::Namespace(namespace.to_owned()),
-        None if rest.contains("at the cluster scope") => Place::Cluster,
-        None => Place::Untold,
+        Some(namespace) => RightScope::Namespace(namespace.to_owned()),
+        None if rest.contains("at the cluster scope") => RightScope::Cluster,
+        None => RightScope::Untold,
     };
     let rights = BTreeSet::from([right]);
     Some(Lacking { user: Some(user.to_owned()), within, rights, ..Lacking::default() })
@@ -167,7 +167,7 @@ pub fn without_lists(text: &str) -> String {
 
 /// The rules that a text begins with, and what follows them: `{APIGroups:["apps"], Resources:["deployments"], Verbs:["get"
 /// "list"]}` for each.
-fn rules_of(text: &str) -> (Vec<Rule>, &str) {
+fn rules_of(text: &str) -> (Vec<RoleRule>, &str) {
     let mut rules = Vec::new();
     let mut rest = text;
     while let Some((rule, after)) = rest.trim_start().strip_prefix('{').and_then(rule_of) {
@@ -177,8 +177,8 @@ fn rules_of(text: &str) -> (Vec<Rule>, &str) {
     (rules, rest)
 }
 
-fn rule_of(text: &str) -> Option<(Rule, &str)> {
-    let mut rule = Rule::default();
+fn rule_of(text: &str) -> Option<(RoleRule, &str)> {
+    let mut rule = RoleRule::default();
     let mut rest = text;
     loop {
         let (field, after) = rest.split_once(":[")?;

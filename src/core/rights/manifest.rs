@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::{ACCOUNT, Grants, Part, Right, by_resource, ordered};
+use super::{ACCOUNT, Grants, Right, RightsGroup, by_resource, ordered};
 
 /// Longest line of a comment.
 const WIDTH: usize = 120;
 
 /// What the objects are called.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct RoleNames {
     /// Namespace of the release; none to leave it to a kustomization.
     pub namespace: Option<String>,
     /// The `ServiceAccount` of the runner.
@@ -20,7 +20,7 @@ pub struct Names {
     pub upgrade: Option<String>,
 }
 
-impl Names {
+impl RoleNames {
     /// Of Role and `RoleBinding` in the namespace of the release.
     fn role(&self) -> String {
         let upgrade = self.upgrade.as_ref().map(|upgrade| format!(":{upgrade}")).unwrap_or_default();
@@ -49,7 +49,7 @@ pub struct Files {
 impl Files {
     /// Writes what is granted.
     #[must_use]
-    pub fn of(grants: &Grants, names: &Names) -> Self {
+    pub fn of(grants: &Grants, names: &RoleNames) -> Self {
         let namespace = names.namespace.as_deref();
         let account = head("v1", "ServiceAccount", &names.account, namespace);
         let role = names.role();
@@ -68,13 +68,19 @@ impl Files {
 
 /// All of it, for `kubectl apply -f -`. The `ServiceAccount` comes last: a pod that waits for it finds its rights.
 #[must_use]
-pub fn yaml(grants: &Grants, names: &Names) -> String {
+pub fn yaml(grants: &Grants, names: &RoleNames) -> String {
     let Files { account, roles, cluster } = Files::of(grants, names);
     format!("{roles}---\n{cluster}---\n{account}")
 }
 
 /// A role and what binds it to the runner.
-fn pair(role: (&str, &str), binding: (&str, &str), namespace: Option<&str>, parts: &[Part], names: &Names) -> String {
+fn pair(
+    role: (&str, &str),
+    binding: (&str, &str),
+    namespace: Option<&str>,
+    parts: &[RightsGroup],
+    names: &RoleNames,
+) -> String {
     let api = "rbac.authorization.k8s.io/v1";
     let mut text = head(api, role.0, role.1, namespace);
     text.push_str(if parts.is_empty() { "rules: []\n" } else { "rules:\n" });

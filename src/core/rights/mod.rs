@@ -10,7 +10,7 @@ mod tests;
 
 pub use chart::{Needs, Resource, Subject, needs};
 pub use lacking::{Lacking, without_lists};
-pub use manifest::{Files, Names, yaml};
+pub use manifest::{Files, RoleNames, yaml};
 pub use table::base;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ impl Right {
 
 /// Rights with the reason for them, which stands above them as a comment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct RightsGroup {
     /// What they are for, in a sentence or two.
     pub why: String,
     /// The rights.
@@ -74,18 +74,18 @@ pub struct Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// In the namespace of the release.
-    pub home: Vec<Part>,
+    pub home: Vec<RightsGroup>,
     /// In other namespaces.
-    pub elsewhere: BTreeMap<String, Vec<Part>>,
+    pub elsewhere: BTreeMap<String, Vec<RightsGroup>>,
     /// In the whole cluster.
-    pub cluster: Vec<Part>,
+    pub cluster: Vec<RightsGroup>,
 }
 
 /// The parts without what an earlier one grants already, and without those of which nothing is left.
-fn distinct(parts: Vec<Part>) -> Vec<Part> {
+fn distinct(parts: Vec<RightsGroup>) -> Vec<RightsGroup> {
     let mut known: Vec<Right> = Vec::new();
     let mut distinct = Vec::new();
-    for Part { why, rights } in parts {
+    for RightsGroup { why, rights } in parts {
         // The verb * cannot be granted by whoever holds each verb: it is no sum of the others.
         let new = |right: &&Right| !known.iter().any(|held| held.includes(right));
         let rights: BTreeSet<Right> = rights.iter().filter(new).cloned().collect();
@@ -93,7 +93,7 @@ fn distinct(parts: Vec<Part>) -> Vec<Part> {
             continue;
         }
         known.extend(rights.iter().cloned());
-        distinct.push(Part { why, rights });
+        distinct.push(RightsGroup { why, rights });
     }
     distinct
 }
@@ -111,7 +111,7 @@ fn of_rule(rule: &Value) -> Vec<Right> {
         let list = rule[field].as_array().map(Vec::as_slice).unwrap_or_default();
         list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect::<Vec<_>>()
     };
-    let rule = Rule {
+    let rule = RoleRule {
         groups: texts("apiGroups"),
         resources: texts("resources"),
         paths: texts("nonResourceURLs"),
@@ -123,7 +123,7 @@ fn of_rule(rule: &Value) -> Vec<Right> {
 
 /// A rule of a Role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Rule {
+struct RoleRule {
     groups: Vec<String>,
     resources: Vec<String>,
     /// Paths of the API server that are no resources.
@@ -132,7 +132,7 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-impl Rule {
+impl RoleRule {
     fn rights(&self) -> Vec<Right> {
         let names: Vec<Option<&String>> =
             if self.names.is_empty() { vec![None] } else { self.names.iter().map(Some).collect() };

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ALL, Grants, Part, Right, VERBS, distinct};
+use super::{ALL, Grants, Right, RightsGroup, VERBS, distinct};
 
 /// API groups, resources, verbs: each verb on each resource of each group.
-type Row = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
+type RightsRow = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
 /// What is done with an object of a release: helm reads and writes it and waits for it, a repair deletes it.
 pub const MANAGED: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// What the runner itself does, whichever the chart is.
-const OWN: &[(&str, &[Row])] = &[
+const OWN: &[(&str, &[RightsRow])] = &[
     (
         "The runner's own work: it reads its order, reports in its own Job, and holds the lock of the release.",
         &[
@@ -65,7 +65,7 @@ const OWN: &[(&str, &[Row])] = &[
 ];
 
 /// What of that lies outside of all namespaces.
-const CLUSTER: &[(&str, &[Row])] = &[(
+const CLUSTER: &[(&str, &[RightsRow])] = &[(
     "PersistentVolumes belong to no namespace. The runner reads those of the release's claims: their phase, and what would \
      happen to the data if a claim were deleted. Their storage classes tell whether a volume can grow; a class of snapshots that \
      spec.backup names is asked for.",
@@ -77,7 +77,7 @@ const CLUSTER: &[(&str, &[Row])] = &[(
 )];
 
 /// The objects that the public charts consist of.
-const OBJECTS: (&str, &[Row]) = (
+const OBJECTS: (&str, &[RightsRow]) = (
     "The objects of the charts.",
     &[
         (&[""], &["configmaps", "secrets", "serviceaccounts", "services"], MANAGED),
@@ -86,7 +86,7 @@ const OBJECTS: (&str, &[Row]) = (
         ROLES,
     ],
 );
-const ROLES: Row = (&["rbac.authorization.k8s.io"], &["rolebindings", "roles"], MANAGED);
+const ROLES: RightsRow = (&["rbac.authorization.k8s.io"], &["rolebindings", "roles"], MANAGED);
 
 /// Why the runner has rights that it does not use.
 const GRANTED: &str = "Kubernetes lets nobody grant a right that they lack, so the runner holds what the charts' own Roles \
@@ -94,13 +94,13 @@ const GRANTED: &str = "Kubernetes lets nobody grant a right that they lack, so t
                        PersistentVolumeClaim.";
 
 /// What the Role of Coder v2 grants in a namespace with workspaces: 0.x every verb, written as *, later charts these eight.
-const V2: (&str, &[Row]) = (
+const V2: (&str, &[RightsRow]) = (
     "Granted by the charts of Coder v2 and of its provisioners. Those of 0.x grant the verb *, which only its holder can do.",
     &[(&[""], &["persistentvolumeclaims", "pods"], &[ALL]), (&["apps"], &["deployments"], &VERBS)],
 );
 
 /// What the Roles of Coder Classic grant: each resource in each group, whether it is in that group or not.
-const CLASSIC: &[(&str, &[Row])] = &[
+const CLASSIC: &[(&str, &[RightsRow])] = &[
     (
         "Granted by the charts of Coder Classic from 1.21 on; those up to 1.28 name each resource in each group. Leave this out if \
          you do not run Coder Classic.",
@@ -130,8 +130,8 @@ const CLASSIC: &[(&str, &[Row])] = &[
     ),
 ];
 
-fn rights(rows: &[Row]) -> BTreeSet<Right> {
-    let right = |(groups, resources, verbs): &Row| {
+fn rights(rows: &[RightsRow]) -> BTreeSet<Right> {
+    let right = |(groups, resources, verbs): &RightsRow| {
         let of = |group: &'static str| resources.iter().map(move |resource| (group, *resource));
         let pairs: Vec<_> = groups.iter().flat_map(|group| of(group)).collect();
         pairs.into_iter().flat_map(|(group, resource)| verbs.iter().map(move |verb| Right::new(group, resource, verb)))
@@ -139,35 +139,37 @@ fn rights(rows: &[Row]) -> BTreeSet<Right> {
     rows.iter().flat_map(|row| right(row).collect::<Vec<_>>()).collect()
 }
 
-fn part((why, rows): &(&str, &[Row])) -> Part {
-    Part { why: (*why).to_owned(), rights: rights(rows) }
+fn part((why, rows): &(&str, &[RightsRow])) -> RightsGroup {
+    RightsGroup { why: (*why).to_owned(), rights: rights(rows) }
 }
 
 /// What the runner itself does in the namespace of the release.
-pub fn own() -> Vec<Part> {
+pub fn own() -> Vec<RightsGroup> {
     OWN.iter().map(part).collect()
 }
 
 /// What the runner itself reads outside of all namespaces.
-pub fn own_in_cluster() -> Vec<Part> {
+pub fn own_in_cluster() -> Vec<RightsGroup> {
     CLUSTER.iter().map(part).collect()
 }
 
 /// Why a chart's Roles are part of what the runner may do.
-pub fn granted(rights: BTreeSet<Right>) -> Part {
-    Part { why: format!("Granted by the chart's own Roles. {GRANTED}"), rights }
+pub fn granted(rights: BTreeSet<Right>) -> RightsGroup {
+    RightsGroup { why: format!("Granted by the chart's own Roles. {GRANTED}"), rights }
 }
 
 /// What suffices for every public chart of Coder v2, of its provisioners and of Coder Classic, and in `workspaces`, which are
 /// the namespaces that `coder.serviceAccount.workspaceNamespaces` names.
 #[must_use]
 pub fn base(workspaces: &[String]) -> Grants {
-    let v2 = Part { why: format!("{} {GRANTED}", V2.0), ..part(&V2) };
+    let v2 = RightsGroup { why: format!("{} {GRANTED}", V2.0), ..part(&V2) };
     let mut home = own();
     home.extend([part(&OBJECTS), v2.clone()]);
     home.extend(CLASSIC.iter().map(part));
-    let roles =
-        Part { why: "The Roles of the chart for workspaces in this namespace.".into(), rights: rights(&[ROLES]) };
+    let roles = RightsGroup {
+        why: "The Roles of the chart for workspaces in this namespace.".into(),
+        rights: rights(&[ROLES]),
+    };
     let elsewhere = distinct(vec![roles, v2]);
     Grants {
         home: distinct(home),

@@ -9,7 +9,7 @@ fn right(group: &str, resource: &str, verb: &str) -> Right {
     Right::new(group, resource, verb)
 }
 
-fn holds(parts: &[Part], wanted: &Right) -> bool {
+fn holds(parts: &[RightsGroup], wanted: &Right) -> bool {
     parts.iter().flat_map(|part| &part.rights).any(|held| held.includes(wanted))
 }
 
@@ -189,9 +189,9 @@ fn a_chart_needs_what_it_writes_grants_binds_and_looks_up() {
 #[test]
 fn what_is_written_is_read_as_what_was_meant() {
     let odd = Right { name: Some("a: b #c".into()), ..right("", "*", "*") };
-    let part = Part { why: "why: \"not\"".into(), rights: BTreeSet::from([odd, right("", "/metrics", "get")]) };
+    let part = RightsGroup { why: "why: \"not\"".into(), rights: BTreeSet::from([odd, right("", "/metrics", "get")]) };
     let grants = Grants { home: vec![part.clone()], cluster: vec![part], ..base(&["lab".into()]) };
-    let names = Names { namespace: Some("on".into()), account: "runner".into(), upgrade: Some("coder".into()) };
+    let names = RoleNames { namespace: Some("on".into()), account: "runner".into(), upgrade: Some("coder".into()) };
     let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml(&grants, &names)).unwrap();
     let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
     let expected =

@@ -41,18 +41,18 @@ pub struct WorkloadMeta {
 
 /// A workload as it was read, because a glimpse of it gave reason to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct WorkloadState {
     /// The workload as it is.
     pub mark: WorkloadMark,
     /// Images of its containers.
     pub images: Vec<String>,
     /// Who wrote each part of it last.
-    pub writers: Vec<(Part, Writer)>,
+    pub writers: Vec<(WorkloadPart, FieldManager)>,
 }
 
 /// A part of a workload that is compared by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum WorkloadPart {
     /// Its labels.
     Labels,
     /// Its spec.
@@ -66,11 +66,17 @@ pub enum Part {
 }
 
 /// The parts in the order of their digests in a fingerprint.
-const PARTS: [Part; 5] = [Part::Labels, Part::Spec, Part::Images, Part::PodAnnotations, Part::PodLabels];
+const PARTS: [WorkloadPart; 5] = [
+    WorkloadPart::Labels,
+    WorkloadPart::Spec,
+    WorkloadPart::Images,
+    WorkloadPart::PodAnnotations,
+    WorkloadPart::PodLabels,
+];
 
 /// Who wrote a part of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Writer {
+pub struct FieldManager {
     /// The program, as it calls itself.
     pub manager: String,
     /// Names of the labels or annotations that it has set.
@@ -112,11 +118,11 @@ pub fn labels_digest(labels: &BTreeMap<String, String>) -> String {
 pub fn mark<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> WorkloadMark {
     let spec = comparable_spec(workload);
     let digests = PARTS.map(|part| match part {
-        Part::Labels => labels_digest(workload.labels()),
-        Part::Spec => short_hash(&[&spec.to_string()], DIGITS),
-        Part::Images => short_hash(&images(&spec).collect::<Vec<_>>(), PART_DIGITS),
-        Part::PodAnnotations => part_digest(&spec, "/template/metadata/annotations"),
-        Part::PodLabels => part_digest(&spec, "/template/metadata/labels"),
+        WorkloadPart::Labels => labels_digest(workload.labels()),
+        WorkloadPart::Spec => short_hash(&[&spec.to_string()], DIGITS),
+        WorkloadPart::Images => short_hash(&images(&spec).collect::<Vec<_>>(), PART_DIGITS),
+        WorkloadPart::PodAnnotations => part_digest(&spec, "/template/metadata/annotations"),
+        WorkloadPart::PodLabels => part_digest(&spec, "/template/metadata/labels"),
     });
     WorkloadMark {
         kind: kind.to_string(),
@@ -141,9 +147,9 @@ fn images(spec: &Value) -> impl Iterator<Item = &str> {
 
 /// A workload that was read, for the comparison with its mark.
 #[must_use]
-pub fn found<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> Found {
+pub fn found<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> WorkloadState {
     let spec = comparable_spec(workload);
-    Found {
+    WorkloadState {
         mark: mark(kind, workload),
         images: images(&spec).map(Into::into).collect(),
         writers: PARTS.iter().filter_map(|part| Some((*part, writer(workload.managed_fields(), *part)?))).collect(),
@@ -152,35 +158,35 @@ pub fn found<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> Fo
 
 /// Who wrote a part last: of those that own something of it the newest, otherwise (something was removed) the newest at all.
 /// What is written to the status or the scale of an object is not written to its spec.
-fn writer(owners: &[ManagedFieldsEntry], part: Part) -> Option<Writer> {
+fn writer(owners: &[ManagedFieldsEntry], part: WorkloadPart) -> Option<FieldManager> {
     let writes = || owners.iter().filter(|entry| entry.subresource.is_none());
     let time = |entry: &&ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
     let of_part = writes().filter(|entry| !owned(entry, part).is_empty()).max_by_key(time);
     let last = of_part.or_else(|| writes().max_by_key(time))?;
     let named = |field: String| field.strip_prefix("f:").map(str::to_owned);
     let keys = match part {
-        Part::Labels | Part::PodAnnotations | Part::PodLabels => {
+        WorkloadPart::Labels | WorkloadPart::PodAnnotations | WorkloadPart::PodLabels => {
             owned(last, part).into_iter().filter_map(named).collect()
         }
-        Part::Spec | Part::Images => Vec::new(),
+        WorkloadPart::Spec | WorkloadPart::Images => Vec::new(),
     };
-    Some(Writer { manager: last.manager.clone().unwrap_or_default(), keys })
+    Some(FieldManager { manager: last.manager.clone().unwrap_or_default(), keys })
 }
 
 /// What of a part an entry owns.
-fn owned(entry: &ManagedFieldsEntry, part: Part) -> Vec<String> {
+fn owned(entry: &ManagedFieldsEntry, part: WorkloadPart) -> Vec<String> {
     let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else { return Vec::new() };
     let pointer = match part {
-        Part::Labels => "/f:metadata/f:labels",
-        Part::Spec => "/f:spec",
-        Part::Images => "/f:spec/f:template/f:spec/f:containers",
-        Part::PodAnnotations => "/f:spec/f:template/f:metadata/f:annotations",
-        Part::PodLabels => "/f:spec/f:template/f:metadata/f:labels",
+        WorkloadPart::Labels => "/f:metadata/f:labels",
+        WorkloadPart::Spec => "/f:spec",
+        WorkloadPart::Images => "/f:spec/f:template/f:spec/f:containers",
+        WorkloadPart::PodAnnotations => "/f:spec/f:template/f:metadata/f:annotations",
+        WorkloadPart::PodLabels => "/f:spec/f:template/f:metadata/f:labels",
     };
     let inner = fields.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     let counts = |name: &str, value: &Value| match part {
-        Part::Images => value.get("f:image").is_some(),
-        Part::PodAnnotations => !RESTARTS.iter().any(|restart| name.strip_prefix("f:") == Some(restart)),
+        WorkloadPart::Images => value.get("f:image").is_some(),
+        WorkloadPart::PodAnnotations => !RESTARTS.iter().any(|restart| name.strip_prefix("f:") == Some(restart)),
         _ => true,
     };
     inner.filter(|(name, value)| name.as_str() != "." && counts(name, value)).map(|(name, _)| name.clone()).collect()
@@ -224,7 +230,7 @@ pub fn may_differ(mark: &WorkloadMark, seen: Option<&WorkloadMeta>) -> bool {
 
 /// What became of a workload, if it is not what was marked.
 #[must_use]
-pub fn compare(mark: &WorkloadMark, found: Option<Found>) -> Option<Drift> {
+pub fn compare(mark: &WorkloadMark, found: Option<WorkloadState>) -> Option<Drift> {
     let object = format!("{}/{}", mark.kind, mark.name);
     let Some(found) = found else {
         let gone = WorkloadMark { uid: String::new(), generation: 0, fingerprint: String::new(), ..mark.clone() };
@@ -232,7 +238,8 @@ pub fn compare(mark: &WorkloadMark, found: Option<Found>) -> Option<Drift> {
         return (!mark.uid.is_empty()).then_some(Drift { line, manager: None, now: gone });
     };
     let part = changed_part(mark, &found.mark);
-    let writer = found.writers.iter().find(|(of, _)| *of == part.unwrap_or(Part::Spec)).map(|(_, writer)| writer);
+    let writer =
+        found.writers.iter().find(|(of, _)| *of == part.unwrap_or(WorkloadPart::Spec)).map(|(_, writer)| writer);
     let by = writer.map(|writer| format!(" by {}", writer.manager)).unwrap_or_default();
     let differs = |what: String| format!("{object} was changed{by}: {what}");
     let line = if mark.uid.is_empty() {
@@ -241,34 +248,44 @@ pub fn compare(mark: &WorkloadMark, found: Option<Found>) -> Option<Drift> {
         format!("{object} is another one than was verified: it was deleted and created again{by}")
     } else {
         match part? {
-            Part::Labels => differs(format!("its labels differ from what was verified{}", set(writer))),
-            Part::PodLabels => differs(format!("the labels of its pods differ from what was verified{}", set(writer))),
-            Part::PodAnnotations => {
+            WorkloadPart::Labels => differs(format!("its labels differ from what was verified{}", set(writer))),
+            WorkloadPart::PodLabels => {
+                differs(format!("the labels of its pods differ from what was verified{}", set(writer)))
+            }
+            WorkloadPart::PodAnnotations => {
                 differs(format!("the annotations of its pods differ from what was verified{}", set(writer)))
             }
-            Part::Images => {
+            WorkloadPart::Images => {
                 let images = found.images.join(", ");
                 differs(format!("the images of its pods differ from what was verified (image now {images})"))
             }
-            Part::Spec => differs("its spec differs from what was verified".to_owned()),
+            WorkloadPart::Spec => differs("its spec differs from what was verified".to_owned()),
         }
     };
     Some(Drift { line, manager: writer.map(|writer| writer.manager.clone()), now: found.mark })
 }
 
 /// What the writer has set, if that is few enough to be the change.
-fn set(writer: Option<&Writer>) -> String {
+fn set(writer: Option<&FieldManager>) -> String {
     let keys = writer.map(|writer| writer.keys.as_slice()).unwrap_or_default();
     if keys.is_empty() || keys.len() > FEW { String::new() } else { format!(" ({})", keys.join(", ")) }
 }
 
 /// The most telling part that differs.
-fn changed_part(before: &WorkloadMark, now: &WorkloadMark) -> Option<Part> {
-    let differs = |part: &Part| {
+fn changed_part(before: &WorkloadMark, now: &WorkloadMark) -> Option<WorkloadPart> {
+    let differs = |part: &WorkloadPart| {
         let digest = |mark: &WorkloadMark| mark.fingerprint.split('.').nth(*part as usize).map(str::to_owned);
         digest(before).is_some() && digest(before) != digest(now)
     };
-    [Part::Images, Part::PodAnnotations, Part::PodLabels, Part::Spec, Part::Labels].into_iter().find(differs)
+    [
+        WorkloadPart::Images,
+        WorkloadPart::PodAnnotations,
+        WorkloadPart::PodLabels,
+        WorkloadPart::Spec,
+        WorkloadPart::Labels,
+    ]
+    .into_iter()
+    .find(differs)
 }
 
 /// The digests of labels and of the rest.
@@ -284,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    fn deployment(change: impl FnOnce(&mut Value)) -> Found {
+    fn deployment(change: impl FnOnce(&mut Value)) -> WorkloadState {
         let mut object = json!({
             "metadata": {"name": "coder", "uid": "u", "generation": 3, "labels": {"a": "b"}, "managedFields": [
                 {"manager": "helm", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:paused": {}, "f:template": {"f:spec": {
@@ -304,7 +321,7 @@ mod tests {
         compare(&deployment(|_| {}).mark, Some(deployment(change))).map(|drift| drift.line)
     }
 
-    fn glimpse(found: &Found) -> WorkloadMeta {
+    fn glimpse(found: &WorkloadState) -> WorkloadMeta {
         let labels = parts(&found.mark.fingerprint).unwrap().0.to_owned();
         WorkloadMeta { uid: found.mark.uid.clone(), generation: found.mark.generation, labels }
     }

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::refusal;
-use super::refusal::Refusal;
+use super::refusal::StartRefusal;
 use super::workload::{ContainerFacts, PodFacts};
 
 /// How long after a failed try the next one is at most: who is silent for longer has reached its database.
@@ -18,9 +18,9 @@ const TRIES: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the log of a starting server says last about its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum StartupState {
     /// It does not start, and says why.
-    Refuses(Refusal),
+    Refuses(StartRefusal),
     /// The database does not answer yet, or does not let it in; the line that says so.
     WaitsForDatabase(String),
     /// It has opened its listener and been silent since.
@@ -29,9 +29,9 @@ pub enum Said {
 
 /// What a log says last about the database; none if it says nothing, or the server has got past it.
 #[must_use]
-pub fn said(log: &str) -> Option<Said> {
+pub fn said(log: &str) -> Option<StartupState> {
     if let Some(refusal) = refusal::of_log(log) {
-        return Some(Said::Refuses(refusal));
+        return Some(StartupState::Refuses(refusal));
     }
     // The two streams of a container are not always told in the order in which they were written.
     if log.lines().any(is_past) { None } else { log.lines().rev().find_map(step) }
@@ -44,12 +44,12 @@ fn is_past(line: &str) -> bool {
 }
 
 /// What a line tells of the database; none if it tells nothing, and the one before is to be looked at.
-fn step(line: &str) -> Option<Said> {
+fn step(line: &str) -> Option<StartupState> {
     let low = line.to_ascii_lowercase();
     if low.contains("ping postgres: retrying") || low.contains("connect to postgres: retrying") {
-        return Some(Said::WaitsForDatabase(line.trim().to_owned()));
+        return Some(StartupState::WaitsForDatabase(line.trim().to_owned()));
     }
-    low.contains("started http listener").then_some(Said::Silent)
+    low.contains("started http listener").then_some(StartupState::Silent)
 }
 
 /// A line of log without its time and level.
@@ -65,7 +65,7 @@ fn written(line: &str) -> Option<Timestamp> {
 
 /// Why a server that still tries to reach its database does not, as far as a line tells.
 #[must_use]
-pub fn why_it_waits(line: &str) -> Refusal {
+pub fn why_it_waits(line: &str) -> StartRefusal {
     let words = words(line);
     let error = words.split_once("error=").map_or(words, |(_, error)| error);
     let error = error.rsplit_once(" try=").map_or(error, |(error, _)| error).trim();
@@ -79,7 +79,7 @@ pub fn activity(pod: &PodFacts, log: Option<&str>, now: Timestamp) -> Option<Str
     let said = log.and_then(said);
     if let Some(trouble) = pod.trouble() {
         return Some(match (said, log) {
-            (Some(Said::Refuses(refusal)), _) => refusal.message,
+            (Some(StartupState::Refuses(refusal)), _) => refusal.message,
             (_, Some(log)) if pod.unschedulable.is_none() => format!("{trouble}; it said: {}", last_words(log)),
             _ => trouble,
         });
@@ -88,15 +88,15 @@ pub fn activity(pod: &PodFacts, log: Option<&str>, now: Timestamp) -> Option<Str
     let since = container.since?;
     let time = elapsed(since, now);
     Some(match said {
-        Some(Said::Refuses(refusal)) => refusal.message,
+        Some(StartupState::Refuses(refusal)) => refusal.message,
         _ if migrates_by_name(container) => format!("migrating the database for {time}"),
-        Some(Said::WaitsForDatabase(line)) => match written(&line).filter(|written| *written >= since) {
+        Some(StartupState::WaitsForDatabase(line)) => match written(&line).filter(|written| *written >= since) {
             Some(last) if now.duration_since(last) > TRIES => {
                 format!("silent for {} since it reached its database: {SILENCE}", elapsed(last, now))
             }
             _ => format!("cannot reach its database for {time} ({})", words(&line)),
         },
-        Some(Said::Silent) => format!("silent for {time} since it opened its listener: {SILENCE}"),
+        Some(StartupState::Silent) => format!("silent for {time} since it opened its listener: {SILENCE}"),
         None => return None,
     })
 }
@@ -112,7 +112,7 @@ fn migrates_by_name(container: &ContainerFacts) -> bool {
 /// Whether a server that was ended with this log behind it was in the middle of a migration.
 #[must_use]
 pub fn was_migrating(log: &str) -> bool {
-    matches!(said(log), Some(Said::Silent))
+    matches!(said(log), Some(StartupState::Silent))
 }
 
 /// Whether a server has ended itself, as it does 5 minutes after its database was away for a moment: that says nothing about
@@ -172,9 +172,9 @@ WARN: The access URL  https://coder.example.com  could not be resolved, this may
     const RETRY: &str = "2026-01-01 00:00:09.000 [warn]  ping postgres: retrying  error=\"dial tcp db: refused\" try=4";
 
     #[rstest]
-    #[case::silent("", Some(Said::Silent))]
+    #[case::silent("", Some(StartupState::Silent))]
     #[case::waits("2026-01-01 00:00:09.000 [warn]  ping postgres: retrying  error=\"dial tcp db: refused\" try=4\n",
-        Some(Said::WaitsForDatabase(RETRY.into())))]
+        Some(StartupState::WaitsForDatabase(RETRY.into())))]
     #[case::telemetry("2026-11-28 11:57:30.996 [warn]  telemetry disabled, unable to notify\n", None)]
     #[case::with_telemetry("2026-11-28 11:57:30.998 [info]  notifications.manager.notifier: started\n", None)]
     #[case::up("==> Logs will stream in below (press ctrl+c to gracefully exit):\n[info]  a request\n", None)]
@@ -186,9 +186,9 @@ WARN: The access URL  https://coder.example.com  could not be resolved, this may
         "[info]  notifications.manager.notifier: started\nStop caught, waiting for provisioner jobs to complete\n",
         None
     )]
-    fn the_last_word_about_the_database_counts(#[case] log: &str, #[case] expected: Option<Said>) {
+    fn the_last_word_about_the_database_counts(#[case] log: &str, #[case] expected: Option<StartupState>) {
         assert_eq!(said(&format!("{START}{log}")), expected);
-        assert_eq!(was_migrating(&format!("{START}{log}")), expected == Some(Said::Silent));
+        assert_eq!(was_migrating(&format!("{START}{log}")), expected == Some(StartupState::Silent));
     }
 
     #[test]
@@ -196,7 +196,7 @@ WARN: The access URL  https://coder.example.com  could not be resolved, this may
         let log = format!(
             "{START}{RETRY}\nEncountered an error\nerror: connect to postgres: connect to postgres: unable to connect after 11 tries; last error: dial tcp db: refused\n"
         );
-        let Some(Said::Refuses(refusal)) = said(&log) else { panic!("{:?}", said(&log)) };
+        let Some(StartupState::Refuses(refusal)) = said(&log) else { panic!("{:?}", said(&log)) };
         assert_eq!(refusal.class, FailureClass::DatabaseUnreachable);
         let waits =
             why_it_waits("x [warn]  ping postgres: retrying  error=\"pq: database \\\"n\\\" does not exist\" try=2");

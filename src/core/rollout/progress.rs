@@ -1,11 +1,11 @@
 //! A rollout in one line.
 
-use super::verify::Observed;
+use super::verify::WorkloadPods;
 
 /// What a person waiting for the rollout wants to read: the first pod in trouble, else the workloads that are not done.
 /// Nothing if all are done.
 #[must_use]
-pub fn line(observed: &[Observed]) -> Option<String> {
+pub fn line(observed: &[WorkloadPods]) -> Option<String> {
     let mut live = observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving && !asked.pod.ready);
     if let Some(text) = live.find_map(|asked| Some(format!("Pod/{} {}", asked.pod.name, asked.pod.trouble()?))) {
         return Some(text);
@@ -21,7 +21,7 @@ pub fn line(observed: &[Observed]) -> Option<String> {
 /// How many workloads are shown in the line.
 const SHOWN: usize = 2;
 
-fn rollout(observed: &Observed) -> Option<String> {
+fn rollout(observed: &WorkloadPods) -> Option<String> {
     // What its controller has not seen yet is about the old template.
     let facts = observed.workload.as_ref().filter(|facts| facts.observed)?;
     let (desired, old) = (facts.desired, facts.total - facts.updated);
@@ -42,12 +42,12 @@ fn rollout(observed: &Observed) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::rollout::verify::Asked;
+    use crate::core::rollout::verify::PodAnswer;
     use crate::core::rollout::workload::{PodFacts, WorkloadFacts};
 
     #[test]
     fn trouble_comes_before_numbers() {
-        let mut observed = Observed {
+        let mut observed = WorkloadPods {
             object: "Deployment/coder".into(),
             workload: Some(WorkloadFacts {
                 object: "Deployment/coder".into(),
@@ -66,9 +66,9 @@ mod tests {
             line(std::slice::from_ref(&observed)).as_deref(),
             Some("Deployment/coder: 1 of 3 pods updated, 3 ready")
         );
-        observed.pods.push(Asked {
+        observed.pods.push(PodAnswer {
             pod: PodFacts { name: "coder-1".into(), unschedulable: Some("no node".into()), ..PodFacts::default() },
-            ..Asked::default()
+            ..PodAnswer::default()
         });
         assert_eq!(line(&[observed]).as_deref(), Some("Pod/coder-1 cannot be scheduled (no node)"));
         assert_eq!(line(&[]), None);

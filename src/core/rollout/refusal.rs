@@ -8,14 +8,14 @@ const REASON: usize = 400;
 
 /// Why a server does not start on its database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct StartRefusal {
     /// Class of the failure.
     pub class: FailureClass,
     /// What is the matter, as the end of a sentence that begins with the pod.
     pub message: String,
 }
 
-impl Refusal {
+impl StartRefusal {
     fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
@@ -44,19 +44,19 @@ impl Refusal {
 
 /// Why a server has ended, as the end of its log tells; none if it says nothing of its database.
 #[must_use]
-pub fn of_log(log: &str) -> Option<Refusal> {
+pub fn of_log(log: &str) -> Option<StartRefusal> {
     // The end of a failed migration's text may be all that is left of it, and its last line tells nothing.
     let failed = |line: &str| line.contains("pq: Could not complete operation in a failed transaction");
     let unknown = || {
         let message =
             "refuses to start: a migration of the database failed, for a reason that stands further up in its log";
-        log.lines().rev().take(5).any(failed).then(|| Refusal::new(FailureClass::MigrationBlocked, message))
+        log.lines().rev().take(5).any(failed).then(|| StartRefusal::new(FailureClass::MigrationBlocked, message))
     };
     log.lines().rev().find_map(of_line).or_else(unknown)
 }
 
 /// The refusal in a line.
-fn of_line(line: &str) -> Option<Refusal> {
+fn of_line(line: &str) -> Option<StartRefusal> {
     let low = line.to_ascii_lowercase();
     // Letters keep their number of bytes, so a place in one text is the same place in the other.
     let after = |text: &str| low.find(text).map(|at| line[at + text.len()..].trim());
@@ -64,24 +64,24 @@ fn of_line(line: &str) -> Option<Refusal> {
         let message = format!(
             "refuses to start: the database has schema version {version}, which this version of Coder does not know"
         );
-        return Some(Refusal::new(FailureClass::SchemaTooNew, message));
+        return Some(StartRefusal::new(FailureClass::SchemaTooNew, message));
     }
     if let Some(line) = after("currently connected to a coder ").and_then(word) {
         let message =
             format!("refuses to start: it is connected to a database of Coder {line}, the other product line");
-        return Some(Refusal::new(FailureClass::WrongDatabase, message));
+        return Some(StartRefusal::new(FailureClass::WrongDatabase, message));
     }
     if low.contains("database has not been cleanly migrated") || low.contains("dirty database version") {
         let message = "refuses to start: a migration of the database was left half done";
-        return Some(Refusal::new(FailureClass::DatabaseNotMigrated, message));
+        return Some(StartRefusal::new(FailureClass::DatabaseNotMigrated, message));
     }
     if low.contains("database needs migration") {
         let message = "refuses to start: the database is older than it, and nothing has migrated it";
-        return Some(Refusal::new(FailureClass::DatabaseNotMigrated, message));
+        return Some(StartRefusal::new(FailureClass::DatabaseNotMigrated, message));
     }
     if low.contains("can't acquire database lock") {
         let message = "gave up waiting for the lock of the migration, which another server holds; it starts again";
-        return Some(Refusal::new(FailureClass::MigrationBlocked, message));
+        return Some(StartRefusal::new(FailureClass::MigrationBlocked, message));
     }
     if let Some(reason) = after("(details: pq: ") {
         return Some(failed(reason.strip_suffix(')').unwrap_or(reason)));
@@ -97,7 +97,7 @@ fn of_line(line: &str) -> Option<Refusal> {
             "refuses to start: PostgreSQL is too old for this version of Coder (its version must be {})",
             head(reason, REASON)
         );
-        return Some(Refusal::new(FailureClass::DatabaseRefused, message));
+        return Some(StartRefusal::new(FailureClass::DatabaseRefused, message));
     }
     // Whatever else it ends for while it prepares its database.
     after("error: connect to postgres: ").map(unconnected)
@@ -109,37 +109,37 @@ fn word(text: &str) -> Option<&str> {
 }
 
 /// A migration that `PostgreSQL` has refused, and taken back.
-fn failed(reason: &str) -> Refusal {
+fn failed(reason: &str) -> StartRefusal {
     let reason = head(reason, REASON);
     if is_passing(&reason) {
         let message = format!(
             "could not migrate the database: {reason}; nothing of the migration was kept, and it begins again when the \
              container starts again"
         );
-        return Refusal::new(FailureClass::MigrationBlocked, message);
+        return StartRefusal::new(FailureClass::MigrationBlocked, message);
     }
     let message = format!(
         "refuses to start: a migration of the database failed: {reason}; nothing of the migration was kept, and the \
          database has its old schema"
     );
-    Refusal::new(FailureClass::MigrationFailed, message)
+    StartRefusal::new(FailureClass::MigrationFailed, message)
 }
 
 /// What a server says about a database that it cannot use, at one of its tries or at the last one.
 #[must_use]
-pub fn unconnected(reason: &str) -> Refusal {
+pub fn unconnected(reason: &str) -> StartRefusal {
     let reason = reason.rsplit("connect to postgres: ").next().unwrap_or(reason).trim();
     let (low, reason) = (reason.to_ascii_lowercase(), head(reason, REASON));
     if low.contains("connection info string") || low.contains("parse connection string") {
         let message = format!("cannot read the address of its database (CODER_PG_CONNECTION_URL): {reason}");
-        return Refusal::new(FailureClass::DatabaseRefused, message);
+        return StartRefusal::new(FailureClass::DatabaseRefused, message);
     }
     let refuses = ["pq: ", "x509: ", "tls: ", "ssl is not enabled"].iter().any(|text| low.contains(text));
     if refuses && !is_passing(&low) {
         let message = format!("is refused by its database: {reason}");
-        return Refusal::new(FailureClass::DatabaseRefused, message);
+        return StartRefusal::new(FailureClass::DatabaseRefused, message);
     }
-    Refusal::new(FailureClass::DatabaseUnreachable, format!("cannot reach its database: {reason}"))
+    StartRefusal::new(FailureClass::DatabaseUnreachable, format!("cannot reach its database: {reason}"))
 }
 
 /// Whether an error of `PostgreSQL` passes by itself: somebody else's locks, a time limit, or a database that starts, ends or
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     /// The two lines in which a server of v2 ends, as measured on 2.31.7.
-    fn ended(text: &str) -> Refusal {
+    fn ended(text: &str) -> StartRefusal {
         let log = format!(
             "Started HTTP listener at http://10.0.0.7:8080\nEncountered an error running \"coder server\", see \"coder \
              server --help\" for more information\nerror: connect to postgres: connect to postgres: {text}\n"

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::image::similar;
-use super::verify::Observed;
+use super::verify::WorkloadPods;
 use super::workload::{PodFacts, WorkloadFacts};
 use crate::core::helm::documents::Documents;
 
@@ -98,7 +98,7 @@ impl Versions {
 /// Whether a container of the new version was started. Pods that run the same images as before (they are pinned by the
 /// values) migrate nothing, and neither do containers that the chart does not have.
 #[must_use]
-pub fn new_version_started(observed: &[Observed], versions: &Versions) -> bool {
+pub fn new_version_started(observed: &[WorkloadPods], versions: &Versions) -> bool {
     let mut pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
     pods.any(|pod| is_started(pod, versions))
 }
@@ -131,7 +131,7 @@ fn containers_of(pod: &PodFacts) -> impl Iterator<Item = &(String, String)> {
 
 /// Whether a workload of the new version is left that makes pods: one may start when nobody looks any more.
 #[must_use]
-pub fn may_start(observed: &[Observed], versions: &Versions) -> bool {
+pub fn may_start(observed: &[WorkloadPods], versions: &Versions) -> bool {
     observed.iter().any(|observed| {
         let new = |workload: &WorkloadFacts| workload.images.iter().any(|(name, image)| versions.is_new(name, image));
         let makes_pods = observed.workload.as_ref().is_some_and(|workload| workload.desired > 0 && new(workload));
@@ -144,7 +144,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::core::rollout::verify::Asked;
+    use crate::core::rollout::verify::PodAnswer;
     use crate::core::rollout::workload::ContainerFacts;
 
     fn versions() -> Versions {
@@ -184,7 +184,8 @@ mod tests {
         let init = PodFacts { images: vec![], init_images: images, ..pod.clone() };
         for pod in [pod, init] {
             assert_eq!(is_new(&pod, &versions()), new);
-            let observed = [Observed { pods: vec![Asked { pod, ..Asked::default() }], ..Observed::default() }];
+            let observed =
+                [WorkloadPods { pods: vec![PodAnswer { pod, ..PodAnswer::default() }], ..WorkloadPods::default() }];
             assert_eq!(new_version_started(&observed, &versions()), expected);
             assert_eq!(may_start(&observed, &versions()), new);
         }

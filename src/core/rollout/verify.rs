@@ -41,18 +41,18 @@ impl Expected {
 
 /// A workload with its pods.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct WorkloadPods {
     /// The workload as Kind/name.
     pub object: String,
     /// The workload; none if it does not exist.
     pub workload: Option<WorkloadFacts>,
     /// Its pods.
-    pub pods: Vec<Asked>,
+    pub pods: Vec<PodAnswer>,
 }
 
 /// A pod and its answer.
 #[derive(Clone, Debug, Default)]
-pub struct Asked {
+pub struct PodAnswer {
     /// The pod.
     pub pod: PodFacts,
     /// What it was asked; none if it is no server of Coder.
@@ -63,7 +63,7 @@ pub struct Asked {
 
 /// Something that is not as wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Deviation {
     /// Class of the failure that it would be.
     pub class: FailureClass,
     /// Object as Kind/name.
@@ -74,7 +74,7 @@ pub struct Finding {
     pub pod: Option<String>,
 }
 
-impl Finding {
+impl Deviation {
     /// Whether no patience cures it: a pod that works on another database will not come back to the right one.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -84,14 +84,14 @@ impl Finding {
 
 /// Everything about the workloads that is not as wanted, the worst first; nothing if all is well.
 #[must_use]
-pub fn judge(expected: &Expected, observed: &[Observed]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = observed.iter().flat_map(|observed| workload(expected, observed)).collect();
+pub fn judge(expected: &Expected, observed: &[WorkloadPods]) -> Vec<Deviation> {
+    let mut findings: Vec<Deviation> = observed.iter().flat_map(|observed| workload(expected, observed)).collect();
     findings.sort_by_key(|finding| !finding.is_final());
     findings
 }
 
-fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
-    let finding = |message: String, pod: Option<String>| Finding {
+fn workload(expected: &Expected, observed: &WorkloadPods) -> Vec<Deviation> {
+    let finding = |message: String, pod: Option<String>| Deviation {
         class: FailureClass::VerificationFailed,
         object: observed.object.clone(),
         message,
@@ -103,7 +103,7 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
     let live = || observed.pods.iter().filter(|asked| !asked.pod.leaving);
     let old = live().filter(|asked| rewritten(facts, &asked.pod).any(|image| image.is_wrong(false))).count();
     let may_be_old = i32::try_from(old).is_ok_and(|old| old <= facts.held_back);
-    let mut findings: Vec<Finding> = live().filter_map(|asked| pod(expected, facts, asked, may_be_old)).collect();
+    let mut findings: Vec<Deviation> = live().filter_map(|asked| pod(expected, facts, asked, may_be_old)).collect();
     let unready = || live().find(|asked| !asked.pod.ready).map(|asked| asked.pod.name.clone());
     if !facts.observed {
         findings.push(finding("its controller has not seen the new template yet".into(), None));
@@ -127,7 +127,7 @@ fn workload(expected: &Expected, observed: &Observed) -> Vec<Finding> {
 
 /// The first thing about a pod that is not as wanted. `may_be_old` says that the update strategy of its workload may have left
 /// it on the old template.
-fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old: bool) -> Option<Finding> {
+fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &PodAnswer, may_be_old: bool) -> Option<Deviation> {
     let pod = &asked.pod;
     let told = asked.question.is_some_and(Question::tells_version) && matches!(asked.answer, Some(Ok(_)));
     let message = if let Some(trouble) = pod.trouble() {
@@ -147,7 +147,7 @@ fn pod(expected: &Expected, workload: &WorkloadFacts, asked: &Asked, may_be_old:
             (Some(question), Some(Ok(answer))) => return wrong_answer(expected, *question, answer, pod),
         }
     };
-    Some(Finding {
+    Some(Deviation {
         class: FailureClass::VerificationFailed,
         object: format!("Pod/{}", pod.name),
         message,
@@ -188,9 +188,9 @@ fn is_wanted(answered: &str, wanted: &str, pod: &PodFacts) -> bool {
     answered == wanted || version::is_build_of(&found, &release) || (base(&found) == base(&release) && tagged())
 }
 
-fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &PodFacts) -> Option<Finding> {
+fn wrong_answer(expected: &Expected, question: Question, answer: &Answer, pod: &PodFacts) -> Option<Deviation> {
     let finding =
-        |class, message| Finding { class, object: format!("Pod/{}", pod.name), message, pod: Some(pod.name.clone()) };
+        |class, message| Deviation { class, object: format!("Pod/{}", pod.name), message, pod: Some(pod.name.clone()) };
     if question == Question::BuildInfo
         && !expected.deployments.is_empty()
         && let Some(id) = answer.deployment_id.as_ref().filter(|id| !expected.deployments.contains(id))
@@ -241,8 +241,8 @@ impl From<&PersistentVolumeClaim> for ClaimStatus {
 /// The claims that are not what they were: each must have the UID and the volume that it had, and must not be on its way
 /// out.
 #[must_use]
-pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) -> Vec<Finding> {
-    let lost = |claim: &ClaimStatus, message: String| Finding {
+pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) -> Vec<Deviation> {
+    let lost = |claim: &ClaimStatus, message: String| Deviation {
         class: FailureClass::DataMissing,
         object: format!("PersistentVolumeClaim/{}", claim.name),
         message,
@@ -273,7 +273,7 @@ pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) 
 
 /// What was verified, as a line for people.
 #[must_use]
-pub fn summary(expected: &Expected, observed: &[Observed]) -> String {
+pub fn summary(expected: &Expected, observed: &[WorkloadPods]) -> String {
     let live = || observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving);
     let told = || live().filter(|asked| asked.question.is_some_and(Question::tells_version)).filter_map(answered);
     let silent = live().filter_map(|asked| asked.answer.as_ref()?.as_ref().err());
@@ -299,7 +299,7 @@ pub fn summary(expected: &Expected, observed: &[Observed]) -> String {
     parts.join("; ")
 }
 
-fn answered(asked: &Asked) -> Option<&Answer> {
+fn answered(asked: &PodAnswer) -> Option<&Answer> {
     asked.answer.as_ref()?.as_ref().ok()
 }
 
@@ -307,7 +307,7 @@ fn answered(asked: &Asked) -> Option<&Answer> {
 const REMARKS: usize = 4;
 
 /// What is right and still worth knowing: images that were rewritten, builds of one's own, how a server was asked.
-fn remarks(expected: &Expected, observed: &[Observed]) -> Vec<String> {
+fn remarks(expected: &Expected, observed: &[WorkloadPods]) -> Vec<String> {
     let mut found = Vec::new();
     for observed in observed {
         for asked in observed.pods.iter().filter(|asked| !asked.pod.leaving) {
@@ -353,9 +353,9 @@ mod tests {
         Inventory { answers, ..Inventory::default() }
     }
 
-    fn server(answer: Result<Answer, NoAnswer>) -> Observed {
+    fn server(answer: Result<Answer, NoAnswer>) -> WorkloadPods {
         let images = vec![("coder".to_owned(), "coder:v2.31.7".to_owned())];
-        Observed {
+        WorkloadPods {
             object: "Deployment/coder".into(),
             workload: Some(WorkloadFacts {
                 object: "Deployment/coder".into(),
@@ -368,7 +368,7 @@ mod tests {
                 available: 1,
                 images: images.clone(),
             }),
-            pods: vec![Asked {
+            pods: vec![PodAnswer {
                 pod: PodFacts { name: "coder-1".into(), ready: true, images, ..PodFacts::default() },
                 question: Some(Question::BuildInfo),
                 answer: Some(answer),
@@ -376,7 +376,7 @@ mod tests {
         }
     }
 
-    fn right() -> Observed {
+    fn right() -> WorkloadPods {
         server(Ok(answer("2.31.7", Some("a"))))
     }
 
@@ -384,7 +384,7 @@ mod tests {
         Expected::new("v2.31.7+x", &before(vec![answer("2.30.0", Some("a")), answer("2.30.0", Some("a"))]))
     }
 
-    fn messages(observed: Observed) -> Vec<String> {
+    fn messages(observed: WorkloadPods) -> Vec<String> {
         judge(&expected(), &[observed]).into_iter().map(|f| format!("{} {}", f.object, f.message)).collect()
     }
 

@@ -62,7 +62,7 @@ pub fn is_stale(finished: Timestamp, now: Timestamp) -> bool {
 
 /// How a backup's Job has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum BackupOutcome {
     /// Well, at that time.
     Succeeded(Timestamp),
     /// With a failure, in Kubernetes' words.
@@ -71,25 +71,25 @@ pub enum Ended {
 
 /// How a Job has ended; none while it works.
 #[must_use]
-pub fn ended(job: &Job) -> Option<Ended> {
+pub fn ended(job: &Job) -> Option<BackupOutcome> {
     let status = job.status.as_ref()?;
     let condition = |type_: &str| {
         status.conditions.iter().flatten().find(|condition| condition.type_ == type_ && condition.status == "True")
     };
     if let Some(complete) = condition("Complete") {
         let at = status.completion_time.as_ref().or(complete.last_transition_time.as_ref())?;
-        return Some(Ended::Succeeded(at.0));
+        return Some(BackupOutcome::Succeeded(at.0));
     }
     let failed = condition("Failed")?;
     let words = [&failed.reason, &failed.message].into_iter().flatten().map(String::as_str);
-    Some(Ended::Failed(words.collect::<Vec<_>>().join(": ")))
+    Some(BackupOutcome::Failed(words.collect::<Vec<_>>().join(": ")))
 }
 
 /// The last success of a `CronJob` among its Jobs, if it was not before `since`: name and end of the Job.
 #[must_use]
 pub fn recent_job(jobs: &[Job], cron_job: &CronJob, since: Timestamp) -> Option<(String, Timestamp)> {
     let ended_well = jobs.iter().filter(|job| is_of(job, cron_job)).filter_map(|job| match ended(job) {
-        Some(Ended::Succeeded(at)) => Some((job.name_any(), at)),
+        Some(BackupOutcome::Succeeded(at)) => Some((job.name_any(), at)),
         _ => None,
     });
     ended_well.filter(|(_, at)| *at >= since).max_by_key(|(_, at)| *at)
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn a_job_has_ended_when_a_condition_says_so() {
-        assert_eq!(ended(&job("a", "u", "Complete", 5)), Some(Ended::Succeeded(at(5))));
-        assert_eq!(ended(&job("a", "u", "Failed", 5)), Some(Ended::Failed("Why: so".into())));
+        assert_eq!(ended(&job("a", "u", "Complete", 5)), Some(BackupOutcome::Succeeded(at(5))));
+        assert_eq!(ended(&job("a", "u", "Failed", 5)), Some(BackupOutcome::Failed("Why: so".into())));
         assert_eq!(ended(&job("a", "u", "SuccessCriteriaMet", 5)), None);
     }
 

@@ -26,7 +26,7 @@ pub fn answers_questions(question: Question) -> bool {
 
 /// How a change has ended, for the replicas of a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum ChangeOutcome {
     /// helm has ended well; the chart sets this number, or none.
     Succeeded(Option<i32>),
     /// It has failed, before or after helm changed something.
@@ -38,12 +38,12 @@ pub enum Ended {
 /// What the chart sets is right. What it leaves open is put back, whatever anybody else has set meanwhile. After a failure a
 /// Deployment that is not at zero any more has got its number from helm.
 #[must_use]
-pub fn replicas_after(remembered: i32, live: i32, ended: Ended) -> Option<i32> {
+pub fn replicas_after(remembered: i32, live: i32, ended: ChangeOutcome) -> Option<i32> {
     let wanted = match ended {
-        Ended::Succeeded(Some(chart)) if live == 0 => chart,
-        Ended::Succeeded(None) => remembered,
-        Ended::Failed if live == 0 => remembered,
-        Ended::Succeeded(Some(_)) | Ended::Failed => live,
+        ChangeOutcome::Succeeded(Some(chart)) if live == 0 => chart,
+        ChangeOutcome::Succeeded(None) => remembered,
+        ChangeOutcome::Failed if live == 0 => remembered,
+        ChangeOutcome::Succeeded(Some(_)) | ChangeOutcome::Failed => live,
     };
     (wanted != live).then_some(wanted)
 }
@@ -75,17 +75,17 @@ mod tests {
     use crate::core::plan::sample;
 
     #[rstest]
-    #[case::the_chart_has_set_it(3, 2, Ended::Succeeded(Some(2)), None)]
-    #[case::helm_left_it_at_zero(3, 0, Ended::Succeeded(Some(2)), Some(2))]
-    #[case::the_chart_wants_zero(3, 0, Ended::Succeeded(Some(0)), None)]
-    #[case::the_chart_leaves_it_open(3, 0, Ended::Succeeded(None), Some(3))]
-    #[case::made_anew_with_the_default(3, 1, Ended::Succeeded(None), Some(3))]
-    #[case::nothing_was_applied(3, 0, Ended::Failed, Some(3))]
-    #[case::helm_failed_after_it(3, 2, Ended::Failed, None)]
+    #[case::the_chart_has_set_it(3, 2, ChangeOutcome::Succeeded(Some(2)), None)]
+    #[case::helm_left_it_at_zero(3, 0, ChangeOutcome::Succeeded(Some(2)), Some(2))]
+    #[case::the_chart_wants_zero(3, 0, ChangeOutcome::Succeeded(Some(0)), None)]
+    #[case::the_chart_leaves_it_open(3, 0, ChangeOutcome::Succeeded(None), Some(3))]
+    #[case::made_anew_with_the_default(3, 1, ChangeOutcome::Succeeded(None), Some(3))]
+    #[case::nothing_was_applied(3, 0, ChangeOutcome::Failed, Some(3))]
+    #[case::helm_failed_after_it(3, 2, ChangeOutcome::Failed, None)]
     fn the_number_comes_back(
         #[case] remembered: i32,
         #[case] live: i32,
-        #[case] ended: Ended,
+        #[case] ended: ChangeOutcome,
         #[case] expected: Option<i32>,
     ) {
         assert_eq!(replicas_after(remembered, live, ended), expected);

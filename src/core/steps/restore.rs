@@ -1,12 +1,12 @@
 //! What is left to do to put the saved release of a plan back, seen from Helm's history.
 
-use super::uninstall::{Place, place};
+use super::uninstall::{ReleaseState, place};
 use crate::core::helm::history::{History, Revision};
 use crate::core::plan::Plan;
 
 /// What is left to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum RestoreWork {
     /// It is back already: verify.
     Verify,
     /// Have helm upgrade to it, or install it.
@@ -19,17 +19,17 @@ pub enum Left {
 
 /// What is left to do; for `put_back` see [`place`]. That the records are gone is no reason to leave Coder away.
 #[must_use]
-pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
+pub fn left(plan: &Plan, history: &History, put_back: bool) -> RestoreWork {
     match place(plan, history, put_back) {
-        Place::Gone => Left::Run,
-        Place::Foreign(how) => Left::Outdated(how),
-        Place::Locked(revision) => Left::Unlock(revision.clone()),
-        Place::Known(revision) if revision.status == "uninstalling" => {
-            Left::Outdated(format!("revision {} is being uninstalled: that must end first", revision.number))
+        ReleaseState::Gone => RestoreWork::Run,
+        ReleaseState::Foreign(how) => RestoreWork::Outdated(how),
+        ReleaseState::Locked(revision) => RestoreWork::Unlock(revision.clone()),
+        ReleaseState::Known(revision) if revision.status == "uninstalling" => {
+            RestoreWork::Outdated(format!("revision {} is being uninstalled: that must end first", revision.number))
         }
-        Place::Known(revision) => {
+        ReleaseState::Known(revision) => {
             let ours = revision.restored && revision.plan.as_deref() == Some(plan.id.as_str());
-            if ours && revision.deployed() { Left::Verify } else { Left::Run }
+            if ours && revision.deployed() { RestoreWork::Verify } else { RestoreWork::Run }
         }
     }
 }
@@ -75,12 +75,12 @@ mod tests {
             written: None,
         };
         let found = match left(&plan, &[newest], false) {
-            Left::Verify => "verify",
-            Left::Run => "run",
-            Left::Unlock(_) => "unlock",
-            Left::Outdated(_) => "outdated",
+            RestoreWork::Verify => "verify",
+            RestoreWork::Run => "run",
+            RestoreWork::Unlock(_) => "unlock",
+            RestoreWork::Outdated(_) => "outdated",
         };
         assert_eq!(found, expected);
-        assert_eq!(left(&plan, &[], false), Left::Run);
+        assert_eq!(left(&plan, &[], false), RestoreWork::Run);
     }
 }

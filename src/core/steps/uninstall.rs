@@ -6,7 +6,7 @@ use crate::core::steps::upgrade::follows_failure;
 
 /// What is left to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum UninstallWork {
     /// Nothing: helm has uninstalled it.
     Nothing,
     /// Nothing that helm could do: somebody has removed its records. The saved plan is all that is needed from here on.
@@ -21,19 +21,19 @@ pub enum Left {
 
 /// What is left to do of the uninstall of `plan`; for `put_back` see [`place`].
 #[must_use]
-pub fn left(plan: &Plan, history: &History, put_back: bool) -> Left {
+pub fn left(plan: &Plan, history: &History, put_back: bool) -> UninstallWork {
     match place(plan, history, put_back) {
-        Place::Gone => Left::Gone,
-        Place::Foreign(how) => Left::Outdated(how),
-        Place::Locked(revision) => Left::Unlock(revision.clone()),
-        Place::Known(revision) if revision.status == "uninstalled" => Left::Nothing,
-        Place::Known(_) => Left::Uninstall,
+        ReleaseState::Gone => UninstallWork::Gone,
+        ReleaseState::Foreign(how) => UninstallWork::Outdated(how),
+        ReleaseState::Locked(revision) => UninstallWork::Unlock(revision.clone()),
+        ReleaseState::Known(revision) if revision.status == "uninstalled" => UninstallWork::Nothing,
+        ReleaseState::Known(_) => UninstallWork::Uninstall,
     }
 }
 
 /// Where a release stands, seen from a plan whose change was begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum ReleaseState<'a> {
     /// There are no records of it.
     Gone,
     /// Its newest revision is what the plan started from, or what came of the plan.
@@ -47,25 +47,25 @@ pub enum Place<'a> {
 /// Where the release stands. `put_back` says that the newest revision has the chart and the values of the release that
 /// the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
 #[must_use]
-pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> Place<'a> {
-    let Some(newest) = history.first() else { return Place::Gone };
+pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> ReleaseState<'a> {
+    let Some(newest) = history.first() else { return ReleaseState::Gone };
     let from = plan.from.as_ref().map(|from| from.revision);
     let ours = newest.plan.as_deref() == Some(plan.id.as_str());
     // Without that flag helm does not roll back by itself: then a person has done it.
     let rolled_back = put_back && plan.rollback_on_failure && follows_failure(plan, history);
     let now = format!("revision {} ({})", newest.number, newest.status);
     if !(ours || from == Some(newest.number) || rolled_back) {
-        return Place::Foreign(match from {
+        return ReleaseState::Foreign(match from {
             Some(from) => format!("the plan starts from revision {from}, but there is {now}"),
             None => format!("the plan is for a first install, but there is {now}"),
         });
     }
     if !newest.pending() {
-        Place::Known(newest)
+        ReleaseState::Known(newest)
     } else if newest.plan.is_some() || rolled_back {
-        Place::Locked(newest)
+        ReleaseState::Locked(newest)
     } else {
-        Place::Foreign(format!("there is {now}: another helm process is at work, or was killed"))
+        ReleaseState::Foreign(format!("there is {now}: another helm process is at work, or was killed"))
     }
 }
 
@@ -140,11 +140,11 @@ mod tests {
         #[case] expected: &str,
     ) {
         let found = match left(&plan(from), &history(rows), put_back) {
-            Left::Nothing => "nothing",
-            Left::Gone => "gone",
-            Left::Uninstall => "uninstall",
-            Left::Unlock(_) => "unlock",
-            Left::Outdated(_) => "outdated",
+            UninstallWork::Nothing => "nothing",
+            UninstallWork::Gone => "gone",
+            UninstallWork::Uninstall => "uninstall",
+            UninstallWork::Unlock(_) => "unlock",
+            UninstallWork::Outdated(_) => "outdated",
         };
         assert_eq!(found, expected);
     }
@@ -157,8 +157,8 @@ mod tests {
         let plan = Plan { rollback_on_failure: true, ..plan(Some(1)) };
         let found = left(&plan, &history(&[(3, status, None), (2, "failed", Some("mine"))]), true);
         let expected_unlock = expected == "unlock";
-        assert_eq!(matches!(found, Left::Unlock(_)), expected_unlock, "{found:?}");
-        assert_eq!(matches!(found, Left::Uninstall), !expected_unlock, "{found:?}");
+        assert_eq!(matches!(found, UninstallWork::Unlock(_)), expected_unlock, "{found:?}");
+        assert_eq!(matches!(found, UninstallWork::Uninstall), !expected_unlock, "{found:?}");
     }
 
     #[rstest]

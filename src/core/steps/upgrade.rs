@@ -5,7 +5,7 @@ use crate::core::plan::Plan;
 
 /// What is left to do of a planned upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum UpgradeWork {
     /// helm has not begun, or has failed: run it.
     Run,
     /// This revision is locked, by an earlier try or by the helm process of somebody else that the plan saw: release it, if that
@@ -38,52 +38,55 @@ pub enum Start {
 /// the values of the release that the plan saved: after a failure of this plan's upgrade helm may have rolled back to it.
 /// `incomplete` says that something was removed already: records that vanish are no reason then to leave it away.
 #[must_use]
-pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomplete: bool) -> Work {
+pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomplete: bool) -> UpgradeWork {
     let Some(newest) = history.first() else {
         return match &plan.from {
-            None => Work::Run,
-            Some(_) if start == Start::Uninstalled || incomplete => Work::Run,
-            Some(from) => Work::Outdated(format!("the release, which was at revision {}, is gone", from.revision)),
+            None => UpgradeWork::Run,
+            Some(_) if start == Start::Uninstalled || incomplete => UpgradeWork::Run,
+            Some(from) => {
+                UpgradeWork::Outdated(format!("the release, which was at revision {}, is gone", from.revision))
+            }
         };
     };
     let now = format!("revision {} ({})", newest.number, newest.status);
     if newest.status == "uninstalling" {
-        return Work::HalfGone(newest.clone());
+        return UpgradeWork::HalfGone(newest.clone());
     }
     if newest.plan.as_deref() == Some(plan.id.as_str()) {
         return match newest.status.as_str() {
-            "deployed" if !newest.restored => Work::Verify,
-            "failed" => Work::Run,
-            "uninstalled" if start == Start::Uninstalled => Work::Run,
-            _ if newest.pending() => Work::Unlock(newest.clone()),
-            _ => Work::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
+            "deployed" if !newest.restored => UpgradeWork::Verify,
+            "failed" => UpgradeWork::Run,
+            "uninstalled" if start == Start::Uninstalled => UpgradeWork::Run,
+            _ if newest.pending() => UpgradeWork::Unlock(newest.clone()),
+            _ => UpgradeWork::Outdated(format!("the release was changed after this plan's upgrade: it is at {now}")),
         };
     }
     // Without that flag helm does not roll back by itself: then a person does, or has done it.
     if put_back && plan.rollback_on_failure && follows_failure(plan, history) {
         match newest.status.as_str() {
-            "deployed" | "failed" => return Work::Run,
-            "pending-rollback" => return Work::Unlock(newest.clone()),
+            "deployed" | "failed" => return UpgradeWork::Run,
+            "pending-rollback" => return UpgradeWork::Unlock(newest.clone()),
             _ => {}
         }
     }
     match &plan.from {
-        _ if start == Start::Uninstalled && newest.status == "uninstalled" => Work::Run,
-        None if newest.status == "uninstalled" => Work::Run,
-        None => Work::Outdated(format!("the plan is for a first install, but there is {now}")),
+        _ if start == Start::Uninstalled && newest.status == "uninstalled" => UpgradeWork::Run,
+        None if newest.status == "uninstalled" => UpgradeWork::Run,
+        None => UpgradeWork::Outdated(format!("the plan is for a first install, but there is {now}")),
         Some(from) if from.revision != newest.number => {
-            Work::Outdated(format!("the plan starts from revision {}, but there is {now}", from.revision))
+            UpgradeWork::Outdated(format!("the plan starts from revision {}, but there is {now}", from.revision))
         }
-        Some(from) if newest.pending() && from.status == newest.status => Work::Unlock(newest.clone()),
+        Some(from) if newest.pending() && from.status == newest.status => UpgradeWork::Unlock(newest.clone()),
         // A lock that the plan saw may have been released by an earlier try.
         Some(from)
             if from.status == newest.status || (from.status.starts_with("pending-") && newest.status == "failed") =>
         {
-            Work::Run
+            UpgradeWork::Run
         }
-        Some(from) => {
-            Work::Outdated(format!("revision {} was {} and is now {}", from.revision, from.status, newest.status))
-        }
+        Some(from) => UpgradeWork::Outdated(format!(
+            "revision {} was {} and is now {}",
+            from.revision, from.status, newest.status
+        )),
     }
 }
 
@@ -149,13 +152,13 @@ mod tests {
         assert_eq!(word(&work(&plan(from), &history, Start::Planned, false, false)), expected);
     }
 
-    fn word(work: &Work) -> &'static str {
+    fn word(work: &UpgradeWork) -> &'static str {
         match work {
-            Work::Run => "run",
-            Work::Unlock(_) => "unlock",
-            Work::Verify => "verify",
-            Work::Outdated(_) => "outdated",
-            Work::HalfGone(_) => "half gone",
+            UpgradeWork::Run => "run",
+            UpgradeWork::Unlock(_) => "unlock",
+            UpgradeWork::Verify => "verify",
+            UpgradeWork::Outdated(_) => "outdated",
+            UpgradeWork::HalfGone(_) => "half gone",
         }
     }
 

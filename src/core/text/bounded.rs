@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::yaml;
-use super::yaml::{Limits, Refused};
+use super::yaml::{Limits, YamlError};
 
 /// Greatest number of values (objects, lists, strings, numbers) in one document: the manifest of a Coder chart has some
 /// thousands.
@@ -37,7 +37,7 @@ pub enum Unreadable {
     Json(#[from] serde_json::Error),
     /// It is no YAML.
     #[error("is no valid YAML: {0}")]
-    Yaml(Refused),
+    Yaml(YamlError),
     /// It is YAML, but not of the form that is expected.
     #[error("is not the expected YAML: {0}")]
     Form(serde_json::Error),
@@ -100,15 +100,15 @@ pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Unreadable> {
 }
 
 /// A document of a YAML text, and what stands in it.
-pub type Document<'a> = (&'a str, Result<Value, Refused>);
+pub type YamlDocument<'a> = (&'a str, Result<Value, YamlError>);
 
 /// Reads all documents of a YAML text. One that cannot be read keeps no other from being read; together they hold no more
 /// values than one may.
-pub fn yaml_documents(text: &str) -> Result<Vec<Document<'_>>, Unreadable> {
+pub fn yaml_documents(text: &str) -> Result<Vec<YamlDocument<'_>>, Unreadable> {
     check_yaml(text)?;
     let mut left = VALUES;
     let read = |text| match yaml::read(text, LIMITS, &mut left) {
-        Err(Refused::TooMany) => Err(Unreadable::TooMany),
+        Err(YamlError::TooMany) => Err(Unreadable::TooMany),
         other => Ok((text, other)),
     };
     yaml::split(text).into_iter().map(read).collect()
@@ -118,8 +118,8 @@ fn check_yaml(text: &str) -> Result<(), Unreadable> {
     if text.len() > YAML { Err(Unreadable::TooLarge(YAML)) } else { Ok(()) }
 }
 
-fn refused(why: Refused) -> Unreadable {
-    if why == Refused::TooMany { Unreadable::TooMany } else { Unreadable::Yaml(why) }
+fn refused(why: YamlError) -> Unreadable {
+    if why == YamlError::TooMany { Unreadable::TooMany } else { Unreadable::Yaml(why) }
 }
 
 const LIMITS: Limits<'_> = Limits { depth: DEPTH, keys: &[], below: None, fields: &[] };

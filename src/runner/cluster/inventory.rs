@@ -14,7 +14,7 @@ use crate::core::helm::documents::Documents;
 use crate::core::object::ObjectRef;
 use crate::core::rollout::endpoint::Question;
 use crate::core::rollout::inventory::{Answer, NoAnswer};
-use crate::core::rollout::verify::Observed;
+use crate::core::rollout::verify::WorkloadPods;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::rollout::observer::Observer;
@@ -99,7 +99,7 @@ pub async fn answers(observer: &Observer) -> (Vec<Answer>, Vec<NoAnswer>) {
     collect(observer.asked().await)
 }
 
-fn collect(observed: Vec<Observed>) -> (Vec<Answer>, Vec<NoAnswer>) {
+fn collect(observed: Vec<WorkloadPods>) -> (Vec<Answer>, Vec<NoAnswer>) {
     let asked = observed.into_iter().flat_map(|observed| observed.pods);
     let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
     for asked in asked.filter(|asked| asked.question.is_some_and(Question::tells_version)) {

@@ -20,7 +20,7 @@ const MOST: usize = 512;
 
 /// A claim that something owns.
 #[derive(Clone, Debug, Default)]
-pub struct Owned {
+pub struct OwnedClaim {
     /// Name of the claim.
     pub name: String,
     /// What owns it, directly and through others.
@@ -36,7 +36,7 @@ struct Ancestor {
     owns: Option<usize>,
 }
 
-impl Owned {
+impl OwnedClaim {
     /// How the claim belongs to an object for which this is true: "belongs to A, which belongs to B". None if it does not, as
     /// far as that is known.
     #[must_use]
@@ -59,7 +59,7 @@ impl Owned {
 
 /// The claims of a namespace that something owns, with all owners. Those of generic ephemeral volumes are not among them:
 /// by their nature they go with their pod, and hold nothing that shall outlive it.
-pub async fn owned(ctx: &Context, kinds: &mut Kinds, namespace: &str) -> Result<Vec<Owned>, Error> {
+pub async fn owned(ctx: &Context, kinds: &mut Kinds, namespace: &str) -> Result<Vec<OwnedClaim>, Error> {
     let mut family = Family { ctx, kinds, namespace, known: HashMap::new() };
     let mut found = Vec::new();
     for claim in claims(ctx, namespace).await? {
@@ -115,8 +115,8 @@ struct Family<'a> {
 
 impl Family<'_> {
     /// Follows the owners of a claim upward. Each is looked at once, so a circle ends.
-    async fn of(&mut self, claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Result<Owned, Error> {
-        let mut owned = Owned { name: claim.name_any(), ..Owned::default() };
+    async fn of(&mut self, claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Result<OwnedClaim, Error> {
+        let mut owned = OwnedClaim { name: claim.name_any(), ..OwnedClaim::default() };
         let mut seen = Vec::new();
         let mut left: Vec<_> = claim.owner_references().iter().cloned().map(|owner| (owner, None)).collect();
         while let Some((owner, owns)) = left.pop() {

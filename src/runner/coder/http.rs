@@ -28,7 +28,7 @@ const TOKEN_HEADER: &str = "coder-session-token";
 
 /// What is asked.
 #[derive(Clone, Copy)]
-pub struct Question<'a> {
+pub struct HttpRequest<'a> {
     /// Path, with its query.
     pub path: &'a str,
     /// The name under which the server is asked, with its port if it is no usual one; none for the address itself.
@@ -39,7 +39,7 @@ pub struct Question<'a> {
     pub patience: Duration,
 }
 
-impl<'a> Question<'a> {
+impl<'a> HttpRequest<'a> {
     /// A question that takes no token and no patience.
     #[must_use]
     pub fn of(path: &'a str) -> Self {
@@ -67,8 +67,8 @@ impl Reply {
 }
 
 /// GET of a path of a pod. The error is the end of a sentence that begins with the pod.
-pub async fn ask(address: IpAddr, port: Port, question: Question<'_>) -> Result<Reply, String> {
-    let Question { path, patience, .. } = question;
+pub async fn ask(address: IpAddr, port: Port, question: HttpRequest<'_>) -> Result<Reply, String> {
+    let HttpRequest { path, patience, .. } = question;
     let socket = SocketAddr::new(address, port.number);
     let asked = async {
         let stream =
@@ -96,7 +96,7 @@ fn server_name(address: IpAddr, host: Option<&str>) -> ServerName<'static> {
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     socket: SocketAddr,
-    question: Question<'_>,
+    question: HttpRequest<'_>,
 ) -> Result<Reply, String> {
     let path = question.path;
     let failed = |e: hyper::Error| format!("does not answer {path} in HTTP: {e}");
@@ -189,7 +189,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     async fn get(number: u16, tls: bool, path: &str) -> Result<Reply, String> {
-        ask(HERE, Port { number, tls }, Question::of(path)).await
+        ask(HERE, Port { number, tls }, HttpRequest::of(path)).await
     }
 
     async fn serve(answer: &'static [u8]) -> u16 {
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(get(endless, false, "/x").await.unwrap_err(), "answers /x with more than 4 MiB");
         for (head, piece) in [(&head[..], &b"x"[..]), (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"), (b"", b"")] {
             let slow = serve_for_ever(head, piece.to_vec(), Duration::from_millis(50)).await;
-            let question = Question { patience: Duration::from_secs(1), ..Question::of("/x") };
+            let question = HttpRequest { patience: Duration::from_secs(1), ..HttpRequest::of("/x") };
             let error = ask(HERE, Port { number: slow, tls: false }, question).await.unwrap_err();
             assert_eq!(error, "does not answer /x within 1 s");
         }

@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::coder::http::{Question, Reply};
+use super::coder::http::{HttpRequest, Reply};
 use crate::core::helm::version::comparable;
 use crate::core::rollout::endpoint;
 use crate::core::rollout::endpoint::{Endpoint, Port, host_of};
@@ -56,7 +56,7 @@ pub enum Unanswered {
 /// How many workspace builds are pending or running.
 pub async fn builds(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<u64, Unanswered> {
     let path = "/api/v2/deployment/stats";
-    let question = Question { token: Some(token), patience: STATS_PATIENCE, ..Question::of(path) };
+    let question = HttpRequest { token: Some(token), patience: STATS_PATIENCE, ..HttpRequest::of(path) };
     let stats: Stats = answer(pod, endpoint, question).await?;
     Ok(stats.builds())
 }
@@ -64,7 +64,7 @@ pub async fn builds(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<
 /// What Coder says about its health, read again.
 pub async fn health(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<Health, Unanswered> {
     let path = "/api/v2/debug/health?force=true";
-    let question = Question { token: Some(token), patience: HEALTH_PATIENCE, ..Question::of(path) };
+    let question = HttpRequest { token: Some(token), patience: HEALTH_PATIENCE, ..HttpRequest::of(path) };
     let report = answer(pod, endpoint, question).await?;
     Health::read(&report).ok_or_else(|| Unanswered::Silent(format!("answers {path} with something that is no report")))
 }
@@ -72,7 +72,7 @@ pub async fn health(pod: &PodFacts, endpoint: &Endpoint, token: &str) -> Result<
 async fn answer<T: DeserializeOwned>(
     pod: &PodFacts,
     endpoint: &Endpoint,
-    question: Question<'_>,
+    question: HttpRequest<'_>,
 ) -> Result<T, Unanswered> {
     let address = address(pod).map_err(Unanswered::Silent)?;
     let mut asked = Err("has no port that could be asked".to_owned());
@@ -99,7 +99,7 @@ async fn answer<T: DeserializeOwned>(
 /// The words of a refusal, as far as they tell whose fault it is.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Words {
+struct RefusalBody {
     message: String,
     detail: String,
 }
@@ -107,7 +107,7 @@ struct Words {
 /// What a 401 or 403 means. Coder says in JSON why it refuses a token; with its database away it answers 401 to everybody, and
 /// names an internal error. Anything else comes from a proxy or a mesh before it.
 fn refusal(body: &[u8], how: &str) -> Unanswered {
-    let Words { message, detail } = bounded::json(body).unwrap_or_default();
+    let RefusalBody { message, detail } = bounded::json(body).unwrap_or_default();
     if message.is_empty() {
         return Unanswered::Silent(format!("{how}, which is not Coder's own answer"));
     }
@@ -126,16 +126,21 @@ fn address(pod: &PodFacts) -> Result<IpAddr, String> {
 
 /// Asks a port of a pod. A server that answers only under its public name is asked again by that name, at the same address:
 /// nobody is asked elsewhere.
-async fn as_itself(address: IpAddr, port: Port, endpoint: &Endpoint, question: Question<'_>) -> Result<Reply, String> {
+async fn as_itself(
+    address: IpAddr,
+    port: Port,
+    endpoint: &Endpoint,
+    question: HttpRequest<'_>,
+) -> Result<Reply, String> {
     let host = endpoint.host.as_deref().filter(|_| port.tls);
-    let reply = http::ask(address, port, Question { host, ..question }).await?;
+    let reply = http::ask(address, port, HttpRequest { host, ..question }).await?;
     let named = reply.header("location").filter(|_| reply.status.is_redirection()).and_then(host_of);
     let Some((tls, name)) = named.filter(|(_, name)| host != Some(*name)) else { return Ok(reply) };
     if tls != port.tls {
         return Ok(reply);
     }
     // What answers worse by that name has still answered.
-    http::ask(address, port, Question { host: Some(name), ..question }).await.or(Ok(reply))
+    http::ask(address, port, HttpRequest { host: Some(name), ..question }).await.or(Ok(reply))
 }
 
 /// Asks a pod who it is.
@@ -165,7 +170,7 @@ type Mute = (Silence, String);
 
 async fn ask_port(address: IpAddr, port: Port, endpoint: &Endpoint) -> Result<Answer, Mute> {
     let get = async |path: &'static str| {
-        let asked = as_itself(address, port, endpoint, Question::of(path)).await;
+        let asked = as_itself(address, port, endpoint, HttpRequest::of(path)).await;
         asked.map_err(|why| (Silence::Unreachable, why))
     };
     let (healthy, path) = match endpoint.question {

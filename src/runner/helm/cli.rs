@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::output::{self, Said};
+use super::output::{self, HelmOutput};
 use super::outside;
 use crate::core::helm::failures;
 use crate::core::outbound::Outbound;
@@ -187,7 +187,7 @@ impl Helm {
     }
 
     /// Tells helm its input and hears it to its end: how it ended, what it printed and what it said.
-    async fn converse(&self, child: &mut Child, input: &str) -> Result<(ExitStatus, Vec<u8>, Said), Error> {
+    async fn converse(&self, child: &mut Child, input: &str) -> Result<(ExitStatus, Vec<u8>, HelmOutput), Error> {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let told = async {
             let Some(mut stdin) = stdin else { return Ok(()) };
@@ -202,7 +202,7 @@ impl Helm {
             printed.ok_or(Error::HelmExcess(Excess::Output(OUTPUT)))
         };
         let said = async {
-            let Some(stderr) = stderr else { return Ok(Said::default()) };
+            let Some(stderr) = stderr else { return Ok(HelmOutput::default()) };
             Ok::<_, Error>(output::listen(stderr).await)
         };
         let ended = async { child.wait().await.map_err(Error::HelmMissing) };

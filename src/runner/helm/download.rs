@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::{Certificate, Client, ClientBuilder, StatusCode, Url, header::LOCATION, redirect::Policy};
 
 use super::outside;
-use super::source::{Credentials, Source};
+use super::source::{Credentials, PackageSource};
 use crate::api::FailureClass;
 use crate::core::allowed::{Address, Repositories};
 use crate::core::outbound::Outbound;
@@ -43,7 +43,7 @@ pub struct Downloads {
 
 impl Downloads {
     /// Asks nothing yet.
-    pub fn new(source: &Source, allowed: &Repositories, outbound: &Outbound) -> Result<Self, Box<Problem>> {
+    pub fn new(source: &PackageSource, allowed: &Repositories, outbound: &Outbound) -> Result<Self, Box<Problem>> {
         let of_repository = source.credentials.iter().map(|found| (&source.address, found, OF_REPOSITORY));
         let of_archives = source.archives.iter().map(|(address, found)| (address, found, OF_ARCHIVES));
         let mut credentials = Vec::new();

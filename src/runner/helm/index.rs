@@ -16,21 +16,21 @@ const NODES: usize = 4_000_000;
 
 /// The versions of one chart.
 #[derive(Debug, Default)]
-pub struct Index {
+pub struct ChartIndex {
     /// As the repository spells them.
     pub versions: Vec<String>,
     urls: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ChartEntry {
     #[serde(default)]
     version: String,
     #[serde(default)]
     urls: Option<Vec<String>>,
 }
 
-impl Index {
+impl ChartIndex {
     /// Reads what an index says of a chart.
     pub fn read(bytes: &[u8], chart: &str) -> Result<Self, Box<Problem>> {
         let invalid = |why: &str| {
@@ -59,7 +59,7 @@ impl Index {
                 _ => return Err(invalid("its entry is no list of versions")),
             };
             for entry in entries.into_iter().filter(|entry| !entry.is_null()) {
-                let entry: Entry = serde_json::from_value(entry).map_err(|why| invalid(&why.to_string()))?;
+                let entry: ChartEntry = serde_json::from_value(entry).map_err(|why| invalid(&why.to_string()))?;
                 let url = entry.urls.and_then(|urls| urls.into_iter().next());
                 if let Some(url) = url.filter(|_| !entry.version.is_empty()) {
                     index.versions.push(entry.version.clone());
@@ -101,16 +101,16 @@ mod tests {
               - {version: 1.0.0, urls: [b]}
               none:
         "};
-        let index = Index::read(text.as_bytes(), "coder").unwrap();
+        let index = ChartIndex::read(text.as_bytes(), "coder").unwrap();
         assert_eq!(index.versions, ["2.31.7"]);
         assert_eq!((index.url("2.31.7"), index.url("2.30.0")), (Some("coder-2.31.7.tgz"), None));
-        assert!(Index::read(text.as_bytes(), "none").unwrap().versions.is_empty());
+        assert!(ChartIndex::read(text.as_bytes(), "none").unwrap().versions.is_empty());
     }
 
     #[test]
     fn a_page_of_a_website_is_no_index() {
         for text in ["<!DOCTYPE html><html><body>Sign in: here</body></html>", "- a\n", "entries: 5\n", "\u{0}"] {
-            let problem = Index::read(text.as_bytes(), "coder").unwrap_err();
+            let problem = ChartIndex::read(text.as_bytes(), "coder").unwrap_err();
             assert!(problem.message.contains("index.yaml"), "{}", problem.message);
         }
     }

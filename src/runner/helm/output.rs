@@ -17,7 +17,7 @@ const LINE: usize = 16 * 1024;
 
 /// What helm said on stderr.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct HelmOutput {
     /// The beginning of it: where Go's runtime says why it gives up.
     pub first: String,
     /// The end of it: where helm says what went wrong.
@@ -25,9 +25,9 @@ pub struct Said {
 }
 
 /// Logs what helm says, line by line, and returns both ends of it as they were said.
-pub async fn listen(stderr: impl AsyncRead + Unpin) -> Said {
+pub async fn listen(stderr: impl AsyncRead + Unpin) -> HelmOutput {
     let mut reader = BufReader::new(stderr);
-    let (mut said, mut logged) = (Said::default(), 0);
+    let (mut said, mut logged) = (HelmOutput::default(), 0);
     while let Some(line) = line(&mut reader).await {
         let line = String::from_utf8_lossy(&line);
         if logged <= LOGGED {
@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn many_lines_are_read_to_their_end() {
         let lines = "fatal: first\n".to_owned() + &format!("{}\n", "y".repeat(1000)).repeat(5000) + "Error: last";
-        let Said { first, last } = listen(lines.as_bytes()).await;
+        let HelmOutput { first, last } = listen(lines.as_bytes()).await;
         assert!(last.len() <= 2 * KEPT && last.ends_with("Error: last\n"));
         assert!(first.len() <= FIRST + LINE + 1 && first.starts_with("fatal: first\n"));
     }

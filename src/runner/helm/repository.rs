@@ -9,8 +9,8 @@ use semver::Version;
 use serde_json::{Value, json};
 
 use super::download::{Downloads, INDEX};
-use super::index::Index;
-use super::source::{Credentials, Source};
+use super::index::ChartIndex;
+use super::source::{Credentials, PackageSource};
 use super::{Excess, Helm, HelmFailure, outside};
 use crate::api::{FailureClass, ProductLine};
 use crate::core::allowed::{Address, Repositories};
@@ -34,19 +34,19 @@ const FETCH_TIME: Duration = Duration::from_secs(90);
 /// A repository, or a registry that helm was told of.
 pub struct Repository<'a> {
     helm: Helm,
-    source: &'a Source,
+    source: &'a PackageSource,
     ca_file: Option<PathBuf>,
     /// What its index lists, and how it is fetched; a registry has no index, and is asked for each version.
-    listed: Option<(Downloads, Index)>,
+    listed: Option<(Downloads, ChartIndex)>,
 }
 
 impl<'a> Repository<'a> {
     /// Reads its index, or tells helm of the registry. What the index leads to must be allowed as well.
-    pub async fn open(helm: &Helm, source: &'a Source, allowed: &Repositories) -> Result<Self, Error> {
+    pub async fn open(helm: &Helm, source: &'a PackageSource, allowed: &Repositories) -> Result<Self, Error> {
         if !source.address.is_registry() {
             let downloads = Downloads::new(source, allowed, helm.outbound())?;
             let index = downloads.get(INDEX, INDEX_LIMIT).await?;
-            let index = Index::read(&index, &source.chart).map_err(|problem| {
+            let index = ChartIndex::read(&index, &source.chart).map_err(|problem| {
                 let message = format!("{}: {}", source.address, problem.message);
                 Error::from(Problem { message, ..*problem })
             })?;
@@ -95,7 +95,7 @@ impl<'a> Repository<'a> {
 
     /// Fetches a version into `directory`, which must be empty.
     pub async fn pull(&self, version: &str, directory: &Path) -> Result<PathBuf, Error> {
-        let Source { address, chart, .. } = self.source;
+        let PackageSource { address, chart, .. } = self.source;
         if let Some((downloads, index)) = &self.listed {
             let version = version::exact(&index.versions, version).unwrap_or(version);
             tracing::info!("fetching {chart} {version} from {address}");
@@ -168,8 +168,8 @@ impl<'a> Repository<'a> {
 }
 
 /// A registry that gives more, or takes longer, than any that has Coder's charts.
-fn beyond(source: &Source, excess: Excess) -> Problem {
-    let Source { address, chart, .. } = source;
+fn beyond(source: &PackageSource, excess: Excess) -> Problem {
+    let PackageSource { address, chart, .. } = source;
     let class = match excess {
         Excess::Time(_) => FailureClass::RepositoryUnreachable,
         Excess::Output(_) | Excess::Memory | Excess::File => FailureClass::TooLarge,
@@ -179,7 +179,7 @@ fn beyond(source: &Source, excess: Excess) -> Problem {
 }
 
 /// The archive that helm has put into a directory.
-fn archive_of(source: &Source, directory: &Path) -> Result<PathBuf, Error> {
+fn archive_of(source: &PackageSource, directory: &Path) -> Result<PathBuf, Error> {
     let archive = archive_in(directory).map_err(|e| Error::io("look into", directory, e))?;
     archive.ok_or_else(|| {
         Problem::new(FailureClass::ChartInvalid, format!("{} gave no chart archive", source.address))
@@ -199,12 +199,12 @@ fn archive_in(directory: &Path) -> std::io::Result<Option<PathBuf>> {
 }
 
 fn choose<'a>(
-    source: &Source,
+    source: &PackageSource,
     versions: &'a [String],
     wanted: Option<&str>,
     line: ProductLine,
 ) -> Result<&'a str, Box<Problem>> {
-    let Source { address, chart, .. } = source;
+    let PackageSource { address, chart, .. } = source;
     if versions.is_empty() {
         return Err(Problem::new(FailureClass::ChartInvalid, format!("{address} has no chart called {chart}"))
             .field("spec.chart.name")
@@ -262,7 +262,7 @@ fn is_of(key: &str, host: &str) -> bool {
 }
 
 /// What helm said about a repository, as a problem that says what was asked, where, and which field is to be corrected.
-fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Problem {
+fn refused(source: &PackageSource, wanted: Option<&str>, failure: &HelmFailure) -> Problem {
     let class = match failures::worst(&failure.text).class {
         Some(
             class @ (FailureClass::VersionNotFound
@@ -280,7 +280,7 @@ fn refused(source: &Source, wanted: Option<&str>, failure: &HelmFailure) -> Prob
         _ if failure.text.contains("x509:") => "spec.chart.caSecretRef",
         _ => "spec.chart.repository",
     };
-    let Source { address, chart, .. } = source;
+    let PackageSource { address, chart, .. } = source;
     let version = wanted.unwrap_or("newest stable version");
     Problem::new(class, format!("{chart} ({version}) could not be fetched from {address}: {}", failure.text))
         .field(field)
@@ -335,8 +335,8 @@ fn arguments<const N: usize>(arguments: [&str; N]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn source(address: &str) -> Source {
-        Source {
+    fn source(address: &str) -> PackageSource {
+        PackageSource {
             address: Address::parse(address).unwrap(),
             chart: "coder".into(),
             credentials: None,

@@ -3,7 +3,7 @@
 use crate::core::allowed::Address;
 
 /// Where a chart comes from.
-pub struct Source {
+pub struct PackageSource {
     /// Address: http://, https:// or oci://.
     pub address: Address,
     /// Name of the chart.

@@ -5,7 +5,7 @@ use std::path::Path;
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
 
-use super::error::Failure;
+use super::error::PreviewError;
 use super::source;
 use crate::api::{CoderUpgrade, annotation};
 use crate::core::gates::request::digest;
@@ -35,7 +35,7 @@ pub struct Desk {
 }
 
 /// Finds the declaration, and prepares for a step that works in `directory`.
-pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet: bool) -> Result<Desk, Failure> {
+pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet: bool) -> Result<Desk, PreviewError> {
     let object = wanted.file.map(|file| source::read(file, wanted.name)).transpose()?;
     let client = context::client().await?;
     let named = object.as_ref().and_then(|object| object["metadata"]["namespace"].as_str());
@@ -44,7 +44,7 @@ pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet
     {
         let file = wanted.file.map(|file| file.display().to_string()).unwrap_or_default();
         let what = format!("says metadata.namespace: {named}, but --namespace says {asked}");
-        return Err(Failure::Content { file, what });
+        return Err(PreviewError::Content { file, what });
     }
     let namespace = named.or(wanted.namespace).unwrap_or(client.default_namespace()).to_owned();
     let mut upgrade = match &object {

@@ -4,7 +4,7 @@ use crate::core::report::Problem;
 
 /// No plan can be made; not the same as a plan that is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum PreviewError {
     /// The file cannot be read.
     #[error("cannot read {file}: {source}")]
     Read {
@@ -79,7 +79,7 @@ fn next(problem: &Problem) -> String {
     format!("{field}\n  next: {}", problem.class.next_step())
 }
 
-impl From<super::super::error::Error> for Failure {
+impl From<super::super::error::Error> for PreviewError {
     fn from(error: super::super::error::Error) -> Self {
         Self::Problem(Box::new(error.into_problem()))
     }

@@ -15,7 +15,7 @@ use kube::{Api, Client, ResourceExt};
 
 pub use self::args::{Format, PreviewArgs};
 use self::desk::{Desk, Wanted};
-use self::error::Failure;
+use self::error::PreviewError;
 use super::context::{self, Context};
 use super::error::Error;
 use super::secrets::Secrets;
@@ -23,14 +23,14 @@ use super::steps::plan;
 use crate::api::CoderUpgrade;
 use crate::core::gates::claim::holder;
 use crate::core::gates::dependencies::Sibling;
-use crate::core::plan::preview::{Preview, Surroundings, is_refusal};
+use crate::core::plan::preview::{Preview, PreviewInput, is_refusal};
 use crate::core::text::display::printable;
 
 /// Shows what an upgrade would do. The exit code says what follows; see [`PreviewArgs`].
 pub async fn run(args: PreviewArgs, secrets: Secrets) -> ExitCode {
     let shown = tokio::select! {
         shown = Box::pin(show(&args, &secrets)) => shown,
-        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Failure::Signals, |()| Failure::Stopped)),
+        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(PreviewError::Signals, |()| PreviewError::Stopped)),
     };
     match shown {
         Ok(code) => ExitCode::from(code),
@@ -41,8 +41,8 @@ pub async fn run(args: PreviewArgs, secrets: Secrets) -> ExitCode {
     }
 }
 
-async fn show(args: &PreviewArgs, secrets: &Secrets) -> Result<u8, Failure> {
-    let print = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
+async fn show(args: &PreviewArgs, secrets: &Secrets) -> Result<u8, PreviewError> {
+    let print = |error: &dyn std::fmt::Display| PreviewError::Print(error.to_string());
     // Whatever is printed is made of this.
     let preview = secrets.cleaned(&preview(args, secrets).await?).map_err(|e| print(&e))?;
     let text = match args.output {
@@ -56,10 +56,10 @@ async fn show(args: &PreviewArgs, secrets: &Secrets) -> Result<u8, Failure> {
     Ok(preview.verdict.exit_code())
 }
 
-async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failure> {
+async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, PreviewError> {
     let wanted =
         Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
-    let directory = tempfile::tempdir().map_err(Failure::Scratch)?;
+    let directory = tempfile::tempdir().map_err(PreviewError::Scratch)?;
     let Desk { ctx, upgrade, request } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     let Context { client, namespace, .. } = &ctx;
     let allowed = args.allowed();
@@ -70,7 +70,7 @@ async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failu
     let others = others(client, namespace, &upgrade).await?;
     let siblings: Vec<Sibling> = others.iter().map(Sibling::from).collect();
     let claimed_by = holder(&upgrade, &others);
-    let around = Surroundings {
+    let around = PreviewInput {
         upgrade: &upgrade,
         request: &request,
         namespace,
@@ -82,7 +82,7 @@ async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, Failu
         Ok(plan) => Ok(Preview::of(plan, &around)),
         Err(error) => match error.into_problem().with_command(namespace, &upgrade.name_any()) {
             problem if is_refusal(&problem) => Ok(Preview::refused(problem, &around)),
-            problem => Err(Failure::Problem(Box::new(problem))),
+            problem => Err(PreviewError::Problem(Box::new(problem))),
         },
     }
 }

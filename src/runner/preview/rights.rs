@@ -9,9 +9,9 @@ use clap::{ArgGroup, Args};
 use kube::ResourceExt;
 
 use super::desk::{self, Desk, Wanted};
-use super::error::Failure;
+use super::error::PreviewError;
 use crate::core::allowed::Repositories;
-use crate::core::rights::{ACCOUNT, Names, base, needs, yaml};
+use crate::core::rights::{ACCOUNT, RoleNames, base, needs, yaml};
 use crate::runner::secrets::Secrets;
 use crate::runner::steps::plan;
 
@@ -85,7 +85,7 @@ Examples:
 pub async fn run(args: RightsArgs, secrets: Secrets) -> ExitCode {
     let printed = tokio::select! {
         printed = Box::pin(print(&args, &secrets)) => printed,
-        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(Failure::Signals, |()| Failure::Stopped)),
+        stopped = tokio::signal::ctrl_c() => Err(stopped.map_or_else(PreviewError::Signals, |()| PreviewError::Stopped)),
     };
     match printed {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,27 +96,27 @@ pub async fn run(args: RightsArgs, secrets: Secrets) -> ExitCode {
     }
 }
 
-async fn print(args: &RightsArgs, secrets: &Secrets) -> Result<(), Failure> {
+async fn print(args: &RightsArgs, secrets: &Secrets) -> Result<(), PreviewError> {
     let text = if args.name.is_none() && args.file.is_none() {
         let account = args.service_account.clone().unwrap_or_else(|| ACCOUNT.into());
-        let names = Names { namespace: args.namespace.clone(), account, upgrade: None };
+        let names = RoleNames { namespace: args.namespace.clone(), account, upgrade: None };
         yaml(&base(&args.workspace_namespaces), &names)
     } else {
         least(args, secrets).await?
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::Print(error.to_string()))
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| PreviewError::Print(error.to_string()))
 }
 
 /// What one `CoderUpgrade` takes.
-async fn least(args: &RightsArgs, secrets: &Secrets) -> Result<String, Failure> {
+async fn least(args: &RightsArgs, secrets: &Secrets) -> Result<String, PreviewError> {
     let wanted =
         Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
-    let directory = tempfile::tempdir().map_err(Failure::Scratch)?;
+    let directory = tempfile::tempdir().map_err(PreviewError::Scratch)?;
     let Desk { ctx, upgrade, .. } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     // Who runs this may fetch from wherever they want.
     let allowed = Repositories::any();
     let takes = Box::pin(plan::takes(&ctx, &upgrade, &allowed)).await?;
     let account = args.service_account.clone().unwrap_or_else(|| upgrade.spec.job.service_account_name.clone());
-    let names = Names { namespace: Some(ctx.namespace.clone()), account, upgrade: Some(upgrade.name_any()) };
+    let names = RoleNames { namespace: Some(ctx.namespace.clone()), account, upgrade: Some(upgrade.name_any()) };
     Ok(yaml(&needs(&takes), &names))
 }

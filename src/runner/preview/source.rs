@@ -8,7 +8,7 @@ use kube::core::Request;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::error::Failure;
+use super::error::PreviewError;
 use crate::api::CoderUpgrade;
 use crate::core::helm::manifest;
 use crate::core::helm::manifest::ManifestError;
@@ -19,18 +19,18 @@ use crate::runner::error::Error;
 const LONGEST: u64 = 8 << 20;
 
 /// Reads the one `CoderUpgrade` of a file, or the one of that name.
-pub fn read(file: &Path, name: Option<&str>) -> Result<Value, Failure> {
+pub fn read(file: &Path, name: Option<&str>) -> Result<Value, PreviewError> {
     let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let text = if file == Path::new("-") { text(std::io::stdin()) } else { std::fs::File::open(file).and_then(text) };
-    let text = text.map_err(|source| Failure::Read { file: shown.clone(), source })?;
+    let text = text.map_err(|source| PreviewError::Read { file: shown.clone(), source })?;
     let objects = manifest::objects(&text).map_err(|error| {
         let text = match error {
             ManifestError::Document(unread) => unread.why.to_string(),
             other => other.to_string(),
         };
-        Failure::Yaml { file: shown.clone(), text }
+        PreviewError::Yaml { file: shown.clone(), text }
     })?;
-    choose(objects, name).map_err(|what| Failure::Content { file: shown, what })
+    choose(objects, name).map_err(|what| PreviewError::Content { file: shown, what })
 }
 
 /// All that can be read there, if it is not more than any declaration.
@@ -76,11 +76,11 @@ fn check(object: Value) -> Result<Value, String> {
 }
 
 /// The object of that name in the cluster.
-pub async fn installed(client: &Client, namespace: &str, name: &str) -> Result<CoderUpgrade, Failure> {
+pub async fn installed(client: &Client, namespace: &str, name: &str) -> Result<CoderUpgrade, PreviewError> {
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
     match request(&format!("read CoderUpgrade/{name} in namespace {namespace}"), || upgrades.get(name)).await {
         Err(Error::Api { source, .. }) if is_absent(&source, name) => {
-            Err(Failure::Absent { name: name.to_owned(), namespace: namespace.to_owned() })
+            Err(PreviewError::Absent { name: name.to_owned(), namespace: namespace.to_owned() })
         }
         found => Ok(found?),
     }
@@ -98,7 +98,7 @@ pub async fn declared(
     client: &Client,
     namespace: &str,
     object: &Value,
-) -> Result<(CoderUpgrade, Option<String>), Failure> {
+) -> Result<(CoderUpgrade, Option<String>), PreviewError> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let upgrades: Api<CoderUpgrade> = Api::namespaced(client.clone(), namespace);
     let doing = format!("ask for CoderUpgrade/{name} in namespace {namespace}");
@@ -124,7 +124,7 @@ pub async fn declared(
             Ok((parse(object, &name)?, Some(note)))
         }
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => {
-            Err(Failure::Invalid { name, text: status.message.clone() })
+            Err(PreviewError::Invalid { name, text: status.message.clone() })
         }
         Err(error) => Err(Error::api(format!("try CoderUpgrade/{name}"), error).into()),
     }
@@ -171,8 +171,8 @@ async fn dry_run(client: &Client, namespace: &str, body: &Value, exists: bool) -
 }
 
 /// The object without the help of an API server.
-fn parse(object: &Value, name: &str) -> Result<CoderUpgrade, Failure> {
-    serde_path_to_error::deserialize(object).map_err(|error| Failure::Invalid {
+fn parse(object: &Value, name: &str) -> Result<CoderUpgrade, PreviewError> {
+    serde_path_to_error::deserialize(object).map_err(|error| PreviewError::Invalid {
         name: name.to_owned(),
         text: format!("{}: {}", error.path(), error.inner()),
     })

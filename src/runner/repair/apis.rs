@@ -38,7 +38,7 @@ pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Re
         if removed.is_empty() {
             continue;
         }
-        let reason = |(name, now): &Removed| {
+        let reason = |(name, now): &RemovedApi| {
             let becomes = match now {
                 Some(now) => format!("it is rewritten as {now}"),
                 None => "it is left out, as no such object can exist here".to_owned(),
@@ -81,9 +81,9 @@ pub async fn serve(ctx: &Context, documents: &mut Documents) -> Result<(), Error
 }
 
 /// An object whose API this cluster does not serve, and the API that replaced it, if there is one.
-type Removed = (ObjectRef, Option<&'static str>);
+type RemovedApi = (ObjectRef, Option<&'static str>);
 
-async fn removed(ctx: &Context, kinds: &mut Kinds, documents: &Documents) -> Result<Vec<Removed>, Error> {
+async fn removed(ctx: &Context, kinds: &mut Kinds, documents: &Documents) -> Result<Vec<RemovedApi>, Error> {
     let mut removed = Vec::new();
     for (name, _) in documents.objects() {
         if kinds.api(ctx, &name).await?.is_none() {
@@ -94,7 +94,7 @@ async fn removed(ctx: &Context, kinds: &mut Kinds, documents: &Documents) -> Res
     Ok(removed)
 }
 
-fn succeed(documents: &mut Documents, removed: &[Removed]) {
+fn succeed(documents: &mut Documents, removed: &[RemovedApi]) {
     documents.change(|name, object| match removed.iter().find(|(removed, _)| removed == name) {
         None => Change::None,
         Some((_, Some(now))) => Change::To(translate(object, now)),

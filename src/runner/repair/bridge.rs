@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::RepairContext;
-use super::refused::Refused;
+use super::refused::RefusedObject;
 use crate::api::label;
 use crate::core::helm::manifest;
 use crate::core::helm::ownership::FIELD_MANAGER;
@@ -37,7 +37,7 @@ use crate::runner::steps::fence::{still_held, while_held};
 const LABEL_LENGTH: usize = 63;
 
 /// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
-pub async fn deployment(scene: &mut RepairContext<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+pub async fn deployment(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let mut sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
@@ -66,7 +66,7 @@ pub async fn deployment(scene: &mut RepairContext<'_>, refused: &Refused<'_>) ->
 
 /// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
 /// matches.
-pub async fn set(scene: &mut RepairContext<'_>, refused: &Refused<'_>) -> Result<(), Error> {
+pub async fn set(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
@@ -133,7 +133,7 @@ async fn join(scene: &mut RepairContext<'_>, object: &str) -> Result<(), Error> 
 /// `ReplicaSets` are deleted without them.
 async fn free(
     scene: &RepairContext<'_>,
-    refused: &Refused<'_>,
+    refused: &RefusedObject<'_>,
     sets: &[PartialObjectMeta<ReplicaSet>],
 ) -> Result<(), Error> {
     let deployments: Api<Deployment> = scene.ctx.api();
@@ -296,7 +296,7 @@ async fn services(scene: &mut RepairContext<'_>) -> Result<Vec<Value>, Error> {
 /// What these owners (by UID) control, found by the selector of the workload.
 async fn owned<K: Kind>(
     scene: &RepairContext<'_>,
-    refused: &Refused<'_>,
+    refused: &RefusedObject<'_>,
     owners: &[String],
 ) -> Result<Vec<PartialObjectMeta<K>>, Error> {
     let Some(workload) = manifest::workload(&refused.live) else { return Ok(Vec::new()) };

@@ -24,7 +24,7 @@ use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::not_permitted;
-use crate::core::repair::escalation::Planned;
+use crate::core::repair::escalation::RepairAction;
 use crate::runner::helm::package::Package;
 
 /// What repairs work with.
@@ -47,7 +47,7 @@ impl<'a> RepairContext<'a> {
     }
 
     /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.
-    pub async fn perform(&mut self, repair: &Planned) -> Result<bool, Error> {
+    pub async fn perform(&mut self, repair: &RepairAction) -> Result<bool, Error> {
         self.ctx.reporter.progress(&format!("looking at {} before it is repaired", repair.object));
         let needed = match repair.remedy {
             Remedy::Adopt => {
@@ -67,13 +67,13 @@ impl<'a> RepairContext<'a> {
 
     /// What is certain to be refused, known before helm runs: workloads whose selector would change. helm would change
     /// the Service first and then be refused, and nobody would be served meanwhile.
-    pub async fn foreseen(&mut self) -> Result<Vec<Planned>, Error> {
+    pub async fn foreseen(&mut self) -> Result<Vec<RepairAction>, Error> {
         replace::foreseen(self).await
     }
 
     /// What the plan foresees and is still to be done; refused if it may not be done. The adoption and the rewriting are for
     /// the whole release, so one of each is enough.
-    pub async fn planned(&mut self) -> Result<Vec<Planned>, Error> {
+    pub async fn planned(&mut self) -> Result<Vec<RepairAction>, Error> {
         // To put the saved release back, other repairs are needed, if any: helm tells.
         if self.package.restores {
             return Ok(Vec::new());
@@ -92,7 +92,7 @@ impl<'a> RepairContext<'a> {
         if let Some(problem) = not_permitted(&left, self.package.recovery) {
             return Err(problem.into());
         }
-        Ok(left.into_iter().map(|PlannedRepair { remedy, object, .. }| Planned { remedy, object }).collect())
+        Ok(left.into_iter().map(|PlannedRepair { remedy, object, .. }| RepairAction { remedy, object }).collect())
     }
 
     /// What the chart renders now. Ownership is no reason to refuse: nothing is changed.

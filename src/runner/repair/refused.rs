@@ -4,7 +4,7 @@ use kube::{Api, api::DynamicObject};
 use serde_json::Value;
 
 /// An object that is to be replaced.
-pub struct Refused<'a> {
+pub struct RefusedObject<'a> {
     /// Kind/name.
     pub object: &'a str,
     /// Where it is.
@@ -17,7 +17,7 @@ pub struct Refused<'a> {
     pub new: Value,
 }
 
-impl Refused<'_> {
+impl RefusedObject<'_> {
     /// Name of the object.
     pub fn name(&self) -> &str {
         self.object.rsplit('/').next().unwrap_or_default()

@@ -5,7 +5,7 @@ use kube::api::{DynamicObject, PropagationPolicy};
 
 use super::RepairContext;
 use super::bridge;
-use super::refused::Refused;
+use super::refused::RefusedObject;
 use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::manifest;
@@ -13,7 +13,7 @@ use crate::core::helm::ownership::Owner;
 use crate::core::helm::workload::WorkloadKind;
 use crate::core::object::ObjectRef;
 use crate::core::repair::disposable::any_stays;
-use crate::core::repair::escalation::Planned;
+use crate::core::repair::escalation::RepairAction;
 use crate::core::report::Problem;
 use crate::runner::cluster::objects::delete;
 use crate::runner::context::request;
@@ -51,12 +51,12 @@ pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool
     scene.record(Remedy::Replace, object, how(kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
-    let refused = Refused { object, api, live, uid, new };
+    let refused = RefusedObject { object, api, live, uid, new };
     match kind.parse() {
         Ok(WorkloadKind::Deployment) => Box::pin(bridge::deployment(scene, &refused)).await?,
         Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(scene, &refused)).await?,
         Err(_) => {
-            let Refused { api, uid, .. } = &refused;
+            let RefusedObject { api, uid, .. } = &refused;
             delete(scene.ctx, scene.lease, api, object, uid, PropagationPolicy::Background).await?;
         }
     }
@@ -109,7 +109,7 @@ async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bo
 }
 
 /// The workloads whose selector is another one than the chart's. Refused, and named, if no repair is allowed.
-pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<Planned>, Error> {
+pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<RepairAction>, Error> {
     let mut foreseen = Vec::new();
     for workload in scene.package.workloads {
         let object = format!("{}/{}", workload.kind, workload.name);
@@ -137,7 +137,7 @@ pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<Planned>, Err
             let problem = Problem::new(FailureClass::Immutable, message).object(object).field("spec.selector");
             return Err(Problem { remedy: Some(Remedy::Replace), ..problem }.into());
         }
-        foreseen.push(Planned { remedy: Remedy::Replace, object });
+        foreseen.push(RepairAction { remedy: Remedy::Replace, object });
     }
     Ok(foreseen)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::api::{CheckName, FailureClass, Finding, Remedy};
 use crate::core::helm::documents::{Documents, KEEP, RESOURCE_POLICY};
 use crate::core::helm::history::Revision;
-use crate::core::helm::hooks::{Hook, Work};
+use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::{Rehearsal, shrunk};
@@ -18,21 +18,21 @@ use crate::core::repair::disposable::{is_data, is_disposable};
 use crate::core::report::Problem;
 use crate::core::steps::uninstall;
 use crate::runner::cluster::kinds::Kinds;
-use crate::runner::cluster::owners::{Owned, owned};
+use crate::runner::cluster::owners::{OwnedClaim, owned};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Storage;
 
-type Live = PartialObjectMeta<DynamicObject>;
+type LiveObject = PartialObjectMeta<DynamicObject>;
 
 /// The metadata of an object as it is; none if it does not exist.
-pub async fn live(ctx: &Context, kinds: &mut Kinds, object: &ObjectRef) -> Result<Option<Live>, Error> {
+pub async fn live(ctx: &Context, kinds: &mut Kinds, object: &ObjectRef) -> Result<Option<LiveObject>, Error> {
     let Some(api) = kinds.api(ctx, object).await? else { return Ok(None) };
     request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
 }
 
 /// Whether helm leaves the object when a chart has it no more.
-pub fn is_marked(object: &Live) -> bool {
+pub fn is_marked(object: &LiveObject) -> bool {
     let policy = object.annotations().get(RESOURCE_POLICY);
     policy.is_some_and(|policy| policy.trim().eq_ignore_ascii_case(KEEP))
 }
@@ -87,7 +87,7 @@ fn unread(namespace: &str, error: &Error) -> Problem {
     Problem::new(FailureClass::DataAtRisk, message).object(format!("Namespace/{namespace}"))
 }
 
-fn judge(claim: &Owned, going: &[ObjectRef]) -> Result<(), Error> {
+fn judge(claim: &OwnedClaim, going: &[ObjectRef]) -> Result<(), Error> {
     let name = format!("PersistentVolumeClaim/{}", claim.name);
     let field = "metadata.ownerReferences";
     if let Some(how) = claim.belongs_to(|owner| going.iter().any(|object| object.same(owner))) {
@@ -111,7 +111,7 @@ struct Dropped {
     /// Objects that go.
     going: Vec<ObjectRef>,
     /// Claims, which stay, as they are.
-    claims: Vec<(ObjectRef, Live)>,
+    claims: Vec<(ObjectRef, LiveObject)>,
 }
 
 /// Sorts what the new chart has no more. Refuses if something of it exists that may hold data, or own it. helm itself leaves
@@ -136,7 +136,7 @@ async fn dropped(ctx: &Context, kinds: &mut Kinds, old: &Documents, plan: &Plan)
 
 /// The objects that exist with the names of hooks that run in this work: helm deletes them before it makes the hooks, or
 /// when these have ended. Refuses if one of them may hold data, or own it. helm never deletes a definition of a kind.
-async fn hooked(ctx: &Context, kinds: &mut Kinds, hooks: &[Hook], work: Work) -> Result<Vec<ObjectRef>, Error> {
+async fn hooked(ctx: &Context, kinds: &mut Kinds, hooks: &[Hook], work: HelmAction) -> Result<Vec<ObjectRef>, Error> {
     let mut found = Vec::new();
     for Hook { object, .. } in hooks.iter().filter(|hook| hook.runs_in(work)) {
         if object.kind == "CustomResourceDefinition" || live(ctx, kinds, object).await?.is_none() {
@@ -160,7 +160,7 @@ pub async fn none_at_risk(
     ctx: &Context,
     kinds: &mut Kinds,
     hooks: &[Hook],
-    work: Work,
+    work: HelmAction,
     mut going: Vec<ObjectRef>,
 ) -> Result<(), Error> {
     going.extend(hooked(ctx, kinds, hooks, work).await?);
@@ -173,7 +173,7 @@ pub async fn spare(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Rev
     let mut kinds = Kinds::default();
     let old = storage.union(uninstall::applied(plan, history), &ctx.namespace).await?;
     let Dropped { going, claims } = dropped(ctx, &mut kinds, &old, plan).await?;
-    none_at_risk(ctx, &mut kinds, &plan.hooks, Work::Change, going).await?;
+    none_at_risk(ctx, &mut kinds, &plan.hooks, HelmAction::Change, going).await?;
     for (claim, now) in claims {
         let Some(api) = kinds.api(ctx, &claim).await? else { continue };
         tracing::info!("{claim} is not in the new chart: it stays");
@@ -213,5 +213,5 @@ async fn foreseen(ctx: &Context, plan: &Plan, storage: &Storage, rehearsal: &Reh
     let Dropped { mut going, .. } = dropped(ctx, &mut kinds, &old, plan).await?;
     let replaced = plan.forecast.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace);
     going.extend(replaced.flat_map(|repair| plan.objects.iter().filter(|object| object.is(&repair.object)).cloned()));
-    none_at_risk(ctx, &mut kinds, &plan.hooks, Work::Change, going).await
+    none_at_risk(ctx, &mut kinds, &plan.hooks, HelmAction::Change, going).await
 }

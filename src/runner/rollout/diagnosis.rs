@@ -9,8 +9,8 @@ use super::pod_log;
 use crate::core::report::TEXT_LIMIT;
 use crate::core::rollout::migration;
 use crate::core::rollout::refusal;
-use crate::core::rollout::refusal::Refusal;
-use crate::core::rollout::verify::Observed;
+use crate::core::rollout::refusal::StartRefusal;
+use crate::core::rollout::verify::WorkloadPods;
 use crate::core::rollout::workload::{ContainerFacts, PodFacts};
 use crate::core::text::display::printable;
 use crate::core::text::redact;
@@ -26,7 +26,7 @@ const MOST: i64 = 1 << 20;
 
 /// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
 #[must_use]
-pub fn failing_pod(observed: &[Observed]) -> Option<&PodFacts> {
+pub fn failing_pod(observed: &[WorkloadPods]) -> Option<&PodFacts> {
     let live =
         || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);
     live().find(|pod| pod.trouble().is_some()).or_else(|| live().next())
@@ -41,7 +41,7 @@ pub struct PodDiagnosis {
     /// The end of its log, if there is one.
     pub log: Option<String>,
     /// Why it does not start on its database, if it says so.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<StartRefusal>,
 }
 
 /// Hears a pod.
@@ -124,13 +124,13 @@ fn failing_container(pod: &PodFacts) -> Option<&ContainerFacts> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::rollout::verify::Asked;
+    use crate::core::rollout::verify::PodAnswer;
 
-    fn pod(name: &str, ready: bool, leaving: bool, unschedulable: bool) -> Asked {
+    fn pod(name: &str, ready: bool, leaving: bool, unschedulable: bool) -> PodAnswer {
         let unschedulable = unschedulable.then(|| "no node".to_owned());
-        Asked {
+        PodAnswer {
             pod: PodFacts { name: name.into(), ready, leaving, unschedulable, ..PodFacts::default() },
-            ..Asked::default()
+            ..PodAnswer::default()
         }
     }
 
@@ -142,7 +142,7 @@ mod tests {
             pod("slow", false, false, false),
             pod("stuck", false, false, true),
         ];
-        let observed = [Observed { pods, ..Observed::default() }];
+        let observed = [WorkloadPods { pods, ..WorkloadPods::default() }];
         assert_eq!(failing_pod(&observed).map(|p| p.name.as_str()), Some("stuck"));
         assert!(failing_pod(&[]).is_none());
     }

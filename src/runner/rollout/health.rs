@@ -4,7 +4,7 @@ use super::goal::Goal;
 use super::observer::Observer;
 use crate::api::{DataRef, FailureClass};
 use crate::core::rollout::health::{Fault, Health};
-use crate::core::rollout::verify::Finding;
+use crate::core::rollout::verify::Deviation;
 use crate::runner::coder;
 use crate::runner::coder::Unanswered;
 use crate::runner::coder::token::Token;
@@ -15,7 +15,7 @@ use crate::runner::error::Error;
 #[derive(Default)]
 pub struct Opinion {
     /// What is wrong; none if Coder is well.
-    pub finding: Option<Finding>,
+    pub finding: Option<Deviation>,
     /// What is no reason to fail, for the end of a summary; empty if there is nothing.
     pub remarks: String,
 }
@@ -42,7 +42,7 @@ pub async fn before(ctx: &Context, observer: &Observer, token: Option<&DataRef>)
 pub async fn ask(observer: &Observer, token: &Token, goal: &Goal<'_>) -> Result<Opinion, Error> {
     let mut silent = None;
     for (pod, endpoint) in observer.servers() {
-        let finding = |message: String| Finding {
+        let finding = |message: String| Deviation {
             class: FailureClass::VerificationFailed,
             object: format!("Pod/{}", pod.name),
             message,
@@ -65,7 +65,7 @@ pub async fn ask(observer: &Observer, token: &Token, goal: &Goal<'_>) -> Result<
     Ok(Opinion { finding: silent, ..Opinion::default() })
 }
 
-fn opinion(health: Health, before: &[Fault], finding: impl Fn(String) -> Finding) -> Opinion {
+fn opinion(health: Health, before: &[Fault], finding: impl Fn(String) -> Deviation) -> Opinion {
     let (known, new): (Vec<Fault>, Vec<Fault>) = health.errors.into_iter().partition(|fault| fault.is_among(before));
     let texts = |faults: &[Fault]| faults.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ");
     let finding = (!new.is_empty()).then(|| finding(format!("says that Coder is not well: {}", texts(&new))));

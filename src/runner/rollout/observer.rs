@@ -21,7 +21,7 @@ use crate::api::{ProductLine, WorkloadMark};
 use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::rollout::drift;
 use crate::core::rollout::endpoint::{Endpoint, endpoint};
-use crate::core::rollout::verify::{Asked, Observed};
+use crate::core::rollout::verify::{PodAnswer, WorkloadPods};
 use crate::core::rollout::workload::{PodFacts, WorkloadFacts};
 use crate::core::steps::pause::answers_questions;
 use crate::runner::coder;
@@ -45,12 +45,12 @@ pub struct Observer {
 type Trouble = Arc<Mutex<Option<String>>>;
 
 /// Looks at what was seen last of a workload.
-type Looking<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
+type Lookup<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
 
 struct Watched {
     workload: Workload,
-    facts: Looking<WorkloadFacts>,
-    mark: Looking<WorkloadMark>,
+    facts: Lookup<WorkloadFacts>,
+    mark: Lookup<WorkloadMark>,
     pods: Store<Pod>,
 }
 
@@ -78,7 +78,7 @@ impl Observer {
         observer
     }
 
-    fn workload<K>(&mut self, api: Api<K>, workload: &Workload) -> (Looking<WorkloadFacts>, Looking<WorkloadMark>)
+    fn workload<K>(&mut self, api: Api<K>, workload: &Workload) -> (Lookup<WorkloadFacts>, Lookup<WorkloadMark>)
     where
         K: kube::Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
         for<'a> WorkloadFacts: From<&'a K>,
@@ -143,17 +143,17 @@ impl Observer {
 
     /// What was seen last, without answers.
     #[must_use]
-    pub fn seen(&self) -> Vec<Observed> {
+    pub fn seen(&self) -> Vec<WorkloadPods> {
         self.watched
             .iter()
-            .map(|watched| Observed {
+            .map(|watched| WorkloadPods {
                 object: format!("{}/{}", watched.workload.kind, watched.workload.name),
                 workload: (watched.facts)(),
                 pods: watched
                     .pods
                     .state()
                     .iter()
-                    .map(|pod| Asked {
+                    .map(|pod| PodAnswer {
                         pod: PodFacts::from(pod.as_ref()),
                         question: endpoint(&self.chart, self.line, pod).map(|endpoint| endpoint.question),
                         answer: None,
@@ -177,8 +177,8 @@ impl Observer {
     }
 
     /// What was seen last, with what each server that is ready answers now.
-    pub async fn asked(&self) -> Vec<Observed> {
-        join_all(self.watched.iter().map(async |watched| Observed {
+    pub async fn asked(&self) -> Vec<WorkloadPods> {
+        join_all(self.watched.iter().map(async |watched| WorkloadPods {
             object: format!("{}/{}", watched.workload.kind, watched.workload.name),
             workload: (watched.facts)(),
             pods: join_all(watched.pods.state().iter().map(|pod| self.ask(pod))).await,
@@ -186,13 +186,13 @@ impl Observer {
         .await
     }
 
-    async fn ask(&self, pod: &Pod) -> Asked {
+    async fn ask(&self, pod: &Pod) -> PodAnswer {
         let facts = PodFacts::from(pod);
         let endpoint = endpoint(&self.chart, self.line, pod);
         let answer = match &endpoint {
             Some(endpoint) if facts.ready && !facts.leaving => Some(coder::ask(&facts, endpoint).await),
             _ => None,
         };
-        Asked { pod: facts, question: endpoint.map(|endpoint| endpoint.question), answer }
+        PodAnswer { pod: facts, question: endpoint.map(|endpoint| endpoint.question), answer }
     }
 }

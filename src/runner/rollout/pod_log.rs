@@ -5,8 +5,8 @@ use kube::{Api, api::ListParams};
 
 use crate::{
     core::rollout::{
-        migration::{self, Said},
-        refusal::Refusal,
+        migration::{self, StartupState},
+        refusal::StartRefusal,
         workload::PodFacts,
     },
     runner::context::{Context, request},
@@ -16,11 +16,11 @@ use crate::{
 const EVENTS: u32 = 100;
 
 /// Why a pod does not start, as its log and its events tell.
-pub async fn refusal(ctx: &Context, pod: &PodFacts, log: &str) -> Option<Refusal> {
+pub async fn refusal(ctx: &Context, pod: &PodFacts, log: &str) -> Option<StartRefusal> {
     match migration::said(log) {
-        Some(Said::Refuses(refusal)) => Some(refusal),
-        Some(Said::WaitsForDatabase(line)) => Some(migration::why_it_waits(&line)),
-        _ if killed(ctx, pod, log).await => Some(Refusal::killed()),
+        Some(StartupState::Refuses(refusal)) => Some(refusal),
+        Some(StartupState::WaitsForDatabase(line)) => Some(migration::why_it_waits(&line)),
+        _ if killed(ctx, pod, log).await => Some(StartRefusal::killed()),
         _ => None,
     }
 }

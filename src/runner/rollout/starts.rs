@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::helm::hooks::{Hook, Work};
+use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::plan::Plan;
 use crate::core::rollout::started::{Versions, is_new, is_started, runs};
 use crate::core::rollout::workload::PodFacts;
@@ -59,7 +59,7 @@ impl Starts {
     pub async fn watch(ctx: &Context, plan: &Plan, old_images: &BTreeSet<String>) -> Self {
         let is_new = |image: &&String| !old_images.contains(*image);
         let hooks =
-            plan.hooks.iter().filter(|hook| hook.runs_in(Work::Change) && hook.images.iter().any(|i| is_new(&i)));
+            plan.hooks.iter().filter(|hook| hook.runs_in(HelmAction::Change) && hook.images.iter().any(|i| is_new(&i)));
         let hooks: Vec<Hook> = hooks.cloned().collect();
         let mut starts = Self {
             versions: Arc::new(Versions::between(old_images, &plan.images, &plan.containers)),

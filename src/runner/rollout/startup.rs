@@ -13,9 +13,9 @@ use super::{diagnosis, pod_log};
 use crate::core::rollout::endpoint::Question;
 use crate::core::rollout::image::may_be;
 use crate::core::rollout::migration;
-use crate::core::rollout::migration::Said;
-use crate::core::rollout::refusal::Refusal;
-use crate::core::rollout::verify::{Asked, Observed};
+use crate::core::rollout::migration::StartupState;
+use crate::core::rollout::refusal::StartRefusal;
+use crate::core::rollout::verify::{PodAnswer, WorkloadPods};
 use crate::core::rollout::workload::PodFacts;
 use crate::runner::context::Context;
 
@@ -36,7 +36,7 @@ pub struct StartupLogs {
     pods: BTreeMap<String, PodLog>,
     /// The runs of containers that refused for good, as UID and number.
     refused: BTreeSet<(String, i32)>,
-    verdict: Option<Verdict>,
+    verdict: Option<StartFailure>,
 }
 
 /// What is heard of one pod.
@@ -51,11 +51,11 @@ struct PodLog {
 
 /// Why a pod of the new version does not start, whatever is waited for.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct StartFailure {
     /// Name of the pod.
     pub pod: String,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: StartRefusal,
     /// The end of its log.
     pub log: Option<String>,
 }
@@ -63,7 +63,7 @@ pub struct Verdict {
 impl StartupLogs {
     /// Listens to the pods that are not among these.
     #[must_use]
-    pub fn ignoring(seen: &[Observed]) -> Self {
+    pub fn ignoring(seen: &[WorkloadPods]) -> Self {
         let pods = seen.iter().flat_map(|observed| &observed.pods);
         Self { old: pods.map(|asked| asked.pod.uid.clone()).collect(), ..Self::default() }
     }
@@ -77,7 +77,7 @@ impl StartupLogs {
     }
 
     /// Listens to whoever starts and has something to say.
-    pub async fn listen(&mut self, ctx: &Context, seen: &[Observed]) {
+    pub async fn listen(&mut self, ctx: &Context, seen: &[WorkloadPods]) {
         let starting: Vec<PodFacts> = self.starting(seen).take(PODS).cloned().collect();
         self.pods.retain(|uid, _| starting.iter().any(|pod| pod.uid == *uid));
         for pod in starting {
@@ -95,24 +95,24 @@ impl StartupLogs {
             entry.log = diagnosis::of_pod(ctx, &pod).await;
             let Some(log) = &entry.log else { continue };
             entry.killed = entry.killed || pod_log::killed(ctx, &pod, log).await;
-            if let Some(Said::Refuses(refusal)) = migration::said(log).filter(|_| ended(&pod))
+            if let Some(StartupState::Refuses(refusal)) = migration::said(log).filter(|_| ended(&pod))
                 && refusal.is_final()
             {
                 self.refused.insert((pod.uid.clone(), pod.restarts()));
                 if self.refused.len() >= RUNS {
-                    self.verdict = Some(Verdict { pod: pod.name.clone(), refusal, log: entry.log.clone() });
+                    self.verdict = Some(StartFailure { pod: pod.name.clone(), refusal, log: entry.log.clone() });
                 }
             }
         }
     }
 
     /// Servers of the new template that are not ready, but whose container was started.
-    fn starting<'a>(&'a self, seen: &'a [Observed]) -> impl Iterator<Item = &'a PodFacts> {
+    fn starting<'a>(&'a self, seen: &'a [WorkloadPods]) -> impl Iterator<Item = &'a PodFacts> {
         let servers = seen.iter().flat_map(|observed| observed.pods.iter().map(move |asked| (observed, asked)));
         servers.filter(|(observed, asked)| self.is_starting(observed, asked)).map(|(_, asked)| &asked.pod)
     }
 
-    fn is_starting(&self, observed: &Observed, Asked { pod, question, .. }: &Asked) -> bool {
+    fn is_starting(&self, observed: &WorkloadPods, PodAnswer { pod, question, .. }: &PodAnswer) -> bool {
         let Some(workload) = observed.workload.as_ref().filter(|workload| workload.observed) else { return false };
         let runs = |(name, wanted): &(String, String)| {
             let named = |(found, image): &(String, String)| found == name && may_be(wanted, image);
@@ -125,11 +125,11 @@ impl StartupLogs {
 
     /// What the first of those who start does, as a line for people.
     #[must_use]
-    pub fn line(&self, seen: &[Observed], now: Timestamp) -> Option<String> {
+    pub fn line(&self, seen: &[WorkloadPods], now: Timestamp) -> Option<String> {
         self.starting(seen).find_map(|pod| {
             let entry = self.pods.get(&pod.uid);
             let does = match entry {
-                Some(entry) if entry.killed => Some(Refusal::killed().message),
+                Some(entry) if entry.killed => Some(StartRefusal::killed().message),
                 entry => migration::activity(pod, entry.and_then(|entry| entry.log.as_deref()), now),
             };
             Some(format!("Pod/{} {}", pod.name, does?))
@@ -138,7 +138,7 @@ impl StartupLogs {
 
     /// Why the new version will not start, however long it is waited for.
     #[must_use]
-    pub fn verdict(&self) -> Option<&Verdict> {
+    pub fn verdict(&self) -> Option<&StartFailure> {
         self.verdict.as_ref()
     }
 }

@@ -15,7 +15,7 @@ use crate::api::{ClaimStatus, FailureClass};
 use crate::core::report::Problem;
 use crate::core::rollout::migration;
 use crate::core::rollout::verify;
-use crate::core::rollout::verify::{Finding, Observed};
+use crate::core::rollout::verify::{Deviation, WorkloadPods};
 use crate::runner::cluster::inventory;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -87,7 +87,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                 if finding.is_final() || begun.elapsed() > goal.timeout {
                     let trouble = observer.trouble().filter(|_| !finding.is_final());
                     let message = trouble.map_or(finding.message, |why| format!("cannot be watched: {why}"));
-                    let finding = Finding { message, ..finding };
+                    let finding = Deviation { message, ..finding };
                     return Err(failed(ctx, finding, &seen).await);
                 }
                 ctx.reporter.progress(&format!("{} {}", finding.object, finding.message));
@@ -106,10 +106,10 @@ struct HealthySince {
 }
 
 impl HealthySince {
-    fn restarted(&self, now: &BTreeMap<String, (String, i32)>) -> Option<Finding> {
+    fn restarted(&self, now: &BTreeMap<String, (String, i32)>) -> Option<Deviation> {
         now.iter().find_map(|(uid, (pod, count))| {
             let (_, before) = self.restarts.get(uid)?;
-            (count > before).then(|| Finding {
+            (count > before).then(|| Deviation {
                 class: FailureClass::VerificationFailed,
                 object: format!("Pod/{pod}"),
                 message: format!(
@@ -123,7 +123,7 @@ impl HealthySince {
 
 /// Counts a restart against the upgrade. Coder ends itself 5 minutes after its database was away, be it for a moment only, and
 /// does so with every version.
-async fn counted(ctx: &Context, finding: Finding, seen: &[Observed]) -> Result<(), Error> {
+async fn counted(ctx: &Context, finding: Deviation, seen: &[WorkloadPods]) -> Result<(), Error> {
     let mut pods = seen.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
     let pod = pods.find(|pod| Some(&pod.name) == finding.pod.as_ref());
     let log = match pod {
@@ -140,7 +140,7 @@ async fn counted(ctx: &Context, finding: Finding, seen: &[Observed]) -> Result<(
 }
 
 /// By the UID of each pod that stays: its name, and how often its containers were started again.
-fn restarts(observed: &[Observed]) -> BTreeMap<String, (String, i32)> {
+fn restarts(observed: &[WorkloadPods]) -> BTreeMap<String, (String, i32)> {
     let pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving);
     pods.map(|pod| (pod.uid.clone(), (pod.name.clone(), pod.restarts()))).collect()
 }
@@ -175,11 +175,11 @@ async fn check_release(storage: &Storage, goal: &Goal<'_>) -> Result<(), Error> 
     }
 }
 
-fn problem(finding: Finding) -> Problem {
+fn problem(finding: Deviation) -> Problem {
     Problem::new(finding.class, format!("{} {}", finding.object, finding.message)).object(finding.object)
 }
 
-async fn failed(ctx: &Context, finding: Finding, observed: &[Observed]) -> Error {
+async fn failed(ctx: &Context, finding: Deviation, observed: &[WorkloadPods]) -> Error {
     let named = finding.pod.clone();
     let pods = || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod);
     let pod = pods().find(|pod| Some(&pod.name) == named.as_ref());

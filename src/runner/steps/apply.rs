@@ -17,13 +17,13 @@ use crate::core::helm::history::Revision;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::only_scaled;
 use crate::core::repair::escalation;
-use crate::core::repair::escalation::{Next, Planned};
+use crate::core::repair::escalation::{Next, RepairAction};
 use crate::core::report::Problem;
 use crate::core::rollout::progress;
 use crate::core::rollout::readiness::waited_for;
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
-use crate::core::rollout::verify::Observed;
+use crate::core::rollout::verify::WorkloadPods;
 use crate::core::rollout::workload::PodFacts;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
@@ -39,7 +39,7 @@ use crate::runner::rollout::diagnosis;
 use crate::runner::rollout::diagnosis::PodDiagnosis;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::{Starts, started_now};
-use crate::runner::rollout::startup::{StartupLogs, Verdict};
+use crate::runner::rollout::startup::{StartFailure, StartupLogs};
 use crate::runner::rollout::verify::same_claims;
 use crate::runner::rollout::waits::Waits;
 
@@ -147,7 +147,7 @@ async fn bring(
     if package.pauses {
         paused.begin(observer, package.timeout).await?;
     }
-    let mut done: Vec<Planned> = Vec::new();
+    let mut done: Vec<RepairAction> = Vec::new();
     let mut refused = false;
     let mut scaled_meanwhile = 0;
     loop {
@@ -201,7 +201,7 @@ struct Failed {
     /// The pod that was in trouble last.
     heard: Option<PodDiagnosis>,
     /// Why it was stopped before its time, if it was.
-    verdict: Option<Verdict>,
+    verdict: Option<StartFailure>,
 }
 
 /// Runs helm once, with the rollout as progress. It is stopped once the new version has said twice that it will never start.
@@ -209,7 +209,7 @@ async fn run(
     ctx: &Context,
     plan: &Plan,
     package: &Package<'_>,
-    done: &[Planned],
+    done: &[RepairAction],
     observer: &Observer,
     lease: &Held,
     starts: Option<&Starts>,
@@ -298,7 +298,7 @@ async fn tell(
         } else if others && let Some((object, why)) = waits.first().await {
             ctx.reporter.progress(&format!("all pods are ready; helm waits for {object}: {why}"));
         }
-        if let Some(Verdict { pod, refusal, .. }) = listener.verdict().filter(|_| !stop.is_cancelled()) {
+        if let Some(StartFailure { pod, refusal, .. }) = listener.verdict().filter(|_| !stop.is_cancelled()) {
             tracing::error!("Pod/{pod} {}; helm need not wait any longer", refusal.message);
             stop.cancel();
         }
@@ -310,8 +310,8 @@ async fn tell(
 }
 
 /// helm was stopped, because the new version will not start however long it is waited for.
-fn refused_to_start(failure: &HelmFailure, verdict: Verdict) -> Problem {
-    let Verdict { pod, refusal, log } = verdict;
+fn refused_to_start(failure: &HelmFailure, verdict: StartFailure) -> Problem {
+    let StartFailure { pod, refusal, log } = verdict;
     let message = format!(
         "Pod/{pod} {}; helm was stopped, because waiting does not help: {}",
         refusal.message,
@@ -326,7 +326,7 @@ async fn explained(
     plan: &Plan,
     failure: HelmFailure,
     causes: Vec<Cause>,
-    observed: &[Observed],
+    observed: &[WorkloadPods],
     heard: Option<PodDiagnosis>,
 ) -> Problem {
     let cause = waited_for(&causes).unwrap_or_else(|| failures::worst_of(causes));

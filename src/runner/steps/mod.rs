@@ -28,7 +28,7 @@ use crate::core::steps::upgrade::Start;
 pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
     match step {
         StepArgs::Plan(args) => {
-            let order = plan::Order {
+            let order = plan::PlanOrder {
                 generation: args.generation,
                 target: args.target.clone(),
                 verify_timeout: args.common.verify_timeout,
@@ -45,7 +45,7 @@ pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             backup::run(ctx, &order).await.map(Outcome::BackedUp)
         }
         StepArgs::Uninstall(args) => {
-            let order = uninstall::Order {
+            let order = uninstall::UninstallOrder {
                 plan_dir: whole(ctx, &args.plan_dir).await?,
                 helm_timeout: args.helm_timeout,
                 keep_addresses: args.keep_addresses,
@@ -67,10 +67,10 @@ pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
     }
 }
 
-fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::Order, Error> {
+fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::BackupOrder, Error> {
     let snapshots = || args.volume_snapshot_class.clone().map(backup::Method::Snapshots);
     let method = args.cron_job.clone().map(backup::Method::CronJob).or_else(snapshots);
-    Ok(backup::Order {
+    Ok(backup::BackupOrder {
         plan_dir,
         attempt: args.attempt,
         method: method.ok_or_else(|| Error::Bug("the step has no way to make a backup".into()))?,
@@ -79,8 +79,8 @@ fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::Order, E
     })
 }
 
-fn order(args: &UpgradeArgs, plan_dir: PathBuf, start: Start) -> upgrade::Order {
-    upgrade::Order {
+fn order(args: &UpgradeArgs, plan_dir: PathBuf, start: Start) -> upgrade::UpgradeOrder {
+    upgrade::UpgradeOrder {
         plan_dir,
         start,
         helm_timeout: args.helm_timeout,

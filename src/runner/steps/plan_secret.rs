@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::FailureClass;
 use crate::core::helm::history::History;
-use crate::core::plan::parts::{self, Index};
+use crate::core::plan::parts::{self, FileIndex};
 use crate::core::plan::{Plan, key};
 use crate::core::report::Problem;
 use crate::core::steps::upgrade::follows_failure;
@@ -24,7 +24,7 @@ use crate::runner::io;
 /// first, each of them only if it is the file of which the first Secret has the digest.
 pub async fn whole(ctx: &Context, mounted: &Path) -> Result<PathBuf, Error> {
     let Some(index) = io::read_existing(&mounted.join(parts::INDEX)).await? else { return Ok(mounted.to_owned()) };
-    let index = Index::read(&index).map_err(|why| missing(format!("{} of the plan {why}", parts::INDEX)))?;
+    let index = FileIndex::read(&index).map_err(|why| missing(format!("{} of the plan {why}", parts::INDEX)))?;
     let directory = ctx.work_dir.join("plan");
     io::create_dir(&directory).await?;
     for file in key::ALL {

@@ -27,7 +27,7 @@ use crate::runner::rollout::verify::verify;
 
 /// What shall be installed at the end.
 #[derive(Clone, Debug)]
-pub struct Target<'a> {
+pub struct ExpectedRelease<'a> {
     /// The plan: whose label the record carries, and whose data must be there.
     pub plan: &'a Plan,
     /// Name of the chart.
@@ -46,7 +46,7 @@ pub struct Target<'a> {
     pub recovery: Recovery,
 }
 
-impl<'a> Target<'a> {
+impl<'a> ExpectedRelease<'a> {
     /// Where the plan leads to.
     #[must_use]
     pub fn of(plan: &'a Plan, timeout: Duration, soak: Duration, recovery: Recovery) -> Self {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::core::helm::documents::{Change, Documents};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
-use crate::core::plan::replicas::{Source, set, set_by};
+use crate::core::plan::replicas::{ReplicasSource, set, set_by};
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -25,7 +25,7 @@ pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<O
     let text = io::read(package.values).await?;
     let before: Value = serde_json::from_slice(&text).map_err(|source| Error::Json { what: "the values", source })?;
     let mut values = before.clone();
-    for Source { object, path } in &plan.replicas {
+    for ReplicasSource { object, path } in &plan.replicas {
         let Some(reference) = plan.objects.iter().find(|reference| reference.is(object)) else { continue };
         if let Some(number) = number(ctx, reference).await? {
             set(&mut values, path, number);

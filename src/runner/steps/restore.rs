@@ -12,9 +12,9 @@ use super::fence::{fenced, while_held};
 use super::pause::Paused;
 use super::plan::held;
 use super::plan_secret::{is_put_back, read_plan, read_previous};
-use super::proof::Target;
+use super::proof::ExpectedRelease;
 use super::replicas;
-use super::upgrade::Order;
+use super::upgrade::UpgradeOrder;
 use crate::api::FailureClass;
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
@@ -25,7 +25,7 @@ use crate::core::plan::Plan;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
 use crate::core::steps::restore;
-use crate::core::steps::restore::Left;
+use crate::core::steps::restore::RestoreWork;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::extended;
@@ -49,7 +49,7 @@ struct Saved {
 }
 
 /// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
+pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
         let message = "the plan is for a first install: there is nothing to put back";
@@ -72,7 +72,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
 
 async fn put_back(
     ctx: &Context,
-    order: &Order,
+    order: &UpgradeOrder,
     plan: &Plan,
     saved: &Saved,
     storage: &Storage,
@@ -84,10 +84,10 @@ async fn put_back(
     let workloads = documents.workloads();
     let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
     let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
-        Left::Verify => false,
-        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        Left::Run => true,
-        Left::Unlock(revision) => {
+        RestoreWork::Verify => false,
+        RestoreWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        RestoreWork::Run => true,
+        RestoreWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
             storage.unlock(&revision, "interrupted: the runner was killed").await?;
             true
@@ -136,7 +136,7 @@ async fn put_back(
         applied?;
     }
     paused.resume(storage).await?;
-    let target = Target {
+    let target = ExpectedRelease {
         plan,
         chart_name: saved.metadata.runs(),
         version: &saved.metadata.version,

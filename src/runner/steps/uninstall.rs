@@ -12,7 +12,7 @@ use super::plan_secret::{is_put_back, read_plan, read_previous};
 use crate::api::{FailureClass, Installed};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
-use crate::core::helm::hooks::{Hook, Work};
+use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::helm::ownership::Owner;
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -20,7 +20,7 @@ use crate::core::repair::disposable::is_disposable;
 use crate::core::report::{Problem, Uninstalled};
 use crate::core::steps::keep::is_kept;
 use crate::core::steps::uninstall;
-use crate::core::steps::uninstall::Left;
+use crate::core::steps::uninstall::UninstallWork;
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
@@ -40,7 +40,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// The order: what is kept, and how long helm may take.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct UninstallOrder {
     /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// How long helm may wait; less than this if it is long.
@@ -50,7 +50,7 @@ pub struct Order {
 }
 
 /// Uninstalls the release of the plan, or does what an earlier try has left to do.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
+pub async fn run(ctx: &Context, order: &UninstallOrder) -> Result<Uninstalled, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
     held::hold(ctx, &plan, &order.plan_dir).await?;
@@ -67,7 +67,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
 
 async fn remove(
     ctx: &Context,
-    order: &Order,
+    order: &UninstallOrder,
     plan: &Plan,
     storage: &Storage,
     before: &[Revision],
@@ -76,11 +76,11 @@ async fn remove(
     let saved = read_previous(plan, &order.plan_dir).await?;
     let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
     match uninstall::left(plan, before, put_back) {
-        Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        Left::Gone => return gone(ctx, plan, saved.as_ref()).await,
-        Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
-        Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
-        Left::Unlock(revision) => {
+        UninstallWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        UninstallWork::Gone => return gone(ctx, plan, saved.as_ref()).await,
+        UninstallWork::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
+        UninstallWork::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
+        UninstallWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
             storage.unlock(&revision, "interrupted: the runner was killed").await?;
             uninstall(ctx, order, plan, storage, before, lease).await?;
@@ -120,7 +120,7 @@ async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Unin
 /// Prepares helm's record, and runs helm.
 async fn uninstall(
     ctx: &Context,
-    order: &Order,
+    order: &UninstallOrder,
     plan: &Plan,
     storage: &Storage,
     before: &[Revision],
@@ -142,7 +142,7 @@ async fn uninstall(
     let record = mark(ctx, storage, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
     // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
-    let hooked = hooks.iter().any(|hook| hook.runs_in(Work::Uninstall));
+    let hooked = hooks.iter().any(|hook| hook.runs_in(HelmAction::Uninstall));
     let wait = if hooked { Wait::Hooks(order.helm_timeout) } else { Wait::Objects(order.helm_timeout.min(WAIT)) };
     let mut ended = helm(ctx, plan, wait, &[], lease).await?;
     if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
@@ -196,7 +196,7 @@ async fn safe(
         }
         marked.push(name);
     }
-    risk::none_at_risk(ctx, &mut kinds, hooks, Work::Uninstall, going).await?;
+    risk::none_at_risk(ctx, &mut kinds, hooks, HelmAction::Uninstall, going).await?;
     Ok(marked)
 }
 

@@ -14,7 +14,7 @@ use super::highest_version;
 use super::pause::Paused;
 use super::plan::held;
 use super::plan_secret::{is_put_back, read_plan, read_previous};
-use super::proof::Target;
+use super::proof::ExpectedRelease;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history;
@@ -28,7 +28,7 @@ use crate::core::repair::disposable::is_disposable;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
-use crate::core::steps::upgrade::{Start, Work, work};
+use crate::core::steps::upgrade::{Start, UpgradeWork, work};
 use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::{extended, failed_before};
@@ -43,7 +43,7 @@ use crate::runner::rollout::verify::same_claims;
 
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct UpgradeOrder {
     /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// What the step starts from.
@@ -67,7 +67,7 @@ pub struct Order {
 }
 
 /// Makes the upgrade, or what is left of it, and verifies it.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
+pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     if order.new_version_started {
         started_now(ctx, &plan).await;
@@ -87,7 +87,7 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
 
 async fn change(
     ctx: &Context,
-    order: &Order,
+    order: &UpgradeOrder,
     plan: &Plan,
     saved: Option<&Record>,
     storage: &Storage,
@@ -100,15 +100,15 @@ async fn change(
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
     let run = match work(plan, before, order.start, put_back, order.recovery_required) {
-        Work::Outdated(_) if overcome => true,
-        Work::Verify => {
+        UpgradeWork::Outdated(_) if overcome => true,
+        UpgradeWork::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
             false
         }
-        Work::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        Work::HalfGone(revision) => return Err(half_gone(&revision).into()),
-        Work::Run => true,
-        Work::Unlock(revision) => {
+        UpgradeWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
+        UpgradeWork::HalfGone(revision) => return Err(half_gone(&revision).into()),
+        UpgradeWork::Run => true,
+        UpgradeWork::Unlock(revision) => {
             unlock(ctx, order, plan, storage, &revision, put_back).await?;
             // Nobody has seen what the hooks did that a killed runner's helm had begun.
             let ours = revision.plan.as_deref() == Some(plan.id.as_str());
@@ -154,7 +154,7 @@ async fn change(
     if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), &plan.images, &plan.containers)) {
         ctx.reporter.may_start();
     }
-    let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);
+    let target = ExpectedRelease::of(plan, order.verify_timeout, order.soak, order.recovery);
     let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
     highest_version::confirm(ctx, &plan.release, plan.coder_version()).await?;
     Ok(upgraded)
@@ -179,7 +179,7 @@ async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
 
 /// Whether a hook of the change runs an image that the old version does not have.
 fn runs_anew(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
-    hook.runs_in(hooks::Work::Change) && hook.images.iter().any(|image| !old_images.contains(image))
+    hook.runs_in(hooks::HelmAction::Change) && hook.images.iter().any(|image| !old_images.contains(image))
 }
 
 /// Whether the new chart has objects that may hold data, or own it, and the release has not.
@@ -193,7 +193,7 @@ fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool,
 /// without a person's word it counts as left behind only after a time that no helm process is told to wait.
 async fn unlock(
     ctx: &Context,
-    order: &Order,
+    order: &UpgradeOrder,
     plan: &Plan,
     storage: &Storage,
     revision: &Revision,

@@ -12,7 +12,7 @@ use crate::api::{ClaimStatus, Recovery, Remedy, Repair};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::documents::Shape;
 use crate::core::repair::volumes;
-use crate::core::repair::volumes::{Growth, Judgement};
+use crate::core::repair::volumes::{ClaimAction, Growth};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 
@@ -40,9 +40,9 @@ pub async fn reconcile(
         let doing = format!("read PersistentVolumeClaim/{}", status.name);
         let Some(claim) = request(&doing, || api.get_opt(&status.name)).await? else { continue };
         let shape = shape(&claim);
-        let differs = volumes::judge(template, &shape, Growth::Unknown, allowed) != Judgement::default();
+        let differs = volumes::judge(template, &shape, Growth::Unknown, allowed) != ClaimAction::default();
         let growth = if differs { growth(ctx, shape.class.as_deref()).await? } else { Growth::Unknown };
-        let Judgement { expand, note } = volumes::judge(template, &shape, growth, allowed);
+        let ClaimAction { expand, note } = volumes::judge(template, &shape, growth, allowed);
         let mut notes: Vec<String> = note.into_iter().collect();
         let mut size = shape.size.clone();
         if let Some(wanted) = expand {

@@ -11,7 +11,7 @@ use std::{
 
 use coder_upgrade_operator::{
     api::BackupRecord,
-    core::report::{Outcome, Planned, Problem, Report, Uninstalled, Upgraded},
+    core::report::{Outcome, PlanReport, Problem, Report, Uninstalled, Upgraded},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
 use kube::{ResourceExt, api::PostParams};
@@ -169,7 +169,7 @@ impl Steps {
     }
 
     /// Plans an upgrade, and mounts the plan. The declaration is suspended, so that no controller acts on it.
-    pub async fn plan(&self, spec: Value) -> Planned {
+    pub async fn plan(&self, spec: Value) -> PlanReport {
         let planned = match self.try_to_plan(spec).await {
             Outcome::Planned(planned) => *planned,
             other => panic!("no plan: {other:?}"),

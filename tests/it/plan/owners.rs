@@ -10,7 +10,7 @@ use crate::common::steps::{HelmMajor, Steps};
 use coder_upgrade_operator::api::{
     CheckName, FailureClass, Finding, InterruptionLength, PlannedAction, Remedy, Severity,
 };
-use coder_upgrade_operator::core::report::{Planned, Problem};
+use coder_upgrade_operator::core::report::{PlanReport, Problem};
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
 
@@ -74,7 +74,7 @@ fn says(problem: &Problem, class: FailureClass, words: &[&str]) {
     }
 }
 
-fn adopted(planned: &Planned) -> Vec<&str> {
+fn adopted(planned: &PlanReport) -> Vec<&str> {
     let repairs = planned.plan.forecast.repairs.iter().filter(|repair| repair.remedy == Remedy::Adopt);
     repairs.map(|repair| repair.object.as_str()).collect()
 }

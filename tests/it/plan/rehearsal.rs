@@ -4,7 +4,7 @@ use crate::common::World;
 use crate::common::audit::{requests, runner};
 use crate::common::steps::{HelmMajor, Steps};
 use coder_upgrade_operator::api::{FailureClass, InterruptionLength, PlannedAction, PlannedRepair, Remedy};
-use coder_upgrade_operator::core::report::Planned;
+use coder_upgrade_operator::core::report::PlanReport;
 use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
@@ -129,7 +129,7 @@ fn extras(role: &str, size: &str, more: &[Value]) -> Value {
     json!({"extraTemplates": all})
 }
 
-fn forecast(planned: &Planned) -> Vec<(Remedy, &str)> {
+fn forecast(planned: &PlanReport) -> Vec<(Remedy, &str)> {
     found(&planned.plan.forecast.repairs)
 }
 

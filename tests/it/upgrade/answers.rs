@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::steps::{HelmMajor, Steps};
 use coder_upgrade_operator::api::{CheckName, FailureClass, Finding, Severity};
-use coder_upgrade_operator::core::report::Planned;
+use coder_upgrade_operator::core::report::PlanReport;
 use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::sim::owner::TOKEN;
@@ -26,7 +26,7 @@ fn with_token() -> Value {
     json!({"version": "2.31.7", "quiesce": {"timeout": "30s"}, "verify": {"timeout": "20s", "tokenSecretKeyRef": token}})
 }
 
-fn about_answers(planned: &Planned) -> Option<&Finding> {
+fn about_answers(planned: &PlanReport) -> Option<&Finding> {
     planned.findings.iter().find(|finding| finding.check == CheckName::ServerAnswers)
 }
 

@@ -3,7 +3,7 @@
 use crate::common::World;
 use crate::common::steps::{HelmMajor, Steps};
 use coder_upgrade_operator::api::{CheckName, FailureClass, Finding, PlannedAction, Severity};
-use coder_upgrade_operator::core::report::Planned;
+use coder_upgrade_operator::core::report::PlanReport;
 use k8s_openapi::api::apps::v1::Deployment;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ async fn scale(world: &World, replicas: i32) {
 }
 
 /// What the plan says about numbers of replicas.
-fn told(planned: &Planned) -> &Finding {
+fn told(planned: &PlanReport) -> &Finding {
     planned.findings.iter().find(|finding| finding.check == CheckName::ReplicaCount).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use crate::common::steps::{HelmMajor, Steps};
 use crate::common::{World, copy, program};
 use coder_upgrade_operator::api::{CheckName, FailureClass, Finding, Phase, PlannedAction, Remedy, Severity};
-use coder_upgrade_operator::core::report::Planned;
+use coder_upgrade_operator::core::report::PlanReport;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Secret;
 use rstest::rstest;
@@ -38,7 +38,7 @@ async fn holding(name: &str, helm: HelmMajor, objects: &[Value]) -> Steps {
     steps
 }
 
-fn told(planned: &Planned, check: CheckName) -> Vec<&Finding> {
+fn told(planned: &PlanReport, check: CheckName) -> Vec<&Finding> {
     planned.findings.iter().filter(|finding| finding.check == check).collect()
 }
 

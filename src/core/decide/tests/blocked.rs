@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::api::BlockedReason;
-use crate::core::decide::observed::Place;
+use crate::core::decide::observed::Capacity;
 use crate::core::decide::obstructed;
-use crate::core::decide::start_failure::Words;
+use crate::core::decide::start_failure::EventFacts;
 
 const NO_ACCOUNT: &str =
     r#"Error creating: pods of the runner is forbidden: serviceaccount "coder-upgrade-runner" not found"#;
@@ -21,7 +21,7 @@ fn without_pod(mut world: World) -> World {
 fn say(world: &mut World, reason: &str, message: &str) {
     let job = world.running_job().unwrap();
     let uid = job.pod.as_ref().map_or(job.uid.clone(), |pod| pod.uid.clone());
-    world.observed.words = Some(Words { uid, warning: true, reason: reason.into(), message: message.into() });
+    world.observed.words = Some(EventFacts { uid, warning: true, reason: reason.into(), message: message.into() });
 }
 
 fn foreign(world: &World) -> Obstruction {
@@ -106,10 +106,10 @@ fn a_pod_that_is_refused_is_told_with_what_cures_it_and_asked_for_again() {
     let told = world.events.len();
     world.observed.now += jiff::SignedDuration::from_secs(2);
     assert!(matches!(asked(&world), Some(Action::StartJob { .. })), "five seconds after it was let start");
-    world.observed.place = Place::Taken { limit: 1 };
+    world.observed.place = Capacity::Taken { limit: 1 };
     assert_eq!((asked(&world), decide(&world.observed).place), (None, PlaceUse::Waits));
     assert!(decide(&world.observed).wake >= Some(Duration::from_secs(5)), "it is woken when there is a place");
-    world.observed.place = Place::Free;
+    world.observed.place = Capacity::Free;
     world.pods_start = true;
     world.settle();
     assert_eq!((world.status().blocked, world.events.len()), (None, told));

@@ -36,7 +36,7 @@ impl World {
 
 fn nothing_to_do(workloads: Vec<WorkloadMark>) -> Outcome {
     let Outcome::Planned(done) = planned(PlannedAction::Nothing, "2.31.7") else { unreachable!() };
-    Outcome::Planned(Box::new(Planned { workloads, ..*done }))
+    Outcome::Planned(Box::new(PlanReport { workloads, ..*done }))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::api::{ApprovalMode, BackupRecord, Day, Recovery, Remedy, Repair, Window, annotation};
-use crate::core::decide::observed::Left;
+use crate::core::decide::observed::Remaining;
 
 /// What may happen around the controller.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +135,7 @@ fn in_the_job(world: &mut World, happening: Happening) {
     let now = world.clone();
     if step == StepName::Drain {
         let objects = if matches!(happening, Happening::Succeed) { vec![] } else { vec![leftover("slow")] };
-        world.observed.left = Some(Left { objects, ..Left::default() });
+        world.observed.left = Some(Remaining { objects, ..Remaining::default() });
         return;
     }
     let Some(job) = world.running_job() else { return };

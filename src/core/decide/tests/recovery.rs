@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::api::{ClaimStatus, Recovery, Remedy, Repair, WaitingFor, annotation};
-use crate::core::decide::observed::Left;
+use crate::core::decide::observed::Remaining;
 use crate::core::report::{Activity, Uninstalled};
 
 /// helm failed, changed its records, and left the release in that status.
@@ -62,7 +62,7 @@ impl World {
 
     pub(super) fn left(&mut self, objects: Vec<WaitingFor>) -> &mut Self {
         let claims = self.status().persistent_volume_claims.into_iter().map(|c| (c.name.clone(), c)).collect();
-        self.observed.left = Some(Left { objects, claims });
+        self.observed.left = Some(Remaining { objects, claims });
         self.settle()
     }
 }
@@ -265,7 +265,7 @@ fn a_lost_claim_stops_everything() {
     world.observed.upgrade.spec.recovery = Recovery::Reinstall;
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
     world.report(uninstalled(Vec::new()));
-    world.observed.left = Some(Left::default());
+    world.observed.left = Some(Remaining::default());
     world.settle();
     assert_eq!(world.condition(ConditionType::DataKept), pair("False", "DataMissing"));
     assert_eq!((world.status().phase, world.created.len()), (Phase::Failed, 3), "nothing is installed");

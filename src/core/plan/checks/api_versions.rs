@@ -5,10 +5,10 @@ use crate::api::{CheckName, Finding};
 use crate::core::helm::removed_apis;
 
 /// (group and version, kinds, minor version of Kubernetes 1 that deprecates it, the one that removes it). No kinds: all.
-type Row = (&'static str, &'static [&'static str], u64, u64);
+type ApiRow = (&'static str, &'static [&'static str], u64, u64);
 
 /// What was removed, after the deprecation guide of Kubernetes.
-const REMOVED: &[Row] = &[
+const REMOVED: &[ApiRow] = &[
     ("extensions/v1beta1", &["Ingress"], 14, 22),
     ("extensions/v1beta1", &[], 9, 16),
     ("apps/v1beta1", &[], 9, 16),

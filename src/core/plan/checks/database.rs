@@ -1,7 +1,7 @@
 //! Coder goes on with its data: where the old and the new manifest say that the database is.
 
 use super::paths::at;
-use super::pods::{Source, environments, templates, variable};
+use super::pods::{VariableSource, environments, templates, variable};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding};
 use crate::core::helm::documents::Documents;
@@ -47,9 +47,9 @@ fn server(documents: &Documents) -> Option<(String, &Value)> {
 fn classic<'a>(old: &Value, new: &Value, name: &'a str, default: &str) -> Option<(&'a str, String)> {
     variable(old, "DB_HOST")?;
     let told = |container: &Value| match variable(container, name) {
-        Some(Source::Value(value)) if name == "DB_HOST" => service(&value).to_owned(),
-        Some(Source::Value(value)) => value,
-        Some(Source::Object(object)) => object,
+        Some(VariableSource::Value(value)) if name == "DB_HOST" => service(&value).to_owned(),
+        Some(VariableSource::Value(value)) => value,
+        Some(VariableSource::Object(object)) => object,
         None => default.to_owned(),
     };
     let (before, after) = (told(old), told(new));
@@ -67,14 +67,16 @@ fn service(host: &str) -> &str {
 fn url(old: &Value, new: &Value) -> Option<(&'static str, String)> {
     let from = |container: &Value| !environments(container).is_empty();
     let change = match (variable(old, URL), variable(new, URL)) {
-        (Some(Source::Value(a)), Some(Source::Value(b))) => {
+        (Some(VariableSource::Value(a)), Some(VariableSource::Value(b))) => {
             (target(&a) != target(&b)).then(|| "names another server or database than before".to_owned())
         }
-        (Some(Source::Object(a)), Some(Source::Object(b))) => {
+        (Some(VariableSource::Object(a)), Some(VariableSource::Object(b))) => {
             (a != b).then(|| format!("is read from {b}, and was read from {a}"))
         }
-        (Some(Source::Value(_)), Some(Source::Object(b))) => Some(format!("is read from {b}, and stood in the values")),
-        (Some(Source::Object(a)), Some(Source::Value(_))) => {
+        (Some(VariableSource::Value(_)), Some(VariableSource::Object(b))) => {
+            Some(format!("is read from {b}, and stood in the values"))
+        }
+        (Some(VariableSource::Object(a)), Some(VariableSource::Value(_))) => {
             Some(format!("stands in the values, and was read from {a}"))
         }
         (Some(_), None) if from(new) => Some("is left to envFrom, and was named before".into()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::database::URL;
-use super::pods::{Source, Template, environments, list, templates, variable};
+use super::pods::{Template, VariableSource, environments, list, templates, variable};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, ProductLine, Strategy};
 
@@ -56,8 +56,8 @@ const CONFIG_DIR: &str = "/home/coder/.config/coderv2";
 /// The claim on which the database inside of the pod would lie.
 fn claim(server: &Value, template: &Template<'_>) -> Option<String> {
     let directory = match variable(server, "CODER_CONFIG_DIR") {
-        Some(Source::Value(directory)) => directory,
-        Some(Source::Object(_)) => return None,
+        Some(VariableSource::Value(directory)) => directory,
+        Some(VariableSource::Object(_)) => return None,
         None => CONFIG_DIR.to_owned(),
     };
     let mounts = list(&server["volumeMounts"]).iter();

@@ -17,9 +17,12 @@ use crate::core::helm::version;
 use crate::core::helm::wrapped::CODER;
 use crate::core::plan::difference::Rendered;
 use crate::core::plan::rehearsal::Rehearsal;
-use crate::core::plan::replicas::Kept;
+use crate::core::plan::replicas::KeptReplicas;
 use crate::core::rollout::inventory::{Answer, NoAnswer};
 use crate::core::rollout::workload::PodFacts;
+
+/// An object, as Kind/name, and its metadata.
+pub type Mark = (String, ObjectMeta);
 
 /// What is known before the chart is rendered: what is installed and runs, and which chart shall follow.
 #[derive(Clone, Debug)]
@@ -51,7 +54,7 @@ pub struct Facts {
     /// The pods of what is installed.
     pub pods: Vec<PodFacts>,
     /// The workloads of what is installed as they are, each as Kind/name with its metadata.
-    pub marks: Vec<(String, ObjectMeta)>,
+    pub marks: Vec<Mark>,
     /// Paths of spec.values that kubectl removed because they were null.
     pub lost_nulls: Vec<String>,
     /// The highest version of which a pod may have started, and migrated the database; none if that is not recorded.
@@ -117,11 +120,11 @@ pub struct Foreseen {
     /// `LoadBalancer` Services and Ingresses of what is installed.
     pub exposures: Vec<Exposure>,
     /// The objects of the new chart that exist, each as Kind/name with its metadata.
-    pub marks: Vec<(String, ObjectMeta)>,
+    pub marks: Vec<Mark>,
     /// What the installed chart gives with the installed values, if that differs from the installed manifest.
     pub rendered: Option<Rendered>,
     /// Numbers of replicas that somebody else has set.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptReplicas>,
     /// Whether helm waits for custom resources as well: helm 4 does.
     pub helm_waits_for_all: bool,
     /// What lies in the namespace beside the release.

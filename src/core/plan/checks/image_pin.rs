@@ -15,7 +15,7 @@ use crate::core::rollout::started::images;
 
 /// What a value names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
+enum ImageValue {
     /// The tag of an image of Coder.
     Tag,
     /// A whole image of Coder.
@@ -25,15 +25,15 @@ enum Names {
 }
 
 /// The values of the charts that pin images.
-const PINS: &[(ProductLine, &str, Names)] = &[
-    (ProductLine::V2, "coder.image.tag", Names::Tag),
-    (ProductLine::V1, "coderd.image", Names::Image),
-    (ProductLine::V1, "cemanager.image", Names::Image),
-    (ProductLine::V1, "dashboard.image", Names::Image),
-    (ProductLine::V1, "envproxy.image", Names::Image),
-    (ProductLine::V1, "envbox.image", Names::Helper),
-    (ProductLine::V1, "timescale.image", Names::Helper),
-    (ProductLine::V1, "postgres.default.image", Names::Helper),
+const PINS: &[(ProductLine, &str, ImageValue)] = &[
+    (ProductLine::V2, "coder.image.tag", ImageValue::Tag),
+    (ProductLine::V1, "coderd.image", ImageValue::Image),
+    (ProductLine::V1, "cemanager.image", ImageValue::Image),
+    (ProductLine::V1, "dashboard.image", ImageValue::Image),
+    (ProductLine::V1, "envproxy.image", ImageValue::Image),
+    (ProductLine::V1, "envbox.image", ImageValue::Helper),
+    (ProductLine::V1, "timescale.image", ImageValue::Helper),
+    (ProductLine::V1, "postgres.default.image", ImageValue::Helper),
 ];
 
 /// [`CheckName::ImagePin`]
@@ -43,15 +43,15 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     pins.filter_map(|(_, path, names)| pin(facts, foreseen, path, *names)).collect()
 }
 
-fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<Finding> {
+fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: ImageValue) -> Option<Finding> {
     let path = facts.value_path(path);
     let path = path.as_str();
     let value = at(&foreseen.values, path)?.as_str().filter(|value| !value.is_empty())?;
     let wanted = facts.chart.app_version();
-    let pinned = if names == Names::Tag { tagged(value) } else { Image::of(value).version() };
+    let pinned = if names == ImageValue::Tag { tagged(value) } else { Image::of(value).version() };
     let release = version::parse(comparable(wanted));
     let drop = how_to_drop(facts, foreseen, path);
-    let running = stays(facts, foreseen, value, release.as_ref()).filter(|_| names != Names::Helper);
+    let running = stays(facts, foreseen, value, release.as_ref()).filter(|_| names != ImageValue::Helper);
     if let Some(running) = running {
         let message = format!(
             "the value {path} pins the digest of the image that runs now, which answers {running}: the chart would be {}, and \
@@ -68,7 +68,7 @@ fn pin(facts: &Facts, foreseen: &Foreseen, path: &str, names: Names) -> Option<F
             format!("the value {path} pins {pinned}, a build of {wanted}, whatever the version of the chart"),
             format!("Make sure that it is made of {wanted}, or {drop}."),
         ),
-        Some(pinned) if names != Names::Helper => Finding::refusal(
+        Some(pinned) if names != ImageValue::Helper => Finding::refusal(
             CheckName::ImagePin,
             format!(
                 "the value {path} pins {pinned}: the chart would be {}, and Coder would not be {wanted}",

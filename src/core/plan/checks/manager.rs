@@ -3,13 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 
-use super::{Facts, Foreseen};
+use super::{Facts, Foreseen, Mark};
 use crate::api::{CheckName, Finding};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::ownership::{HELM, MANAGED_BY};
-
-/// Metadata of objects, each as Kind/name.
-type Marks = [(String, ObjectMeta)];
 
 /// [`CheckName::ReleaseManager`], by the workloads of what is installed or runs.
 pub fn check(facts: &Facts) -> Vec<Finding> {
@@ -26,7 +23,7 @@ pub fn foreseen(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 /// All objects of a release say the same: the first that says something is enough.
-fn judged(facts: &Facts, marks: &Marks, written: &Documents) -> Vec<Finding> {
+fn judged(facts: &Facts, marks: &[Mark], written: &Documents) -> Vec<Finding> {
     let managed = marks.iter().find_map(|(object, metadata)| Some((object, manager(metadata)?)));
     let Some((object, Manager { what, mark, remedy })) = managed else {
         return tracked(facts, marks, written).or_else(|| written_by(marks)).into_iter().collect();
@@ -45,30 +42,30 @@ struct Manager {
 
 /// Where a tool marks the objects that it manages.
 #[derive(Clone, Copy)]
-enum Place {
+enum MarkKind {
     Label,
     Annotation,
 }
 
 /// The marks of the tools that put one on each of their objects. The value of the mark names what manages the object, of
 /// which `what` is the kind.
-const TOOLS: &[(Place, &str, &str, &str)] = &[
-    (Place::Label, "helm.toolkit.fluxcd.io/name", "Flux", "HelmRelease"),
-    (Place::Label, "kustomize.toolkit.fluxcd.io/name", "Flux", "Kustomization"),
-    (Place::Annotation, "argocd.argoproj.io/tracking-id", "Argo CD", "Application"),
-    (Place::Label, "argocd.argoproj.io/instance", "Argo CD", "Application"),
-    (Place::Label, "helmcharts.helm.cattle.io/chart", "the helm-controller of k3s", "HelmChart"),
-    (Place::Annotation, "objectset.rio.cattle.io/owner-name", "k3s or Rancher", ""),
-    (Place::Annotation, "objectset.rio.cattle.io/id", "Rancher Fleet", "bundle"),
-    (Place::Label, "objectset.rio.cattle.io/hash", "Rancher Fleet", "object set"),
-    (Place::Annotation, "fleet.cattle.io/bundle-id", "Rancher Fleet", "bundle"),
-    (Place::Label, "fleet.cattle.io/managed", "Rancher Fleet", "bundle"),
-    (Place::Label, "kapp.k14s.io/app", "Carvel kapp", "app"),
-    (Place::Label, "kluctl.io/discriminator", "kluctl", "deployment"),
-    (Place::Annotation, "configmanagement.gke.io/managed", "Config Sync", ""),
-    (Place::Label, "applyset.kubernetes.io/part-of", "kubectl apply --prune", "ApplySet"),
-    (Place::Annotation, "crossplane.io/external-name", "Crossplane", ""),
-    (Place::Label, "crossplane.io/composite", "Crossplane", "composite resource"),
+const TOOLS: &[(MarkKind, &str, &str, &str)] = &[
+    (MarkKind::Label, "helm.toolkit.fluxcd.io/name", "Flux", "HelmRelease"),
+    (MarkKind::Label, "kustomize.toolkit.fluxcd.io/name", "Flux", "Kustomization"),
+    (MarkKind::Annotation, "argocd.argoproj.io/tracking-id", "Argo CD", "Application"),
+    (MarkKind::Label, "argocd.argoproj.io/instance", "Argo CD", "Application"),
+    (MarkKind::Label, "helmcharts.helm.cattle.io/chart", "the helm-controller of k3s", "HelmChart"),
+    (MarkKind::Annotation, "objectset.rio.cattle.io/owner-name", "k3s or Rancher", ""),
+    (MarkKind::Annotation, "objectset.rio.cattle.io/id", "Rancher Fleet", "bundle"),
+    (MarkKind::Label, "objectset.rio.cattle.io/hash", "Rancher Fleet", "object set"),
+    (MarkKind::Annotation, "fleet.cattle.io/bundle-id", "Rancher Fleet", "bundle"),
+    (MarkKind::Label, "fleet.cattle.io/managed", "Rancher Fleet", "bundle"),
+    (MarkKind::Label, "kapp.k14s.io/app", "Carvel kapp", "app"),
+    (MarkKind::Label, "kluctl.io/discriminator", "kluctl", "deployment"),
+    (MarkKind::Annotation, "configmanagement.gke.io/managed", "Config Sync", ""),
+    (MarkKind::Label, "applyset.kubernetes.io/part-of", "kubectl apply --prune", "ApplySet"),
+    (MarkKind::Annotation, "crossplane.io/external-name", "Crossplane", ""),
+    (MarkKind::Label, "crossplane.io/composite", "Crossplane", "composite resource"),
 ];
 
 /// API groups whose objects control those that a chart creates in the course of things.
@@ -87,8 +84,8 @@ fn manager(metadata: &ObjectMeta) -> Option<Manager> {
 fn by_mark(metadata: &ObjectMeta) -> Option<Manager> {
     TOOLS.iter().find_map(|(place, key, tool, kind)| {
         let (found, word) = match place {
-            Place::Label => (label(metadata, key), "labels"),
-            Place::Annotation => (annotation(metadata, key), "annotations"),
+            MarkKind::Label => (label(metadata, key), "labels"),
+            MarkKind::Annotation => (annotation(metadata, key), "annotations"),
         };
         let value = found.filter(|value| *value != "disabled")?;
         // An id of Argo CD begins with the name of the Application.
@@ -160,7 +157,7 @@ fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 /// Argo CD may also track objects by a label that charts set, too: then it stands there with another value than the chart's.
-fn tracked(facts: &Facts, marks: &Marks, written: &Documents) -> Option<Finding> {
+fn tracked(facts: &Facts, marks: &[Mark], written: &Documents) -> Option<Finding> {
     const LABEL: &str = "app.kubernetes.io/instance";
     marks.iter().find_map(|(object, metadata)| {
         let live = label(metadata, LABEL)?;
@@ -189,7 +186,7 @@ const WRITERS: [(&str, &str); 7] = [
     ("Terraform", "Terraform"),
 ];
 
-fn written_by(marks: &Marks) -> Option<Finding> {
+fn written_by(marks: &[Mark]) -> Option<Finding> {
     marks.iter().find_map(|(object, metadata)| {
         let entries = metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
         let (writer, tool) = entries.filter_map(|entry| entry.manager.as_deref()).find_map(|name| {

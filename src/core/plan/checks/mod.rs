@@ -45,7 +45,7 @@ mod unreadable;
 
 pub use api_versions::unmatched;
 pub use database::environment_sources;
-pub use facts::{Facts, Foreseen, Surroundings};
+pub use facts::{Facts, Foreseen, Mark, Surroundings};
 pub use line::line_of;
 pub use post_renderer::patched;
 pub use rehearsal::barred;

@@ -72,7 +72,7 @@ pub fn list(value: &Value) -> &[Value] {
 
 /// How a container learns a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum VariableSource {
     /// It stands in the manifest.
     Value(String),
     /// It is read from an object when the pod starts, as in "key url of Secret/coder-db-url".
@@ -80,16 +80,16 @@ pub enum Source {
 }
 
 /// How a container learns a variable that its `env` names; of several of that name the last counts. An empty value is none.
-pub fn variable(container: &Value, name: &str) -> Option<Source> {
+pub fn variable(container: &Value, name: &str) -> Option<VariableSource> {
     let entry = list(&container["env"]).iter().rev().find(|entry| entry["name"] == name)?;
     for (reference, kind) in [("secretKeyRef", "Secret"), ("configMapKeyRef", "ConfigMap")] {
         let source = &entry["valueFrom"][reference];
         if let (Some(object), Some(key)) = (source["name"].as_str(), source["key"].as_str()) {
-            return Some(Source::Object(format!("key {key} of {kind}/{object}")));
+            return Some(VariableSource::Object(format!("key {key} of {kind}/{object}")));
         }
     }
     let value = entry["value"].as_str().filter(|value| !value.is_empty());
-    value.map(|value| Source::Value(value.to_owned()))
+    value.map(|value| VariableSource::Value(value.to_owned()))
 }
 
 /// The Secrets and `ConfigMaps` from which a container takes its whole environment, as (Kind/name, prefix).
@@ -116,9 +116,9 @@ mod tests {
             {"name": "A", "value": "1"}, {"name": "A", "value": "2"}, {"name": "E", "value": ""},
             {"name": "S", "valueFrom": {"secretKeyRef": {"name": "db", "key": "url"}}},
         ], "envFrom": [{"secretRef": {"name": "all"}, "prefix": "P_"}, {"configMapRef": {"name": "more"}}, {}]});
-        assert_eq!(variable(&container, "A"), Some(Source::Value("2".into())));
+        assert_eq!(variable(&container, "A"), Some(VariableSource::Value("2".into())));
         assert_eq!((variable(&container, "E"), variable(&container, "X")), (None, None));
-        assert_eq!(variable(&container, "S"), Some(Source::Object("key url of Secret/db".into())));
+        assert_eq!(variable(&container, "S"), Some(VariableSource::Object("key url of Secret/db".into())));
         let from = environments(&container);
         assert_eq!(from, [("Secret/all".into(), "P_".into()), ("ConfigMap/more".into(), String::new())]);
     }

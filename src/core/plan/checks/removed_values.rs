@@ -8,7 +8,7 @@ use crate::api::{CheckName, Finding, ProductLine};
 use crate::core::helm::version;
 
 /// A value that was renamed or removed.
-struct Removed {
+struct RemovedValue {
     line: ProductLine,
     /// First minor version of the line whose charts ignore or refuse it.
     since: u64,
@@ -17,16 +17,16 @@ struct Removed {
     now: Option<&'static str>,
 }
 
-const fn classic(path: &'static str, now: &'static str) -> Removed {
-    Removed { line: ProductLine::V1, since: 27, path, now: Some(now) }
+const fn classic(path: &'static str, now: &'static str) -> RemovedValue {
+    RemovedValue { line: ProductLine::V1, since: 27, path, now: Some(now) }
 }
 
-const fn gone(path: &'static str) -> Removed {
-    Removed { line: ProductLine::V1, since: 27, path, now: None }
+const fn gone(path: &'static str) -> RemovedValue {
+    RemovedValue { line: ProductLine::V1, since: 27, path, now: None }
 }
 
 /// What was renamed or removed. The charts of Coder Classic 1.21 to 1.26 accept both names.
-const REMOVED: &[Removed] = &[
+const REMOVED: &[RemovedValue] = &[
     classic("cemanager", "coderd"),
     classic("devurls.host", "coderd.devurlsHost"),
     classic("ingress.loadBalancerIP", "coderd.serviceSpec.loadBalancerIP"),
@@ -45,7 +45,7 @@ const REMOVED: &[Removed] = &[
     classic("serviceAccount", "coderd.builtinProviderServiceAccount"),
     gone("dashboard"),
     gone("envproxy"),
-    Removed { line: ProductLine::V2, since: 0, path: "coder.tls.secretName", now: Some("coder.tls.secretNames") },
+    RemovedValue { line: ProductLine::V2, since: 0, path: "coder.tls.secretName", now: Some("coder.tls.secretNames") },
 ];
 
 /// [`CheckName::RemovedValues`] of values: what is known to be renamed or removed at the version of the chart. `drop` says

@@ -6,11 +6,11 @@ use super::pods::{Template, list, templates};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, Strategy};
 use crate::core::helm::documents::Documents;
-use crate::core::plan::replicas::{Kept, Scaled};
+use crate::core::plan::replicas::{KeptReplicas, Scaled};
 
 /// [`CheckName::ReplicaCount`]; what somebody else has set is kept, or named if it cannot be.
 pub fn scaled(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
-    let finding = |Kept { scaled, path }: &Kept| {
+    let finding = |KeptReplicas { scaled, path }: &KeptReplicas| {
         let Scaled { object, live, rendered, by } = scaled;
         let found = format!("{object} has {live} replicas, set by {by}, and the values ask for {rendered}");
         let scale = format!("kubectl scale {} --namespace {}", object.to_string().to_lowercase(), facts.namespace);

@@ -32,7 +32,7 @@ pub fn changes(kind: &str, before: &Value, after: &Value, mask: &Mask) -> Vec<Fi
 }
 
 /// Whether the API server or a controller keeps the field for itself.
-pub fn is_bookkeeping(path: &[Part]) -> bool {
+pub fn is_bookkeeping(path: &[PathSegment]) -> bool {
     let starts = |field: &[&str]| {
         let names = path.iter().take(field.len()).map(|part| part.name.as_str());
         path.len() >= field.len() && names.eq(field.iter().copied())
@@ -58,7 +58,7 @@ fn shown(kind: &str, leaf: &Leaf<'_>, mask: &Mask) -> FieldChange {
 
 /// One step on the way to a field.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub struct PathSegment {
     /// Name of the field.
     pub name: String,
     /// For an item of a list: what tells it apart from the others.
@@ -69,7 +69,7 @@ pub struct Part {
 #[derive(Clone, Debug)]
 pub struct Leaf<'a> {
     /// The way to it.
-    pub path: Vec<Part>,
+    pub path: Vec<PathSegment>,
     /// Its value before.
     pub before: Option<&'a Value>,
     /// Its value afterwards.
@@ -92,8 +92,8 @@ impl Leaf<'_> {
 
 /// The path as people read it, for example `spec.template.spec.containers[coder].image`. A dot in a name is escaped, as helm
 /// wants it in `--set`.
-pub fn written(path: &[Part], mask: &Mask) -> String {
-    let part = |part: &Part| {
+pub fn written(path: &[PathSegment], mask: &Mask) -> String {
+    let part = |part: &PathSegment| {
         let name = mask.name(&part.name).replace('.', "\\.");
         part.item.as_ref().map_or(name.clone(), |item| format!("{name}[{}]", mask.name(item)))
     };
@@ -102,7 +102,7 @@ pub fn written(path: &[Part], mask: &Mask) -> String {
 
 /// Collects the leaves that differ. Null is a value, and another one than none.
 pub fn compare<'a>(
-    path: &mut Vec<Part>,
+    path: &mut Vec<PathSegment>,
     before: Option<&'a Value>,
     after: Option<&'a Value>,
     leaves: &mut Vec<Leaf<'a>>,
@@ -117,7 +117,7 @@ pub fn compare<'a>(
             let maps = [one, other].map(|side| side.and_then(Value::as_object));
             let names: BTreeSet<&String> = maps.iter().flatten().flat_map(|map| map.keys()).collect();
             for name in names {
-                path.push(Part { name: name.clone(), item: None });
+                path.push(PathSegment { name: name.clone(), item: None });
                 let [one, other] = maps.map(|map| map.and_then(|map| map.get(name)));
                 compare(path, one, other, leaves);
                 path.pop();
@@ -127,7 +127,12 @@ pub fn compare<'a>(
 }
 
 /// Lists of maps item by item; everything else is a value.
-fn lists<'a>(path: &mut Vec<Part>, before: Option<&'a Value>, after: Option<&'a Value>, leaves: &mut Vec<Leaf<'a>>) {
+fn lists<'a>(
+    path: &mut Vec<PathSegment>,
+    before: Option<&'a Value>,
+    after: Option<&'a Value>,
+    leaves: &mut Vec<Leaf<'a>>,
+) {
     let items = |side: Option<&'a Value>| match side {
         None => Some([].as_slice()),
         Some(Value::Array(items)) if items.iter().all(Value::is_object) => Some(items.as_slice()),

@@ -10,7 +10,7 @@ use crate::api::{Interruption, InterruptionLength, Remedy, Strategy};
 const TOLD: usize = 3;
 
 /// What one object adds to the interruption.
-type Effect = (InterruptionLength, String);
+type ObjectInterruption = (InterruptionLength, String);
 
 /// The longest interruption that any object brings, with the reasons for it.
 pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
@@ -26,7 +26,7 @@ pub fn expected(sides: &Sides<'_>, touched: &[Touched<'_>]) -> Interruption {
         return told(InterruptionLength::Minutes, reason);
     }
     let overlap = if overlaps(sides, touched) { OVERLAP } else { "" };
-    let effects: Vec<Effect> = touched.iter().filter_map(effect).chain(renamed(touched)).collect();
+    let effects: Vec<ObjectInterruption> = touched.iter().filter_map(effect).chain(renamed(touched)).collect();
     let Some(length) = effects.iter().map(|(length, _)| *length).max() else {
         return told(InterruptionLength::None, "no pod is restarted, and no address changes");
     };
@@ -60,7 +60,7 @@ fn told(length: InterruptionLength, reason: &str) -> Interruption {
     Interruption { length, reason: reason.unwrap_or_default() }
 }
 
-fn effect(touched: &Touched<'_>) -> Option<Effect> {
+fn effect(touched: &Touched<'_>) -> Option<ObjectInterruption> {
     let Touched { object, kind, .. } = touched;
     match (object.kind.as_str(), kind) {
         ("Deployment", ChangeKind::Replaced) => {
@@ -97,7 +97,7 @@ fn replicas(touched: &Touched<'_>) -> i64 {
     count(touched.before).or_else(|| count(touched.after)).unwrap_or(1)
 }
 
-fn deployment(touched: &Touched<'_>) -> Effect {
+fn deployment(touched: &Touched<'_>) -> ObjectInterruption {
     let (object, replicas) = (&touched.object, replicas(touched));
     if replicas == 0 {
         return (InterruptionLength::None, format!("{object} has no pods"));
@@ -131,7 +131,7 @@ fn unavailable(limit: &Value, replicas: i64) -> i64 {
     }
 }
 
-fn stateful_set(touched: &Touched<'_>) -> Effect {
+fn stateful_set(touched: &Touched<'_>) -> ObjectInterruption {
     let Touched { object, before, after, .. } = touched;
     let strategy = after.map_or(&Value::Null, |object| &object["spec"]["updateStrategy"]["type"]);
     let partition =
@@ -155,7 +155,7 @@ fn stateful_set(touched: &Touched<'_>) -> Effect {
 }
 
 /// A Service or an Ingress that goes, or is recreated.
-fn exposed(touched: &Touched<'_>) -> Effect {
+fn exposed(touched: &Touched<'_>) -> ObjectInterruption {
     let Touched { object, kind, before, .. } = touched;
     let public = object.kind == "Ingress" || before.is_some_and(|service| service["spec"]["type"] == "LoadBalancer");
     match (public, kind) {
@@ -170,7 +170,7 @@ fn exposed(touched: &Touched<'_>) -> Effect {
 }
 
 /// Deployments that go while others come: helm does not wait for the new ones before it deletes the old.
-fn renamed(touched: &[Touched<'_>]) -> Option<Effect> {
+fn renamed(touched: &[Touched<'_>]) -> Option<ObjectInterruption> {
     let of = |kind: ChangeKind| {
         let found = touched.iter().filter(|touched| touched.kind == kind && touched.object.kind == "Deployment");
         found.map(|touched| touched.object.to_string()).collect::<Vec<_>>()

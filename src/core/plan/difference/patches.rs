@@ -10,7 +10,7 @@ use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
 use super::ChangeKind;
-use super::fields::{self, Leaf, Part};
+use super::fields::{self, Leaf, PathSegment};
 use super::mask::Mask;
 use crate::core::helm::documents::Documents;
 use crate::core::object::ObjectRef;
@@ -74,7 +74,8 @@ pub fn patches(
         let patch = |kind, fields| Patch { object: name.clone(), kind, fields };
         match (only(one, &name), only(other, &name), only(new, &name)) {
             (Some(one), Some(other), Some(new)) if one["apiVersion"] == object["apiVersion"] => {
-                let kept = Kept { unstable: &leaves(one, other), lost: &leaves(object, new), unsteady: *unsteady };
+                let kept =
+                    DifferenceFilter { unstable: &leaves(one, other), lost: &leaves(object, new), unsteady: *unsteady };
                 let leaves = leaves(one, object);
                 let patched = leaves.iter().filter(|leaf| kept.counts(&name, leaf, &foreign));
                 let fields: Vec<String> = patched.map(|leaf| fields::written(&leaf.path, &mask)).collect();
@@ -115,7 +116,7 @@ fn leaves<'a>(before: &'a Value, after: &'a Value) -> Vec<Leaf<'a>> {
 }
 
 /// Which differences between the rendered and the stored object count.
-struct Kept<'a> {
+struct DifferenceFilter<'a> {
     /// What the chart renders differently each time.
     unstable: &'a [Leaf<'a>],
     /// What the upgrade changes.
@@ -123,7 +124,7 @@ struct Kept<'a> {
     unsteady: bool,
 }
 
-impl Kept<'_> {
+impl DifferenceFilter<'_> {
     fn counts(&self, object: &ObjectRef, leaf: &Leaf<'_>, foreign: impl Fn(&str) -> bool) -> bool {
         let names: Vec<&str> = leaf.path.iter().map(|part| part.name.as_str()).collect();
         let own = match names.as_slice() {
@@ -141,9 +142,9 @@ impl Kept<'_> {
 }
 
 /// Whether one path is the other one, or leads to it. Items that have no name may be any of their list.
-fn overlap(one: &[Part], other: &[Part]) -> bool {
+fn overlap(one: &[PathSegment], other: &[PathSegment]) -> bool {
     one.iter().zip(other).all(|(one, other)| {
-        let named = |part: &Part| part.item.clone().filter(|item| !item.chars().all(|c| c.is_ascii_digit()));
+        let named = |part: &PathSegment| part.item.clone().filter(|item| !item.chars().all(|c| c.is_ascii_digit()));
         one.name == other.name && named(one).zip(named(other)).is_none_or(|(one, other)| one == other)
     })
 }

@@ -10,7 +10,7 @@ use super::{ChangeKind, ValueChange};
 pub fn changes(old: &Map<String, Value>, new: &Map<String, Value>, mask: &Mask) -> Vec<ValueChange> {
     let mut leaves = Vec::new();
     for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-        let mut path = vec![super::fields::Part { name: key.clone(), item: None }];
+        let mut path = vec![super::fields::PathSegment { name: key.clone(), item: None }];
         compare(&mut path, old.get(key), new.get(key), &mut leaves);
     }
     leaves.iter().map(|leaf| change(leaf, mask)).collect()

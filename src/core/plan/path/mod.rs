@@ -7,7 +7,7 @@ mod tests;
 
 use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 
-pub use self::rules::{Effect, RULES, Rule};
+pub use self::rules::{Effect, PathRule, RULES};
 use crate::api::{CheckName, FailureClass, Finding, PathPolicy, Severity, Strategy};
 use crate::core::helm::version::product_line;
 use crate::core::report::Problem;
@@ -74,7 +74,7 @@ impl UpgradePath {
         if self.from >= self.to || product_line(&self.from) != product_line(&self.to) {
             return Vec::new();
         }
-        let stop = |range: String, rule: &Rule| Stop { range, why: reason(rule) };
+        let stop = |range: String, rule: &PathRule| Stop { range, why: reason(rule) };
         let stops = holding(&self.from, &self.to).flat_map(|rule| match rule.effect {
             Effect::EveryMinor => {
                 let major = self.from.major;
@@ -241,7 +241,7 @@ fn is_faulty(version: &Version) -> bool {
 }
 
 /// The rules that a step must heed.
-fn holding(from: &Version, to: &Version) -> impl Iterator<Item = &'static Rule> {
+fn holding(from: &Version, to: &Version) -> impl Iterator<Item = &'static PathRule> {
     RULES.iter().filter(move |rule| within(rule.from, from) && within(rule.to, to))
 }
 
@@ -251,6 +251,6 @@ fn within(range: &str, version: &Version) -> bool {
     VersionReq::parse(range).is_ok_and(|range| range.matches(&plain))
 }
 
-fn reason(rule: &Rule) -> String {
+fn reason(rule: &PathRule) -> String {
     format!("{} ({})", rule.why, rule.source)
 }

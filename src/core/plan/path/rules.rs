@@ -2,7 +2,7 @@
 
 /// A rule: what a step from a version in `from` to a version in `to` must heed. The ranges are Cargo's.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub struct PathRule {
     /// Versions that the step starts from.
     pub from: &'static str,
     /// Versions that it leads to.
@@ -35,58 +35,58 @@ pub enum Effect {
 const CLASSIC: &str = ">=1.0.0, <2.0.0";
 
 /// All rules.
-pub const RULES: &[Rule] = &[
+pub const RULES: &[PathRule] = &[
     // Coder Classic.
-    Rule {
+    PathRule {
         from: CLASSIC,
         to: CLASSIC,
         effect: Effect::EveryMinor,
         why: "Coder Classic is upgraded one minor version at a time",
         source: "upgrade guide of Coder Classic",
     },
-    Rule {
+    PathRule {
         from: "*",
         to: "=1.15.0",
         effect: Effect::Faulty("1.15.1"),
         why: "its migration is faulty",
         source: "changelog of 1.15.1",
     },
-    Rule {
+    PathRule {
         from: "*",
         to: "=1.34.0",
         effect: Effect::Faulty("1.34.1"),
         why: "its migration leaves a dirty database",
         source: "changelog of 1.34.1",
     },
-    Rule {
+    PathRule {
         from: "*",
         to: "=1.35.0",
         effect: Effect::Faulty("1.35.1"),
         why: "its migration leaves a dirty database",
         source: "changelog of 1.35.1",
     },
-    Rule {
+    PathRule {
         from: ">=1.0.0, <1.30.0",
         to: ">=1.30.0, <2.0.0",
         effect: Effect::Warn,
         why: "the migration to 1.30 turns the ids of the database into UUIDs, which takes its time",
         source: "changelog of 1.30.0",
     },
-    Rule {
+    PathRule {
         from: ">=1.0.0, <1.37.0",
         to: ">=1.37.0, <2.0.0",
         effect: Effect::Warn,
         why: "1.37 drops the table environment_stats: to go back takes steps by hand beside a restored database",
         source: "changelog of 1.37.0",
     },
-    Rule {
+    PathRule {
         from: ">=1.0.0, <1.40.0",
         to: ">=1.40.0, <2.0.0",
         effect: Effect::Warn,
         why: "workspaces must be rebuilt after the upgrade to 1.40",
         source: "changelog of 1.40.0",
     },
-    Rule {
+    PathRule {
         from: CLASSIC,
         to: ">=1.45.0, <2.0.0",
         effect: Effect::Warn,
@@ -94,35 +94,35 @@ pub const RULES: &[Rule] = &[
         source: "end of life of Coder Classic",
     },
     // Coder v2.
-    Rule {
+    PathRule {
         from: "*",
         to: "<1.0.0",
         effect: Effect::Warn,
         why: "before 2.5 migrations do not run in one transaction: one that is killed leaves a dirty database",
         source: "coder/coder #4613, #10966",
     },
-    Rule {
+    PathRule {
         from: "*",
         to: ">=2.0.0, <2.5.0",
         effect: Effect::Warn,
         why: "before 2.5 migrations do not run in one transaction: one that is killed leaves a dirty database",
         source: "coder/coder #4613, #10966",
     },
-    Rule {
+    PathRule {
         from: ">=2.26.0, <2.26.6",
         to: ">=2.27.0",
         effect: Effect::StopAt(">=2.26.6, <2.27.0"),
         why: "the migration of the table api_keys from there to 2.27 locks Coder out; 2.26.6 prepares it",
         source: "coder/coder #20899, #20906",
     },
-    Rule {
+    PathRule {
         from: ">=2.26.0, <2.27.0",
         to: ">=2.27.0",
         effect: Effect::AdviseRecreate,
         why: "with a large table api_keys the migration to 2.27 waits for the locks of servers that still run",
         source: "coder/coder #21309",
     },
-    Rule {
+    PathRule {
         from: ">=2.0.0, <2.34.0",
         to: ">=2.34.0",
         effect: Effect::Warn,
@@ -130,7 +130,7 @@ pub const RULES: &[Rule] = &[
               variables differ from that later does not start; several of its migrations cannot be undone",
         source: "release notes of 2.34",
     },
-    Rule {
+    PathRule {
         from: ">=2.0.0, <2.39.0",
         to: ">=2.39.0",
         effect: Effect::Recreate,

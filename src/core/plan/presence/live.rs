@@ -20,7 +20,7 @@ const OTHERS: [&str; 2] = ["wsproxy", "provisionerd"];
 
 /// A workload, or a pod of its own, that exists.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Live {
+pub struct LiveWorkload {
     /// The object, with its kind and without its status.
     pub object: Value,
     /// Whom it belongs to, as its labels and annotations say.
@@ -91,7 +91,7 @@ fn is_server(object: &Value, container: &Value) -> bool {
 
 /// The product line of Coder that these objects run, and the highest version that their images name.
 #[must_use]
-pub fn running(live: &[Live]) -> Option<(ProductLine, Option<Version>)> {
+pub fn running(live: &[LiveWorkload]) -> Option<(ProductLine, Option<Version>)> {
     let servers = live.iter().flat_map(|live| containers(&live.object).map(|container| (&live.object, container)));
     let servers: Vec<&Value> =
         servers.filter(|(object, container)| is_server(object, container)).map(|(_, container)| container).collect();
@@ -107,7 +107,7 @@ fn line_of_server(server: &Value) -> ProductLine {
     line_of(text(&server["image"])).unwrap_or(named)
 }
 
-impl Live {
+impl LiveWorkload {
     /// The object, as Kind/name.
     #[must_use]
     pub fn name(&self) -> String {
@@ -125,7 +125,7 @@ impl Live {
 
 /// These objects as a manifest, for what is judged by manifests.
 #[must_use]
-pub fn manifest(live: &[Live]) -> String {
+pub fn manifest(live: &[LiveWorkload]) -> String {
     live.iter().flat_map(|live| ["---\n".to_owned(), live.object.to_string(), "\n".to_owned()]).collect()
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn line_and_version_are_those_of_the_newest_server() {
-        let live = |name: &str, image: &str| Live {
+        let live = |name: &str, image: &str| LiveWorkload {
             object: deployment(&json!({"name": name}), &json!({"name": name, "image": image})),
             owner: Owner::Nobody,
         };

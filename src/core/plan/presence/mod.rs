@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::api::{CheckName, CoderUpgrade, CoderUpgradeStatus, Finding};
 use crate::core::helm::ownership::{Owner, RELEASE_NAME};
 
-pub use live::{Live, Relation, manifest, relation, running, serves};
+pub use live::{LiveWorkload, Relation, manifest, relation, running, serves};
 
 /// Most names that a message lists.
 const TOLD: usize = 20;
@@ -19,7 +19,7 @@ pub struct Traces {
     pub recorded: bool,
     /// Workloads, and pods of their own, that belong to it or run Coder. Only looked for if nothing is installed by helm's
     /// records.
-    pub live: Vec<Live>,
+    pub live: Vec<LiveWorkload>,
     /// Objects that run what the chart runs and belong to other releases of the namespace, each with the release.
     pub others: Vec<(String, String)>,
     /// Its records in `ConfigMaps`.
@@ -226,10 +226,10 @@ mod tests {
         check(upgrade, traces).iter().any(|finding| finding.severity == Severity::Refusal)
     }
 
-    fn lives(owner: Owner) -> Live {
+    fn lives(owner: Owner) -> LiveWorkload {
         let container = json!({"name": "coder", "image": "ghcr.io/coder/coder:v2.30.0"});
         let spec = json!({"template": {"spec": {"containers": [container]}}});
-        Live { object: json!({"kind": "Deployment", "metadata": {"name": "coder"}, "spec": spec}), owner }
+        LiveWorkload { object: json!({"kind": "Deployment", "metadata": {"name": "coder"}, "spec": spec}), owner }
     }
 
     #[test]

@@ -3,16 +3,16 @@
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use super::Surroundings;
+use super::PreviewInput;
 use crate::api::Backup;
 use crate::core::gates::approval::{self, Remembered};
-use crate::core::gates::{self, Answer, BEFORE_A_CHANGE, Facts, Planned};
+use crate::core::gates::{self, BEFORE_A_CHANGE, GateFacts, GateState, PlannedChange};
 use crate::core::plan::Plan;
 
 /// What must be so before a planned change begins.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Gate {
+pub struct GatePreview {
     /// Field of the spec that asks for it.
     pub field: String,
     /// Whether it is so now.
@@ -21,48 +21,51 @@ pub struct Gate {
     pub message: String,
 }
 
-impl Gate {
+impl GatePreview {
     fn new(field: &str, open: bool, message: impl Into<String>) -> Self {
         Self { field: field.to_owned(), open, message: message.into() }
     }
 }
 
 /// The gates that the spec asks for, in the order in which the operator asks them.
-pub fn list(plan: &Plan, around: &Surroundings<'_>) -> Vec<Gate> {
+pub fn list(plan: &Plan, around: &PreviewInput<'_>) -> Vec<GatePreview> {
     let spec = &around.upgrade.spec;
     let asked = approval::asked_for(spec, &plan.forecast).filter(|_| wanted(plan, around).is_some());
-    let facts = Facts {
+    let facts = GateFacts {
         upgrade: around.upgrade,
         claimed_by: around.claimed_by,
         siblings: around.siblings,
-        plan: Some(Planned { forecast: &plan.forecast, waiting: asked.as_ref().map(|asked| asked.message.as_str()) }),
+        plan: Some(PlannedChange {
+            forecast: &plan.forecast,
+            waiting: asked.as_ref().map(|asked| asked.message.as_str()),
+        }),
         now: around.now,
     };
     let shown = |gate: gates::Gate| {
         let field = gate.field(&facts)?;
         Some(match gate.ask(&facts) {
-            Answer::Open => Gate::new(field, true, gate.passed(&facts)),
-            Answer::Closed(closed) => Gate::new(field, false, closed.message),
-            Answer::Broken(problem) => Gate::new(field, false, problem.message),
+            GateState::Open => GatePreview::new(field, true, gate.passed(&facts)),
+            GateState::Closed(closed) => GatePreview::new(field, false, closed.message),
+            GateState::Broken(problem) => GatePreview::new(field, false, problem.message),
         })
     };
     BEFORE_A_CHANGE.into_iter().filter_map(shown).chain(spec.backup.as_ref().map(backup)).collect()
 }
 
 /// The command that allows the plan, or its repairs, if a person must still allow them.
-pub fn command(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
+pub fn command(plan: &Plan, around: &PreviewInput<'_>) -> Option<String> {
     let value = wanted(plan, around)?;
     Some(approval::command(&around.upgrade.name_any(), Some(around.namespace), &value))
 }
 
 /// The value of the annotation that is still to be set.
-fn wanted(plan: &Plan, around: &Surroundings<'_>) -> Option<String> {
+fn wanted(plan: &Plan, around: &PreviewInput<'_>) -> Option<String> {
     let status = around.upgrade.status.as_ref();
     let before = status.map(|status| Remembered::of_new_plan(status, around.request, &plan.id)).unwrap_or_default();
     approval::judge(around.upgrade, before, &plan.id, &plan.forecast).missing
 }
 
-fn backup(backup: &Backup) -> Gate {
+fn backup(backup: &Backup) -> GatePreview {
     let what = match (&backup.cron_job, &backup.volume_snapshot_class) {
         (Some(name), _) => format!("A Job of CronJob/{name} must succeed first"),
         (None, Some(class)) => format!("Snapshots of the release's claims must be ready first (class {class})"),
@@ -72,7 +75,7 @@ fn backup(backup: &Backup) -> Gate {
         let minutes = std::time::Duration::from(age).as_secs().div_ceil(60);
         format!("; one that is not older than {} counts", duration(minutes))
     });
-    Gate::new("spec.backup", true, format!("{what}{}.", recent.unwrap_or_default()))
+    GatePreview::new("spec.backup", true, format!("{what}{}.", recent.unwrap_or_default()))
 }
 
 /// A number of minutes as people write it.

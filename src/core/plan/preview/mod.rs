@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-pub use self::gates::Gate;
+pub use self::gates::GatePreview;
 use super::Plan;
 use super::checks::order;
 use super::difference::{ChangeKind, Difference};
@@ -53,7 +53,7 @@ impl Verdict {
 
 /// Around which the plan was made.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct PreviewInput<'a> {
     /// The declaration, with its defaults.
     pub upgrade: &'a CoderUpgrade,
     /// Digest of what it asks for.
@@ -84,14 +84,14 @@ pub struct Preview {
     pub release: String,
     /// The plan; none if it was refused before it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Planned>,
+    pub plan: Option<PlanPreview>,
     /// Why no plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<PlanRefusal>,
     /// What the checks found, refusals first.
     pub checks: Vec<Finding>,
     /// What must be so before the change begins.
-    pub gates: Vec<Gate>,
+    pub gates: Vec<GatePreview>,
     /// The command that allows what a person must allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<String>,
@@ -100,7 +100,7 @@ pub struct Preview {
 /// The plan, as far as people ask for it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Planned {
+pub struct PlanPreview {
     /// Id of the plan: the same that the operator finds as long as nothing changes.
     pub id: String,
     /// What would be done to the release.
@@ -132,7 +132,7 @@ pub struct Planned {
 /// Why no plan was made, and what a person can do.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Refusal {
+pub struct PlanRefusal {
     /// Class of the failure that the operator would report.
     pub class: FailureClass,
     /// Object that it is about, as Kind/name.
@@ -150,7 +150,7 @@ pub struct Refusal {
 impl Preview {
     /// What a plan means.
     #[must_use]
-    pub fn of(plan: Plan, around: &Surroundings<'_>) -> Self {
+    pub fn of(plan: Plan, around: &PreviewInput<'_>) -> Self {
         let checks = plan.findings.clone();
         let refusing = checks.iter().find(|finding| finding.severity == Severity::Refusal);
         let approval = gates::command(&plan, around);
@@ -177,14 +177,14 @@ impl Preview {
 
     /// What the operator would refuse to plan.
     #[must_use]
-    pub fn refused(problem: Problem, around: &Surroundings<'_>) -> Self {
+    pub fn refused(problem: Problem, around: &PreviewInput<'_>) -> Self {
         let Problem { class, object, field, message, findings, .. } = problem;
         let summary = format!("Refused ({class}): {message}");
-        let refusal = Refusal { class, object, field, message, next_step: class.next_step().to_owned() };
+        let refusal = PlanRefusal { class, object, field, message, next_step: class.next_step().to_owned() };
         Self { checks: findings, refusal: Some(refusal), ..Self::empty(Verdict::Refused, summary, around) }
     }
 
-    fn empty(verdict: Verdict, summary: String, around: &Surroundings<'_>) -> Self {
+    fn empty(verdict: Verdict, summary: String, around: &PreviewInput<'_>) -> Self {
         Self {
             verdict,
             summary,
@@ -232,7 +232,7 @@ fn intent(plan: &Plan) -> String {
     }
 }
 
-impl Planned {
+impl PlanPreview {
     /// Whether something runs, or exists, of which helm has no record.
     #[must_use]
     pub fn takes_over(&self) -> bool {
@@ -244,7 +244,7 @@ fn takes_over(changes: &Difference, answers: &[Answer]) -> bool {
     !answers.is_empty() || changes.objects.iter().any(|object| object.kind != ChangeKind::Added)
 }
 
-impl From<Plan> for Planned {
+impl From<Plan> for PlanPreview {
     fn from(plan: Plan) -> Self {
         Self {
             id: plan.id,

@@ -1,7 +1,7 @@
 //! What a preview tells, part by part; how it is laid out is the business of others.
 
 use super::changes;
-use super::{Planned, Preview};
+use super::{PlanPreview, Preview};
 use crate::api::{ClaimStatus, Exposure, Finding, Forecast, ObjectCounts, PlannedAction, PlannedRepair, Severity};
 use crate::core::plan::difference::{ChangeKind, Difference};
 
@@ -56,7 +56,7 @@ pub fn sections(preview: &Preview) -> Vec<Section> {
     all
 }
 
-fn planned(plan: &Planned) -> Vec<Section> {
+fn planned(plan: &PlanPreview) -> Vec<Section> {
     let part = |title: &str, lines| Section { title: title.into(), lines, form: Form::List };
     let detail = |title: String, lines| Section { title, lines, form: Form::Detail };
     let changes = &plan.changes;
@@ -74,7 +74,7 @@ fn planned(plan: &Planned) -> Vec<Section> {
     ]
 }
 
-fn installed(plan: &Planned) -> String {
+fn installed(plan: &PlanPreview) -> String {
     let mut versions: Vec<&str> = plan.answers.iter().map(|answer| answer.version.as_str()).collect();
     let count = versions.len();
     versions.sort_unstable();
@@ -91,11 +91,11 @@ fn installed(plan: &Planned) -> String {
     }
 }
 
-fn wanted(plan: &Planned) -> String {
+fn wanted(plan: &PlanPreview) -> String {
     plan.forecast.hops.last().unwrap_or(&plan.to).clone()
 }
 
-fn path(plan: &Planned) -> String {
+fn path(plan: &PlanPreview) -> String {
     let from = plan.from.as_ref().map_or("nothing", |from| from.version.as_str());
     let stops = std::iter::once(from).chain([plan.to.as_str()]).chain(plan.forecast.hops.iter().map(String::as_str));
     let path = stops.collect::<Vec<_>>().join(" -> ");

@@ -19,9 +19,9 @@ fn upgrade(spec: serde_json::Value) -> CoderUpgrade {
     CoderUpgrade { metadata: ObjectMeta { name: Some("coder".into()), ..ObjectMeta::default() }, spec, status: None }
 }
 
-fn around(upgrade: &CoderUpgrade) -> Surroundings<'_> {
+fn around(upgrade: &CoderUpgrade) -> PreviewInput<'_> {
     let now = "2026-11-23T12:00:00Z".parse().unwrap();
-    Surroundings { upgrade, request: "asked", namespace: "ns", siblings: &[], claimed_by: None, now }
+    PreviewInput { upgrade, request: "asked", namespace: "ns", siblings: &[], claimed_by: None, now }
 }
 
 fn object(kind: &str, name: &str, change: ChangeKind, fields: Vec<FieldChange>) -> ObjectChange {
@@ -279,7 +279,7 @@ fn every_gate_is_told() {
         "window": {"days": ["Mon"], "start": "22:00", "end": "04:00", "timeZone": "Europe/Berlin"},
         "backup": {"cronJob": "dump", "maxAge": "90m"},
     }));
-    let around = Surroundings { claimed_by: Some("other"), ..around(&upgrade) };
+    let around = PreviewInput { claimed_by: Some("other"), ..around(&upgrade) };
     let gates = Preview::of(rich(), &around).gates;
     let told: Vec<String> = gates.iter().map(|gate| format!("{} {} {}", gate.field, gate.open, gate.message)).collect();
     assert_eq!(

@@ -19,7 +19,7 @@ pub enum RequestPolicy {
 
 /// What a path of the API names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub struct ApiPath<'a> {
     /// API group; empty for the core group.
     pub group: &'a str,
     /// Version of the group.
@@ -40,7 +40,7 @@ const CONNECTIONS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
 /// Parts of a Namespace, which stand where for all others the kind of an object in it stands.
 const NAMESPACE_PARTS: [&str; 2] = ["finalize", "status"];
 
-impl<'a> Target<'a> {
+impl<'a> ApiPath<'a> {
     /// Reads a path; none if it names neither an object nor a collection, or does so in an unusual way.
     #[must_use]
     pub fn parse(path: &'a str) -> Option<Self> {
@@ -93,7 +93,7 @@ impl<'a> Target<'a> {
 /// What becomes of a request with this method (in capitals), path and query.
 #[must_use]
 pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
-    let target = Target::parse(path);
+    let target = ApiPath::parse(path);
     let connects = path.split('/').any(|part| CONNECTIONS.contains(&part));
     if connects && target.is_none_or(|target| target.subresource.is_some()) {
         return RequestPolicy::Refuse("a rehearsal opens no connection into the cluster");
@@ -102,8 +102,8 @@ pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
         ("GET" | "HEAD", _) if watches(query) => RequestPolicy::Refuse("a rehearsal waits for nothing"),
         ("GET" | "HEAD", _) => RequestPolicy::Pass,
         ("POST", Some(target)) if target.is_review() => RequestPolicy::Pass,
-        ("POST" | "DELETE", Some(Target { subresource: None, .. })) => RequestPolicy::DryRun,
-        ("PUT" | "PATCH", Some(Target { name: Some(_), subresource: None | Some("scale" | "status"), .. })) => {
+        ("POST" | "DELETE", Some(ApiPath { subresource: None, .. })) => RequestPolicy::DryRun,
+        ("PUT" | "PATCH", Some(ApiPath { name: Some(_), subresource: None | Some("scale" | "status"), .. })) => {
             RequestPolicy::DryRun
         }
         _ => RequestPolicy::Refuse("this request cannot be made a dry run"),
@@ -114,7 +114,7 @@ pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
 /// right to that one. Everybody may ask what APIs there are.
 #[must_use]
 pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, Right)> {
-    let target = Target::parse(path).filter(|target| !target.is_review())?;
+    let target = ApiPath::parse(path).filter(|target| !target.is_review())?;
     let verb = match (method, target.name) {
         ("GET" | "HEAD", Some(_)) => "get",
         ("GET" | "HEAD", None) if watches(query) => "watch",
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn another_server_must_say_that_it_knows_dry_runs() {
-        let target = Target::parse("/apis/example.com/v1/namespaces/coder/workspaces/a").unwrap();
+        let target = ApiPath::parse("/apis/example.com/v1/namespaces/coder/workspaces/a").unwrap();
         assert!(!target.is_built_in());
         let path = "/apis/example.com/v1/namespaces/{namespace}/workspaces/{name}";
         let description = json!({"paths": {path: {"patch": {"parameters": [{"name": "dryRun"}]}, "put": {}}}});

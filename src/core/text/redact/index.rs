@@ -25,11 +25,11 @@ struct Needle {
 /// The known secrets: as few sorted lists as there are powers of two up to their number. Secrets that become known are a new
 /// list, joined with those before it that are no longer, so that many small additions cost little more than a large one.
 #[derive(Clone, Debug, Default)]
-pub struct Index {
+pub struct SecretIndex {
     lists: Vec<List>,
 }
 
-impl Index {
+impl SecretIndex {
     /// Bytes of all secrets together.
     pub fn bytes(&self) -> usize {
         self.lists.iter().map(|list| list.bytes).sum()

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use self::cut::{head, tail};
 use self::identifiers::is_identifier;
-use self::index::Index;
+use self::index::SecretIndex;
 use self::view::View;
 use super::confidential::SHORTEST_SECRET;
 
@@ -38,7 +38,7 @@ const MOST: usize = 64 << 20;
 /// Knows the secrets of a step. Grows while the step reads values and credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
-    index: Index,
+    index: SecretIndex,
     /// There are more secrets than it can know.
     overflown: bool,
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::Refused;
+use super::YamlError;
 use super::scalar;
 use super::scalar::Scalar;
-use super::scan::{Event, Part, Scanner};
+use super::scan::{Scanner, YamlEvent, YamlPart};
 
 /// What is read at most, and of what.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +47,9 @@ impl<'a> Composer<'a> {
     }
 
     /// The first document.
-    pub fn document(&mut self) -> Result<Value, Refused> {
+    pub fn document(&mut self) -> Result<Value, YamlError> {
         self.scanner.next()?;
-        if self.scanner.next()?.part != Part::Document {
+        if self.scanner.next()?.part != YamlPart::Document {
             return Ok(Value::Null);
         }
         let first = self.scanner.next()?;
@@ -60,25 +60,25 @@ impl<'a> Composer<'a> {
     }
 
     /// The value that begins with this part, and how many values it holds.
-    fn node(&mut self, Event { part, line }: Event) -> Result<(Value, usize), Refused> {
+    fn node(&mut self, YamlEvent { part, line }: YamlEvent) -> Result<(Value, usize), YamlError> {
         self.count(1)?;
         let (anchor, value, count) = match part {
-            Part::Alias(anchor) => return self.alias(&anchor, line),
-            Part::Scalar { anchor, tag, text, plain } => {
+            YamlPart::Alias(anchor) => return self.alias(&anchor, line),
+            YamlPart::Scalar { anchor, tag, text, plain } => {
                 let scalar = understood(tag.as_deref(), text, plain, line)?;
                 (anchor, scalar.into_value().map_err(at(line))?, 1)
             }
-            Part::List(anchor) => {
+            YamlPart::List(anchor) => {
                 self.begin(anchor.as_deref(), line)?;
                 let (items, count) = self.list()?;
                 (anchor, Value::Array(items), count)
             }
-            Part::Map(anchor) => {
+            YamlPart::Map(anchor) => {
                 self.begin(anchor.as_deref(), line)?;
                 let (map, count) = self.map()?;
                 (anchor, Value::Object(map), count)
             }
-            Part::Document | Part::End | Part::Other => return Err(at(line)("a value is missing")),
+            YamlPart::Document | YamlPart::End | YamlPart::Other => return Err(at(line)("a value is missing")),
         };
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, Some((value.clone(), count)));
@@ -86,22 +86,22 @@ impl<'a> Composer<'a> {
         Ok((value, count))
     }
 
-    fn alias(&mut self, anchor: &str, line: u64) -> Result<(Value, usize), Refused> {
+    fn alias(&mut self, anchor: &str, line: u64) -> Result<(Value, usize), YamlError> {
         let (value, count) = match self.anchors.get(anchor) {
             Some(Some((value, count))) => (value, *count),
             Some(None) => return Err(at(line)("the value of an anchor contains itself")),
             None => return Err(at(line)("an alias names no anchor")),
         };
         // Before it takes memory.
-        self.left = self.left.checked_sub(count).ok_or(Refused::TooMany)?;
+        self.left = self.left.checked_sub(count).ok_or(YamlError::TooMany)?;
         Ok((value.clone(), count))
     }
 
-    fn list(&mut self) -> Result<(Vec<Value>, usize), Refused> {
+    fn list(&mut self) -> Result<(Vec<Value>, usize), YamlError> {
         let (mut items, mut count) = (Vec::new(), 1);
         loop {
             let event = self.scanner.next()?;
-            if event.part == Part::End {
+            if event.part == YamlPart::End {
                 self.depth -= 1;
                 return Ok((items, count));
             }
@@ -111,11 +111,11 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn map(&mut self) -> Result<(Map<String, Value>, usize), Refused> {
+    fn map(&mut self) -> Result<(Map<String, Value>, usize), YamlError> {
         let (mut map, mut count, depth) = (Map::new(), 1, self.depth);
         loop {
             let event = self.scanner.next()?;
-            if event.part == Part::End {
+            if event.part == YamlPart::End {
                 self.depth -= 1;
                 return Ok((map, count));
             }
@@ -138,12 +138,12 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn key(&mut self, Event { part, line }: Event) -> Result<String, Refused> {
-        if let Part::Scalar { anchor: None, tag, text, plain } = part {
+    fn key(&mut self, YamlEvent { part, line }: YamlEvent) -> Result<String, YamlError> {
+        if let YamlPart::Scalar { anchor: None, tag, text, plain } = part {
             self.count(1)?;
             return understood(tag.as_deref(), text, plain, line)?.into_key().map_err(at(line));
         }
-        match self.node(Event { part, line })?.0 {
+        match self.node(YamlEvent { part, line })?.0 {
             Value::String(key) => Ok(key),
             Value::Bool(truth) => Ok(truth.to_string()),
             Value::Number(number) => Ok(number.to_string()),
@@ -162,7 +162,7 @@ impl<'a> Composer<'a> {
     }
 
     /// Passes over the value that begins with this part.
-    fn skip(&mut self, first: &Part) -> Result<(), Refused> {
+    fn skip(&mut self, first: &YamlPart) -> Result<(), YamlError> {
         let mut open = nesting(first);
         self.count(1)?;
         while open > 0 {
@@ -172,7 +172,7 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    fn begin(&mut self, anchor: Option<&str>, line: u64) -> Result<(), Refused> {
+    fn begin(&mut self, anchor: Option<&str>, line: u64) -> Result<(), YamlError> {
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor.to_owned(), None);
         }
@@ -180,14 +180,14 @@ impl<'a> Composer<'a> {
         if self.depth > self.limits.depth { Err(at(line)("values lie too deep in values")) } else { Ok(()) }
     }
 
-    fn count(&mut self, more: usize) -> Result<(), Refused> {
-        self.left = self.left.checked_sub(more).ok_or(Refused::TooMany)?;
+    fn count(&mut self, more: usize) -> Result<(), YamlError> {
+        self.left = self.left.checked_sub(more).ok_or(YamlError::TooMany)?;
         Ok(())
     }
 }
 
 /// Adds the keys of a map, or of the maps of a list, of which the first one counts.
-fn merge(map: &mut Map<String, Value>, value: Value, line: u64) -> Result<(), Refused> {
+fn merge(map: &mut Map<String, Value>, value: Value, line: u64) -> Result<(), YamlError> {
     match value {
         Value::Object(other) => map.extend(other),
         Value::Array(others) => {
@@ -201,23 +201,23 @@ fn merge(map: &mut Map<String, Value>, value: Value, line: u64) -> Result<(), Re
     Ok(())
 }
 
-fn is_merge(part: &Part) -> bool {
-    matches!(part, Part::Scalar { text, plain, tag, .. }
+fn is_merge(part: &YamlPart) -> bool {
+    matches!(part, YamlPart::Scalar { text, plain, tag, .. }
         if text == "<<" && (*plain || tag.as_deref() == Some("tag:yaml.org,2002:merge")))
 }
 
-fn nesting(part: &Part) -> i64 {
+fn nesting(part: &YamlPart) -> i64 {
     match part {
-        Part::List(_) | Part::Map(_) => 1,
-        Part::End => -1,
+        YamlPart::List(_) | YamlPart::Map(_) => 1,
+        YamlPart::End => -1,
         _ => 0,
     }
 }
 
-fn understood(tag: Option<&str>, text: String, plain: bool, line: u64) -> Result<Scalar, Refused> {
+fn understood(tag: Option<&str>, text: String, plain: bool, line: u64) -> Result<Scalar, YamlError> {
     scalar::understand(tag, text, plain).map_err(at(line))
 }
 
-fn at(line: u64) -> impl Fn(&'static str) -> Refused {
-    move |problem| Refused::Malformed { line, problem }
+fn at(line: u64) -> impl Fn(&'static str) -> YamlError {
+    move |problem| YamlError::Malformed { line, problem }
 }

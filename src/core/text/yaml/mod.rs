@@ -18,7 +18,7 @@ pub use self::compose::Limits;
 
 /// Text that cannot be read. Nothing of the text is quoted: it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum YamlError {
     /// Nobody reads that as YAML, helm included.
     #[error("line {line}: {problem}")]
     Malformed {
@@ -34,7 +34,7 @@ pub enum Refused {
 
 /// Reads the first document of a text; null if there is none. The values that it holds are taken off `left`, how many may
 /// still be read, whether it can be read to its end or not.
-pub fn read(text: &str, limits: Limits<'_>, left: &mut usize) -> Result<Value, Refused> {
+pub fn read(text: &str, limits: Limits<'_>, left: &mut usize) -> Result<Value, YamlError> {
     let mut composer = Composer::new(text, limits, *left);
     let read = composer.document();
     *left = composer.left();

@@ -7,11 +7,11 @@ use std::slice;
 
 use unsafe_libyaml as unsafe_sys;
 
-use super::Refused;
+use super::YamlError;
 
 /// A part of a text.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum YamlPart {
     /// A document begins.
     Document,
     /// An alias of this anchor.
@@ -38,9 +38,9 @@ pub enum Part {
 }
 
 /// A part, and the line in which it begins, from 1 on.
-pub struct Event {
+pub struct YamlEvent {
     /// The part.
-    pub part: Part,
+    pub part: YamlPart,
     /// The line.
     pub line: u64,
 }
@@ -93,9 +93,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next part. After an error, and after the end, there are no others.
-    pub fn next(&mut self) -> Result<Event, Refused> {
+    pub fn next(&mut self) -> Result<YamlEvent, YamlError> {
         if self.ended {
-            return Ok(Event { part: Part::Other, line: 1 });
+            return Ok(YamlEvent { part: YamlPart::Other, line: 1 });
         }
         let mut event = MaybeUninit::<unsafe_sys::yaml_event_t>::uninit();
         // SAFETY: new has made a parser, or `ended` is set. parse fills the event if it succeeds, and only then is it read and
@@ -109,19 +109,19 @@ impl<'a> Scanner<'a> {
             let (part, line) = (part(event, self.mark), event.start_mark.line + 1);
             self.ended = event.type_ == unsafe_sys::YAML_STREAM_END_EVENT;
             unsafe_sys::yaml_event_delete(event);
-            Ok(Event { part, line })
+            Ok(YamlEvent { part, line })
         }
     }
 
     /// What is wrong, after parse has failed.
-    fn refusal(&self) -> Refused {
+    fn refusal(&self) -> YamlError {
         // SAFETY: the parser is one until Drop, and its problem is null or one of the library's own constant texts.
         unsafe {
             let parser = &*self.parser.as_ptr();
             let problem = Some(parser.problem).filter(|problem| !problem.is_null());
             let problem = problem.and_then(|problem| CStr::from_ptr::<'static>(problem.cast()).to_str().ok());
             let line = parser.problem_mark.line.max(parser.context_mark.line) + 1;
-            Refused::Malformed { line, problem: problem.unwrap_or("it cannot be read") }
+            YamlError::Malformed { line, problem: problem.unwrap_or("it cannot be read") }
         }
     }
 }
@@ -139,7 +139,7 @@ impl Drop for Scanner<'_> {
 /// # Safety
 /// The event must be one that the library has filled and nobody has deleted.
 #[allow(unsafe_code)]
-unsafe fn part(event: &unsafe_sys::yaml_event_t, mark: Option<char>) -> Part {
+unsafe fn part(event: &unsafe_sys::yaml_event_t, mark: Option<char>) -> YamlPart {
     let text = |start: *const u8, length: usize| {
         // SAFETY: the library gives the length of each of its texts.
         let text = String::from_utf8_lossy(unsafe { slice::from_raw_parts(start, length) });
@@ -152,18 +152,18 @@ unsafe fn part(event: &unsafe_sys::yaml_event_t, mark: Option<char>) -> Part {
     // SAFETY: the type of the event says which part of the union is filled.
     unsafe {
         match event.type_ {
-            unsafe_sys::YAML_DOCUMENT_START_EVENT => Part::Document,
-            unsafe_sys::YAML_ALIAS_EVENT => Part::Alias(named(event.data.alias.anchor).unwrap_or_default()),
+            unsafe_sys::YAML_DOCUMENT_START_EVENT => YamlPart::Document,
+            unsafe_sys::YAML_ALIAS_EVENT => YamlPart::Alias(named(event.data.alias.anchor).unwrap_or_default()),
             unsafe_sys::YAML_SCALAR_EVENT => {
                 let scalar = &event.data.scalar;
                 let length = usize::try_from(scalar.length).unwrap_or_default();
                 let (anchor, tag) = (named(scalar.anchor), named(scalar.tag));
-                Part::Scalar { anchor, tag, text: text(scalar.value, length), plain: scalar.plain_implicit }
+                YamlPart::Scalar { anchor, tag, text: text(scalar.value, length), plain: scalar.plain_implicit }
             }
-            unsafe_sys::YAML_SEQUENCE_START_EVENT => Part::List(named(event.data.sequence_start.anchor)),
-            unsafe_sys::YAML_MAPPING_START_EVENT => Part::Map(named(event.data.mapping_start.anchor)),
-            unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => Part::End,
-            _ => Part::Other,
+            unsafe_sys::YAML_SEQUENCE_START_EVENT => YamlPart::List(named(event.data.sequence_start.anchor)),
+            unsafe_sys::YAML_MAPPING_START_EVENT => YamlPart::Map(named(event.data.mapping_start.anchor)),
+            unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => YamlPart::End,
+            _ => YamlPart::Other,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 
 const ALL: Limits<'_> = Limits { depth: 100, keys: &[], below: None, fields: &[] };
 
-fn parsed(text: &str) -> Result<Value, Refused> {
+fn parsed(text: &str) -> Result<Value, YamlError> {
     read(text, ALL, &mut 100_000)
 }
 
@@ -81,7 +81,7 @@ fn words_mean_what_they_mean_to_helm(#[case] text: &str, #[case] expected: Value
 #[case("a: 1\nb: {<<: 2}\n", 2)]
 fn what_helm_refuses_is_refused_with_its_line(#[case] text: &str, #[case] expected: u64) {
     let refused = parsed(text).unwrap_err();
-    assert!(matches!(refused, Refused::Malformed { line, .. } if line == expected), "{text}: {refused}");
+    assert!(matches!(refused, YamlError::Malformed { line, .. } if line == expected), "{text}: {refused}");
 }
 
 /// One anchor, used many times, is no attack.
@@ -90,7 +90,7 @@ fn an_anchor_may_be_used_as_often_as_there_are_values_to_read() {
     let many = format!("a: &v [x]\nb: [{}]\n", "*v, ".repeat(5000));
     assert_eq!(parsed(&many).unwrap()["b"].as_array().unwrap().len(), 5000);
     let mut left = 1000;
-    assert_eq!(read(&many, ALL, &mut left).unwrap_err(), Refused::TooMany);
+    assert_eq!(read(&many, ALL, &mut left).unwrap_err(), YamlError::TooMany);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn only_what_is_wanted_takes_memory() {
     "};
     let limits = Limits { depth: 100, keys: &["entries"], below: Some("coder"), fields: &[] };
     assert_eq!(read(text, limits, &mut 100).unwrap(), json!({"entries": {"coder": [{"b": 2, "entries": 3}]}}));
-    assert_eq!(read(text, limits, &mut 10).unwrap_err(), Refused::TooMany, "all of it is counted");
+    assert_eq!(read(text, limits, &mut 10).unwrap_err(), YamlError::TooMany, "all of it is counted");
 }
 
 #[test]

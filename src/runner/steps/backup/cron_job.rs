@@ -12,14 +12,14 @@ use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
-use super::{Order, failed, foreign, record};
+use super::{BackupOrder, failed, foreign, record};
 use crate::api::{BackupRecord, FailureClass, label};
 use crate::core::decide::job::JOB_NAME_LABEL;
 use crate::core::object::controlling;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::rollout::workload::PodFacts;
-use crate::core::steps::backup::{Ended, ended, is_of, is_stale, recent_job};
+use crate::core::steps::backup::{BackupOutcome, ended, is_of, is_stale, recent_job};
 use crate::core::steps::backup_objects;
 use crate::runner::cluster::pod_secrets;
 use crate::runner::cluster::watch::broken;
@@ -28,7 +28,7 @@ use crate::runner::error::Error;
 use crate::runner::rollout::diagnosis;
 
 /// Finds a recent success of the `CronJob`, or makes a Job and waits for its end.
-pub async fn run(ctx: &Context, plan: &Plan, order: &Order, name: &str) -> Result<BackupRecord, Error> {
+pub async fn run(ctx: &Context, plan: &Plan, order: &BackupOrder, name: &str) -> Result<BackupRecord, Error> {
     let cron_jobs: Api<CronJob> = ctx.api();
     let object = format!("CronJob/{name}");
     let Some(cron_job) = request(&format!("read {object}"), || cron_jobs.get_opt(name)).await? else {
@@ -78,18 +78,24 @@ async fn recent(
 }
 
 /// The Job, which an earlier try may have made already.
-async fn made(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob) -> Result<Job, Error> {
+async fn made(ctx: &Context, plan: &Plan, order: &BackupOrder, cron_job: &CronJob) -> Result<Job, Error> {
     let mut round = 0;
     loop {
         let job = made_in(ctx, plan, order, cron_job, round).await?;
         match ended(&job) {
-            Some(Ended::Succeeded(at)) if is_stale(at, Timestamp::now()) => round += 1,
+            Some(BackupOutcome::Succeeded(at)) if is_stale(at, Timestamp::now()) => round += 1,
             _ => return Ok(job),
         }
     }
 }
 
-async fn made_in(ctx: &Context, plan: &Plan, order: &Order, cron_job: &CronJob, round: u32) -> Result<Job, Error> {
+async fn made_in(
+    ctx: &Context,
+    plan: &Plan,
+    order: &BackupOrder,
+    cron_job: &CronJob,
+    round: u32,
+) -> Result<Job, Error> {
     let jobs: Api<Job> = ctx.api();
     let name = order.purpose(ctx, plan, round).job_name(&cron_job.name_any());
     let new = backup_objects::job(cron_job, &name, &ctx.upgrade, &plan.id);
@@ -115,14 +121,14 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
     let mut jobs = pin!(watch_object(ctx.api::<Job>(), &name).default_backoff());
     let of_job = watcher::Config::default().labels(&format!("{JOB_NAME_LABEL}={name}"));
     let mut pods = pin!(watcher::watcher(ctx.api::<Pod>(), of_job).default_backoff().applied_objects());
-    let mut diagnosis = PodDiagnosis::default();
+    let mut diagnosis = JobDiagnosis::default();
     loop {
         tokio::select! {
             seen = jobs.try_next() => match seen {
                 Ok(Some(Some(now))) if now.uid() == uid => match ended(&now) {
                     None => {}
-                    Some(Ended::Succeeded(at)) => return Ok(at),
-                    Some(Ended::Failed(why)) => return Err(diagnosis.explain(ctx, job, &why).await.into()),
+                    Some(BackupOutcome::Succeeded(at)) => return Ok(at),
+                    Some(BackupOutcome::Failed(why)) => return Err(diagnosis.explain(ctx, job, &why).await.into()),
                 },
                 Ok(_) => {
                     let message = format!("Job/{name} was deleted before it had ended");
@@ -146,14 +152,14 @@ fn is_of_job(pod: &Pod, uid: Option<&String>) -> bool {
 
 /// What the pods of the Job have told until now.
 #[derive(Default)]
-struct PodDiagnosis {
+struct JobDiagnosis {
     /// Name of the last pod in trouble, and what its trouble was.
     trouble: Option<(String, String)>,
     /// The end of its log.
     log: Option<String>,
 }
 
-impl PodDiagnosis {
+impl JobDiagnosis {
     /// Says how the pod is, and takes down its log once it is in trouble.
     async fn diagnose(&mut self, ctx: &Context, job: &str, pod: &Pod) {
         let facts = PodFacts::from(pod);

@@ -28,7 +28,7 @@ pub enum Method {
 
 /// The order.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct BackupOrder {
     /// Where the files of the plan lie.
     pub plan_dir: PathBuf,
     /// Number of the attempt: another one makes a backup of its own.
@@ -41,7 +41,7 @@ pub struct Order {
     pub timeout: Duration,
 }
 
-impl Order {
+impl BackupOrder {
     fn purpose<'a>(&self, ctx: &'a Context, plan: &'a Plan, round: u32) -> Purpose<'a> {
         Purpose { uid: &ctx.uid, attempt: self.attempt, plan: &plan.id, round }
     }
@@ -64,7 +64,7 @@ impl Order {
 
 /// Makes the backup, or finds it made. Ends early when the runner is told to stop; the same step then finds again what it
 /// has begun.
-pub async fn run(ctx: &Context, order: &Order) -> Result<BackupRecord, Error> {
+pub async fn run(ctx: &Context, order: &BackupOrder) -> Result<BackupRecord, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let made = async {
         match &order.method {

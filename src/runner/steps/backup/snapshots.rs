@@ -13,7 +13,7 @@ use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Order, failed, foreign, record};
+use super::{BackupOrder, failed, foreign, record};
 use crate::api::{BackupRecord, ClaimStatus, FailureClass, label};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -31,7 +31,7 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(15);
 const FIELD: &str = "spec.backup.volumeSnapshotClass";
 
 /// Finds recent snapshots of all claims, or makes one of each and waits until they are ready.
-pub async fn run(ctx: &Context, plan: &Plan, order: &Order, class: &str) -> Result<BackupRecord, Error> {
+pub async fn run(ctx: &Context, plan: &Plan, order: &BackupOrder, class: &str) -> Result<BackupRecord, Error> {
     let claims = &plan.inventory.claims;
     if claims.is_empty() {
         return Err(nothing_to_save().into());
@@ -117,7 +117,7 @@ async fn class_exists(ctx: &Context, kinds: &mut Kinds, class: &str) -> Result<(
 async fn all_made(
     ctx: &Context,
     plan: &Plan,
-    order: &Order,
+    order: &BackupOrder,
     api: &Api<DynamicObject>,
     class: &str,
 ) -> Result<Vec<DynamicObject>, Error> {
@@ -159,7 +159,7 @@ async fn made(
 
 async fn in_time(
     ctx: &Context,
-    order: &Order,
+    order: &BackupOrder,
     api: &Api<DynamicObject>,
     snapshot: &DynamicObject,
 ) -> Result<Snapshot, Error> {

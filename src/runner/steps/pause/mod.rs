@@ -22,7 +22,7 @@ use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
-use crate::core::steps::pause::{Ended, replicas_after, replicas_of, serves_api};
+use crate::core::steps::pause::{ChangeOutcome, replicas_after, replicas_of, serves_api};
 use crate::runner::cluster::lease::Held;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -150,7 +150,7 @@ impl<'a> Paused<'a> {
             Some(newest) => Documents::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
             None => Documents::default(),
         };
-        self.put_back(|name| Ended::Succeeded(replicas_of(&manifest, name))).await
+        self.put_back(|name| ChangeOutcome::Succeeded(replicas_of(&manifest, name))).await
     }
 
     /// The way out of the step, whichever it is: after a failure the replicas come back. Without the Lease nothing may be
@@ -159,7 +159,7 @@ impl<'a> Paused<'a> {
         if done.is_err()
             && !self.down().is_empty()
             && !self.lease.lost().is_cancelled()
-            && let Err(also) = self.put_back(|_| Ended::Failed).await
+            && let Err(also) = self.put_back(|_| ChangeOutcome::Failed).await
         {
             tracing::error!("the replicas could not all be put back, the next try does it: {also}");
         }
@@ -167,7 +167,7 @@ impl<'a> Paused<'a> {
     }
 
     /// Brings the replicas back, those of Coder first.
-    async fn put_back(&self, ended: impl Fn(&str) -> Ended) -> Result<(), Error> {
+    async fn put_back(&self, ended: impl Fn(&str) -> ChangeOutcome) -> Result<(), Error> {
         let deployments: Api<Deployment> = self.ctx.api();
         for ScaledDown { object, replicas } in self.down().into_iter().rev() {
             if self.lease.lost().is_cancelled() {
@@ -177,7 +177,7 @@ impl<'a> Paused<'a> {
             if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(name)).await? {
                 let companion = self.plan.pause.companions.iter().any(|companion| companion == name);
                 let ended = match ended(name) {
-                    Ended::Succeeded(_) if companion => Ended::Succeeded(None),
+                    ChangeOutcome::Succeeded(_) if companion => ChangeOutcome::Succeeded(None),
                     ended => ended,
                 };
                 let now = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);

@@ -20,7 +20,7 @@ use crate::runner::coder::token::credential;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::repository::{Repository, metadata};
-use crate::runner::helm::source::{Credentials, Source};
+use crate::runner::helm::source::{Credentials, PackageSource};
 use crate::runner::io;
 
 /// Types of Secrets that are there to be sent to a server.
@@ -141,7 +141,7 @@ fn check_digest(spec: &CoderUpgradeSpec, package: &[u8]) -> Result<(), Box<Probl
     }
 }
 
-async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<Source, Error> {
+async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Result<PackageSource, Error> {
     let credentials = match &spec.chart.credentials_secret_ref {
         Some(secret) => Some(read_credentials(ctx, &secret.name, "spec.chart.credentialsSecretRef").await?),
         None => None,
@@ -165,7 +165,7 @@ async fn source(ctx: &Context, spec: &CoderUpgradeSpec, line: ProductLine) -> Re
         Problem::new(FailureClass::SpecInvalid, format!("{field} {why}")).field(field)
     })?;
     let (chart, plain_http) = (spec.chart.name.clone(), spec.chart.plain_http);
-    Ok(Source { address, chart, credentials, archives, ca, plain_http })
+    Ok(PackageSource { address, chart, credentials, archives, ca, plain_http })
 }
 
 /// The problem of an archive from the cluster: no repository is to blame.

@@ -17,7 +17,7 @@ use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::report::Problem;
 use crate::core::rollout::inventory::Answer;
 use crate::core::rollout::inventory::Inventory;
-use crate::core::rollout::verify::Observed;
+use crate::core::rollout::verify::WorkloadPods;
 use crate::core::rollout::workload::PodFacts;
 use crate::core::text::redact;
 use crate::runner::context::{Context, request};
@@ -35,7 +35,7 @@ pub async fn facts(
     chart: &ChartMetadata,
     installed: &Release,
     old: Documents,
-    seen: Vec<Observed>,
+    seen: Vec<WorkloadPods>,
     answers: &[Answer],
 ) -> Result<Facts, Error> {
     let version = request("ask for the version of Kubernetes", || ctx.client.apiserver_version());
@@ -100,14 +100,14 @@ pub async fn foreseen(
 }
 
 /// What the checks find, and what follows.
-pub struct Judgement {
+pub struct CheckResult {
     /// What they find, without secrets.
     pub findings: Vec<Finding>,
     /// The problem that ends the plan, if one of them refuses it.
     pub refusal: Option<Box<Problem>>,
 }
 
-impl Judgement {
+impl CheckResult {
     /// The findings, or the refusal.
     pub fn accepted(self) -> Result<Vec<Finding>, Error> {
         match self.refusal {
@@ -118,12 +118,12 @@ impl Judgement {
 }
 
 /// Makes the checks.
-pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> Judgement {
+pub fn judge(ctx: &Context, facts: &Facts, foreseen: Option<&Foreseen>) -> CheckResult {
     let found = checks::run(facts, foreseen);
     let refused = checks::refused(&found, foreseen);
     let findings: Vec<Finding> = found.into_iter().map(|finding| clean(ctx, finding)).collect();
     let refusal = refused.map(|refused| Problem { findings: findings.clone(), ..*refused }.boxed());
-    Judgement { findings, refusal }
+    CheckResult { findings, refusal }
 }
 
 /// A finding without secrets, and within the limits of a report.

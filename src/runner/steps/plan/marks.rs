@@ -12,17 +12,15 @@ use super::surroundings::known;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::object::ObjectRef;
+use crate::core::plan::checks::Mark;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::repair::risk::live;
 
-/// Objects, each as Kind/name, with their metadata.
-type Marks = Vec<(String, ObjectMeta)>;
-
 /// Those of these workloads that exist, and those of the Jobs with which k3s runs helm for the release.
-pub async fn of_workloads(ctx: &Context, release: &str, workloads: &[Workload]) -> Result<Marks, Error> {
+pub async fn of_workloads(ctx: &Context, release: &str, workloads: &[Workload]) -> Result<Vec<Mark>, Error> {
     let read = workloads.iter().map(async |workload| {
         let metadata = match workload.kind {
             WorkloadKind::Deployment => metadata(ctx.api::<Deployment>(), workload).await,
@@ -49,7 +47,7 @@ where
 
 /// The helm-controller of k3s puts no mark on what a chart creates, but on the Jobs in which it runs helm. They are only seen
 /// if its `HelmChart` lies in this namespace, too.
-async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Marks, Error> {
+async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Vec<Mark>, Error> {
     let jobs: Api<Job> = ctx.api();
     let selector = ListParams::default().labels(&format!("helmcharts.helm.cattle.io/chart={release}"));
     let doing = "list the Jobs of a HelmChart";
@@ -59,7 +57,7 @@ async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Marks, Error> {
 }
 
 /// Those of the objects of a manifest that exist. The rehearsal has seen most of them.
-pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehearsal) -> Result<Marks, Error> {
+pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehearsal) -> Result<Vec<Mark>, Error> {
     let mut kinds = Kinds::default();
     let mut marks = Vec::new();
     for write in &rehearsal.writes {

@@ -42,7 +42,7 @@ use crate::core::plan::difference;
 use crate::core::plan::difference::{Difference, Sides};
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::plan::{Pause, Plan};
-use crate::core::report::{Planned, Problem};
+use crate::core::report::{PlanReport, Problem};
 use crate::core::rollout::inventory::Inventory;
 use crate::core::rollout::started;
 use crate::core::rollout::verify::Expected;
@@ -64,7 +64,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The order: which generation of the `CoderUpgrade` the plan is for.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct PlanOrder {
     /// Generation that the controller decided on.
     pub generation: i64,
     /// The wanted version, if it was looked up before: the newest one is looked for once for each request.
@@ -92,7 +92,7 @@ pub struct Made {
 }
 
 /// Makes the plan and writes it into a Secret.
-pub async fn run(ctx: &Context, order: Order) -> Result<Planned, Error> {
+pub async fn run(ctx: &Context, order: PlanOrder) -> Result<PlanReport, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
     upgrade.spec.version = upgrade.spec.version.or(order.target);
     let Made { plan, refusal, archive, merged, installed, observer } =
@@ -326,7 +326,7 @@ async fn read_upgrade(ctx: &Context, generation: i64) -> Result<CoderUpgrade, Er
     }
 }
 
-fn planned(ctx: &Context, plan: &Plan, secrets: usize) -> Planned {
+fn planned(ctx: &Context, plan: &Plan, secrets: usize) -> PlanReport {
     let from = plan.from.as_ref().map(|from| from.version.clone());
     tracing::info!(
         "plan {}: {} {} of release {} in {}, {} -> {}",
@@ -338,7 +338,7 @@ fn planned(ctx: &Context, plan: &Plan, secrets: usize) -> Planned {
         from.as_deref().unwrap_or("nothing"),
         plan.version
     );
-    Planned {
+    PlanReport {
         plan: PlanSummary {
             id: plan.id.clone(),
             action: plan.action,

@@ -18,7 +18,7 @@ use super::surroundings::{all, known};
 use crate::api::{CoderUpgrade, label};
 use crate::core::helm::ownership::Owner;
 use crate::core::object::ObjectRef;
-use crate::core::plan::presence::{ConfigMapRecords, Live, Relation, Traces, relation};
+use crate::core::plan::presence::{ConfigMapRecords, LiveWorkload, Relation, Traces, relation};
 use crate::runner::cluster::pod_secrets;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -37,7 +37,7 @@ pub async fn look(ctx: &Context, upgrade: &CoderUpgrade, installed: &Release) ->
     if installed.from().is_some() {
         return Ok(traces);
     }
-    let looking = Looking { ctx, upgrade, recorded: traces.recorded };
+    let looking = PresenceSearch { ctx, upgrade, recorded: traces.recorded };
     for object in looking.candidates().await? {
         looking.sort(object, &mut traces).await?;
     }
@@ -63,13 +63,13 @@ async fn config_maps(
 }
 
 /// Looks for workloads and pods of their own that belong to the release, or run what its chart runs.
-struct Looking<'a> {
+struct PresenceSearch<'a> {
     ctx: &'a Context,
     upgrade: &'a CoderUpgrade,
     recorded: bool,
 }
 
-impl Looking<'_> {
+impl PresenceSearch<'_> {
     /// Workloads, and pods of Coder that belong to none of them.
     async fn candidates(&self) -> Result<Vec<Value>, Error> {
         let mut found = self.listed::<Deployment>("apps/v1").await?;
@@ -141,7 +141,7 @@ impl Looking<'_> {
             }
             Relation::None => return Ok(()),
         };
-        traces.live.push(Live { object, owner });
+        traces.live.push(LiveWorkload { object, owner });
         Ok(())
     }
 

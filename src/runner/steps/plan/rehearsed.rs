@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::release::Release;
 use super::values;
-use super::values::{File, explain};
+use super::values::{ValuesFile, explain};
 use crate::api::{FailureClass, PlannedAction};
 use crate::core::helm::documents::Documents;
 use crate::core::plan::additions;
 use crate::core::plan::rehearsal::{Rehearsal, conflicting_managers, edited_by_hand};
 use crate::core::plan::replicas;
-use crate::core::plan::replicas::{Kept, Source};
+use crate::core::plan::replicas::{KeptReplicas, ReplicasSource};
 use crate::core::report::Problem;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -28,9 +28,9 @@ pub struct Outlook {
     /// What helm would do; no repairs if nothing is to be done.
     pub rehearsal: Rehearsal,
     /// The numbers of replicas that somebody else has set.
-    pub kept: Vec<Kept>,
+    pub kept: Vec<KeptReplicas>,
     /// The values from which the chart takes the numbers of replicas.
-    pub replicas: Vec<Source>,
+    pub replicas: Vec<ReplicasSource>,
 }
 
 /// Rehearses the upgrade of what is installed to this chart with these values. Fails if the chart cannot be rendered; what
@@ -42,7 +42,7 @@ pub async fn outlook(
     ctx: &Context,
     release: &str,
     chart: &Path,
-    files: Vec<File>,
+    files: Vec<ValuesFile>,
     installed: &Release,
     stored: &Documents,
 ) -> Result<Outlook, Error> {
@@ -52,7 +52,8 @@ pub async fn outlook(
     if scaled.is_empty() || outlook.action == PlannedAction::Nothing {
         return Ok(outlook);
     }
-    let mut kept: Vec<Kept> = scaled.into_iter().map(|scaled| Kept::by(scaled, &outlook.replicas)).collect();
+    let mut kept: Vec<KeptReplicas> =
+        scaled.into_iter().map(|scaled| KeptReplicas::by(scaled, &outlook.replicas)).collect();
     let overlay = replicas::overlay(&kept);
     if !overlay.is_empty() {
         files.push(values::replicas(ctx, overlay).await?);
@@ -69,7 +70,7 @@ async fn once(
     ctx: &Context,
     release: &str,
     chart: &Path,
-    files: &[File],
+    files: &[ValuesFile],
     installed: &Release,
     stored: &Documents,
 ) -> Result<Outlook, Error> {

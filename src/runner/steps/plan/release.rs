@@ -13,7 +13,7 @@ use crate::core::helm::history;
 use crate::core::helm::history::Revision;
 use crate::core::helm::version;
 use crate::core::helm::wrapped::Wrapped;
-use crate::core::plan::presence::{Live, manifest, running};
+use crate::core::plan::presence::{LiveWorkload, manifest, running};
 use crate::core::report::Problem;
 use crate::runner::cluster::pod_secrets;
 use crate::runner::context::Context;
@@ -29,9 +29,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The installed release: the newest revision, and the one whose values are kept.
 pub struct Release {
-    newest: Option<Found>,
+    newest: Option<RevisionRecord>,
     /// Only if it is not the newest.
-    base: Option<Found>,
+    base: Option<RevisionRecord>,
     /// What runs, if nothing is installed by helm's records.
     running: Running,
 }
@@ -45,14 +45,14 @@ struct Running {
 }
 
 /// A revision with its record.
-struct Found {
+struct RevisionRecord {
     revision: Revision,
     stored: Stored,
     chart: ChartMetadata,
     installed: Installed,
 }
 
-impl Found {
+impl RevisionRecord {
     async fn read(storage: &Storage, revision: &Revision) -> Result<Self, Error> {
         let stored = storage.read(revision).await?;
         let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
@@ -78,9 +78,9 @@ impl Release {
             return Ok(Self { newest: None, base: None, running: Running::default() });
         };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
-        let newest = Found::read(storage, newest).await?;
+        let newest = RevisionRecord::read(storage, newest).await?;
         let base = match base {
-            Some(base) => Some(Found::read(storage, base).await?),
+            Some(base) => Some(RevisionRecord::read(storage, base).await?),
             None => None,
         };
         for found in base.iter().chain([&newest]) {
@@ -90,12 +90,12 @@ impl Release {
         Ok(Self { newest: Some(newest), base, running: Running::default() })
     }
 
-    fn base(&self) -> Option<&Found> {
+    fn base(&self) -> Option<&RevisionRecord> {
         self.base.as_ref().or(self.newest.as_ref())
     }
 
     /// Plans from what runs: helm has nothing installed by its records.
-    pub fn runs(&mut self, live: &[Live]) {
+    pub fn runs(&mut self, live: &[LiveWorkload]) {
         let (product, version) = running(live).unzip();
         self.running = Running { line: product, version: version.flatten(), manifest: manifest(live) };
     }

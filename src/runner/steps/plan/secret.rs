@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::{CoderUpgrade, FailureClass, label};
-use crate::core::plan::parts::{self, File, MOST, Part, ROOM};
+use crate::core::plan::parts::{self, MOST, PlanFile, ROOM, SecretData};
 use crate::core::plan::{Plan, key};
 use crate::core::report::Problem;
 use crate::runner::context::{Context, request};
@@ -115,7 +115,7 @@ pub fn check(content: Content<'_>) -> Result<(), Error> {
 
 impl Content<'_> {
     /// The files of the plan, in the order of [`key::ALL`].
-    fn files(self) -> Result<Vec<File>, Error> {
+    fn files(self) -> Result<Vec<PlanFile>, Error> {
         let json = |what, value: serde_json::Result<Vec<u8>>| value.map_err(|source| Error::Json { what, source });
         let plan = json("the plan", serde_json::to_vec(self.plan))?;
         let values = json("the values", serde_json::to_vec(self.values))?;
@@ -125,7 +125,7 @@ impl Content<'_> {
 }
 
 /// The Secret with a part of the plan.
-pub fn object(ctx: &Context, plan: &Plan, number: usize, part: Part, owner: Option<OwnerReference>) -> Secret {
+pub fn object(ctx: &Context, plan: &Plan, number: usize, part: SecretData, owner: Option<OwnerReference>) -> Secret {
     let labels = [
         ("app.kubernetes.io/managed-by", "coder-upgrade-operator".to_owned()),
         (label::UPGRADE, ctx.upgrade.chars().take(LABEL_LIMIT).collect()),
@@ -149,7 +149,7 @@ pub fn object(ctx: &Context, plan: &Plan, number: usize, part: Part, owner: Opti
 }
 
 /// The files as they lie in Secrets.
-pub fn lay_out(files: Vec<File>) -> Result<Vec<Part>, Box<Problem>> {
+pub fn lay_out(files: Vec<PlanFile>) -> Result<Vec<SecretData>, Box<Problem>> {
     let kib = |bytes: usize| bytes.div_ceil(1024);
     let each: Vec<String> = files.iter().map(|(key, file)| format!("{key} {} KiB", kib(file.len()))).collect();
     let whole: usize = files.iter().map(|(_, file)| file.len()).sum();

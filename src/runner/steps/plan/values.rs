@@ -18,7 +18,7 @@ use crate::runner::helm::HelmFailure;
 use crate::runner::io;
 
 /// A file of values, and where it comes from.
-pub struct File {
+pub struct ValuesFile {
     /// The file.
     pub path: PathBuf,
     /// Field of the spec that it comes from.
@@ -34,7 +34,7 @@ pub async fn write(
     ctx: &Context,
     spec: &CoderUpgradeSpec,
     kept: Option<&Map<String, Value>>,
-) -> Result<Vec<File>, Error> {
+) -> Result<Vec<ValuesFile>, Error> {
     values::within_limits(spec)?;
     let directory = ctx.work_dir.join("values");
     io::create_dir(&directory).await?;
@@ -45,21 +45,21 @@ pub async fn write(
         let path = directory.join("0-kept.json");
         io::write_private(&path, Value::Object(kept).to_string().as_bytes()).await?;
         let origin = "the values of the installed release".to_owned();
-        files.push(File { path, field: "spec.keepValues".into(), origin, object: None });
+        files.push(ValuesFile { path, field: "spec.keepValues".into(), origin, object: None });
     }
     if !spec.drop_defaults.is_empty() {
         let nulls = values::nulls(spec.drop_defaults.iter().map(String::as_str));
         let path = directory.join("0-nulls.json");
         io::write_private(&path, Value::Object(nulls).to_string().as_bytes()).await?;
         let field = "spec.dropDefaults";
-        files.push(File { path, field: field.into(), origin: field.into(), object: None });
+        files.push(ValuesFile { path, field: field.into(), origin: field.into(), object: None });
     }
     for (index, reference) in spec.values_from.iter().enumerate() {
         let Some(text) = read(ctx, index, reference).await? else { continue };
         hide(ctx, &text);
         let path = directory.join(format!("1-{index:02}.yaml"));
         io::write_private(&path, &text).await?;
-        files.push(File {
+        files.push(ValuesFile {
             path,
             field: field(index),
             origin: format!("{}/{} key {}", reference.kind, reference.name, reference.key),
@@ -71,17 +71,17 @@ pub async fn write(
         ctx.secrets.hide_values(&inline);
         let path = directory.join("2-inline.json");
         io::write_private(&path, inline.to_string().as_bytes()).await?;
-        files.push(File { path, field: "spec.values".into(), origin: "spec.values".into(), object: None });
+        files.push(ValuesFile { path, field: "spec.values".into(), origin: "spec.values".into(), object: None });
     }
     Ok(files)
 }
 
 /// Writes numbers of replicas that are kept to a file.
-pub async fn replicas(ctx: &Context, values: Map<String, Value>) -> Result<File, Error> {
+pub async fn replicas(ctx: &Context, values: Map<String, Value>) -> Result<ValuesFile, Error> {
     let path = ctx.work_dir.join("values").join("3-replicas.json");
     io::write_private(&path, Value::Object(values).to_string().as_bytes()).await?;
     let origin = "the numbers of replicas that are kept".to_owned();
-    Ok(File { path, field: "spec.values".into(), origin, object: None })
+    Ok(ValuesFile { path, field: "spec.values".into(), origin, object: None })
 }
 
 fn field(index: usize) -> String {
@@ -134,7 +134,7 @@ async fn read(ctx: &Context, index: usize, reference: &ValuesRef) -> Result<Opti
 
 /// A failure of helm to render, as an error. If a file of values is no YAML map, it says which and not what stands in it:
 /// helm quotes the text.
-pub fn explain(files: &[File], failure: HelmFailure) -> Error {
+pub fn explain(files: &[ValuesFile], failure: HelmFailure) -> Error {
     let culprit = files.iter().find(|file| failure.text.contains(&format!("failed to parse {}", file.path.display())));
     let Some(file) = culprit else {
         let problem = Error::helm(failure).into_problem();
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn text_that_is_no_map_is_not_quoted() {
-        let files = [File {
+        let files = [ValuesFile {
             path: "/work/values/1-00.yaml".into(),
             field: field(0),
             origin: "Secret/s key values.yaml".into(),

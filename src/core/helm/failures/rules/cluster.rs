@@ -1,11 +1,11 @@
 //! What the API server says, and what helm says about it.
 #![allow(clippy::enum_glob_use)] // a table of many of them
 
-use super::{Rule, also, rule};
+use super::{TextRule, also, rule};
 use crate::api::FailureClass::*;
 
 /// Policies, webhooks, quotas and rights.
-pub const REFUSED_BY_RULES: &[Rule] = &[
+pub const REFUSED_BY_RULES: &[TextRule] = &[
     rule(
         &["failed calling webhook"],
         WebhookUnavailable,
@@ -63,7 +63,7 @@ pub const REFUSED_BY_RULES: &[Rule] = &[
 ];
 
 /// APIs that the cluster does not serve.
-pub const APIS: &[Rule] = &[
+pub const APIS: &[TextRule] = &[
     rule(
         &["current release manifest", "no matches for kind"],
         ApiRemoved,
@@ -88,7 +88,7 @@ pub const APIS: &[Rule] = &[
 ];
 
 /// The API server says no to an object.
-pub const OBJECTS: &[Rule] = &[
+pub const OBJECTS: &[TextRule] = &[
     rule(
         &["invalid ownership metadata", "current value is"],
         OwnedByOther,
@@ -195,7 +195,7 @@ pub const OBJECTS: &[Rule] = &[
 ];
 
 /// The API server is not there, or has too much to do.
-pub const CONNECTION: &[Rule] = &[
+pub const CONNECTION: &[TextRule] = &[
     rule(&["kubernetes cluster unreachable"], ApiUnavailable, "Kubernetes cluster unreachable"),
     rule(&["connection refused"], ApiUnavailable, "dial tcp 10.96.0.1:443: connect: connection refused"),
     rule(&["connection reset by peer"], ApiUnavailable, "read: connection reset by peer"),
@@ -268,7 +268,7 @@ pub const CONNECTION: &[Rule] = &[
 ];
 
 /// What nothing else explains.
-pub const LAST: &[Rule] = &[
+pub const LAST: &[TextRule] = &[
     rule(
         &["error converting yaml to json"],
         RenderFailed,

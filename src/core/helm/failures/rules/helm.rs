@@ -1,11 +1,11 @@
 //! What helm says itself: about values, charts, its records, waits and deletions.
 #![allow(clippy::enum_glob_use)] // a table of many of them
 
-use super::{Rule, also, rule};
+use super::{TextRule, also, rule};
 use crate::api::FailureClass::*;
 
 /// The values and the templates.
-pub const RENDERING: &[Rule] = &[
+pub const RENDERING: &[TextRule] = &[
     rule(
         &["values don't meet the specifications of the schema"],
         ValuesInvalid,
@@ -34,7 +34,7 @@ pub const RENDERING: &[Rule] = &[
 ];
 
 /// helm's records of the release.
-pub const RECORDS: &[Rule] = &[
+pub const RECORDS: &[TextRule] = &[
     rule(
         &["another operation (install/upgrade/rollback) is in progress"],
         ReleaseLocked,
@@ -68,7 +68,7 @@ pub const RECORDS: &[Rule] = &[
 ];
 
 /// The chart, its repository, its registry.
-pub const CHARTS: &[Rule] = &[
+pub const CHARTS: &[TextRule] = &[
     rule(&["no chart version found"], VersionNotFound, "no chart version found for coder-9.9.9"),
     rule(&["no chart name found"], ChartInvalid, "no chart name found"),
     also(&["chart \"", "matching", "not found in"], VersionNotFound),
@@ -133,7 +133,7 @@ pub const CHARTS: &[Rule] = &[
 ];
 
 /// helm could not delete.
-pub const DELETION: &[Rule] = &[
+pub const DELETION: &[TextRule] = &[
     rule(
         &["uninstallation completed with"],
         UninstallFailed,
@@ -153,7 +153,7 @@ pub const DELETION: &[Rule] = &[
 ];
 
 /// Time ran out, or helm was stopped. A hook names itself before that.
-pub const TIME: &[Rule] = &[
+pub const TIME: &[TextRule] = &[
     rule(&["context canceled"], Interrupted, "context canceled"),
     rule(&["has been cancelled"], Interrupted, "Release coder has been cancelled."),
     rule(&["hooks failed"], HookFailed, "pre-upgrade hooks failed: timed out waiting for the condition"),

@@ -7,7 +7,7 @@ use super::peel;
 use crate::api::FailureClass;
 
 /// A text that is known by some of its words.
-struct Rule {
+struct TextRule {
     /// It fits when the text holds all of these. In lower case.
     parts: &'static [&'static str],
     /// What the text means.
@@ -16,13 +16,13 @@ struct Rule {
     example: &'static str,
 }
 
-const fn rule(parts: &'static [&'static str], class: FailureClass, example: &'static str) -> Rule {
-    Rule { parts, class, example }
+const fn rule(parts: &'static [&'static str], class: FailureClass, example: &'static str) -> TextRule {
+    TextRule { parts, class, example }
 }
 
 /// The same, in other words that nobody needs to read about.
-const fn also(parts: &'static [&'static str], class: FailureClass) -> Rule {
-    Rule { parts, class, example: "" }
+const fn also(parts: &'static [&'static str], class: FailureClass) -> TextRule {
+    TextRule { parts, class, example: "" }
 }
 
 /// Between a template and what the API server answered when the template asked for an object.
@@ -55,7 +55,7 @@ pub fn examples(class: FailureClass) -> impl Iterator<Item = &'static str> {
 
 /// In the order in which they are tried: words of people (in a chart, in a policy) can hold any text, and the narrow rules
 /// go before the wide ones.
-const RULES: &[&[Rule]] = &[
+const RULES: &[&[TextRule]] = &[
     helm::RENDERING,
     cluster::REFUSED_BY_RULES,
     helm::RECORDS,

@@ -4,7 +4,7 @@ use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::Value;
 
-use super::stage::Seen;
+use super::stage::RehearsalResult;
 use crate::api::FailureClass;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::failures;
@@ -49,7 +49,7 @@ pub async fn create_dry(
     ctx: &Context,
     kinds: &mut Kinds,
     release: &str,
-    seen: &Seen,
+    seen: &RehearsalResult,
     rendered: Option<&Documents>,
 ) -> Result<Trials, Error> {
     let mut trials = Trials::default();

@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::core::plan::rehearsal::request::{Target, readable};
+use crate::core::plan::rehearsal::request::{ApiPath, readable};
 
 /// Greatest answer, in bytes: helm asks for all its records of a release at once, each of which may take 1.4 MiB on the way.
 const LIMIT: usize = 128 << 20;
@@ -21,14 +21,14 @@ const LIMIT: usize = 128 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request of helm.
-pub struct Asked {
+pub struct ProxiedRequest {
     /// Method, address and headers.
     pub head: Parts,
     /// The body.
     pub body: Bytes,
 }
 
-impl Asked {
+impl ProxiedRequest {
     /// The path.
     pub fn path(&self) -> &str {
         self.head.uri.path()
@@ -48,7 +48,7 @@ impl Asked {
     /// The object in the body, if it is written in JSON, with the namespace that the path names.
     pub fn object(&self) -> Option<Value> {
         let mut object: Value = serde_json::from_slice(&self.body).ok()?;
-        let namespace = Target::parse(self.path()).and_then(|target| target.namespace);
+        let namespace = ApiPath::parse(self.path()).and_then(|target| target.namespace);
         if let (Some(namespace), Some(metadata)) =
             (namespace, object.get_mut("metadata").and_then(Value::as_object_mut))
         {
@@ -60,7 +60,7 @@ impl Asked {
 
 /// An answer.
 #[derive(Clone)]
-pub struct Answer {
+pub struct ProxiedResponse {
     /// Status.
     pub status: StatusCode,
     /// The headers that matter to helm.
@@ -69,7 +69,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl ProxiedResponse {
     /// An object as an answer.
     pub fn object(status: StatusCode, object: &Value) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
@@ -106,12 +106,18 @@ impl Answer {
 
 /// A refusal of the proxy itself.
 pub fn refusal(status: StatusCode, reason: &str, message: &str) -> Response {
-    Answer::failure(status, reason, message).respond()
+    ProxiedResponse::failure(status, reason, message).respond()
 }
 
 /// Sends a request to the API server with the runner's own rights. No other header of helm's goes along, so that nothing
 /// can ask for another identity.
-pub async fn send(client: &Client, asked: &Asked, method: &Method, address: &str, body: Bytes) -> Answer {
+pub async fn send(
+    client: &Client,
+    asked: &ProxiedRequest,
+    method: &Method,
+    address: &str,
+    body: Bytes,
+) -> ProxiedResponse {
     let mut request = Request::builder().method(method).uri(address);
     if let Some(headers) = request.headers_mut() {
         let accept = asked.head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -122,10 +128,11 @@ pub async fn send(client: &Client, asked: &Asked, method: &Method, address: &str
             headers.extend(asked.head.headers.get(&name).map(|value| (name, value.clone())));
         }
     }
-    let unavailable = |message: &str| Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
+    let unavailable =
+        |message: &str| ProxiedResponse::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
     let request = match request.body(kube::client::Body::from(body)) {
         Ok(request) => request,
-        Err(error) => return Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()),
+        Err(error) => return ProxiedResponse::failure(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()),
     };
     let exchange = async {
         let (head, body) = client.send(request).await?.into_parts();
@@ -133,7 +140,7 @@ pub async fn send(client: &Client, asked: &Asked, method: &Method, address: &str
         Ok::<_, kube::Error>((head, body))
     };
     match timeout(TIMEOUT, exchange).await {
-        Ok(Ok((_, Err(error)))) if error.is::<LengthLimitError>() => Answer::failure(
+        Ok(Ok((_, Err(error)))) if error.is::<LengthLimitError>() => ProxiedResponse::failure(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
             &format!("the answer takes more than {} MiB: helm's records of the release may be too many", LIMIT >> 20),
@@ -143,7 +150,7 @@ pub async fn send(client: &Client, asked: &Asked, method: &Method, address: &str
             let body = body.to_bytes();
             let kept = head.headers.into_iter().filter_map(|(name, value)| Some((name?, value)));
             let headers = kept.filter(|(name, _)| [CONTENT_TYPE, WARNING].contains(name)).collect();
-            Answer { status: head.status, headers, body }
+            ProxiedResponse { status: head.status, headers, body }
         }
         Ok(Err(error)) => unavailable(&format!("the API server could not be asked: {error}")),
         Err(_) => unavailable(&format!("the API server did not answer within {} s", TIMEOUT.as_secs())),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::proxy::Proxy;
 use self::repairs::Repairs;
-use self::stage::{Seen, Settings};
+use self::stage::{RehearsalResult, Settings};
 use crate::api::Recovery;
 use crate::core::helm::archive::definitions;
 use crate::core::helm::documents::Documents;
@@ -147,12 +147,12 @@ async fn run(
 
 fn done(
     repairs: Repairs,
-    seen: Seen,
+    seen: RehearsalResult,
     trials: Option<dry_run::Trials>,
     failure: Option<HelmFailure>,
     refusals: Vec<Cause>,
 ) -> Rehearsed {
-    let Seen { record, mut writes, mut not_rehearsed, asked, .. } = seen;
+    let RehearsalResult { record, mut writes, mut not_rehearsed, asked, .. } = seen;
     if let Some(trials) = trials {
         for (object, after) in trials.made {
             let write = writes.iter_mut().find(|write| write.object.same(&object));

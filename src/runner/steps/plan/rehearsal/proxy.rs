@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::forward::{Asked, refusal};
+use super::forward::{ProxiedRequest, refusal};
 use super::stage::RehearsalState;
 use crate::core::text::digest::hex;
 use crate::runner::error::Error;
@@ -120,7 +120,7 @@ async fn enter(State(door): State<ProxyState>, request: Request) -> Response {
     }
     let (head, body) = request.into_parts();
     match to_bytes(body, BODY_LIMIT).await {
-        Ok(body) => door.stage.answer(Asked { head, body }).await,
+        Ok(body) => door.stage.answer(ProxiedRequest { head, body }).await,
         Err(error) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &error.to_string()),
     }
 }

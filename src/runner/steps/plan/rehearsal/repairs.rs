@@ -10,7 +10,7 @@ use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::failures::Cause;
 use crate::core::helm::history::{Revision, left_behind};
 use crate::core::object::ObjectRef;
-use crate::core::repair::escalation::Planned;
+use crate::core::repair::escalation::RepairAction;
 use crate::core::text::redact;
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request, server_time};
@@ -30,7 +30,7 @@ pub struct Repairs {
     /// For the plan.
     pub planned: Vec<PlannedRepair>,
     /// What was rehearsed with, in the words of the ladder.
-    pub done: Vec<Planned>,
+    pub done: Vec<RepairAction>,
     seeds: Vec<Value>,
 }
 
@@ -90,7 +90,7 @@ impl Repairs {
         &mut self,
         ctx: &Context,
         script: &Script<'_>,
-        next: Vec<Planned>,
+        next: Vec<RepairAction>,
         causes: &[Cause],
     ) -> Result<(), Error> {
         for repair in next {

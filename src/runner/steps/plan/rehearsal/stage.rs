@@ -9,12 +9,12 @@ use bytes::Bytes;
 use kube::Client;
 use serde_json::Value;
 
-use super::forward::{Answer, Asked, send};
+use super::forward::{ProxiedRequest, ProxiedResponse, send};
 use super::overlay::Overlay;
 use crate::core::helm::ownership::{Owner, only_with_ourselves};
 use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::discovery::{Brought, extended};
-use crate::core::plan::rehearsal::request::{RequestPolicy, Target, dry_run, dry_run_options, policy, right};
+use crate::core::plan::rehearsal::request::{ApiPath, RequestPolicy, dry_run, dry_run_options, policy, right};
 use crate::core::plan::rehearsal::{Dependent, Verb, Write, if_dependency_existed};
 use crate::core::rights::Right;
 use crate::runner::helm::record::Record;
@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// What was seen of a run of helm.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct RehearsalResult {
     /// The record that helm wrote.
     pub record: Option<Record>,
     /// The writes, each object once, in helm's order.
@@ -61,7 +61,7 @@ pub(super) struct Run {
     /// What helm has read, by path.
     read: HashMap<String, Bytes>,
     /// What was seen so far.
-    pub(super) seen: Seen,
+    pub(super) seen: RehearsalResult,
 }
 
 /// What stands between helm and the API server.
@@ -89,9 +89,9 @@ impl RehearsalState {
     }
 
     /// Ends the run and tells what was seen.
-    pub fn end(&self) -> Seen {
+    pub fn end(&self) -> RehearsalResult {
         let run = std::mem::take(&mut *self.run());
-        Seen { record: run.overlay.newest(), ..run.seen }
+        RehearsalResult { record: run.overlay.newest(), ..run.seen }
     }
 
     /// The present run. Never held across a request.
@@ -100,7 +100,7 @@ impl RehearsalState {
     }
 
     /// Answers a request.
-    pub async fn answer(&self, asked: Asked) -> Response {
+    pub async fn answer(&self, asked: ProxiedRequest) -> Response {
         let (method, path, query) = (asked.head.method.as_str(), asked.path(), asked.query());
         self.run().seen.asked.extend(right(method, path, query));
         let answer = match policy(method, path, query) {
@@ -111,8 +111,8 @@ impl RehearsalState {
         answer.respond()
     }
 
-    async fn pass(&self, asked: &Asked) -> Answer {
-        let target = Target::parse(asked.path());
+    async fn pass(&self, asked: &ProxiedRequest) -> ProxiedResponse {
+        let target = ApiPath::parse(asked.path());
         let records = target.filter(|target| asked.head.method == Method::GET && self.holds_records(target));
         if let Some(answer) = records.and_then(|target| self.read_record(target.name?)) {
             return answer;
@@ -129,8 +129,8 @@ impl RehearsalState {
             return answer;
         }
         match (records, target) {
-            (Some(Target { name: None, .. }), _) => self.merged(asked, answer),
-            (_, Some(Target { name: Some(_), subresource: None, .. })) => {
+            (Some(ApiPath { name: None, .. }), _) => self.merged(asked, answer),
+            (_, Some(ApiPath { name: Some(_), subresource: None, .. })) => {
                 self.run().read.insert(asked.path().to_owned(), answer.body.clone());
                 answer
             }
@@ -138,8 +138,8 @@ impl RehearsalState {
         }
     }
 
-    async fn rehearse(&self, asked: &Asked) -> Answer {
-        let Some(target) = Target::parse(asked.path()) else { return refused(asked, "it names no object") };
+    async fn rehearse(&self, asked: &ProxiedRequest) -> ProxiedResponse {
+        let Some(target) = ApiPath::parse(asked.path()) else { return refused(asked, "it names no object") };
         let record = target.name.filter(|name| self.holds_records(&target) && self.run().overlay.holds(name));
         match record {
             Some(name) => self.record(asked, name).await,
@@ -147,11 +147,11 @@ impl RehearsalState {
         }
     }
 
-    async fn object(&self, asked: &Asked, target: &Target<'_>) -> Answer {
+    async fn object(&self, asked: &ProxiedRequest, target: &ApiPath<'_>) -> ProxiedResponse {
         let before = self.before(asked, target).await;
         if let Some(before) = before.as_ref().filter(|before| self.is_replaced(before)) {
             self.note(Verb::Update, Some(before), None);
-            return Answer::object(StatusCode::OK, before);
+            return ProxiedResponse::object(StatusCode::OK, before);
         }
         let verb = match (&asked.head.method, &before) {
             (&Method::DELETE, _) => Verb::Delete,
@@ -198,7 +198,9 @@ impl RehearsalState {
         let answer = match self.if_dependency_existed(asked, before.as_ref(), &answer) {
             Some(Dependent::Accepted) => return self.assumed(asked, verb, before.as_ref()),
             Some(Dependent::Unknown(why)) => return self.unrehearsed(asked, verb, before.as_ref(), &why),
-            Some(Dependent::Refused(words)) => Answer::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words),
+            Some(Dependent::Refused(words)) => {
+                ProxiedResponse::failure(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &words)
+            }
             None => answer,
         };
         match verb {
@@ -210,13 +212,13 @@ impl RehearsalState {
     }
 
     /// Passes a write on as a dry run.
-    async fn try_out(&self, asked: &Asked, force: bool, body: Bytes) -> Answer {
+    async fn try_out(&self, asked: &ProxiedRequest, force: bool, body: Bytes) -> ProxiedResponse {
         let address = format!("{}?{}", asked.path(), dry_run(asked.query(), force));
         send(&self.client, asked, &asked.head.method, &address, body).await
     }
 
     /// The object as it is; helm has mostly just read it.
-    async fn before(&self, asked: &Asked, target: &Target<'_>) -> Option<Value> {
+    async fn before(&self, asked: &ProxiedRequest, target: &ApiPath<'_>) -> Option<Value> {
         target.name?;
         let path = match target.subresource {
             Some(part) => asked.path().strip_suffix(part)?.trim_end_matches('/'),
@@ -237,13 +239,13 @@ impl RehearsalState {
 
     /// Whether a patch takes the fields of an object that is adopted from whoever made it, as the adoption does before
     /// helm runs.
-    fn takes(&self, asked: &Asked, before: Option<&Value>) -> bool {
+    fn takes(&self, asked: &ProxiedRequest, before: Option<&Value>) -> bool {
         let foreign =
             before.is_some_and(|object| Owner::of_object(object, &self.release, &self.namespace) != Owner::Release);
         foreign && asked.applies() && self.run().settings.adopts
     }
 
-    async fn knows_dry_run(&self, asked: &Asked, target: &Target<'_>) -> bool {
+    async fn knows_dry_run(&self, asked: &ProxiedRequest, target: &ApiPath<'_>) -> bool {
         if target.is_built_in() {
             return true;
         }
@@ -260,13 +262,18 @@ impl RehearsalState {
     }
 
     /// What the API server would say if what helm has made before was there.
-    fn if_dependency_existed(&self, asked: &Asked, before: Option<&Value>, answer: &Answer) -> Option<Dependent> {
+    fn if_dependency_existed(
+        &self,
+        asked: &ProxiedRequest,
+        before: Option<&Value>,
+        answer: &ProxiedResponse,
+    ) -> Option<Dependent> {
         let failure = answer.json().filter(|_| !answer.status.is_success())?;
         if_dependency_existed(failure["message"].as_str()?, &self.run().seen.writes, before, asked.object().as_ref())
     }
 
     /// Lets helm go on as if the write had succeeded, and notes that nobody knows whether it would.
-    fn unrehearsed(&self, asked: &Asked, verb: Verb, before: Option<&Value>, why: &str) -> Answer {
+    fn unrehearsed(&self, asked: &ProxiedRequest, verb: Verb, before: Option<&Value>, why: &str) -> ProxiedResponse {
         let object = before.cloned().or_else(|| asked.object());
         let named = object.as_ref().and_then(ObjectRef::of);
         let line = format!("{}: {why}", named.map_or_else(|| asked.path().to_owned(), |object| object.to_string()));
@@ -279,13 +286,16 @@ impl RehearsalState {
     }
 
     /// Lets helm go on as if the write had succeeded.
-    fn assumed(&self, asked: &Asked, verb: Verb, before: Option<&Value>) -> Answer {
+    fn assumed(&self, asked: &ProxiedRequest, verb: Verb, before: Option<&Value>) -> ProxiedResponse {
         let Some(object) = before.cloned().or_else(|| asked.object()) else {
             return refused(asked, "what it writes cannot be read");
         };
         let after = (verb != Verb::Delete).then_some(&object);
         self.note_object(verb, Some(&object), before, after);
-        Answer::object(if asked.head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK }, &object)
+        ProxiedResponse::object(
+            if asked.head.method == Method::POST { StatusCode::CREATED } else { StatusCode::OK },
+            &object,
+        )
     }
 
     fn note(&self, verb: Verb, before: Option<&Value>, after: Option<&Value>) {
@@ -314,7 +324,7 @@ impl RehearsalState {
 }
 
 /// What the API server would say of its kinds if it had those as well that the chart brings.
-fn with_kinds(path: &str, answer: Answer, brought: &[Brought]) -> Answer {
+fn with_kinds(path: &str, answer: ProxiedResponse, brought: &[Brought]) -> ProxiedResponse {
     let known = match answer.status {
         StatusCode::OK => answer.json(),
         StatusCode::NOT_FOUND => Some(Value::Null),
@@ -322,22 +332,22 @@ fn with_kinds(path: &str, answer: Answer, brought: &[Brought]) -> Answer {
     };
     match known.and_then(|known| extended(path, &known, brought)) {
         Some(extended) if answer.status == StatusCode::OK => answer.with_body(&extended),
-        Some(extended) => Answer::object(StatusCode::OK, &extended),
+        Some(extended) => ProxiedResponse::object(StatusCode::OK, &extended),
         None => answer,
     }
 }
 
 /// The API server's words, if it did not make a dry run because of a webhook.
-pub(super) fn no_dry_run(answer: &Answer) -> Option<String> {
+pub(super) fn no_dry_run(answer: &ProxiedResponse) -> Option<String> {
     let failure = answer.json().filter(|_| !answer.status.is_success())?;
     failure["message"].as_str().filter(|message| message.contains(NO_DRY_RUN)).map(ToOwned::to_owned)
 }
 
 /// A request that is not passed on.
-pub(super) fn refused(asked: &Asked, why: &str) -> Answer {
+pub(super) fn refused(asked: &ProxiedRequest, why: &str) -> ProxiedResponse {
     let message = format!("the rehearsal does not pass on {} {}: {why}", asked.head.method, asked.path());
     tracing::warn!("{message}");
-    Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
+    ProxiedResponse::failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
 }
 
 #[cfg(test)]
@@ -349,12 +359,15 @@ mod tests {
     #[test]
     fn a_webhook_that_knows_no_dry_run_is_no_refusal() {
         let words = "admission webhook \"audit.example.com\" does not support dry run";
-        let answer = Answer::failure(StatusCode::BAD_REQUEST, "BadRequest", words);
+        let answer = ProxiedResponse::failure(StatusCode::BAD_REQUEST, "BadRequest", words);
         assert_eq!(no_dry_run(&answer).as_deref(), Some(words));
-        let denied =
-            Answer::failure(StatusCode::FORBIDDEN, "Forbidden", "admission webhook \"x\" denied the request: no");
+        let denied = ProxiedResponse::failure(
+            StatusCode::FORBIDDEN,
+            "Forbidden",
+            "admission webhook \"x\" denied the request: no",
+        );
         assert_eq!(no_dry_run(&denied), None);
         let quoted = json!({"message": words, "kind": "Event"});
-        assert_eq!(no_dry_run(&Answer::object(StatusCode::CREATED, &quoted)), None);
+        assert_eq!(no_dry_run(&ProxiedResponse::object(StatusCode::CREATED, &quoted)), None);
     }
 }
