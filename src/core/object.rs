@@ -57,10 +57,45 @@ impl ObjectRef {
         self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
 
+    /// Its kind and name.
+    #[must_use]
+    pub fn kind_name(&self) -> KindName {
+        KindName::new(&self.kind, &self.name)
+    }
+
     /// Whether it is what a message calls Kind/name.
     #[must_use]
     pub fn is(&self, named: &str) -> bool {
-        named.split_once('/').is_some_and(|(kind, name)| self.kind == kind && self.name == name)
+        KindName::read(named).is_some_and(|named| named == self.kind_name())
+    }
+}
+
+/// An object as messages and status call it: its kind and its name, as Kind/name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KindName {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+impl KindName {
+    /// The object of this kind and name.
+    #[must_use]
+    pub fn new(kind: impl fmt::Display, name: impl Into<String>) -> Self {
+        Self { kind: kind.to_string(), name: name.into() }
+    }
+
+    /// What a text calls Kind/name; none if it is something else.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        text.split_once('/').map(|(kind, name)| Self::new(kind, name))
+    }
+}
+
+impl fmt::Display for KindName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
     }
 }
 

@@ -198,7 +198,12 @@ pub fn of_cause(cause: Cause, text: &str) -> Problem {
         }
         None => (failures::shortened(text), false),
     };
-    Problem { object: cause.object, field: cause.field, lacks_right, ..Problem::new(class, message) }
+    Problem {
+        object: cause.object.map(|object| object.to_string()),
+        field: cause.field,
+        lacks_right,
+        ..Problem::new(class, message)
+    }
 }
 
 /// What the API server or the connection said. kube adds the whole answer once more, in a form for programmers.

@@ -7,6 +7,7 @@ use super::{
     approval::{self, granted, plan_id},
     failure, history, step,
 };
+use crate::core::object::KindName;
 use crate::{
     api::{
         Approvable, Approval, CoderUpgradeStatus, Failure, FailureClass, Phase, Recovery, Remedy, StepName, annotation,
@@ -185,8 +186,8 @@ fn small(remedy: Remedy, object: &str) -> String {
 }
 
 fn interruption(remedy: Remedy, object: &str) -> String {
-    let kind = object.split('/').next().unwrap_or_default();
-    match (remedy, kind) {
+    let kind = KindName::read(object).map(|object| object.kind);
+    match (remedy, kind.as_deref().unwrap_or_default()) {
         (Remedy::Replace, "Deployment") => "None: the old pods serve until the new ones are ready.".into(),
         (Remedy::Replace, "StatefulSet") => {
             "Its pods are kept and then started again one by one, as in any rollout.".into()

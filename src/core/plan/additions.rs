@@ -17,11 +17,12 @@ pub fn spare(rehearsal: &mut Rehearsal, stored: &Documents, rendered: &Documents
             documents.objects().find(|(name, _)| name.is(&repair.object)).map(|(_, object)| object.clone())
         };
         let write = writes.iter().find(|write| write.object.is(&repair.object));
-        let Some(live) = write.and_then(|write| write.before.as_ref()) else { continue };
+        let Some((kind, live)) = write.and_then(|write| Some((&write.object.kind, write.before.as_ref()?))) else {
+            continue;
+        };
         let known = [named(stored), named(rendered)].map(Option::unwrap_or_default);
-        let kind = repair.object.split('/').next().unwrap_or_default().to_owned();
         let lost: Vec<String> =
-            parts(&kind, live).difference(&known.iter().flat_map(|o| parts(&kind, o)).collect()).cloned().collect();
+            parts(kind, live).difference(&known.iter().flat_map(|o| parts(kind, o)).collect()).cloned().collect();
         if lost.is_empty() {
             continue;
         }

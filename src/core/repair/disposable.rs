@@ -1,7 +1,7 @@
 //! Which objects may be deleted: those of built-in kinds that hold no data and own none. Whatever an object of another kind
 //! may own goes with it, by the garbage collector or by its own controller, so everything else stays.
 
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 
 /// The kinds that may be deleted, by their API group. What a chart renders into Secrets and `ConfigMaps` stands in helm's
 /// record of the release, which the plan saves.
@@ -75,10 +75,10 @@ pub fn may_be_disposable(kind: &str) -> bool {
     DISPOSABLE.iter().any(|(_, kinds)| kinds.contains(&kind))
 }
 
-/// Whether one of these objects has that name, as Kind/name, and may not be deleted.
+/// Whether one of these objects has that kind and name, and may not be deleted.
 #[must_use]
-pub fn any_stays<'a>(named: &str, mut objects: impl Iterator<Item = &'a ObjectRef>) -> bool {
-    objects.any(|object| object.is(named) && !is_disposable(object))
+pub fn any_stays<'a>(named: &KindName, mut objects: impl Iterator<Item = &'a ObjectRef>) -> bool {
+    objects.any(|object| object.kind_name() == *named && !is_disposable(object))
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     ) {
         let object = ObjectRef { api_version: version.into(), kind: kind.into(), namespace: None, name: "a".into() };
         assert_eq!((is_disposable(&object), is_data(&object)), (disposable, data));
-        assert_eq!(any_stays(&format!("{kind}/a"), std::iter::once(&object)), !disposable);
+        assert_eq!(any_stays(&KindName::new(kind, "a"), std::iter::once(&object)), !disposable);
         assert!(!disposable || may_be_disposable(kind));
     }
 }

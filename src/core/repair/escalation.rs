@@ -6,7 +6,7 @@
 use super::disposable::{any_stays, may_be_disposable};
 use crate::api::{FailureClass, Recovery, Remedy};
 use crate::core::helm::failures::Cause;
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 
 /// What is to be done about a failure of helm within the running step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +22,15 @@ pub enum Next {
 pub struct RepairAction {
     /// What is to be done.
     pub remedy: Remedy,
-    /// To which object, as Kind/name; empty if the text names none.
-    pub object: String,
+    /// To which object; none if the text names none.
+    pub object: Option<KindName>,
 }
 
 /// Class of a cause, with the narrower class that its object implies: what may hold data, or own it, is not replaced.
 #[must_use]
 pub fn class_of(cause: &Cause) -> FailureClass {
     let class = cause.class.unwrap_or(FailureClass::Unknown);
-    let kind = cause.object.as_deref().and_then(|object| object.split('/').next());
-    let stays = kind.is_some_and(|kind| !may_be_disposable(kind));
+    let stays = cause.object.as_ref().is_some_and(|object| !may_be_disposable(&object.kind));
     if class == FailureClass::Immutable && stays { FailureClass::ImmutableData } else { class }
 }
 
@@ -40,7 +39,7 @@ pub fn class_of(cause: &Cause) -> FailureClass {
 #[must_use]
 pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
     for cause in &mut causes {
-        let stays = cause.object.as_deref().is_some_and(|object| any_stays(object, objects.iter()));
+        let stays = cause.object.as_ref().is_some_and(|object| any_stays(object, objects.iter()));
         if cause.class.is_some() {
             cause.class = Some(class_of(cause));
         }
@@ -72,10 +71,10 @@ pub fn next(causes: &[Cause], done: &[RepairAction], allowed: Recovery) -> Next 
     let cures: Option<Vec<_>> = cures.map(|cause| Some((cause, remedy(cause)?))).collect();
     let Some(cures) = cures else { return Next::Stop(None) };
     for (cause, remedy) in cures {
-        let repair = RepairAction { remedy, object: cause.object.clone().unwrap_or_default() };
+        let repair = RepairAction { remedy, object: cause.object.clone() };
         if remedy == Remedy::Reinstall
             || done.contains(&repair)
-            || (remedy == Remedy::Replace && repair.object.is_empty())
+            || (remedy == Remedy::Replace && repair.object.is_none())
         {
             return Next::Stop(Some(Remedy::Reinstall));
         }
@@ -99,11 +98,11 @@ mod tests {
     use super::*;
 
     fn cause(class: FailureClass, object: &str) -> Cause {
-        Cause { class: Some(class), object: (!object.is_empty()).then(|| object.into()), ..Cause::default() }
+        Cause { class: Some(class), object: KindName::read(object), ..Cause::default() }
     }
 
     fn replace(object: &str) -> RepairAction {
-        RepairAction { remedy: Remedy::Replace, object: object.into() }
+        RepairAction { remedy: Remedy::Replace, object: KindName::read(object) }
     }
 
     #[rstest]
@@ -131,14 +130,14 @@ mod tests {
             cause(OwnershipMissing, "ServiceAccount/coder"),
             cause(Immutable, "StatefulSet/a"),
         ];
-        let adopt = RepairAction { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        let adopt = RepairAction { remedy: Remedy::Adopt, object: KindName::read("ServiceAccount/coder") };
         assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt, replace("StatefulSet/a")]));
     }
 
     #[test]
     fn whether_the_other_owner_is_alive_is_looked_at_before_it_is_adopted() {
         let causes = [cause(OwnedByOther, "ServiceAccount/coder")];
-        let adopt = RepairAction { remedy: Remedy::Adopt, object: "ServiceAccount/coder".into() };
+        let adopt = RepairAction { remedy: Remedy::Adopt, object: KindName::read("ServiceAccount/coder") };
         assert_eq!(next(&causes, &[], Recovery::Repair), Next::Repair(vec![adopt]));
         assert_eq!(next(&causes, &[], Recovery::Stop), Next::Stop(None));
     }
@@ -192,12 +191,12 @@ mod tests {
     #[case::namesake_of_a_built_in_kind("Service/database", &["serving.example.com/v1"])]
     #[case::one_of_two_namesakes("Service/database", &["v1", "serving.example.com/v1"])]
     fn what_may_own_data_is_never_replaced(#[case] object: &str, #[case] versions: &[&str]) {
-        let (kind, name) = object.split_once('/').unwrap();
+        let KindName { kind, name } = KindName::read(object).unwrap();
         let reference = |version: &&str| ObjectRef {
             api_version: (*version).into(),
-            kind: kind.into(),
+            kind: kind.clone(),
             namespace: None,
-            name: name.into(),
+            name: name.clone(),
         };
         let objects: Vec<ObjectRef> = versions.iter().map(reference).collect();
         let causes = narrowed(vec![cause(Immutable, object)], &objects);

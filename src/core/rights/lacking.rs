@@ -1,6 +1,7 @@
 //! What the API server says when a right is missing, read into the rights themselves. Its own words about a Role take
 //! kilobytes, for it repeats each rule.
 
+use crate::core::object::KindName;
 use std::collections::BTreeSet;
 
 use super::{Right, RoleRule, said, short};
@@ -64,10 +65,10 @@ impl Lacking {
         self.rights.contains(&Right::new(group, resource, verb))
     }
 
-    /// Says in a sentence without a full stop which object takes what. The object is Kind/name; `namespace` is told if it is not
+    /// Says in a sentence without a full stop which object takes what. `namespace` is told if it is not
     /// that of the runner.
     #[must_use]
-    pub fn sentence(&self, object: Option<&str>, namespace: Option<&str>) -> String {
+    pub fn sentence(&self, object: Option<&KindName>, namespace: Option<&str>) -> String {
         let who = self.who();
         let (rights, within) = (said(&self.rights), self.place());
         if self.granted {
@@ -75,11 +76,12 @@ impl Lacking {
             let elsewhere =
                 elsewhere.map(|namespace| format!(" in namespace {}", short(namespace))).unwrap_or_default();
             let rights = if rights.is_empty() { "rights".into() } else { rights };
-            return format!("{}{elsewhere} grants {rights}, which {who} lacks", limited(object.unwrap_or("a Role")));
+            let object = object.map_or_else(|| "a Role".into(), |object| limited(&object.to_string()));
+            return format!("{object}{elsewhere} grants {rights}, which {who} lacks");
         }
         let needs = match (&self.template, object) {
             (Some(template), _) => format!("template {}", limited(template)),
-            (None, Some(object)) => limited(object),
+            (None, Some(object)) => limited(&object.to_string()),
             (None, None) => "helm".into(),
         };
         format!("{needs} needs the right to {rights}{within}, which {who} lacks")

@@ -3,6 +3,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::core::object::KindName;
 use crate::core::object::ObjectRef;
 
 fn right(group: &str, resource: &str, verb: &str) -> Right {
@@ -61,7 +62,7 @@ fn the_rules_of_a_refusal_become_one_sentence() {
     "ClusterRole/r grants get /metrics; get secrets \"token\", which the runner lacks"
 )]
 fn a_refusal_says_what_takes_which_right(#[case] text: &str, #[case] object: Option<&str>, #[case] said: &str) {
-    assert_eq!(Lacking::read(text).unwrap().sentence(object, Some("ns")), said);
+    assert_eq!(Lacking::read(text).unwrap().sentence(object.and_then(KindName::read).as_ref(), Some("ns")), said);
 }
 
 #[test]

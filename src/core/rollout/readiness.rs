@@ -66,8 +66,7 @@ pub fn unready(live: &Value) -> Option<String> {
 #[must_use]
 pub fn waited_for(causes: &[Cause]) -> Option<Cause> {
     let waited = |cause: &Cause| cause.class == Some(FailureClass::RolloutTimedOut);
-    let kind = |cause: &Cause| cause.object.as_deref().and_then(|object| object.split('/').next()).map(str::to_owned);
-    let with_pods = |cause: &Cause| kind(cause).is_some_and(|kind| PODS.contains(&kind.as_str()));
+    let with_pods = |cause: &Cause| cause.object.as_ref().is_some_and(|object| PODS.contains(&object.kind.as_str()));
     if causes.iter().any(|cause| !waited(cause) || with_pods(cause)) {
         return None;
     }
@@ -82,6 +81,7 @@ mod tests {
 
     use super::*;
     use crate::core::helm::failures::causes;
+    use crate::core::object::KindName;
 
     #[rstest]
     #[case::ready(json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}), None)]
@@ -118,7 +118,11 @@ mod tests {
     #[case::refused("Deployment.apps \"coder\" is invalid: spec.selector: Invalid value: field is immutable", None)]
     fn the_object_that_helm_waited_for_is_named(#[case] text: &str, #[case] expected: Option<&str>) {
         let found = waited_for(&causes(text));
-        assert_eq!(found.as_ref().and_then(|cause| cause.object.as_deref()), expected, "{found:?}");
+        assert_eq!(
+            found.as_ref().and_then(|cause| cause.object.clone()),
+            expected.and_then(KindName::read),
+            "{found:?}"
+        );
         assert!(found.is_none_or(|cause| cause.class == Some(FailureClass::ObjectNotReady)));
     }
 }

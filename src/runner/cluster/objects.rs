@@ -6,6 +6,7 @@ use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use crate::core::object::KindName;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
@@ -13,25 +14,24 @@ use crate::runner::error::Error;
 use crate::runner::steps::fence::while_held;
 
 /// Deletes exactly the object with this UID, and waits until it is gone: there is no limit but the step's own deadline,
-/// and what holds the object stands in the progress. `object` is Kind/name.
+/// and what holds the object stands in the progress.
 pub async fn delete<K>(
     ctx: &Context,
     lease: &Held,
     api: &Api<K>,
-    object: &str,
+    object: &KindName,
     uid: &str,
     propagation: PropagationPolicy,
 ) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let name = object.rsplit('/').next().unwrap_or_default();
     let parameters = DeleteParams {
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         propagation_policy: Some(propagation),
         ..DeleteParams::default()
     };
-    match request(&format!("delete {object}"), || api.delete(name, &parameters)).await {
+    match request(&format!("delete {object}"), || api.delete(&object.name, &parameters)).await {
         Ok(_) => {}
         Err(error) if error.has_code(404) => return Ok(()),
         Err(error) => return Err(error),
@@ -40,7 +40,7 @@ where
 }
 
 /// Waits until exactly the object with this UID is gone, as [`delete`] does.
-pub async fn wait_gone<K>(ctx: &Context, lease: &Held, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
+pub async fn wait_gone<K>(ctx: &Context, lease: &Held, api: &Api<K>, object: &KindName, uid: &str) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -48,7 +48,7 @@ where
 }
 
 /// Watches until no object of that name has that UID.
-async fn gone<K>(ctx: &Context, api: &Api<K>, object: &str, uid: &str) -> Result<(), Error>
+async fn gone<K>(ctx: &Context, api: &Api<K>, object: &KindName, uid: &str) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {

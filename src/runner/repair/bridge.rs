@@ -22,7 +22,7 @@ use crate::api::label;
 use crate::core::helm::manifest;
 use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::helm::workload::Workload;
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
 use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;
@@ -42,11 +42,11 @@ pub async fn deployment(scene: &mut RepairContext<'_>, refused: &RefusedObject<'
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let mut sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
     // Those of an earlier attempt whose new pods never became ready, and pods that an earlier try has freed.
-    sets.extend(bridged::<ReplicaSet>(scene.ctx, &[refused.name()]).await?);
+    sets.extend(bridged::<ReplicaSet>(scene.ctx, &[refused.object.name.as_str()]).await?);
     let owners: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
     let mut pods = owned::<Pod>(scene, refused, &owners).await?;
-    pods.extend(bridged::<Pod>(scene.ctx, &[refused.name()]).await?);
-    let mark = mark(refused.name());
+    pods.extend(bridged::<Pod>(scene.ctx, &[refused.object.name.as_str()]).await?);
+    let mark = mark(&refused.object.name);
     for set in &sets {
         relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
     }
@@ -70,7 +70,7 @@ pub async fn set(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> 
     let services = services(scene).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
     let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
-    let mark = mark(refused.name());
+    let mark = mark(&refused.object.name);
     let mut early = mark.clone();
     if !bridge.release {
         early.extend(bridge.labels.clone());
@@ -88,8 +88,8 @@ pub async fn set(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> 
 /// Ends what an earlier try began with a workload that it deleted: its pods get the labels by which the chart that is
 /// wanted now finds them. A pod of a `StatefulSet` that kept its name without them would stand in the new one's way for
 /// ever, and those of a Deployment would be lost to the Service.
-pub async fn resume(scene: &mut RepairContext<'_>, object: &str) -> Result<(), Error> {
-    if bridged::<Pod>(scene.ctx, &[name_of(object)]).await?.is_empty() {
+pub async fn resume(scene: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
+    if bridged::<Pod>(scene.ctx, &[object.name.as_str()]).await?.is_empty() {
         return Ok(());
     }
     join(scene, object).await
@@ -100,7 +100,7 @@ pub async fn resume(scene: &mut RepairContext<'_>, object: &str) -> Result<(), E
 pub async fn give_back(
     scene: &mut RepairContext<'_>,
     api: &Api<DynamicObject>,
-    object: &str,
+    object: &KindName,
     live: &DynamicObject,
 ) -> Result<(), Error> {
     let uid = live.uid().unwrap_or_default();
@@ -115,18 +115,18 @@ pub async fn give_back(
     let annotations = json!({label::BRIDGE: Value::Null});
     let patch = json!({"metadata": {"uid": uid, "annotations": annotations}, "spec": {"paused": Value::Null}});
     let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-    request(&format!("resume {object}"), || api.patch(name_of(object), &parameters, &patch)).await?;
+    request(&format!("resume {object}"), || api.patch(&object.name, &parameters, &patch)).await?;
     Ok(())
 }
 
 /// Brings free pods, and the Services that find them, to the labels of the chart that is wanted now.
-async fn join(scene: &mut RepairContext<'_>, object: &str) -> Result<(), Error> {
-    let pods = bridged::<Pod>(scene.ctx, &[name_of(object)]).await?;
+async fn join(scene: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
+    let pods = bridged::<Pod>(scene.ctx, &[object.name.as_str()]).await?;
     let services = services(scene).await?;
-    let new = scene.rendered().await?.objects().find(|(reference, _)| reference.is(object));
+    let new = scene.rendered().await?.objects().find(|(reference, _)| reference.kind_name() == *object);
     let Some(new) = new.map(|(_, new)| new.clone()) else { return Ok(()) };
     let bridge = Bridge::between(&Value::Null, &new, &services.iter().collect::<Vec<_>>());
-    cross(scene, &services, &pods, &bridge, &mark(name_of(object))).await
+    cross(scene, &services, &pods, &bridge, &mark(&object.name)).await
 }
 
 /// Takes the pods out of the hands of a Deployment that still exists: it is paused, so that it starts no others, and its
@@ -137,7 +137,7 @@ async fn free(
     sets: &[PartialObjectMeta<ReplicaSet>],
 ) -> Result<(), Error> {
     let deployments: Api<Deployment> = scene.ctx.api();
-    let name = refused.name();
+    let name = refused.object.name.as_str();
     let doing = format!("pause {}", refused.object);
     // Marked as paused by this program, so that a later step knows that it may go on.
     let metadata = json!({"uid": refused.uid, "annotations": mark(name)});
@@ -153,7 +153,7 @@ async fn free(
     while_held(scene.ctx, scene.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
     let api: Api<ReplicaSet> = scene.ctx.api();
     for set in sets {
-        let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());
+        let (object, uid) = (KindName::new("ReplicaSet", set.name_any()), set.uid().unwrap_or_default());
         delete(scene.ctx, scene.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
     }
     Ok(())
@@ -272,10 +272,6 @@ where
 fn mark(workload: &str) -> Labels {
     let value: String = workload.chars().take(LABEL_LENGTH).collect();
     Labels::from([(label::BRIDGE.to_owned(), value.trim_end_matches(['-', '.']).to_owned())])
-}
-
-fn name_of(object: &str) -> &str {
-    object.rsplit('/').next().unwrap_or_default()
 }
 
 /// The kinds that a bridge is made of.

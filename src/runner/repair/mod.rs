@@ -7,6 +7,8 @@ pub mod refused;
 mod replace;
 pub mod risk;
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -22,6 +24,7 @@ use super::helm::storage::Storage;
 use super::helm::upgrade::{Rendering, render_past};
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
+use crate::core::object::KindName;
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::not_permitted;
 use crate::core::repair::escalation::RepairAction;
@@ -48,16 +51,17 @@ impl<'a> RepairContext<'a> {
 
     /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.
     pub async fn perform(&mut self, repair: &RepairAction) -> Result<bool, Error> {
-        self.ctx.reporter.progress(&format!("looking at {} before it is repaired", repair.object));
-        let needed = match repair.remedy {
-            Remedy::Adopt => {
-                adopt::allowed(self.plan, &repair.object)?;
+        let named = repair.object.as_ref().map_or_else(|| "the release".into(), KindName::to_string);
+        self.ctx.reporter.progress(&format!("looking at {named} before it is repaired"));
+        let needed = match (repair.remedy, &repair.object) {
+            (Remedy::Adopt, _) => {
+                adopt::allowed(self.plan, &named)?;
                 adopt::adopt(self).await
             }
-            Remedy::RewriteApis => apis::rewrite(self).await,
-            Remedy::Replace => replace::replace(self, &repair.object).await,
-            // These are no part of a running helm step; the ladder never plans them.
-            Remedy::Unlock | Remedy::Expand | Remedy::Reinstall => {
+            (Remedy::RewriteApis, _) => apis::rewrite(self).await,
+            (Remedy::Replace, Some(object)) => replace::replace(self, object).await,
+            // These are no part of a running helm step; escalation never chooses them.
+            (Remedy::Unlock | Remedy::Expand | Remedy::Reinstall | Remedy::Replace, _) => {
                 Err(Error::Bug(format!("{} is no repair between two runs of helm", repair.remedy)))
             }
         }?;
@@ -92,7 +96,10 @@ impl<'a> RepairContext<'a> {
         if let Some(problem) = not_permitted(&left, self.package.recovery) {
             return Err(problem.into());
         }
-        Ok(left.into_iter().map(|PlannedRepair { remedy, object, .. }| RepairAction { remedy, object }).collect())
+        Ok(left
+            .into_iter()
+            .map(|PlannedRepair { remedy, object, .. }| RepairAction { remedy, object: KindName::read(&object) })
+            .collect())
     }
 
     /// What the chart renders now. Ownership is no reason to refuse: nothing is changed.
@@ -114,8 +121,8 @@ impl<'a> RepairContext<'a> {
     }
 
     /// Records a repair; only then may it be done.
-    async fn record(&self, remedy: Remedy, object: &str, message: String) -> Result<(), Error> {
-        let repair = Repair { remedy, object: object.to_owned(), message, time: Time(Timestamp::now()) };
+    async fn record(&self, remedy: Remedy, object: impl Display, message: String) -> Result<(), Error> {
+        let repair = Repair { remedy, object: object.to_string(), message, time: Time(Timestamp::now()) };
         self.ctx.reporter.repair(repair).await
     }
 }

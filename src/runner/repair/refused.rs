@@ -1,12 +1,13 @@
 //! An object that helm was refused to change.
 
+use crate::core::object::KindName;
 use kube::{Api, api::DynamicObject};
 use serde_json::Value;
 
 /// An object that is to be replaced.
 pub struct RefusedObject<'a> {
-    /// Kind/name.
-    pub object: &'a str,
+    /// Its kind and name.
+    pub object: &'a KindName,
     /// Where it is.
     pub api: Api<DynamicObject>,
     /// As it is.
@@ -15,11 +16,4 @@ pub struct RefusedObject<'a> {
     pub uid: String,
     /// As the chart renders it.
     pub new: Value,
-}
-
-impl RefusedObject<'_> {
-    /// Name of the object.
-    pub fn name(&self) -> &str {
-        self.object.rsplit('/').next().unwrap_or_default()
-    }
 }

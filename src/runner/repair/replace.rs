@@ -11,7 +11,7 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::manifest;
 use crate::core::helm::ownership::Owner;
 use crate::core::helm::workload::WorkloadKind;
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 use crate::core::repair::disposable::any_stays;
 use crate::core::repair::escalation::RepairAction;
 use crate::core::report::Problem;
@@ -21,24 +21,23 @@ use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
 use crate::runner::rollout::verify::same_claims;
 
-/// Replaces an object (Kind/name) of the release. Whether it was needed: not if it is gone, as helm recreates it then, nor
+/// Replaces an object of the release. Whether it was needed: not if it is gone, as helm recreates it then, nor
 /// if it is another one than the plan found.
-pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
-    let kind = object.split('/').next().unwrap_or_default();
+pub async fn replace(scene: &mut RepairContext<'_>, object: &KindName) -> Result<bool, Error> {
     let here = scene.ctx.namespace.clone();
-    let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.is(object));
+    let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.kind_name() == *object);
     // Of namesakes in several namespaces, the one beside the release.
     let found = rendered.min_by_key(|(reference, _)| !reference.is_in(&here));
     let Some((reference, new)) = found.map(|(reference, new)| (reference, new.clone())) else {
         let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
-        return Err(Problem::new(FailureClass::Immutable, message).object(object).into());
+        return Err(Problem::new(FailureClass::Immutable, message).object(object.to_string()).into());
     };
     let namesakes: Vec<ObjectRef> = scene.rendered().await?.objects().map(|(reference, _)| reference).collect();
     if any_stays(object, namesakes.iter()) {
         let message = format!(
             "{object} refuses the change, and objects of its kind are never replaced: they are data, or may own it"
         );
-        return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
+        return Err(Problem::new(FailureClass::ImmutableData, message).object(object.to_string()).into());
     }
     let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
@@ -48,11 +47,11 @@ pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool
     belongs(scene, &reference, &live).await?;
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
     none_owned_by(scene.ctx, &mut scene.kinds, std::slice::from_ref(&reference)).await?;
-    scene.record(Remedy::Replace, object, how(kind).to_owned()).await?;
+    scene.record(Remedy::Replace, object, how(&object.kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
     let refused = RefusedObject { object, api, live, uid, new };
-    match kind.parse() {
+    match object.kind.parse() {
         Ok(WorkloadKind::Deployment) => Box::pin(bridge::deployment(scene, &refused)).await?,
         Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(scene, &refused)).await?,
         Err(_) => {
@@ -112,7 +111,7 @@ async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bo
 pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<RepairAction>, Error> {
     let mut foreseen = Vec::new();
     for workload in scene.package.workloads {
-        let object = format!("{}/{}", workload.kind, workload.name);
+        let object = KindName::new(workload.kind, &workload.name);
         let reference = ObjectRef {
             api_version: "apps/v1".into(),
             kind: workload.kind.to_string(),
@@ -134,10 +133,11 @@ pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<RepairAction>
                 "the selector of {object} would change from {} to {}, and a selector cannot be changed; helm was not run",
                 now.selector, workload.selector
             );
-            let problem = Problem::new(FailureClass::Immutable, message).object(object).field("spec.selector");
+            let problem =
+                Problem::new(FailureClass::Immutable, message).object(object.to_string()).field("spec.selector");
             return Err(Problem { remedy: Some(Remedy::Replace), ..problem }.into());
         }
-        foreseen.push(RepairAction { remedy: Remedy::Replace, object });
+        foreseen.push(RepairAction { remedy: Remedy::Replace, object: Some(object) });
     }
     Ok(foreseen)
 }

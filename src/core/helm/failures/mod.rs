@@ -14,6 +14,7 @@ mod tests;
 pub use rules::examples;
 
 use crate::api::FailureClass;
+use crate::core::object::KindName;
 use crate::core::rights::{Lacking, without_lists};
 
 /// One cause of a failure, as far as its text tells.
@@ -21,8 +22,8 @@ use crate::core::rights::{Lacking, without_lists};
 pub struct Cause {
     /// Class of the cause, if a rule knows its text.
     pub class: Option<FailureClass>,
-    /// Object that the text names, as Kind/name.
-    pub object: Option<String>,
+    /// Object that the text names.
+    pub object: Option<KindName>,
     /// Field that the text names, for example spec.selector.
     pub field: Option<String>,
     /// The rights that are missing, if that is the cause.
@@ -104,7 +105,7 @@ fn described(part: &str) -> Vec<Cause> {
         .map(|(field, text)| {
             let class = rules::class(&text, named.kind());
             let lacking = Lacking::read(&text).filter(|_| class == Some(FailureClass::Forbidden));
-            let sentence = |lacking: &Lacking| lacking.sentence(named.object.as_deref(), named.namespace.as_deref());
+            let sentence = |lacking: &Lacking| lacking.sentence(named.object.as_ref(), named.namespace.as_deref());
             Cause {
                 class,
                 object: named.object.clone(),

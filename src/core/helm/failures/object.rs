@@ -2,12 +2,13 @@
 //! name them.
 
 use super::split;
+use crate::core::object::KindName;
 
 /// An object as far as a text names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// As Kind/name.
-    pub object: Option<String>,
+    /// Its kind and name.
+    pub object: Option<KindName>,
     /// Its namespace.
     pub namespace: Option<String>,
 }
@@ -17,7 +18,7 @@ impl Named {
         let kind = kind.trim().split('.').next().unwrap_or_default();
         let plain = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-._:".contains(c));
         let known = kind.starts_with(char::is_uppercase) && plain(kind) && plain(name);
-        known.then(|| Self { object: Some(format!("{kind}/{name}")), namespace: None })
+        known.then(|| Self { object: Some(KindName::new(kind, name)), namespace: None })
     }
 
     fn within(self, namespace: &str) -> Self {
@@ -26,7 +27,7 @@ impl Named {
 
     /// The kind of the object.
     pub fn kind(&self) -> Option<&str> {
-        self.object.as_deref()?.split('/').next()
+        self.object.as_ref().map(|object| object.kind.as_str())
     }
 }
 

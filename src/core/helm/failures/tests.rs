@@ -1,6 +1,7 @@
 //! The texts of helm 3.21.4 and 4.2.4 and of the API server, one row each; `tests/it/plan/texts.rs` has the real programs say
 //! what of it they can be made to say.
 
+use crate::core::object::KindName;
 use FailureClass::*;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -18,10 +19,11 @@ fn is(text: &str, class: FailureClass, object: &str, namespace: &str, field: &st
     let cause = worst(text);
     let part = &split::parts(peel::outer(text))[0];
     let told = |part: &Option<String>| part.clone().unwrap_or_default();
+    let named = cause.object.as_ref().map(ToString::to_string);
     assert_eq!(
         (
             cause.class,
-            told(&cause.object).as_str(),
+            told(&named).as_str(),
             told(&object::named(part).namespace).as_str(),
             told(&cause.field).as_str()
         ),
@@ -494,10 +496,13 @@ fn classes(text: &str) -> Vec<Option<FailureClass>> {
 #[case::logged(format!("level=WARN msg=\"upgrade failed\" error=\"x\"\n{PATCH}\n{APPLY}"))]
 fn several_refused_objects(#[case] text: String) {
     let causes = causes(&text);
-    let objects: Vec<_> = causes.iter().map(|cause| (cause.class, cause.object.as_deref())).collect();
+    let objects: Vec<_> = causes.iter().map(|cause| (cause.class, cause.object.clone())).collect();
     assert_eq!(
         objects,
-        [(Some(Immutable), Some("Deployment/coder")), (Some(Immutable), Some("StatefulSet/timescale"))]
+        [
+            (Some(Immutable), Some(KindName::new("Deployment", "coder"))),
+            (Some(Immutable), Some(KindName::new("StatefulSet", "timescale")))
+        ]
     );
     assert_eq!(
         causes[0].message,
@@ -511,7 +516,7 @@ fn several_complaints_about_one_object() {
     let causes = causes(text);
     assert_eq!(classes(text), [Some(ObjectInvalid), Some(Immutable)], "to replace it would not help: {causes:#?}");
     assert_eq!(causes[1].field.as_deref(), Some("spec.selector"));
-    assert!(causes.iter().all(|cause| cause.object.as_deref() == Some("Deployment/d")));
+    assert!(causes.iter().all(|cause| cause.object == Some(KindName::new("Deployment", "d"))));
 }
 
 #[rstest]
@@ -524,8 +529,8 @@ fn a_failed_rollback_tells_both(#[case] both: String, #[case] object: &str) {
         format!("UPGRADE FAILED: an error occurred while rolling back the release. original upgrade error: {both}");
     assert_eq!(classes(&text), [Some(Immutable), Some(RollbackFailed)]);
     assert_eq!(worst(&text).class, Some(RollbackFailed));
-    assert_eq!(worst(&text).object.unwrap_or_default(), object);
-    assert_eq!(causes(&text)[0].object.as_deref(), Some("Deployment/coder"));
+    assert_eq!(worst(&text).object, KindName::read(object));
+    assert_eq!(causes(&text)[0].object, Some(KindName::new("Deployment", "coder")));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::pods::{VariableSource, environments, templates, variable};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding};
 use crate::core::helm::documents::Documents;
+use crate::core::object::KindName;
 use serde_json::Value;
 
 /// Variable with the URL of Coder v2's database.
@@ -40,7 +41,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 
 /// The container of Coder's API server in a manifest, with the name of its workload.
 fn server(documents: &Documents) -> Option<(String, &Value)> {
-    templates(documents).find_map(|template| Some((template.name.clone(), template.server()?)))
+    templates(documents).find_map(|template| Some((template.object.clone(), template.server()?)))
 }
 
 /// How a variable of Coder Classic changes. Names of hosts and databases are no secrets.
@@ -98,7 +99,7 @@ fn target(url: &str) -> &str {
 
 /// Secrets and `ConfigMaps` whose keys tell whether the servers of a manifest learn the URL of their database.
 #[must_use]
-pub fn environment_sources(new: &Documents) -> Vec<String> {
+pub fn environment_sources(new: &Documents) -> Vec<KindName> {
     let silent =
         templates(new).filter_map(|template| template.server()).filter(|server| variable(server, URL).is_none());
     silent.flat_map(environments).map(|(object, _)| object).collect()

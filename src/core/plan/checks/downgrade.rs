@@ -71,8 +71,8 @@ fn running(facts: &Facts) -> Vec<(String, Version)> {
 /// The version that the image of each server names, by its workload: helm has no record of it, and it may have no pods.
 fn found(facts: &Facts) -> Vec<(String, Version)> {
     let servers = templates(&facts.old).filter_map(|template| Some((template.server()?, template)));
-    let tagged =
-        servers.filter_map(|(server, template)| Some((template.name, Image::of(server["image"].as_str()?).version()?)));
+    let tagged = servers
+        .filter_map(|(server, template)| Some((template.object, Image::of(server["image"].as_str()?).version()?)));
     tagged.collect()
 }
 

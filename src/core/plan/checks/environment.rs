@@ -17,12 +17,12 @@ pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
             for name in twice {
                 let message = format!(
                     "{} names the variable {name} twice: helm may be refused when it patches the list, now or at the next upgrade",
-                    template.name
+                    template.object
                 );
                 let next = "Remove one of the two from the values; the chart may set the variable itself.";
                 let finding = Finding::warning(CheckName::DuplicateEnvironment, message, next);
                 let field = Template::field(section, container, &format!("env[{name}]"));
-                found.push(finding.about(&template.name).at(field));
+                found.push(finding.about(&template.object).at(field));
             }
         }
     }

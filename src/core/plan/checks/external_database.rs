@@ -21,7 +21,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         let found = format!(
             "container {} of {} is not told a database ({URL})",
             server["name"].as_str().unwrap_or_default(),
-            template.name
+            template.object
         );
         let next = format!("Set {URL} in coder.env, from a Secret with the URL of a PostgreSQL.");
         let pauses = facts.spec.strategy == Strategy::Recreate || template.spec["strategy"]["type"] == "Recreate";
@@ -45,7 +45,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
                 next,
             ),
         };
-        finding.about(&template.name).at("coder.env")
+        finding.about(&template.object).at("coder.env")
     };
     missing.map(finding).collect()
 }

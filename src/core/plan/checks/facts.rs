@@ -15,14 +15,15 @@ use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::version;
 use crate::core::helm::wrapped::CODER;
+use crate::core::object::KindName;
 use crate::core::plan::difference::Rendered;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::plan::replicas::KeptReplicas;
 use crate::core::rollout::inventory::{Answer, NoAnswer};
 use crate::core::rollout::workload::PodFacts;
 
-/// An object, as Kind/name, and its metadata.
-pub type Mark = (String, ObjectMeta);
+/// An object and its metadata.
+pub type Mark = (KindName, ObjectMeta);
 
 /// What is known before the chart is rendered: what is installed and runs, and which chart shall follow.
 #[derive(Clone, Debug)]
@@ -146,6 +147,6 @@ pub struct Surroundings {
     pub nodes: Option<Vec<Node>>,
     /// Rights that the runner was asked for and does not have.
     pub denied: Vec<Need>,
-    /// Keys of the Secrets and `ConfigMaps` from which containers take their whole environment, by Kind/name.
-    pub environments: BTreeMap<String, BTreeSet<String>>,
+    /// Keys of the Secrets and `ConfigMaps` from which containers take their whole environment, by kind and name.
+    pub environments: BTreeMap<KindName, BTreeSet<String>>,
 }

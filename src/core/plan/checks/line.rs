@@ -59,8 +59,8 @@ fn found(facts: &Facts, refusal: &dyn Fn(&str) -> Finding) -> Option<Finding> {
             let (container, image) = (server["name"].as_str()?, server["image"].as_str().unwrap_or_default());
             let named = (container != "coder").then_some(ProductLine::V1);
             let runs = line_of(image).or(named).filter(|runs| *runs != line)?;
-            let found = format!("{} runs {} ({image} in its container {container})", template.name, product(runs));
-            Some(refusal(&found).about(&template.name))
+            let found = format!("{} runs {} ({image} in its container {container})", template.object, product(runs));
+            Some(refusal(&found).about(&template.object))
         })
     })
 }

@@ -161,7 +161,7 @@ fn tracked(facts: &Facts, marks: &[Mark], written: &Documents) -> Option<Finding
     const LABEL: &str = "app.kubernetes.io/instance";
     marks.iter().find_map(|(object, metadata)| {
         let live = label(metadata, LABEL)?;
-        let (_, stored) = written.objects().find(|(name, _)| name.is(object))?;
+        let (_, stored) = written.objects().find(|(name, _)| name.kind_name() == *object)?;
         let stored = stored["metadata"]["labels"][LABEL].as_str();
         if stored == Some(live) || *live == facts.spec.release {
             return None;

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use crate::core::helm::documents::Documents;
-use crate::core::object::pod_spec;
+use crate::core::object::{KindName, pod_spec};
 use crate::core::rollout::workload::SERVERS;
 
 /// A workload with the template of its pods.
 #[derive(Clone, Debug)]
 pub struct Template<'a> {
-    /// The workload, as Kind/name.
-    pub name: String,
+    /// The workload.
+    pub object: KindName,
     /// Its spec.
     pub spec: &'a Value,
     /// Spec of its pods.
@@ -22,13 +22,13 @@ pub fn templates(documents: &Documents) -> impl Iterator<Item = Template<'_>> {
     let workloads = documents
         .objects()
         .filter(|(name, _)| matches!(name.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet"));
-    workloads.map(|(name, object)| Template { name: name.to_string(), spec: &object["spec"], pod: pod_spec(object) })
+    workloads.map(|(name, object)| Template { object: name.kind_name(), spec: &object["spec"], pod: pod_spec(object) })
 }
 
 impl<'a> Template<'a> {
     /// Kind of the workload.
     pub fn kind(&self) -> &str {
-        self.name.split('/').next().unwrap_or_default()
+        &self.object.kind
     }
 
     /// The containers that run together.
@@ -92,11 +92,11 @@ pub fn variable(container: &Value, name: &str) -> Option<VariableSource> {
     value.map(|value| VariableSource::Value(value.to_owned()))
 }
 
-/// The Secrets and `ConfigMaps` from which a container takes its whole environment, as (Kind/name, prefix).
-pub fn environments(container: &Value) -> Vec<(String, String)> {
+/// The Secrets and `ConfigMaps` from which a container takes its whole environment, each with its prefix.
+pub fn environments(container: &Value) -> Vec<(KindName, String)> {
     let sources = list(&container["envFrom"]).iter();
     let named = sources.filter_map(|source| {
-        let object = |kind: &str, key: &str| Some(format!("{kind}/{}", source[key]["name"].as_str()?));
+        let object = |kind: &str, key: &str| Some(KindName::new(kind, source[key]["name"].as_str()?));
         let object = object("Secret", "secretRef").or_else(|| object("ConfigMap", "configMapRef"))?;
         Some((object, source["prefix"].as_str().unwrap_or_default().to_owned()))
     });
@@ -120,7 +120,10 @@ mod tests {
         assert_eq!((variable(&container, "E"), variable(&container, "X")), (None, None));
         assert_eq!(variable(&container, "S"), Some(VariableSource::Object("key url of Secret/db".into())));
         let from = environments(&container);
-        assert_eq!(from, [("Secret/all".into(), "P_".into()), ("ConfigMap/more".into(), String::new())]);
+        assert_eq!(
+            from,
+            [(KindName::new("Secret", "all"), "P_".into()), (KindName::new("ConfigMap", "more"), String::new())]
+        );
     }
 
     #[test]

@@ -36,12 +36,12 @@ fn portless(template: &Template<'_>) -> Vec<Finding> {
                 if !known(port) {
                     let message = format!(
                         "the {probe} of {} asks the port {port}, which container {} does not have: it can never succeed",
-                        template.name,
+                        template.object,
                         container["name"].as_str().unwrap_or_default()
                     );
                     let next = "Correct the port of the probe in the values, or name the port of the container so.";
                     let field = Template::field(section, container, &format!("{probe}.{way}.port"));
-                    found.push(Finding::refusal(CheckName::Probe, message, next).about(&template.name).at(field));
+                    found.push(Finding::refusal(CheckName::Probe, message, next).about(&template.object).at(field));
                 }
             }
         }
@@ -57,11 +57,11 @@ fn impatient(template: &Template<'_>, server: &Value) -> Option<Finding> {
     }
     let message = format!(
         "the livenessProbe of {} ends a server that has not answered for {seconds} s, and a large migration takes longer",
-        template.name
+        template.object
     );
     let next = "Switch it off (coder.livenessProbe.enabled: false), or give it more time, at least for this upgrade.";
     let field = Template::field("containers", server, "livenessProbe");
-    Some(Finding::warning(CheckName::Probe, message, next).about(&template.name).at(field))
+    Some(Finding::warning(CheckName::Probe, message, next).about(&template.object).at(field))
 }
 
 /// Seconds after which a probe that never succeeds has its effect; none if there is no probe. What is left out is what the
@@ -79,10 +79,10 @@ fn deadline(template: &Template<'_>) -> Option<Finding> {
     let seconds = template.spec["progressDeadlineSeconds"].as_i64().filter(|seconds| *seconds < LARGE_MIGRATION)?;
     let message = format!(
         "the rollout of {} counts as failed after {seconds} s without progress, and a large migration takes longer",
-        template.name
+        template.object
     );
     let next = "Raise progressDeadlineSeconds to 600 or more.";
-    Some(Finding::warning(CheckName::Probe, message, next).about(&template.name).at("spec.progressDeadlineSeconds"))
+    Some(Finding::warning(CheckName::Probe, message, next).about(&template.object).at("spec.progressDeadlineSeconds"))
 }
 
 #[cfg(test)]

@@ -110,10 +110,10 @@ fn unspecified(quota: &ResourceQuota, foreseen: &Foreseen, limits: &[LimitRange]
                 let message = format!(
                     "container {} of {} names no {list}.{key}, and ResourceQuota/{name} asks for it: its pods would be refused",
                     container["name"].as_str().unwrap_or_default(),
-                    template.name
+                    template.object
                 );
                 let field = Template::field(section, container, &format!("resources.{list}.{key}"));
-                found.push(refusal(message, &template.name).at(field));
+                found.push(refusal(message, &template.object).at(field));
             }
         }
     }
@@ -140,10 +140,10 @@ fn outside_of_limits(template: &Template<'_>, limits: &[LimitRange]) -> Vec<Find
                     let message = format!(
                         "container {} of {} has {list}.{key} of {bound}, which a LimitRange of the namespace refuses",
                         container["name"].as_str().unwrap_or_default(),
-                        template.name
+                        template.object
                     );
                     let field = Template::field(section, container, &format!("resources.{list}.{key}"));
-                    found.push(refusal(message, &template.name).at(field));
+                    found.push(refusal(message, &template.object).at(field));
                 }
             }
         }

@@ -44,7 +44,7 @@ fn finding(facts: &Facts, cause: &Cause) -> Finding {
     };
     let next_step = if class == FailureClass::FieldConflict && only_scaled(cause) { SCALED } else { class.next_step() };
     let finding = Finding::refusal(check, words, next_step);
-    Finding { object: cause.object.clone(), field: cause.field.clone(), ..finding }
+    Finding { object: cause.object.as_ref().map(ToString::to_string), field: cause.field.clone(), ..finding }
 }
 
 fn words(cause: &Cause) -> String {

@@ -6,6 +6,7 @@ use super::pods::{Template, list, templates};
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, Strategy};
 use crate::core::helm::documents::Documents;
+use crate::core::object::KindName;
 use crate::core::plan::replicas::{KeptReplicas, Scaled};
 
 /// [`CheckName::ReplicaCount`]; what somebody else has set is kept, or named if it cannot be.
@@ -41,14 +42,14 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     let mut found = Vec::new();
     for template in templates(&foreseen.new) {
         let replicas = template.replicas();
-        let at = |finding: Finding| finding.about(&template.name).at("spec.replicas");
+        let at = |finding: Finding| finding.about(&template.object).at("spec.replicas");
         if template.server().is_some() && replicas == 0 && template.kind() != "DaemonSet" {
             let message =
-                format!("{} would have no pods: nobody could be asked whether the upgrade went well", template.name);
+                format!("{} would have no pods: nobody could be asked whether the upgrade went well", template.object);
             let next = "Set the number of replicas in the values to 1 or more (coder.replicaCount, coderd.replicas).";
             found.push(at(Finding::refusal(CheckName::ReplicaCount, message, next)));
         }
-        if template.name == "StatefulSet/timescale" && replicas > 1 {
+        if template.object == KindName::new("StatefulSet", "timescale") && replicas > 1 {
             let message = format!("StatefulSet/timescale would have {replicas} pods, each with a database of its own");
             let next = "Leave the bundled database at one replica.";
             found.push(at(Finding::refusal(CheckName::ReplicaCount, message, next)));
@@ -70,14 +71,16 @@ fn shared(facts: &Facts, template: &Template<'_>, claim: &str) -> Option<Finding
     let message = format!("PersistentVolumeClaim/{claim} can be mounted on one node only");
     if replicas > 1 {
         let message =
-            format!("{message}, and {} has {replicas} pods: those on other nodes would never start", template.name);
+            format!("{message}, and {} has {replicas} pods: those on other nodes would never start", template.object);
         let next = "Set one replica, or use a claim with the access mode ReadWriteMany.";
         return Some(Finding::refusal(CheckName::ReplicaCount, message, next));
     }
     let rolling = facts.spec.strategy == Strategy::RollingUpdate && template.spec["strategy"]["type"] != "Recreate";
     (rolling && replicas == 1).then(|| {
-        let message =
-            format!("{message}: the new pod of {} cannot start on another node before the old one ends", template.name);
+        let message = format!(
+            "{message}: the new pod of {} cannot start on another node before the old one ends",
+            template.object
+        );
         Finding::warning(CheckName::ReplicaCount, message, "Set spec.strategy to Recreate.")
     })
 }

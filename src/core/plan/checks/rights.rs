@@ -6,6 +6,7 @@ use k8s_openapi::api::authorization::v1::ResourceRule;
 
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, FailureClass, Finding, Remedy};
+use crate::core::object::KindName;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::rights::{Right, said, with_command};
 
@@ -54,7 +55,7 @@ pub fn needed(rehearsal: &Rehearsal) -> Vec<Need> {
     add("", "events", &["list"], "to say why a pod does not start", true);
     let replaced = "to replace the object that the new chart is refused for";
     for repair in rehearsal.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace) {
-        let kind = repair.object.split('/').next().unwrap_or_default();
+        let Some(KindName { kind, .. }) = KindName::read(&repair.object) else { continue };
         if let Some((_, group, resource)) = RESOURCES.iter().find(|(known, ..)| *known == kind) {
             add(group, resource, &["create", "delete"], replaced, false);
         }

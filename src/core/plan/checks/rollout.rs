@@ -33,17 +33,17 @@ fn held_back(facts: &Facts, template: &Template<'_>) -> Option<Finding> {
         _ => return None,
     };
     let finding = if template.server().is_some() {
-        let message = format!("{} {how}: Coder would go on with the old version", template.name);
-        Finding::refusal(CheckName::Rollout, message, format!("Change {field} of {} in the values.", template.name))
+        let message = format!("{} {how}: Coder would go on with the old version", template.object);
+        Finding::refusal(CheckName::Rollout, message, format!("Change {field} of {} in the values.", template.object))
     } else {
-        let message = format!("{} {how}: the others keep the old template, and are not waited for", template.name);
+        let message = format!("{} {how}: the others keep the old template, and are not waited for", template.object);
         let next = format!(
             "Delete its old pods after the upgrade, one after the other (kubectl delete pod --namespace {}).",
             facts.namespace
         );
         Finding::warning(CheckName::Rollout, message, next)
     };
-    Some(finding.about(&template.name).at(field))
+    Some(finding.about(&template.object).at(field))
 }
 
 /// Objects that helm would wait for in vain, as far as one can tell: they are not ready now.

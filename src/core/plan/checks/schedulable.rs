@@ -18,10 +18,10 @@ pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         let asked = of_pod(&template, limits);
         let chosen: Vec<&Node> = nodes.iter().filter(|node| chosen(node, &template.pod["nodeSelector"])).collect();
         if chosen.is_empty() {
-            let message = format!("no node has the labels that {} asks for in its nodeSelector", template.name);
+            let message = format!("no node has the labels that {} asks for in its nodeSelector", template.object);
             let next = "Correct the nodeSelector in the values, or label a node.";
             let warning = Finding::warning(CheckName::Schedulable, message, next);
-            return Some(warning.about(&template.name).at("spec.template.spec.nodeSelector"));
+            return Some(warning.about(&template.object).at("spec.template.spec.nodeSelector"));
         }
         let fits = |node: &&Node| {
             ["cpu", "memory"]
@@ -31,10 +31,10 @@ pub fn check(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
         if chosen.iter().any(fits) {
             return None;
         }
-        let message = format!("a pod of {} requests more than any node has, even an empty one", template.name);
+        let message = format!("a pod of {} requests more than any node has, even an empty one", template.object);
         let next = "Lower the requests in the values (coder.resources), or add a larger node.";
         let warning = Finding::warning(CheckName::Schedulable, message, next);
-        Some(warning.about(&template.name).at("spec.template.spec.containers"))
+        Some(warning.about(&template.object).at("spec.template.spec.containers"))
     };
     templates(&foreseen.new).filter(|template| template.replicas() > 0).filter_map(finding).collect()
 }

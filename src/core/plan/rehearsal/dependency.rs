@@ -4,6 +4,7 @@
 //! rehearsal is not there. That the runner may bind a Role follows from that it may make it: the API server asks for the
 //! same rights.
 
+use crate::core::object::KindName;
 use serde_json::Value;
 
 use super::{Verb, Write};
@@ -111,7 +112,7 @@ mod tests {
         let Some(Dependent::Refused(words)) = found else { panic!("{found:?}") };
         let cause = crate::core::helm::failures::worst(&words);
         assert_eq!(cause.class, Some(crate::api::FailureClass::Immutable));
-        assert_eq!((cause.object.as_deref(), cause.field.as_deref()), (Some("RoleBinding/coder"), Some("roleRef")));
+        assert_eq!((cause.object, cause.field.as_deref()), (KindName::read("RoleBinding/coder"), Some("roleRef")));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::fence::{still_held, while_held};
 use crate::api::{FailureClass, ScaledDown, Strategy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::WorkloadKind;
+use crate::core::object::KindName;
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::rollout::started;
@@ -107,7 +108,7 @@ impl<'a> Paused<'a> {
         let deployments: Api<Deployment> = self.ctx.api();
         let mut found = Vec::new();
         for name in names {
-            let live = request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await?;
+            let live = request(&format!("read Deployment/{name}"), || deployments.get_opt(&name)).await?;
             if live.is_none() {
                 tracing::info!("Deployment/{name} does not exist: there is nothing to scale to zero");
             }
@@ -173,10 +174,12 @@ impl<'a> Paused<'a> {
             if self.lease.lost().is_cancelled() {
                 return Err(Error::LeaseLost(self.lease.name().to_owned()));
             }
-            let name = object.rsplit('/').next().unwrap_or_default();
-            if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(name)).await? {
-                let companion = self.plan.pause.companions.iter().any(|companion| companion == name);
-                let ended = match ended(name) {
+            let Some(KindName { name, .. }) = KindName::read(&object) else {
+                return Err(Error::Bug(format!("{object} names no Deployment")));
+            };
+            if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(&name)).await? {
+                let companion = self.plan.pause.companions.iter().any(|companion| *companion == name);
+                let ended = match ended(&name) {
                     ChangeOutcome::Succeeded(_) if companion => ChangeOutcome::Succeeded(None),
                     ended => ended,
                 };
@@ -186,7 +189,7 @@ impl<'a> Paused<'a> {
                         started_now(self.ctx, self.plan).await;
                     }
                     self.ctx.reporter.progress(&format!("{object} is scaled back to {wanted}"));
-                    scale::to(self.ctx, name, wanted).await?;
+                    scale::to(self.ctx, &name, wanted).await?;
                 }
             }
             let mut left = self.down();

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::surroundings::known;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::{Workload, WorkloadKind};
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 use crate::core::plan::checks::Mark;
 use crate::core::plan::rehearsal::Rehearsal;
 use crate::runner::cluster::kinds::Kinds;
@@ -28,7 +28,7 @@ pub async fn of_workloads(ctx: &Context, release: &str, workloads: &[Workload]) 
             WorkloadKind::DaemonSet => metadata(ctx.api::<DaemonSet>(), workload).await,
         };
         match metadata {
-            Ok(metadata) => Ok(metadata.map(|metadata| (format!("{}/{}", workload.kind, workload.name), metadata))),
+            Ok(metadata) => Ok(metadata.map(|metadata| (KindName::new(workload.kind, &workload.name), metadata))),
             Err(error) if error.has_code(403) => Ok(None),
             Err(error) => Err(error),
         }
@@ -53,7 +53,7 @@ async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Vec<Mark>, Error> {
     let doing = "list the Jobs of a HelmChart";
     let found = known(doing, request(doing, || jobs.list_metadata(&selector)).await)?;
     let jobs = found.into_iter().flat_map(|list| list.items);
-    Ok(jobs.map(|job| (format!("Job/{}", job.name_any()), job.metadata)).collect())
+    Ok(jobs.map(|job| (KindName::new("Job", job.name_any()), job.metadata)).collect())
 }
 
 /// Those of the objects of a manifest that exist. The rehearsal has seen most of them.

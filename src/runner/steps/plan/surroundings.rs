@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::CoderUpgradeSpec;
 use crate::core::helm::documents::Documents;
+use crate::core::object::KindName;
 use crate::core::plan::checks::rights::{Need, granted, needed};
 use crate::core::plan::checks::{Surroundings, environment_sources};
 use crate::core::plan::rehearsal::Rehearsal;
@@ -161,17 +162,17 @@ async fn allowed(ctx: &Context, right: &Right) -> Result<bool, Error> {
 }
 
 /// The keys of the objects from which servers take their environment; an object that does not exist has none.
-async fn environments(ctx: &Context, new: &Documents) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+async fn environments(ctx: &Context, new: &Documents) -> Result<BTreeMap<KindName, BTreeSet<String>>, Error> {
     let (secrets, maps): (Api<Secret>, Api<ConfigMap>) = (ctx.api(), ctx.api());
     let read = environment_sources(new).into_iter().map(async |object| {
         let doing = format!("read {object}");
-        let keys = match object.split_once('/') {
-            Some(("Secret", name)) => {
-                let secret = known(&doing, request(&doing, || secrets.get_opt(name)).await)?;
+        let keys = match object.kind.as_str() {
+            "Secret" => {
+                let secret = known(&doing, request(&doing, || secrets.get_opt(&object.name)).await)?;
                 secret.map(|secret| secret.and_then(|secret| secret.data).map(|data| data.into_keys().collect()))
             }
-            Some(("ConfigMap", name)) => {
-                let map = known(&doing, request(&doing, || maps.get_opt(name)).await)?;
+            "ConfigMap" => {
+                let map = known(&doing, request(&doing, || maps.get_opt(&object.name)).await)?;
                 map.map(|map| map.and_then(|map| map.data).map(|data| data.into_keys().collect()))
             }
             _ => None,

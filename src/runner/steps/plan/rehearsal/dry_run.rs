@@ -54,8 +54,9 @@ pub async fn create_dry(
 ) -> Result<Trials, Error> {
     let mut trials = Trials::default();
     for object in &seen.replaced {
-        let is_it =
-            |name: &ObjectRef| name.is(&object.to_string()) && object.namespace.as_ref().is_none_or(|n| name.is_in(n));
+        let is_it = |name: &ObjectRef| {
+            name.kind_name() == object.kind_name() && object.namespace.as_ref().is_none_or(|n| name.is_in(n))
+        };
         let new = rendered.and_then(|documents| documents.objects().find(|(name, _)| is_it(name)));
         let Some((_, new)) = new else { continue };
         if CLASHING.contains(&object.kind.as_str()) {
@@ -113,7 +114,7 @@ pub async fn left_over(
 ) -> Result<(), Error> {
     for cause in causes.iter_mut().filter(|cause| cause.class == Some(FailureClass::ObjectInvalid)) {
         let Some(named) = cause.object.clone() else { continue };
-        let Some((object, new)) = rendered.objects().find(|(name, _)| name.is(&named)) else { continue };
+        let Some((object, new)) = rendered.objects().find(|(name, _)| name.kind_name() == named) else { continue };
         if CLASHING.contains(&object.kind.as_str()) || !is_disposable(&object) {
             continue;
         }
@@ -137,7 +138,7 @@ fn judge(trials: &mut Trials, object: &ObjectRef, words: &str) {
         return;
     }
     for cause in &mut causes {
-        cause.object.get_or_insert_with(|| object.to_string());
+        cause.object.get_or_insert_with(|| object.kind_name());
     }
     trials.causes.extend(causes);
     trials.words.push(words);
@@ -171,7 +172,7 @@ mod tests {
             &binding(),
             &format!("RoleBinding.rbac.authorization.k8s.io \"{name}\" is invalid: roleRef.name: Required value"),
         );
-        assert_eq!(trials.causes[0].object.as_deref(), Some("RoleBinding/coder"));
+        assert_eq!(trials.causes[0].object, Some(binding().kind_name()));
         assert!(!trials.failure().unwrap().text.contains(&name));
     }
 

@@ -29,7 +29,7 @@ const INTERRUPTED: &str = "interrupted";
 pub struct Repairs {
     /// For the plan.
     pub planned: Vec<PlannedRepair>,
-    /// What was rehearsed with, in the words of the ladder.
+    /// What was rehearsed with, in the order in which they escalate.
     pub done: Vec<RepairAction>,
     seeds: Vec<Value>,
 }
@@ -73,7 +73,7 @@ impl Repairs {
         Settings {
             seeds: self.seeds.clone(),
             adopts: self.adopts(),
-            replaced: replaced.map(|repair| repair.object.clone()).collect(),
+            replaced: replaced.filter_map(|repair| repair.object.clone()).collect(),
             brought: Vec::new(),
         }
     }
@@ -94,7 +94,7 @@ impl Repairs {
         causes: &[Cause],
     ) -> Result<(), Error> {
         for repair in next {
-            let cause = causes.iter().find(|cause| cause.object.as_deref().unwrap_or_default() == repair.object);
+            let cause = causes.iter().find(|cause| cause.object == repair.object);
             match repair.remedy {
                 Remedy::RewriteApis => self.rewrite(ctx, script).await?,
                 // Named once the chart is rendered; see `adopt`.
@@ -102,7 +102,7 @@ impl Repairs {
                 remedy => {
                     let message = cause.map_or("", |cause| cause.message.as_str());
                     let message = redact::head(&ctx.secrets.clean(message), REASON_LIMIT);
-                    self.plan(remedy, repair.object.clone(), message);
+                    self.plan(remedy, repair.object.as_ref().map(ToString::to_string).unwrap_or_default(), message);
                 }
             }
             self.done.push(repair);

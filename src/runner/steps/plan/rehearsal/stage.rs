@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::forward::{ProxiedRequest, ProxiedResponse, send};
 use super::overlay::Overlay;
 use crate::core::helm::ownership::{Owner, only_with_ourselves};
-use crate::core::object::ObjectRef;
+use crate::core::object::{KindName, ObjectRef};
 use crate::core::plan::rehearsal::discovery::{Brought, extended};
 use crate::core::plan::rehearsal::request::{ApiPath, RequestPolicy, dry_run, dry_run_options, policy, right};
 use crate::core::plan::rehearsal::{Dependent, Verb, Write, if_dependency_existed};
@@ -31,8 +31,8 @@ pub struct Settings {
     pub adopts: bool,
     /// Kinds that the chart's own definitions would bring.
     pub brought: Vec<Brought>,
-    /// Objects that are replaced, as Kind/name: their refusal is not heard.
-    pub replaced: Vec<String>,
+    /// Objects that are replaced: their refusal is not heard.
+    pub replaced: Vec<KindName>,
 }
 
 /// What was seen of a run of helm.
@@ -234,7 +234,7 @@ impl RehearsalState {
 
     fn is_replaced(&self, object: &Value) -> bool {
         let run = self.run();
-        ObjectRef::of(object).is_some_and(|object| run.settings.replaced.iter().any(|named| object.is(named)))
+        ObjectRef::of(object).is_some_and(|object| run.settings.replaced.contains(&object.kind_name()))
     }
 
     /// Whether a patch takes the fields of an object that is adopted from whoever made it, as the adoption does before
@@ -306,7 +306,7 @@ impl RehearsalState {
     fn note_object(&self, verb: Verb, named: Option<&Value>, before: Option<&Value>, after: Option<&Value>) {
         let Some(object) = named.and_then(ObjectRef::of) else { return };
         let mut run = self.run();
-        let replaced = verb == Verb::Update && run.settings.replaced.iter().any(|named| object.is(named));
+        let replaced = verb == Verb::Update && run.settings.replaced.contains(&object.kind_name());
         if replaced && !run.seen.replaced.contains(&object) {
             run.seen.replaced.push(object.clone());
         }
