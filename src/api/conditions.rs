@@ -44,7 +44,7 @@ pub enum Reason {
     PlanReady,
     /// helm is at work.
     Upgrading,
-    /// helm has ended well.
+    /// helm has succeeded.
     UpgradeSucceeded,
     /// What helm was refused for is being repaired.
     Repairing,
@@ -54,9 +54,9 @@ pub enum Reason {
     Draining,
     /// The release is being installed again.
     Installing,
-    /// The saved release is being put back.
+    /// The saved release is being restored.
     Restoring,
-    /// The saved release was put back; status.failure says what the upgrade failed for.
+    /// The saved release was restored; status.failure says what the upgrade failed for.
     Restored,
     /// A step waits for a person's approval; status.approval says which.
     AwaitingApproval,

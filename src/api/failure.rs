@@ -79,7 +79,7 @@ pub enum FailureClass {
     /// The stored manifest of the release names APIs that this cluster does not serve any more.
     ApiRemoved,
 
-    /// Another helm works on the release, or one was killed and left its lock.
+    /// Another helm process works on the release, or one was killed and left its lock.
     ReleaseLocked,
     /// Helm's records of the release are in a state from which helm can neither upgrade nor install.
     HistoryBroken,

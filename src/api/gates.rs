@@ -32,8 +32,8 @@ pub enum Strategy {
     /// As the chart's Deployments have it: new pods start before the old ones end.
     #[default]
     RollingUpdate,
-    /// Coder's Deployments are scaled to zero and their pods waited for before helm runs; the number of replicas is put
-    /// back on every way out. What the chart sets wins over what was there before; where it sets none, whatever is set
+    /// Coder's Deployments are scaled to zero and their pods waited for before helm runs; the number of replicas is
+    /// restored on every way out. What the chart sets wins over what was there before; where it sets none, whatever is set
     /// by hand meanwhile is overwritten. A `HorizontalPodAutoscaler` pauses by itself while there are none.
     Recreate,
 }
@@ -170,7 +170,7 @@ pub struct BackupRecord {
     pub detail: String,
 }
 
-/// A workload that is scaled to zero for a change (strategy Recreate), and the number of replicas that is put back.
+/// A workload that is scaled to zero for a change (strategy Recreate), and the number of replicas that is restored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaledDown {

@@ -42,7 +42,7 @@ pub mod label {
     /// Label of a Helm release record: its own number. helm hands the labels of a revision on to the next one, whoever
     /// makes that; this one tells which revision they were meant for.
     pub const REVISION: &str = "coderupgrade.dev/revision";
-    /// Label of a Helm release record that put the saved release back instead of making the upgrade: its own number, too.
+    /// Label of a Helm release record that restored the saved release instead of making the upgrade: its own number, too.
     pub const RESTORED: &str = "coderupgrade.dev/restored";
     /// Set by a person to `repository`: the credentials in this Secret may be sent to a chart repository. Secrets of the types
     /// kubernetes.io/basic-auth and kubernetes.io/dockerconfigjson need no label.

@@ -101,7 +101,7 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupRecord>,
 
-    /// Workloads that are scaled to zero for the change under way, with the replicas that are put back.
+    /// Workloads that are scaled to zero for the change under way, with the replicas that are restored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scaled_down: Vec<ScaledDown>,
 
@@ -138,7 +138,7 @@ pub struct CoderUpgradeStatus {
     pub removed: bool,
 
     /// A pod of a new version may have started since Coder was verified the last time, and may have migrated the database:
-    /// from then on the operator does not put the old version back.
+    /// from then on the operator does not restore the old version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_version_started: bool,
 
@@ -225,7 +225,7 @@ pub enum Phase {
     Draining,
     /// The release is being installed again.
     Installing,
-    /// The saved release is being put back.
+    /// The saved release is being restored.
     Restoring,
     /// The plan, or a repair, waits for a person's approval; status.approval says which.
     AwaitingApproval,

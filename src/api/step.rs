@@ -62,7 +62,7 @@ pub enum StepName {
     Drain,
     /// Install the planned version after an uninstall, then ask every pod.
     Install,
-    /// Put the saved release back: the old chart's objects with the old values.
+    /// Restore the saved release: the old chart's objects with the old values.
     Restore,
 }
 

@@ -66,7 +66,7 @@ pub enum Activity {
     Working,
     /// A repair is being made.
     Repairing,
-    /// helm has ended well and the pods are being asked.
+    /// helm has succeeded and the pods are being asked.
     Verifying,
 }
 

@@ -1,4 +1,4 @@
-//! What the steps are told: arguments and environment variables of `runner`.
+//! Arguments of the steps: flags and environment variables of `runner`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,11 +29,11 @@ pub enum StepArgs {
     Uninstall(UninstallArgs),
     /// Install after an uninstall as the plan says, and verify
     Install(UpgradeArgs),
-    /// Put the release back that the plan saved, and verify
+    /// Restore the release that the plan saved, and verify
     Restore(UpgradeArgs),
 }
 
-/// What every step is told.
+/// Arguments of every step.
 #[derive(Clone, Debug, Args)]
 pub struct CommonArgs {
     /// Name of the `CoderUpgrade`
@@ -69,10 +69,10 @@ pub struct CommonArgs {
     pub verify_timeout: Duration,
 }
 
-/// What the plan step is told.
+/// Arguments of the plan step.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
-    /// What every step is told.
+    /// Arguments of every step.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -89,10 +89,10 @@ pub struct PlanArgs {
     pub allowed_repositories: Vec<RepositoryPattern>,
 }
 
-/// What the upgrade step is told.
+/// Arguments of the upgrade step.
 #[derive(Clone, Debug, Args)]
 pub struct UpgradeArgs {
-    /// What every step is told.
+    /// Arguments of every step.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -129,11 +129,11 @@ pub struct UpgradeArgs {
     pub scaled_down: Vec<ScaledDown>,
 }
 
-/// What the backup step is told.
+/// Arguments of the backup step.
 #[derive(Clone, Debug, Args)]
 #[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
 pub struct BackupArgs {
-    /// What every step is told.
+    /// Arguments of every step.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -162,10 +162,10 @@ pub struct BackupArgs {
     pub timeout: Duration,
 }
 
-/// What the uninstall step is told.
+/// Arguments of the uninstall step.
 #[derive(Clone, Debug, Args)]
 pub struct UninstallArgs {
-    /// What every step is told.
+    /// Arguments of every step.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -209,7 +209,7 @@ impl StepArgs {
         }
     }
 
-    /// What every step is told.
+    /// Arguments of every step.
     #[must_use]
     pub fn common(&self) -> &CommonArgs {
         match self {

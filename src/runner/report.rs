@@ -79,11 +79,11 @@ impl Reporter {
         });
     }
 
-    /// Says that helm has ended well and the pods are being asked.
+    /// Says that helm has succeeded and the pods are being asked.
     pub fn verifying(&self) {
         self.lines.send_modify(|report| {
             report.activity = Activity::Verifying;
-            report.progress = "helm has ended well; asking the pods".into();
+            report.progress = "helm has succeeded; asking the pods".into();
         });
     }
 
@@ -106,7 +106,7 @@ impl Reporter {
     /// can mistake this step for one that touched nothing.
     pub async fn helm_starts(&self) -> Result<(), Error> {
         self.lines.send_if_modified(|report| !std::mem::replace(&mut report.helm_started, true));
-        if self.on_record(|report| report.helm_started).await {
+        if self.recorded(|report| report.helm_started).await {
             return Ok(());
         }
         Err(unrecorded("running helm").into())
@@ -120,7 +120,7 @@ impl Reporter {
             report.activity = Activity::Repairing;
             report.repairs.push(repair.clone());
         });
-        if self.on_record(|report| report.repairs.contains(&repair)).await {
+        if self.recorded(|report| report.repairs.contains(&repair)).await {
             return Ok(());
         }
         Err(unrecorded(&format!("the repair of {}", repair.object)).object(repair.object).into())
@@ -139,7 +139,7 @@ impl Reporter {
     /// Job: otherwise nobody would bring them back after a kill.
     pub async fn scaled_down(&self, down: &[ScaledDown]) -> Result<(), Error> {
         self.still_scaled_down(down.to_vec());
-        if self.on_record(|report| report.scaled_down.as_deref() == Some(down)).await {
+        if self.recorded(|report| report.scaled_down.as_deref() == Some(down)).await {
             return Ok(());
         }
         Err(unrecorded("scaling Coder to zero").into())
@@ -151,7 +151,7 @@ impl Reporter {
     }
 
     /// Waits until the Job says so; not for ever.
-    async fn on_record(&self, stands: impl FnMut(&Report) -> bool) -> bool {
+    async fn recorded(&self, stands: impl FnMut(&Report) -> bool) -> bool {
         let mut written = self.written.clone();
         let written = timeout(RECORD_TIMEOUT, written.wait_for(stands)).await;
         matches!(written, Ok(Ok(_)))

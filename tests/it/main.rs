@@ -13,3 +13,4 @@ mod safety;
 mod status;
 mod structure;
 mod upgrade;
+mod words;

@@ -85,7 +85,7 @@ fn interruption(forecast: &Forecast) -> String {
 }
 
 /// Says once why an approval does not count. While there is no plan, nobody can tell: it may be for the next one.
-pub(super) fn hear(draft: &mut Draft) {
+pub(super) fn report_ignored(draft: &mut Draft) {
     let given = given(&draft.observed.upgrade).unwrap_or_default();
     let Some(planned) = plan_id(&draft.status) else { return };
     if draft.status.observed_approval == given {

@@ -34,7 +34,7 @@ pub(super) fn advance(draft: &mut Draft) {
     if !draft.changing() && !draft.status.draining() {
         proceed(draft); // A changed spec takes effect after the running step, never in its middle.
     }
-    approval::hear(draft);
+    approval::report_ignored(draft);
     if !draft.changing() && !draft.status.draining() {
         draft.status.observed_generation = draft.observed.generation();
     }

@@ -132,10 +132,10 @@ fn backed_up(observed: &Observed, status: &CoderUpgradeStatus) -> Statement {
 
 fn upgraded(status: &CoderUpgradeStatus) -> Statement {
     let type_ = ConditionType::Upgraded;
-    // helm itself had ended well when a verification failed.
+    // helm itself had succeeded when a verification failed.
     let verification_failed = failed_class(status) == Some(FailureClass::VerificationFailed) && ran_helm(status);
     if status.phase == Phase::Verifying || verification_failed {
-        let message = "helm has ended well.".into();
+        let message = "helm has succeeded.".into();
         return Statement { type_, holds: Some(true), reason: Reason::UpgradeSucceeded.into(), message };
     }
     if nothing_to_do(status) {

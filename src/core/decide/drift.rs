@@ -16,7 +16,7 @@ const LONGEST: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 /// Whether a change from outside gives reason for a new attempt, which begins with a plan. Records it.
 ///
 /// From now on the marks are what was found. So what a plan cannot or must not undo (somebody has installed a newer version by
-/// hand, and going back is refused) is tried once, and again only when something changes further. An attempt that ends well
+/// hand, and going back is refused) is tried once, and again only when something changes further. An attempt that succeeds
 /// records again what it has verified.
 ///
 /// A change that has come back is answered after a delay, which grows each time: a program that sets a field again and again

@@ -29,7 +29,7 @@ pub(super) fn running_step(draft: &mut Draft) {
         (Some(Outcome::Restored(restored)), _) => outcome::restored(draft, restored.clone()),
         (Some(Outcome::Failed(problem)), _) => {
             outcome::failed(draft, problem.clone());
-            // Whoever puts the saved release back looks whether a pod has started meanwhile.
+            // Whoever restores the saved release looks whether a pod has started meanwhile.
             let restoring = draft.status.running_step().is_some_and(|step| step.name == StepName::Restore);
             if job.report.may_start && !restoring {
                 outcome::may_have_started(&mut draft.status);

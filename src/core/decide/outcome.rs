@@ -107,7 +107,7 @@ pub(super) fn restored(draft: &mut Draft, restored: Upgraded) {
     let why = draft.status.failure.as_ref().map_or_else(String::new, |failure| {
         format!(" The upgrade failed with {}: {}", failure.class, step::first_line(&failure.message))
     });
-    let message = format!("Coder {version} was put back and runs: {}.{why}", restored.verified);
+    let message = format!("Coder {version} was restored and runs: {}.{why}", restored.verified);
     found(draft, restored);
     if let Some(failure) = &mut draft.status.failure {
         failure.retryable = false;

@@ -28,7 +28,7 @@ pub(super) enum NextMove {
     Again,
     /// A larger remedy than the step could take, as soon as it is allowed.
     Remedy(Remedy),
-    /// The saved release is put back.
+    /// The saved release is restored.
     Restore,
     /// A person is needed.
     Stop,
@@ -56,7 +56,7 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> NextMove 
             _ => retry(draft, problem, NextMove::Stop),
         },
         StepName::Uninstall if !incomplete => retry(draft, problem, NextMove::Stop),
-        // The new version has started meanwhile, and stays. What was put back of the old one by then is overcome; see `onward`.
+        // The new version has started meanwhile, and stays. What was restored of the old one by then is overcome; see `onward`.
         StepName::Restore if draft.status.new_version_started && !incomplete && !problem.changed => NextMove::Stop,
         StepName::Restore if deleting && !incomplete && exhausted(draft) => NextMove::Stop,
         StepName::Install if !class.retryable() && restorable(draft, Some(problem)) => NextMove::Restore,
@@ -64,8 +64,8 @@ pub(super) fn way(draft: &Draft, step: StepName, problem: &Problem) -> NextMove 
     }
 }
 
-/// The step that a failed one is followed by when it is tried again. Once the new version may have started, nothing is put
-/// back any more: it is installed, or the upgrade to it is made once more.
+/// The step that a failed one is followed by when it is tried again. Once the new version may have started, nothing is
+/// restored any more: it is installed, or the upgrade to it is made once more.
 pub(super) fn onward(status: &CoderUpgradeStatus, failed: StepName) -> StepName {
     match failed {
         StepName::Restore if status.new_version_started && status.recovery_required => StepName::Install,
@@ -89,7 +89,7 @@ fn exhausted(draft: &Draft) -> bool {
     draft.status.retries >= draft.observed.upgrade.spec.retry.limit
 }
 
-/// Whether the saved release may and must be put back: this try or an earlier one left something behind, helm has not rolled
+/// Whether the saved release may and must be restored: this try or an earlier one left something behind, helm has not rolled
 /// back by itself, and no pod of the new version ever started, which could have migrated the database. Without a problem
 /// nobody knows what became of the release.
 pub(super) fn restorable(draft: &Draft, problem: Option<&Problem>) -> bool {
@@ -104,7 +104,7 @@ fn deployed(problem: &Problem) -> bool {
     problem.current.as_ref().is_some_and(|current| current.status == "deployed")
 }
 
-/// Puts the saved release back; what the upgrade failed for stays recorded.
+/// Restores the saved release; what the upgrade failed for stays recorded.
 pub(super) fn restore(draft: &mut Draft, failure: Option<Failure>) {
     draft.status.failure = failure;
     draft.status.retries = 0;

@@ -223,7 +223,7 @@ fn an_upgrade_goes_from_plan_to_ready() {
 }
 
 #[test]
-fn the_intent_is_on_record_before_the_deed() {
+fn the_intent_is_recorded_before_the_action() {
     let mut world = World::new("2.31.7");
     assert!(world.pass());
     assert!(world.created.is_empty());
@@ -241,7 +241,7 @@ fn at_the_version_already_means_no_upgrade_job() {
     assert!(world.status().history.is_empty());
     world.edit(|spec| spec.history_limit = 3);
     world.settle();
-    assert_eq!((world.created.len(), world.status().observed_generation), (1, 2), "the manner alone plans nothing");
+    assert_eq!((world.created.len(), world.status().observed_generation), (1, 2), "how the work is done plans nothing");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_spec_changed_during_the_upgrade_waits_for_its_end() {
 }
 
 #[test]
-fn a_spec_changed_during_the_plan_begins_anew() {
+fn a_spec_changed_during_the_plan_begins_again() {
     let mut world = World::new("2.31.7");
     world.settle().edit(|spec| spec.version = Some("2.32.0".into()));
     world.settle();

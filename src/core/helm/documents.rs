@@ -429,7 +429,7 @@ mod tests {
             )
         };
         let error = Documents::parse(&set("2147483647", "0"), "here").unwrap().claims().unwrap_err().to_string();
-        assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be looked after");
+        assert_eq!(error, "StatefulSet/db asks for 2147483647 replicas; at most 1000 can be managed");
         assert_eq!(Documents::parse(&set("1000", "0"), "here").unwrap().claims().unwrap().len(), 1000);
         assert_eq!(Documents::parse(&set("1e3", "0"), "here").unwrap().claims().unwrap().len(), 1000, "as for helm");
         for odd in ["-1", "many", "1e99999", "0.5"] {

@@ -14,7 +14,7 @@ pub struct Revision {
     pub status: String,
     /// Id of the plan whose upgrade made it; none for a revision that somebody else made.
     pub plan: Option<String>,
-    /// It put the saved release back: it is of that plan, but is not what the plan leads to.
+    /// It restored the saved release: it is of that plan, but is not what the plan leads to.
     pub restored: bool,
     /// Name of the Secret that holds the record.
     pub secret: String,
@@ -27,7 +27,7 @@ pub struct Revision {
 pub const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(2 * 24 + 1);
 
 impl Revision {
-    /// A helm is at work on it, or was killed at work.
+    /// A helm process is at work on it, or was killed at work.
     #[must_use]
     pub fn pending(&self) -> bool {
         self.status.starts_with("pending-")

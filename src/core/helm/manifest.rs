@@ -75,7 +75,7 @@ pub enum ManifestError {
     #[error("{0}")]
     Document(Unread),
     /// More replicas, and so more claims, than anybody has.
-    #[error("StatefulSet/{0} asks for {1} replicas; at most {REPLICAS} can be looked after")]
+    #[error("StatefulSet/{0} asks for {1} replicas; at most {REPLICAS} can be managed")]
     Replicas(String, i64),
 }
 

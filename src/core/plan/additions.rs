@@ -10,7 +10,7 @@ use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::documents::Documents;
 
 /// Has a person approve each replacement that loses what others have put into the object, and names that.
-pub fn spare(rehearsal: &mut Rehearsal, stored: &Documents, rendered: &Documents) {
+pub fn need_approval(rehearsal: &mut Rehearsal, stored: &Documents, rendered: &Documents) {
     let Rehearsal { writes, repairs, .. } = rehearsal;
     for repair in repairs.iter_mut().filter(|repair| repair.remedy == Remedy::Replace) {
         let named = |documents: &Documents| {
@@ -82,7 +82,7 @@ mod tests {
             needs_approval: false,
         };
         let mut rehearsal = Rehearsal { writes: vec![write], repairs: vec![repair], ..Rehearsal::default() };
-        spare(
+        need_approval(
             &mut rehearsal,
             &documents(&json!({"data": {"old": "1"}})),
             &documents(&json!({"stringData": {"tls.crt": "2"}})),

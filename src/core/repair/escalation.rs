@@ -1,4 +1,4 @@
-//! The ladder: the smallest repair that can cure what helm was refused for.
+//! Escalation: the smallest repair that can cure what helm was refused for.
 //!
 //! retry → unlock → adopt → rewrite removed APIs → replace only the refused object → uninstall and reinstall. A remedy that
 //! was tried on an object and did not help is not tried on it again: the next repair is the reinstall.

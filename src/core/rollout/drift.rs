@@ -39,7 +39,7 @@ pub struct WorkloadMeta {
     pub labels: String,
 }
 
-/// A workload as it was read, because a glimpse of it gave reason to.
+/// A workload as it was read, because its metadata gave reason to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadState {
     /// The workload as it is.
@@ -321,7 +321,7 @@ mod tests {
         compare(&deployment(|_| {}).mark, Some(deployment(change))).map(|drift| drift.line)
     }
 
-    fn glimpse(found: &WorkloadState) -> WorkloadMeta {
+    fn metadata(found: &WorkloadState) -> WorkloadMeta {
         let labels = parts(&found.mark.fingerprint).unwrap().0.to_owned();
         WorkloadMeta { uid: found.mark.uid.clone(), generation: found.mark.generation, labels }
     }
@@ -365,14 +365,14 @@ mod tests {
         let drift = compare(&before.mark, None).unwrap();
         assert_eq!(drift.line, "Deployment/coder is gone");
         assert!(!may_differ(&drift.now, None) && compare(&drift.now, None).is_none());
-        assert!(may_differ(&drift.now, Some(&glimpse(&before))));
+        assert!(may_differ(&drift.now, Some(&metadata(&before))));
         assert!(compare(&drift.now, Some(before)).unwrap().line.contains("there again"));
     }
 
     #[test]
     fn only_what_a_watch_sees_change_is_read() {
         let before = deployment(|_| {});
-        let seen = glimpse(&before);
+        let seen = metadata(&before);
         let differs = |seen: WorkloadMeta| may_differ(&before.mark, Some(&seen));
         assert!(!differs(seen.clone()) && may_differ(&before.mark, None));
         assert!(!differs(WorkloadMeta { generation: 2, labels: "x".into(), ..seen.clone() }), "the watch is behind");

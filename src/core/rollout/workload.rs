@@ -63,7 +63,7 @@ pub struct PodFacts {
 pub struct ContainerFacts {
     /// Name of the container.
     pub name: String,
-    /// The container is ready (or, for an init container, has ended well).
+    /// The container is ready (or, for an init container, has succeeded).
     pub ready: bool,
     /// It runs, or has run: something in it may have been done.
     pub started: bool,

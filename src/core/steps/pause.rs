@@ -27,7 +27,7 @@ pub fn answers_questions(question: Question) -> bool {
 /// How a change has ended, for the replicas of a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
-    /// helm has ended well; the chart sets this number, or none.
+    /// helm has succeeded; the chart sets this number, or none.
     Succeeded(Option<i32>),
     /// It has failed, before or after helm changed something.
     Failed,
@@ -35,7 +35,7 @@ pub enum ChangeOutcome {
 
 /// The number of replicas that a Deployment gets after a change; none if it has the right one.
 ///
-/// What the chart sets is right. What it leaves open is put back, whatever anybody else has set meanwhile. After a failure a
+/// What the chart sets is right. What it leaves open is restored, whatever anybody else has set meanwhile. After a failure a
 /// Deployment that is not at zero any more has got its number from helm.
 #[must_use]
 pub fn replicas_after(remembered: i32, live: i32, ended: ChangeOutcome) -> Option<i32> {
@@ -79,7 +79,7 @@ mod tests {
     #[case::helm_left_it_at_zero(3, 0, ChangeOutcome::Succeeded(Some(2)), Some(2))]
     #[case::the_chart_wants_zero(3, 0, ChangeOutcome::Succeeded(Some(0)), None)]
     #[case::the_chart_leaves_it_open(3, 0, ChangeOutcome::Succeeded(None), Some(3))]
-    #[case::made_anew_with_the_default(3, 1, ChangeOutcome::Succeeded(None), Some(3))]
+    #[case::recreated_with_the_default(3, 1, ChangeOutcome::Succeeded(None), Some(3))]
     #[case::nothing_was_applied(3, 0, ChangeOutcome::Failed, Some(3))]
     #[case::helm_failed_after_it(3, 2, ChangeOutcome::Failed, None)]
     fn the_number_comes_back(

@@ -1,4 +1,4 @@
-//! What is left to do to put the saved release of a plan back, seen from Helm's history.
+//! What is left to do to restore the saved release of a plan, seen from Helm's history.
 
 use super::uninstall::{ReleaseState, place};
 use crate::core::helm::history::{History, Revision};
@@ -17,10 +17,10 @@ pub enum RestoreWork {
     Outdated(String),
 }
 
-/// What is left to do; for `put_back` see [`place`]. That the records are gone is no reason to leave Coder away.
+/// What is left to do; for `restored` see [`place`]. That the records are gone is no reason to leave Coder away.
 #[must_use]
-pub fn left(plan: &Plan, history: &History, put_back: bool) -> RestoreWork {
-    match place(plan, history, put_back) {
+pub fn left(plan: &Plan, history: &History, restored: bool) -> RestoreWork {
+    match place(plan, history, restored) {
         ReleaseState::Gone => RestoreWork::Run,
         ReleaseState::Foreign(how) => RestoreWork::Outdated(how),
         ReleaseState::Locked(revision) => RestoreWork::Unlock(revision.clone()),

@@ -19,10 +19,10 @@ pub enum UninstallWork {
     Outdated(String),
 }
 
-/// What is left to do of the uninstall of `plan`; for `put_back` see [`place`].
+/// What is left to do of the uninstall of `plan`; for `restored` see [`place`].
 #[must_use]
-pub fn left(plan: &Plan, history: &History, put_back: bool) -> UninstallWork {
-    match place(plan, history, put_back) {
+pub fn left(plan: &Plan, history: &History, restored: bool) -> UninstallWork {
+    match place(plan, history, restored) {
         ReleaseState::Gone => UninstallWork::Gone,
         ReleaseState::Foreign(how) => UninstallWork::Outdated(how),
         ReleaseState::Locked(revision) => UninstallWork::Unlock(revision.clone()),
@@ -44,15 +44,15 @@ pub enum ReleaseState<'a> {
     Foreign(String),
 }
 
-/// Where the release stands. `put_back` says that the newest revision has the chart and the values of the release that
+/// Where the release stands. `restored` says that the newest revision has the chart and the values of the release that
 /// the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
 #[must_use]
-pub fn place<'a>(plan: &Plan, history: &'a History, put_back: bool) -> ReleaseState<'a> {
+pub fn place<'a>(plan: &Plan, history: &'a History, restored: bool) -> ReleaseState<'a> {
     let Some(newest) = history.first() else { return ReleaseState::Gone };
     let from = plan.from.as_ref().map(|from| from.revision);
     let ours = newest.plan.as_deref() == Some(plan.id.as_str());
     // Without that flag helm does not roll back by itself: then a person has done it.
-    let rolled_back = put_back && plan.rollback_on_failure && follows_failure(plan, history);
+    let rolled_back = restored && plan.rollback_on_failure && follows_failure(plan, history);
     let now = format!("revision {} ({})", newest.number, newest.status);
     if !(ours || from == Some(newest.number) || rolled_back) {
         return ReleaseState::Foreign(match from {
@@ -136,10 +136,10 @@ mod tests {
     fn what_is_left_follows_from_the_history(
         #[case] from: Option<i32>,
         #[case] rows: Rows<'_>,
-        #[case] put_back: bool,
+        #[case] restored: bool,
         #[case] expected: &str,
     ) {
-        let found = match left(&plan(from), &history(rows), put_back) {
+        let found = match left(&plan(from), &history(rows), restored) {
             UninstallWork::Nothing => "nothing",
             UninstallWork::Gone => "gone",
             UninstallWork::Uninstall => "uninstall",
@@ -168,7 +168,7 @@ mod tests {
     #[case::nothing_was_ever_whole(None, &[(2, "failed", Some("mine")), (1, "failed", None)], &[2, 1])]
     #[case::rolled_back(Some(1), &[(3, "deployed", None), (2, "failed", Some("mine")), (1, "superseded", None)], &[3, 2])]
     #[case::install_failed(Some(1), &[(2, "failed", Some("mine")), (1, "uninstalled", None)], &[2, 1])]
-    fn what_was_applied_by_half_counts(#[case] from: Option<i32>, #[case] rows: Rows<'_>, #[case] expected: &[i32]) {
+    fn what_was_partially_applied_counts(#[case] from: Option<i32>, #[case] rows: Rows<'_>, #[case] expected: &[i32]) {
         let history = history(rows);
         let numbers: Vec<i32> = applied(&plan(from), &history).iter().map(|revision| revision.number).collect();
         assert_eq!(numbers, expected);

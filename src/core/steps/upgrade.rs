@@ -11,12 +11,12 @@ pub enum UpgradeWork {
     /// This revision is locked, by an earlier try or by the helm process of somebody else that the plan saw: release it, if that
     /// is allowed, then run helm.
     Unlock(Revision),
-    /// helm has ended well already: verify.
+    /// helm has succeeded already: verify.
     Verify,
     /// The release is not what the plan was made for any more; the text says how.
     Outdated(String),
     /// The uninstall of this revision was interrupted: helm can neither upgrade nor install before it is ended.
-    HalfGone(Revision),
+    UninstallInterrupted(Revision),
 }
 
 /// Whether the newest revision follows directly on one that this plan's upgrade made.
@@ -34,11 +34,11 @@ pub enum Start {
     Uninstalled,
 }
 
-/// What is left to do of `plan`, seen from the present history. `put_back` says that the newest revision has the chart and
+/// What is left to do of `plan`, seen from the present history. `restored` says that the newest revision has the chart and
 /// the values of the release that the plan saved: after a failure of this plan's upgrade helm may have rolled back to it.
 /// `incomplete` says that something was removed already: records that vanish are no reason then to leave it away.
 #[must_use]
-pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomplete: bool) -> UpgradeWork {
+pub fn work(plan: &Plan, history: &History, start: Start, restored: bool, incomplete: bool) -> UpgradeWork {
     let Some(newest) = history.first() else {
         return match &plan.from {
             None => UpgradeWork::Run,
@@ -50,7 +50,7 @@ pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomp
     };
     let now = format!("revision {} ({})", newest.number, newest.status);
     if newest.status == "uninstalling" {
-        return UpgradeWork::HalfGone(newest.clone());
+        return UpgradeWork::UninstallInterrupted(newest.clone());
     }
     if newest.plan.as_deref() == Some(plan.id.as_str()) {
         return match newest.status.as_str() {
@@ -62,7 +62,7 @@ pub fn work(plan: &Plan, history: &History, start: Start, put_back: bool, incomp
         };
     }
     // Without that flag helm does not roll back by itself: then a person does, or has done it.
-    if put_back && plan.rollback_on_failure && follows_failure(plan, history) {
+    if restored && plan.rollback_on_failure && follows_failure(plan, history) {
         match newest.status.as_str() {
             "deployed" | "failed" => return UpgradeWork::Run,
             "pending-rollback" => return UpgradeWork::Unlock(newest.clone()),
@@ -134,7 +134,7 @@ mod tests {
     #[case::upgraded_by_hand(Some((1, "deployed")), &[(2, "deployed", None), (1, "superseded", None)], "outdated")]
     #[case::locked_by_hand(Some((1, "deployed")), &[(2, "pending-upgrade", None), (1, "deployed", None)], "outdated")]
     #[case::uninstalled_by_hand(Some((1, "deployed")), &[(1, "uninstalled", None)], "outdated")]
-    #[case::uninstall_interrupted(Some((1, "uninstalling")), &[(1, "uninstalling", None)], "half gone")]
+    #[case::uninstall_interrupted(Some((1, "uninstalling")), &[(1, "uninstalling", None)], "uninstall interrupted")]
     #[case::locked_when_it_was_planned(Some((2, "pending-upgrade")), &[(2, "pending-upgrade", None)], "unlock")]
     #[case::the_other_helm_has_ended(Some((2, "pending-upgrade")), &[(2, "deployed", None)], "outdated")]
     #[case::gone(Some((1, "deployed")), &[], "outdated")]
@@ -158,7 +158,7 @@ mod tests {
             UpgradeWork::Unlock(_) => "unlock",
             UpgradeWork::Verify => "verify",
             UpgradeWork::Outdated(_) => "outdated",
-            UpgradeWork::HalfGone(_) => "half gone",
+            UpgradeWork::UninstallInterrupted(_) => "uninstall interrupted",
         }
     }
 
@@ -186,12 +186,12 @@ mod tests {
     fn only_helms_own_rollback_is_gone_on_from(
         #[case] status: &str,
         #[case] rollback_on_failure: bool,
-        #[case] put_back: bool,
+        #[case] restored: bool,
         #[case] expected: &str,
     ) {
         let history = [revision(3, status, None), revision(2, "failed", Some("mine")), revision(1, "superseded", None)];
         let plan = Plan { rollback_on_failure, ..plan(Some((1, "deployed"))) };
-        assert_eq!(word(&work(&plan, &history, Start::Planned, put_back, false)), expected);
+        assert_eq!(word(&work(&plan, &history, Start::Planned, restored, false)), expected);
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_back_is_not_the_upgrade() {
+    fn what_was_restored_is_not_the_upgrade() {
         let restored = |status| Revision { restored: true, ..revision(3, status, Some("mine")) };
         let work =
             |status| word(&work(&plan(Some((1, "deployed"))), &[restored(status)], Start::Planned, false, false));

@@ -36,24 +36,24 @@ pub async fn extended<T>(
     wanted: &[ObjectRef],
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let base = Basis::extend(ctx, plan, storage, wanted).await?;
+    let base = MergeBase::extend(ctx, plan, storage, wanted).await?;
     let done = work.await;
     if let Some(base) = base
         && !lease.lost().is_cancelled()
     {
-        base.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+        base.restore(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
     }
     done
 }
 
-/// Whether the last try was one of this operator and failed, so that the next one needs an extended basis.
+/// Whether the last try was one of this operator and failed, so that the next one needs an extended merge base.
 pub async fn failed_before(storage: &Storage) -> Result<bool, Error> {
     let history = storage.history().await?;
     Ok(history.first().is_some_and(|newest| newest.status == "failed" && newest.plan.is_some()))
 }
 
 /// The changed record, and how it was.
-pub struct Basis {
+pub struct MergeBase {
     /// The revision.
     pub revision: Revision,
     /// Its manifest as it was.
@@ -62,7 +62,7 @@ pub struct Basis {
     pub extended: String,
 }
 
-impl Basis {
+impl MergeBase {
     /// Writes what was applied into the manifest that helm will look at. None if that is not needed: after an uninstall, or
     /// if nothing was partially applied.
     async fn extend(
@@ -103,9 +103,9 @@ impl Basis {
         Ok(Some(Self { revision: revision.clone(), manifest, extended }))
     }
 
-    /// Writes the manifest back as it was. helm itself has written the record meanwhile if it ended well; a repair may have
+    /// Writes the manifest back as it was. helm itself has written the record meanwhile if it succeeded; a repair may have
     /// written another manifest, which stays.
-    pub async fn put_back(self, storage: &Storage) -> Result<(), Error> {
+    pub async fn restore(self, storage: &Storage) -> Result<(), Error> {
         let mut stored = storage.read(&self.revision).await?;
         if stored.record.manifest() == self.extended {
             stored.record.set_manifest(self.manifest);

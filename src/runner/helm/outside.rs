@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helm_that_asks_a_registry_is_told_and_the_password_is_in_no_message() {
+    fn a_helm_process_that_asks_a_registry_is_told_and_the_password_is_in_no_message() {
         let mut command = Command::new("helm");
         tell(&outbound(), Path::new("/work/helm"), &mut command);
         let told: Vec<(String, Option<String>)> = command

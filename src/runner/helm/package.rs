@@ -18,7 +18,7 @@ pub struct Package<'a> {
     pub chart: &'a Path,
     /// All values, in one file.
     pub values: &'a Path,
-    /// It is the release that the plan saved, put back: the record says so.
+    /// It is the release that the plan saved, restored: the record says so.
     pub restores: bool,
     /// The objects of the chart, if the release was uninstalled before: what is still going away must be gone first. helm
     /// would apply the chart to such an object and say that all is well, and then the object would go.

@@ -1,4 +1,4 @@
-//! A helm that changes something: it is never cut off without a chance to record its failure.
+//! A helm process that changes something: it is never cut off without a chance to record its failure.
 
 use std::io;
 use std::process::Stdio;

@@ -183,7 +183,7 @@ fn fits(secret: &str, size: usize) -> Result<(), Box<Problem>> {
     Err(Problem::new(FailureClass::TooLarge, message).object(format!("Secret/{secret}")).boxed())
 }
 
-/// Labels for the revision that helm makes next: of this plan, and whether it puts the saved release back.
+/// Labels for the revision that helm makes next: of this plan, and whether it restores the saved release.
 #[must_use]
 pub fn labels(plan: &str, number: i32, restores: bool) -> Vec<(&'static str, String)> {
     let number = number.to_string();
@@ -191,7 +191,7 @@ pub fn labels(plan: &str, number: i32, restores: bool) -> Vec<(&'static str, Str
     [(label::PLAN, plan.to_owned()), (label::REVISION, number)].into_iter().chain(also).collect()
 }
 
-/// The plan that made a revision, and whether it put the saved release back. Labels that were meant for an earlier
+/// The plan that made a revision, and whether it restored the saved release. Labels that were meant for an earlier
 /// revision do not count: helm hands them on to what anybody does to the release afterwards.
 fn origin(labels: &BTreeMap<String, String>, number: i32) -> (Option<String>, bool) {
     let here = |label: &str| labels.get(label).is_some_and(|meant| *meant == number.to_string());

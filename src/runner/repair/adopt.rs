@@ -44,34 +44,34 @@ pub fn allowed(plan: &Plan, object: &str) -> Result<(), Error> {
 
 /// Records the objects that helm is to take, and makes way for it. Refuses if one of them belongs to somebody: then
 /// nothing is touched. Whether there were any.
-pub async fn adopt(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
-    let rendered = scene.rendered().await?.clone();
-    let unowned = unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &rendered).await?;
+pub async fn adopt(repairing: &mut RepairContext<'_>) -> Result<bool, Error> {
+    let rendered = repairing.rendered().await?.clone();
+    let unowned = unowned(repairing.ctx, &mut repairing.kinds, &repairing.plan.release, &rendered).await?;
     let needed = !unowned.is_empty();
-    let conflicts = server_side(scene).await?;
+    let conflicts = server_side(repairing).await?;
     for (object, why) in unowned {
-        scene.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
+        repairing.record(Remedy::Adopt, &object.to_string(), format!("{why}; helm takes it into this one")).await?;
         let wanted = rendered.objects().find(|(name, _)| *name == object);
         if let Some((_, wanted)) = wanted.filter(|_| conflicts) {
-            take_fields(scene, &object, wanted).await?;
+            take_fields(repairing, &object, wanted).await?;
         }
     }
     Ok(needed)
 }
 
 /// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.
-async fn server_side(scene: &RepairContext<'_>) -> Result<bool, Error> {
-    match scene.storage.history().await?.first() {
-        Some(newest) => Ok(scene.storage.read(newest).await?.record.server_side()),
-        None => Ok(scene.ctx.helm.major() == Major::Four),
+async fn server_side(repairing: &RepairContext<'_>) -> Result<bool, Error> {
+    match repairing.storage.history().await?.first() {
+        Some(newest) => Ok(repairing.storage.read(newest).await?.record.server_side()),
+        None => Ok(repairing.ctx.helm.major() == Major::Four),
     }
 }
 
 /// Takes the fields that the chart sets from whoever made the object, in helm's name: helm itself would be refused, as they
 /// have another manager. Fields that the chart does not set stay as they are.
-async fn take_fields(scene: &mut RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
-    let Some(api) = scene.kinds.api(scene.ctx, object).await? else { return Ok(()) };
-    let patch = Patch::Apply(marked(wanted, &scene.plan.release, &scene.ctx.namespace));
+async fn take_fields(repairing: &mut RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
+    let Some(api) = repairing.kinds.api(repairing.ctx, object).await? else { return Ok(()) };
+    let patch = Patch::Apply(marked(wanted, &repairing.plan.release, &repairing.ctx.namespace));
     let parameters = PatchParams::apply(MANAGER).force();
     match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
         // Some field cannot be changed: helm will say which, and that is a repair of its own.

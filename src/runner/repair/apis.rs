@@ -57,15 +57,15 @@ pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Re
 }
 
 /// Rewrites the records. Whether there was anything to rewrite.
-pub async fn rewrite(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
-    let rewrites = rewrites(scene.ctx, &mut scene.kinds, &scene.storage).await?;
+pub async fn rewrite(repairing: &mut RepairContext<'_>) -> Result<bool, Error> {
+    let rewrites = rewrites(repairing.ctx, &mut repairing.kinds, &repairing.storage).await?;
     let needed = !rewrites.is_empty();
     for Rewrite { mut stored, documents, reasons, .. } in rewrites {
         for (object, message) in reasons {
-            scene.record(Remedy::RewriteApis, &object.to_string(), message).await?;
+            repairing.record(Remedy::RewriteApis, &object.to_string(), message).await?;
         }
         stored.record.set_manifest(documents.text());
-        scene.storage.rewrite(&stored).await?;
+        repairing.storage.rewrite(&stored).await?;
     }
     Ok(needed)
 }

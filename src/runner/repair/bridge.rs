@@ -37,50 +37,51 @@ use crate::runner::steps::fence::{still_held, while_held};
 const LABEL_LENGTH: usize = 63;
 
 /// Deletes a Deployment and leaves its pods, found by the selectors of old and new.
-pub async fn deployment(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
-    let services = services(scene).await?;
+pub async fn deployment(repairing: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
+    let services = services(repairing).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
-    let mut sets = owned::<ReplicaSet>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    let mut sets = owned::<ReplicaSet>(repairing, refused, std::slice::from_ref(&refused.uid)).await?;
     // Those of an earlier attempt whose new pods never became ready, and pods that an earlier try has freed.
-    sets.extend(bridged::<ReplicaSet>(scene.ctx, &[refused.object.name.as_str()]).await?);
+    sets.extend(bridged::<ReplicaSet>(repairing.ctx, &[refused.object.name.as_str()]).await?);
     let owners: Vec<String> = sets.iter().filter_map(ResourceExt::uid).collect();
-    let mut pods = owned::<Pod>(scene, refused, &owners).await?;
-    pods.extend(bridged::<Pod>(scene.ctx, &[refused.object.name.as_str()]).await?);
+    let mut pods = owned::<Pod>(repairing, refused, &owners).await?;
+    pods.extend(bridged::<Pod>(repairing.ctx, &[refused.object.name.as_str()]).await?);
     let mark = mark(&refused.object.name);
     for set in &sets {
-        relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
+        relabel::<ReplicaSet>(repairing.ctx, &set.name_any(), &mark).await?;
     }
     for pod in &pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &mark).await?;
+        relabel::<Pod>(repairing.ctx, &pod.name_any(), &mark).await?;
     }
     if bridge.release {
-        free(scene, refused, &sets).await?;
-        cross(scene, &services, &pods, &bridge, &mark).await?;
+        free(repairing, refused, &sets).await?;
+        cross(repairing, &services, &pods, &bridge, &mark).await?;
     } else {
         for pod in &pods {
-            relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+            relabel::<Pod>(repairing.ctx, &pod.name_any(), &bridge.labels).await?;
         }
     }
-    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
+    delete(repairing.ctx, repairing.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
 }
 
 /// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
 /// matches.
-pub async fn set(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
-    let services = services(scene).await?;
+pub async fn set(repairing: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> Result<(), Error> {
+    let services = services(repairing).await?;
     let bridge = Bridge::between(&refused.live, &refused.new, &services.iter().collect::<Vec<_>>());
-    let pods = owned::<Pod>(scene, refused, std::slice::from_ref(&refused.uid)).await?;
+    let pods = owned::<Pod>(repairing, refused, std::slice::from_ref(&refused.uid)).await?;
     let mark = mark(&refused.object.name);
     let mut early = mark.clone();
     if !bridge.release {
         early.extend(bridge.labels.clone());
     }
     for pod in &pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &early).await?;
+        relabel::<Pod>(repairing.ctx, &pod.name_any(), &early).await?;
     }
-    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await?;
+    delete(repairing.ctx, repairing.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan)
+        .await?;
     if bridge.release {
-        cross(scene, &services, &pods, &bridge, &mark).await?;
+        cross(repairing, &services, &pods, &bridge, &mark).await?;
     }
     Ok(())
 }
@@ -88,30 +89,30 @@ pub async fn set(scene: &mut RepairContext<'_>, refused: &RefusedObject<'_>) -> 
 /// Ends what an earlier try began with a workload that it deleted: its pods get the labels by which the chart that is
 /// wanted now finds them. A pod of a `StatefulSet` that kept its name without them would stand in the new one's way for
 /// ever, and those of a Deployment would be lost to the Service.
-pub async fn resume(scene: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
-    if bridged::<Pod>(scene.ctx, &[object.name.as_str()]).await?.is_empty() {
+pub async fn resume(repairing: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
+    if bridged::<Pod>(repairing.ctx, &[object.name.as_str()]).await?.is_empty() {
         return Ok(());
     }
-    join(scene, object).await
+    join(repairing, object).await
 }
 
 /// Gives a workload its pods back that an earlier try had begun to replace for a selector that is not wanted any more. One
 /// that is being deleted already is waited for: what helm writes into it would go with it.
 pub async fn give_back(
-    scene: &mut RepairContext<'_>,
+    repairing: &mut RepairContext<'_>,
     api: &Api<DynamicObject>,
     object: &KindName,
     live: &DynamicObject,
 ) -> Result<(), Error> {
     let uid = live.uid().unwrap_or_default();
     if live.metadata.deletion_timestamp.is_some() {
-        wait_gone(scene.ctx, scene.lease, api, object, &uid).await?;
-        return resume(scene, object).await;
+        wait_gone(repairing.ctx, repairing.lease, api, object, &uid).await?;
+        return resume(repairing, object).await;
     }
     if !live.annotations().contains_key(label::BRIDGE) {
         return Ok(());
     }
-    join(scene, object).await?;
+    join(repairing, object).await?;
     let annotations = json!({label::BRIDGE: Value::Null});
     let patch = json!({"metadata": {"uid": uid, "annotations": annotations}, "spec": {"paused": Value::Null}});
     let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
@@ -120,23 +121,23 @@ pub async fn give_back(
 }
 
 /// Brings free pods, and the Services that find them, to the labels of the chart that is wanted now.
-async fn join(scene: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
-    let pods = bridged::<Pod>(scene.ctx, &[object.name.as_str()]).await?;
-    let services = services(scene).await?;
-    let new = scene.rendered().await?.objects().find(|(reference, _)| reference.kind_name() == *object);
+async fn join(repairing: &mut RepairContext<'_>, object: &KindName) -> Result<(), Error> {
+    let pods = bridged::<Pod>(repairing.ctx, &[object.name.as_str()]).await?;
+    let services = services(repairing).await?;
+    let new = repairing.rendered().await?.objects().find(|(reference, _)| reference.kind_name() == *object);
     let Some(new) = new.map(|(_, new)| new.clone()) else { return Ok(()) };
     let bridge = Bridge::between(&Value::Null, &new, &services.iter().collect::<Vec<_>>());
-    cross(scene, &services, &pods, &bridge, &mark(&object.name)).await
+    cross(repairing, &services, &pods, &bridge, &mark(&object.name)).await
 }
 
 /// Takes the pods out of the hands of a Deployment that still exists: it is paused, so that it starts no others, and its
 /// `ReplicaSets` are deleted without them.
 async fn free(
-    scene: &RepairContext<'_>,
+    repairing: &RepairContext<'_>,
     refused: &RefusedObject<'_>,
     sets: &[PartialObjectMeta<ReplicaSet>],
 ) -> Result<(), Error> {
-    let deployments: Api<Deployment> = scene.ctx.api();
+    let deployments: Api<Deployment> = repairing.ctx.api();
     let name = refused.object.name.as_str();
     let doing = format!("pause {}", refused.object);
     // Marked as paused by this program, so that a later step knows that it may go on.
@@ -150,11 +151,11 @@ async fn free(
             object.metadata.generation <= seen
         })
     };
-    while_held(scene.ctx, scene.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
-    let api: Api<ReplicaSet> = scene.ctx.api();
+    while_held(repairing.ctx, repairing.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
+    let api: Api<ReplicaSet> = repairing.ctx.api();
     for set in sets {
         let (object, uid) = (KindName::new("ReplicaSet", set.name_any()), set.uid().unwrap_or_default());
-        delete(scene.ctx, scene.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
+        delete(repairing.ctx, repairing.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
     }
     Ok(())
 }
@@ -162,16 +163,16 @@ async fn free(
 /// Changes labels of free pods by which Services find them. No pod can have the old and the new value at once, so a
 /// Service finds them by the label of the bridge meanwhile.
 async fn cross(
-    scene: &RepairContext<'_>,
+    repairing: &RepairContext<'_>,
     rendered: &[Value],
     pods: &[PartialObjectMeta<Pod>],
     bridge: &Bridge,
     mark: &Labels,
 ) -> Result<(), Error> {
     for pod in pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), mark).await?;
+        relabel::<Pod>(repairing.ctx, &pod.name_any(), mark).await?;
     }
-    let services: Api<Service> = scene.ctx.api();
+    let services: Api<Service> = repairing.ctx.api();
     let mut crossing = Vec::new();
     for new in rendered {
         let Some(name) = new["metadata"]["name"].as_str() else { continue };
@@ -190,7 +191,7 @@ async fn cross(
         }
     }
     for pod in pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+        relabel::<Pod>(repairing.ctx, &pod.name_any(), &bridge.labels).await?;
     }
     for (name, target) in crossing {
         point(&services, name, &target).await?;
@@ -283,20 +284,21 @@ impl Kind for ReplicaSet {}
 impl Kind for Pod {}
 
 /// The Services that the chart renders in the namespace of the release.
-async fn services(scene: &mut RepairContext<'_>) -> Result<Vec<Value>, Error> {
-    let here = scene.ctx.namespace.clone();
-    let services = scene.rendered().await?.objects().filter(|(name, _)| name.kind == "Service" && name.is_in(&here));
+async fn services(repairing: &mut RepairContext<'_>) -> Result<Vec<Value>, Error> {
+    let here = repairing.ctx.namespace.clone();
+    let services =
+        repairing.rendered().await?.objects().filter(|(name, _)| name.kind == "Service" && name.is_in(&here));
     Ok(services.map(|(_, service)| service.clone()).collect())
 }
 
 /// What these owners (by UID) control, found by the selector of the workload.
 async fn owned<K: Kind>(
-    scene: &RepairContext<'_>,
+    repairing: &RepairContext<'_>,
     refused: &RefusedObject<'_>,
     owners: &[String],
 ) -> Result<Vec<PartialObjectMeta<K>>, Error> {
     let Some(workload) = manifest::workload(&refused.live) else { return Ok(Vec::new()) };
-    let mut found = list::<K>(scene.ctx, &workload.selector).await?;
+    let mut found = list::<K>(repairing.ctx, &workload.selector).await?;
     found.retain(|object| controller(object).is_some_and(|owner| owners.contains(owner)));
     Ok(found)
 }

@@ -78,7 +78,7 @@ impl<'a> RepairContext<'a> {
     /// What the plan foresees and is still to be done; refused if it may not be done. The adoption and the rewriting are for
     /// the whole release, so one of each is enough.
     pub async fn planned(&mut self) -> Result<Vec<RepairAction>, Error> {
-        // To put the saved release back, other repairs are needed, if any: helm tells.
+        // To restore the saved release, other repairs are needed, if any: helm tells.
         if self.package.restores {
             return Ok(Vec::new());
         }

@@ -23,53 +23,53 @@ use crate::runner::rollout::verify::same_claims;
 
 /// Replaces an object of the release. Whether it was needed: not if it is gone, as helm recreates it then, nor
 /// if it is another one than the plan found.
-pub async fn replace(scene: &mut RepairContext<'_>, object: &KindName) -> Result<bool, Error> {
-    let here = scene.ctx.namespace.clone();
-    let rendered = scene.rendered().await?.objects().filter(|(reference, _)| reference.kind_name() == *object);
+pub async fn replace(repairing: &mut RepairContext<'_>, object: &KindName) -> Result<bool, Error> {
+    let here = repairing.ctx.namespace.clone();
+    let rendered = repairing.rendered().await?.objects().filter(|(reference, _)| reference.kind_name() == *object);
     // Of namesakes in several namespaces, the one beside the release.
     let found = rendered.min_by_key(|(reference, _)| !reference.is_in(&here));
     let Some((reference, new)) = found.map(|(reference, new)| (reference, new.clone())) else {
         let message = format!("{object} refuses the change, and the chart does not render it: it is left alone");
         return Err(Problem::new(FailureClass::Immutable, message).object(object.to_string()).into());
     };
-    let namesakes: Vec<ObjectRef> = scene.rendered().await?.objects().map(|(reference, _)| reference).collect();
+    let namesakes: Vec<ObjectRef> = repairing.rendered().await?.objects().map(|(reference, _)| reference).collect();
     if any_stays(object, namesakes.iter()) {
         let message = format!(
             "{object} refuses the change, and objects of its kind are never replaced: they are data, or may own it"
         );
         return Err(Problem::new(FailureClass::ImmutableData, message).object(object.to_string()).into());
     }
-    let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
+    let Some(api) = repairing.kinds.api(repairing.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
         // An earlier try has deleted it; helm recreates it.
         return Ok(false);
     };
-    belongs(scene, &reference, &live).await?;
-    same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
-    none_owned_by(scene.ctx, &mut scene.kinds, std::slice::from_ref(&reference)).await?;
-    scene.record(Remedy::Replace, object, how(&object.kind).to_owned()).await?;
+    belongs(repairing, &reference, &live).await?;
+    same_claims(repairing.ctx, &repairing.plan.inventory.claims).await?;
+    none_owned_by(repairing.ctx, &mut repairing.kinds, std::slice::from_ref(&reference)).await?;
+    repairing.record(Remedy::Replace, object, how(&object.kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
     let refused = RefusedObject { object, api, live, uid, new };
     match object.kind.parse() {
-        Ok(WorkloadKind::Deployment) => Box::pin(bridge::deployment(scene, &refused)).await?,
-        Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(scene, &refused)).await?,
+        Ok(WorkloadKind::Deployment) => Box::pin(bridge::deployment(repairing, &refused)).await?,
+        Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(repairing, &refused)).await?,
         Err(_) => {
             let RefusedObject { api, uid, .. } = &refused;
-            delete(scene.ctx, scene.lease, api, object, uid, PropagationPolicy::Background).await?;
+            delete(repairing.ctx, repairing.lease, api, object, uid, PropagationPolicy::Background).await?;
         }
     }
-    same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
+    same_claims(repairing.ctx, &repairing.plan.inventory.claims).await?;
     Ok(true)
 }
 
 /// Whether an object that the plan wants to be replaced is still the one that it found.
-pub async fn is_still_there(scene: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
-    let Some(uid) = scene.plan.replaced.get(object) else { return Ok(true) };
-    let here = &scene.ctx.namespace;
-    let named = scene.plan.objects.iter().filter(|reference| reference.is(object));
+pub async fn is_still_there(repairing: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
+    let Some(uid) = repairing.plan.replaced.get(object) else { return Ok(true) };
+    let here = &repairing.ctx.namespace;
+    let named = repairing.plan.objects.iter().filter(|reference| reference.is(object));
     let Some(reference) = named.min_by_key(|reference| !reference.is_in(here)) else { return Ok(false) };
-    let Some(api) = scene.kinds.api(scene.ctx, reference).await? else { return Ok(false) };
+    let Some(api) = repairing.kinds.api(repairing.ctx, reference).await? else { return Ok(false) };
     let live = request(&format!("read {object}"), || api.get_metadata_opt(&reference.name)).await?;
     Ok(live.is_some_and(|live| live.metadata.uid.as_ref() == Some(uid)))
 }
@@ -86,9 +86,9 @@ fn how(kind: &str) -> &'static str {
 }
 
 /// Only what belongs to the release is replaced: helm marked it so, or the release's stored manifest names it.
-async fn belongs(scene: &RepairContext<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
-    let owner = Owner::of(live.labels(), live.annotations(), &scene.plan.release, &scene.ctx.namespace);
-    if owner == Owner::Release || (!matches!(owner, Owner::Other { .. }) && recorded(scene, reference).await?) {
+async fn belongs(repairing: &RepairContext<'_>, reference: &ObjectRef, live: &DynamicObject) -> Result<(), Error> {
+    let owner = Owner::of(live.labels(), live.annotations(), &repairing.plan.release, &repairing.ctx.namespace);
+    if owner == Owner::Release || (!matches!(owner, Owner::Other { .. }) && recorded(repairing, reference).await?) {
         return Ok(());
     }
     let message = format!("{reference} refuses the change, and it belongs to {owner}: it is left alone");
@@ -96,10 +96,10 @@ async fn belongs(scene: &RepairContext<'_>, reference: &ObjectRef, live: &Dynami
 }
 
 /// Whether a stored manifest of the release names the object.
-async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bool, Error> {
-    for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
-        let stored = scene.storage.read(revision).await?;
-        let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
+async fn recorded(repairing: &RepairContext<'_>, reference: &ObjectRef) -> Result<bool, Error> {
+    for revision in repairing.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
+        let stored = repairing.storage.read(revision).await?;
+        let objects = Documents::parse(stored.record.manifest(), &repairing.ctx.namespace)?;
         if objects.objects().any(|(object, _)| object.same(reference)) {
             return Ok(true);
         }
@@ -108,27 +108,27 @@ async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bo
 }
 
 /// The workloads whose selector is another one than the chart's. Refused, and named, if no repair is allowed.
-pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<RepairAction>, Error> {
+pub async fn foreseen(repairing: &mut RepairContext<'_>) -> Result<Vec<RepairAction>, Error> {
     let mut foreseen = Vec::new();
-    for workload in scene.package.workloads {
+    for workload in repairing.package.workloads {
         let object = KindName::new(workload.kind, &workload.name);
         let reference = ObjectRef {
             api_version: "apps/v1".into(),
             kind: workload.kind.to_string(),
-            namespace: Some(scene.ctx.namespace.clone()),
+            namespace: Some(repairing.ctx.namespace.clone()),
             name: workload.name.clone(),
         };
-        let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { continue };
+        let Some(api) = repairing.kinds.api(repairing.ctx, &reference).await? else { continue };
         let Some(live) = request(&format!("read {object}"), || api.get_opt(&workload.name)).await? else {
-            bridge::resume(scene, &object).await?;
+            bridge::resume(repairing, &object).await?;
             continue;
         };
         let json = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
         let Some(now) = manifest::workload(&json).filter(|now| now.selector != workload.selector) else {
-            bridge::give_back(scene, &api, &object, &live).await?;
+            bridge::give_back(repairing, &api, &object, &live).await?;
             continue;
         };
-        if scene.package.recovery < Recovery::Repair {
+        if repairing.package.recovery < Recovery::Repair {
             let message = format!(
                 "the selector of {object} would change from {} to {}, and a selector cannot be changed; helm was not run",
                 now.selector, workload.selector

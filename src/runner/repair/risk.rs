@@ -169,7 +169,7 @@ pub async fn none_at_risk(
 
 /// Before an upgrade: helm deletes what the new chart does not have any more. Claims among that are marked, so that helm
 /// leaves them; what may own data, or takes claims with it, stops the upgrade.
-pub async fn spare(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<(), Error> {
+pub async fn keep_owned(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<(), Error> {
     let mut kinds = Kinds::default();
     let old = storage.union(uninstall::applied(plan, history), &ctx.namespace).await?;
     let Dropped { going, claims } = dropped(ctx, &mut kinds, &old, plan).await?;

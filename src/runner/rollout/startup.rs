@@ -25,10 +25,10 @@ const FIRST: Duration = Duration::from_secs(3);
 const EVERY: Duration = Duration::from_secs(10);
 /// How many pods are listened to at once: more would say the same.
 const PODS: usize = 3;
-/// How often a refusal must be heard, each time from another run of a container, before it is believed to stay.
+/// How often a refusal must be read, each time from another run of a container, before it is believed to stay.
 const RUNS: usize = 2;
 
-/// What is heard of the pods that start.
+/// What is known of the pods that start.
 #[derive(Default)]
 pub struct StartupLogs {
     /// UIDs of the pods that were there before.
@@ -39,7 +39,7 @@ pub struct StartupLogs {
     verdict: Option<StartFailure>,
 }
 
-/// What is heard of one pod.
+/// What is known of one pod.
 struct PodLog {
     /// Its state when it was listened to last: how often it was started again, and its trouble.
     state: (i32, Option<String>),

@@ -1,4 +1,4 @@
-//! Brings a package into the cluster: runs helm until it has ended well, or nothing more can be done in this step.
+//! Brings a package into the cluster: runs helm until it has succeeded, or nothing more can be done in this step.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ const OTHERS: Duration = Duration::from_secs(3);
 /// How often helm is run again because an autoscaler has changed a number of replicas in the moment before.
 const SCALED_MEANWHILE: usize = 3;
 
-/// Runs helm until it has ended well. What helm is refused for is repaired as far as the package allows; what is certain
+/// Runs helm until it has succeeded. What helm is refused for is repaired as far as the package allows; what is certain
 /// to be refused is repaired before.
 pub async fn apply(
     ctx: &Context,
@@ -140,9 +140,9 @@ async fn bring(
 ) -> Result<(), Error> {
     let lease = paused.lease();
     let mut values = replicas::kept(ctx, plan, package).await?;
-    let mut scene = RepairContext::new(ctx, plan, package, lease);
-    let mut repairs = scene.planned().await?;
-    let foreseen = scene.foreseen().await?;
+    let mut repairing = RepairContext::new(ctx, plan, package, lease);
+    let mut repairs = repairing.planned().await?;
+    let foreseen = repairing.foreseen().await?;
     repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
     if package.pauses {
         paused.begin(observer, package.timeout).await?;
@@ -153,7 +153,7 @@ async fn bring(
     loop {
         for repair in repairs {
             still_held(ctx, lease)?;
-            let needed = Box::pin(scene.perform(&repair)).await?;
+            let needed = Box::pin(repairing.perform(&repair)).await?;
             if refused && !needed && repair.remedy == Remedy::RewriteApis {
                 let message =
                     "helm finds removed APIs in its records of the release, but this cluster serves all that they name";
@@ -167,7 +167,7 @@ async fn bring(
         refused = true;
         let now = Package { values: values.as_deref().unwrap_or(package.values), ..package.clone() };
         let ended = run(ctx, plan, &now, &done, observer, lease, starts).await?;
-        let Err(Failed { failure, heard, verdict }) = ended else {
+        let Err(Failed { failure, diagnosed, verdict }) = ended else {
             return repair::finish(ctx, lease, package.workloads).await;
         };
         if package.halt.is_cancelled() {
@@ -188,7 +188,7 @@ async fn bring(
         repairs = match escalation::next(&causes, &done, package.recovery) {
             Next::Repair(repairs) => repairs,
             Next::Stop(remedy) => {
-                let problem = explained(ctx, plan, failure, causes, &observer.seen(), heard).await;
+                let problem = explained(ctx, plan, failure, causes, &observer.seen(), diagnosed).await;
                 return Err(Problem { remedy, ..problem }.into());
             }
         };
@@ -199,7 +199,7 @@ async fn bring(
 struct Failed {
     failure: HelmFailure,
     /// The pod that was in trouble last.
-    heard: Option<PodDiagnosis>,
+    diagnosed: Option<PodDiagnosis>,
     /// Why it was stopped before its time, if it was.
     verdict: Option<StartFailure>,
 }
@@ -230,20 +230,20 @@ async fn run(
         rollback_on_failure: package.rollback_on_failure && !did(Remedy::Replace),
         take_ownership: did(Remedy::Adopt),
     };
-    let (mut heard, mut listener) = (None, StartupLogs::ignoring(&observer.seen()));
+    let (mut diagnosed, mut listener) = (None, StartupLogs::ignoring(&observer.seen()));
     let stop = ctx.stop.child_token();
     ctx.reporter.helm_starts().await?;
     still_held(ctx, lease)?;
     let ended = tokio::select! {
         ended = helm::run(&ctx.helm, &upgrade, lease.ends(&stop)) => ended?,
-        never = tell(ctx, plan, package, observer, &mut heard, &mut listener, &stop) => match never {},
+        never = tell(ctx, plan, package, observer, &mut diagnosed, &mut listener, &stop) => match never {},
         never = note_starts(ctx, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},
     };
     note_started(ctx, plan, package, observer).await;
     let Err(failure) = ended else { return Ok(Ok(())) };
     still_held(ctx, lease)?;
-    Ok(Err(Failed { failure, heard, verdict: listener.verdict().cloned() }))
+    Ok(Err(Failed { failure, diagnosed, verdict: listener.verdict().cloned() }))
 }
 
 /// Records it as soon as a pod of the new version may have begun its work.
@@ -277,7 +277,7 @@ async fn tell(
     plan: &Plan,
     package: &Package<'_>,
     observer: &Observer,
-    heard: &mut Option<PodDiagnosis>,
+    diagnosed: &mut Option<PodDiagnosis>,
     listener: &mut StartupLogs,
     stop: &CancellationToken,
 ) -> std::convert::Infallible {
@@ -302,9 +302,10 @@ async fn tell(
             tracing::error!("Pod/{pod} {}; helm need not wait any longer", refusal.message);
             stop.cancel();
         }
-        let news = |pod: &&PodFacts| pod.trouble().is_some_and(|now| heard.as_ref().is_none_or(|h| h.trouble != now));
+        let news =
+            |pod: &&PodFacts| pod.trouble().is_some_and(|now| diagnosed.as_ref().is_none_or(|h| h.trouble != now));
         if let Some(pod) = diagnosis::failing_pod(&seen).filter(news) {
-            *heard = Some(diagnosis::diagnose(ctx, pod).await);
+            *diagnosed = Some(diagnosis::diagnose(ctx, pod).await);
         }
     }
 }
@@ -327,7 +328,7 @@ async fn explained(
     failure: HelmFailure,
     causes: Vec<Cause>,
     observed: &[WorkloadPods],
-    heard: Option<PodDiagnosis>,
+    diagnosed: Option<PodDiagnosis>,
 ) -> Problem {
     let cause = waited_for(&causes).unwrap_or_else(|| failures::worst_of(causes));
     let mut problem = of_cause(cause, &failure.text);
@@ -347,8 +348,8 @@ async fn explained(
         return problem;
     }
     let told = match diagnosis::failing_pod(observed) {
-        Some(pod) if pod.trouble().is_some() || heard.is_none() => Some(diagnosis::diagnose(ctx, pod).await),
-        _ => heard,
+        Some(pod) if pod.trouble().is_some() || diagnosed.is_none() => Some(diagnosis::diagnose(ctx, pod).await),
+        _ => diagnosed,
     };
     let Some(PodDiagnosis { pod, trouble, log, refusal }) = told else { return problem };
     problem.excerpt = log;

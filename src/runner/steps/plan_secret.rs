@@ -88,7 +88,7 @@ pub async fn read_previous(plan: &Plan, directory: &Path) -> Result<Option<Recor
 }
 
 /// Whether the newest revision is the saved release once more, after a failure of this plan: same chart, same values.
-pub async fn is_put_back(
+pub async fn is_restored(
     plan: &Plan,
     storage: &Storage,
     history: &History,

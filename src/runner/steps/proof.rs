@@ -36,7 +36,7 @@ pub struct ExpectedRelease<'a> {
     pub version: &'a str,
     /// Version that the pods must answer.
     pub app_version: &'a str,
-    /// It is the release that the plan saved, put back, and not the one that the plan leads to.
+    /// It is the release that the plan saved, restored, and not the one that the plan leads to.
     pub restored: bool,
     /// How long to wait until everything is right.
     pub timeout: Duration,
@@ -84,7 +84,7 @@ impl<'a> ExpectedRelease<'a> {
         } else {
             Observer::start(ctx, self.chart_name, plan.line, &workloads)
         };
-        // What was put back need not be well in every part; it has to be what it was.
+        // What was restored need not be well in every part; it has to be what it was.
         let token = match &plan.pause.token {
             Some(reference) if !self.restored => Some(Token::read(ctx, reference).await?),
             _ => None,
@@ -126,7 +126,7 @@ impl<'a> ExpectedRelease<'a> {
     ) -> Result<(Installed, Map<String, Value>, Documents), Error> {
         let wrong = |message: String| Problem::new(FailureClass::VerificationFailed, message);
         let history = storage.history().await?;
-        let newest = history.first().ok_or_else(|| wrong("helm ended well, but there is no release".into()))?;
+        let newest = history.first().ok_or_else(|| wrong("helm succeeded, but there is no release".into()))?;
         let stored = storage.read(newest).await?;
         let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
         let same = chart.runs() == self.chart_name && version::plain(&chart.version) == version::plain(self.version);

@@ -18,7 +18,7 @@ use crate::runner::io;
 
 /// The values of a package with the numbers that others have set, in a file of their own; none if they have them already.
 pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<Option<PathBuf>, Error> {
-    // What is put back is a manifest, which has them; see [`keep_in`].
+    // What is restored is a manifest, which has them; see [`keep_in`].
     if package.restores || plan.replicas.is_empty() {
         return Ok(None);
     }
@@ -39,7 +39,7 @@ pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<O
     Ok(Some(path))
 }
 
-/// Writes the numbers that others have set into a manifest that is put back: helm 4 would be refused for another one.
+/// Writes the numbers that others have set into a manifest that is restored: helm 4 would be refused for another one.
 pub async fn keep_in(ctx: &Context, manifest: &mut Documents) -> Result<(), Error> {
     let workloads: Vec<ObjectRef> = manifest.objects().map(|(name, _)| name).filter(scales).collect();
     for workload in workloads {

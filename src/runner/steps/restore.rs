@@ -1,4 +1,4 @@
-//! The restore step: puts the release back that the plan saved, exactly as helm had rendered it then.
+//! The restore step: restores the release that the plan saved, exactly as helm had rendered it then.
 //!
 //! The old chart is not fetched and not rendered again: the saved record holds the manifest, and a chart that consists of
 //! nothing else lets helm do the rest (compare, apply, wait, remember).
@@ -11,7 +11,7 @@ use super::apply::apply;
 use super::fence::{fenced, while_held};
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::{is_restored, read_plan, read_previous};
 use super::proof::ExpectedRelease;
 use super::replicas;
 use super::upgrade::UpgradeOrder;
@@ -48,11 +48,11 @@ struct Saved {
     values: PathBuf,
 }
 
-/// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
+/// Restores the saved release, or does what an earlier try has left to do, and verifies it.
 pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error> {
     let plan = read_plan(ctx, &order.plan_dir).await?;
     let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
-        let message = "the plan is for a first install: there is nothing to put back";
+        let message = "the plan is for a first install: there is nothing to restore";
         return Err(Problem::new(FailureClass::PlanOutdated, message).into());
     };
     if order.new_version_started {
@@ -63,14 +63,14 @@ pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error>
     held::hold(ctx, &plan, &order.plan_dir).await?;
     let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
         let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
-        let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
+        let done = Box::pin(restore(ctx, order, &plan, &saved, &storage, before, &paused)).await;
         paused.end(done).await
     }))
     .await;
     held::end(ctx, &plan, &order.plan_dir, done).await
 }
 
-async fn put_back(
+async fn restore(
     ctx: &Context,
     order: &UpgradeOrder,
     plan: &Plan,
@@ -83,7 +83,7 @@ async fn put_back(
     let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
     let workloads = documents.workloads();
     let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
-    let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
+    let run = match restore::left(plan, before, is_restored(plan, storage, before, Some(&saved.record)).await?) {
         RestoreWork::Verify => false,
         RestoreWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         RestoreWork::Run => true,
@@ -125,7 +125,7 @@ async fn put_back(
                 while_held(ctx, lease, async { Ok(starts.none_left(order.verify_timeout).await) }).await?
             {
                 let message =
-                    format!("Pod/{pod} of the new version is still there after the saved release was put back");
+                    format!("Pod/{pod} of the new version is still there after the saved release was restored");
                 return Err(Problem::new(FailureClass::StillDeleting, message).object(format!("Pod/{pod}")).into());
             }
         }
@@ -151,7 +151,7 @@ async fn put_back(
 
 fn too_late(plan: &Plan) -> Problem {
     let message = format!(
-        "a pod of {} may have started and migrated the database: the saved release is not put back over it",
+        "a pod of {} may have started and migrated the database: the saved release is not restored over it",
         plan.app_version
     );
     Problem::new(FailureClass::Downgrade, message)

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fence::{fenced, still_held};
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::{is_restored, read_plan, read_previous};
 use crate::api::{FailureClass, Installed};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
@@ -26,7 +26,7 @@ use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::helm::merge_base::Basis;
+use crate::runner::helm::merge_base::MergeBase;
 use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::helm::{HelmFailure, run as helm};
@@ -74,8 +74,8 @@ async fn remove(
     lease: &Held,
 ) -> Result<Uninstalled, Error> {
     let saved = read_previous(plan, &order.plan_dir).await?;
-    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
-    match uninstall::left(plan, before, put_back) {
+    let restored = is_restored(plan, storage, before, saved.as_ref()).await?;
+    match uninstall::left(plan, before, restored) {
         UninstallWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         UninstallWork::Gone => return gone(ctx, plan, saved.as_ref()).await,
         UninstallWork::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
@@ -158,7 +158,7 @@ async fn uninstall(
         Err(failure) => {
             // Whoever uninstalls the release by hand later would be left with what was marked.
             if let Some(record) = record {
-                record.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+                record.restore(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
             }
             Err(refused(failure))
         }
@@ -230,7 +230,7 @@ async fn mark(
     applied: &[Revision],
     mut documents: Documents,
     kept: impl Fn(&ObjectRef, &Value) -> bool,
-) -> Result<Option<Basis>, Error> {
+) -> Result<Option<MergeBase>, Error> {
     let Some(newest) = applied.first() else { return Ok(None) };
     let mut stored = storage.read(newest).await?;
     let manifest = stored.record.manifest().to_owned();
@@ -243,7 +243,7 @@ async fn mark(
     if extended == as_it_is {
         return Ok(None);
     }
-    // Lent, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
+    // Written temporarily, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
     match storage.write_temporarily(&stored, extended.clone()).await {
         Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
             stored.record.set_manifest(extended.clone());
@@ -251,7 +251,7 @@ async fn mark(
         }
         written => written?,
     }
-    Ok(Some(Basis { revision: newest.clone(), manifest, extended }))
+    Ok(Some(MergeBase { revision: newest.clone(), manifest, extended }))
 }
 
 async fn helm(

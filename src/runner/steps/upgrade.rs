@@ -13,7 +13,7 @@ use super::fence::fenced;
 use super::highest_version;
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::{is_restored, read_plan, read_previous};
 use super::proof::ExpectedRelease;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::helm::documents::Documents;
@@ -95,31 +95,31 @@ async fn change(
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let put_back = is_put_back(plan, storage, before, saved).await?;
-    // Begun to be put back while a pod of the new version started after all: that one stays.
+    let restored = is_restored(plan, storage, before, saved).await?;
+    // Begun to be restored while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match work(plan, before, order.start, put_back, order.recovery_required) {
+    let run = match work(plan, before, order.start, restored, order.recovery_required) {
         UpgradeWork::Outdated(_) if overcome => true,
         UpgradeWork::Verify => {
-            tracing::info!("helm has ended well already in an earlier try; verifying");
+            tracing::info!("helm has succeeded already in an earlier try; verifying");
             false
         }
         UpgradeWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        UpgradeWork::HalfGone(revision) => return Err(half_gone(&revision).into()),
+        UpgradeWork::UninstallInterrupted(revision) => return Err(uninstall_interrupted(&revision).into()),
         UpgradeWork::Run => true,
         UpgradeWork::Unlock(revision) => {
-            unlock(ctx, order, plan, storage, &revision, put_back).await?;
+            unlock(ctx, order, plan, storage, &revision, restored).await?;
             // Nobody has seen what the hooks did that a killed runner's helm had begun.
             let ours = revision.plan.as_deref() == Some(plan.id.as_str());
-            if ours && plan.hooks.iter().any(|hook| runs_anew(hook, paused.old_images())) {
+            if ours && plan.hooks.iter().any(|hook| runs_again(hook, paused.old_images())) {
                 started_now(ctx, plan).await;
             }
             true
         }
     };
     if run {
-        risk::spare(ctx, plan, storage, before).await?;
+        risk::keep_owned(ctx, plan, storage, before).await?;
         let package = Package {
             version: &plan.version,
             chart: &order.plan_dir.join(key::CHART),
@@ -178,7 +178,7 @@ async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
 }
 
 /// Whether a hook of the change runs an image that the old version does not have.
-fn runs_anew(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
+fn runs_again(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
     hook.runs_in(hooks::HelmAction::Change) && hook.images.iter().any(|image| !old_images.contains(image))
 }
 
@@ -197,12 +197,12 @@ async fn unlock(
     plan: &Plan,
     storage: &Storage,
     revision: &Revision,
-    put_back: bool,
+    restored: bool,
 ) -> Result<(), Error> {
     let secret = format!("Secret/{}", revision.secret);
     let since = revision.written.map(|time| format!(" since {time}")).unwrap_or_default();
     let (object, number, status) = (secret.clone(), revision.number, &revision.status);
-    let ours = revision.plan.is_some() || (put_back && plan.rollback_on_failure);
+    let ours = revision.plan.is_some() || (restored && plan.rollback_on_failure);
     let why = if ours {
         format!("revision {number} is {status}: a runner was killed in the middle")
     } else if order.repair_approved {
@@ -228,7 +228,7 @@ async fn unlock(
 }
 
 /// helm says of such a release that it has no deployed releases. To end the uninstall is the way out of it.
-fn half_gone(revision: &Revision) -> Problem {
+fn uninstall_interrupted(revision: &Revision) -> Problem {
     let message = format!(
         "the uninstall of revision {} was interrupted: parts of the release are gone, and helm can neither upgrade nor \
          install it before the uninstall is ended",

@@ -152,7 +152,7 @@ fn condition(
     }
 }
 
-/// An init container is ready once it has ended well; one that goes on beside the others is ready as they are.
+/// An init container is ready once it has succeeded; one that goes on beside the others is ready as they are.
 fn init_statuses(pod: &Pod, containers: &[Container], states: &[ContainerState]) -> Vec<ContainerStatus> {
     let mut statuses = statuses(pod, containers, states);
     for ((status, container), state) in statuses.iter_mut().zip(containers).zip(states) {

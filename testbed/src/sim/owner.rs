@@ -1,4 +1,4 @@
-//! What Coder v2 tells an owner: how many builds run, and how well it is. Both are looked up anew for each question, so that
+//! What Coder v2 tells an owner: how many builds run, and how well it is. Both are looked up again for each question, so that
 //! a test can change them while Coder runs (see the module `faults`).
 
 use std::sync::Arc;

@@ -40,7 +40,7 @@ use crate::process::Identity;
 /// The name of the only node.
 const NODE_NAME: &str = "node-1";
 
-/// Why a cluster did not start, or did not end well.
+/// Why a cluster did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The directory cannot be used.

@@ -25,7 +25,7 @@ async fn what_was_refused_once_is_not_planned_again_by_another_controller() {
     world.declare("other", json!({"release": "other", "suspend": true})).await;
     world.phase("other", Phase::Suspended).await;
     assert_eq!(world.get("coder").await.status.unwrap().attempt, attempt);
-    // A further change is planned. While helm is at work a plan is put off, so there may be more than one attempt.
+    // A further change is planned. While helm is at work a plan is postponed, so there may be more than one attempt.
     upgrade_by_hand(&world, "2.31.7", &["--set", "coder.podAnnotations.team=platform", "--wait"]).await;
     world.until("coder", "planned again", |o| o.status.as_ref().is_some_and(|s| s.attempt > attempt)).await;
     let status = world.stalled("coder").await.status.unwrap();

@@ -76,7 +76,7 @@ async fn the_saved_release_comes_back_after_an_uninstall(#[case] helm: HelmMajor
 }
 
 #[tokio::test]
-async fn nothing_is_put_back_over_a_database_that_may_be_newer() {
+async fn nothing_is_restored_over_a_database_that_may_be_newer() {
     let steps = Steps::with("restore-refused", HelmMajor::Four, |r| &r.v2, "2.30.0", &[]).await;
     steps.plan(json!({"version": "2.31.7"})).await;
     let problem = steps.fails("restore", &["--new-version-started", "true"]).await;

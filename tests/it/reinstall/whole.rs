@@ -189,7 +189,7 @@ async fn a_new_version_that_cannot_start_gives_way_to_the_old_one(#[case] name: 
     assert_eq!(ended.steps.last().unwrap().name, StepName::Restore, "{ended:?}");
     assert_eq!((ended.phase, ended.current.unwrap().version.as_str()), (Phase::Failed, "2.31.6"));
     assert_eq!(ended.failure.unwrap().class.to_string(), "RolloutTimedOut");
-    assert!(ended.message.contains("was put back and runs"), "{}", ended.message);
+    assert!(ended.message.contains("was restored and runs"), "{}", ended.message);
     assert_eq!((world.claims().await, world.values().await), (claims, given));
     assert_eq!(world.release().await.1, "deployed");
     world.finish().await;

@@ -39,7 +39,7 @@ async fn age(world: &World, by: SignedDuration) {
 }
 
 #[tokio::test]
-async fn a_live_helm_of_somebody_else_is_left_alone_whatever_its_clock_says() {
+async fn a_live_helm_process_of_somebody_else_is_left_alone_whatever_its_clock_says() {
     let (world, mut helm) = with_live_helm("lock-live", "20s").await;
     world.impatient().await;
     age(&world, SignedDuration::from_hours(100)).await;
@@ -66,7 +66,7 @@ async fn a_live_helm_of_somebody_else_is_left_alone_whatever_its_clock_says() {
 }
 
 #[tokio::test]
-async fn the_lock_of_a_helm_that_was_killed_is_released_once_a_person_says_so() {
+async fn the_lock_of_a_helm_process_that_was_killed_is_released_once_a_person_says_so() {
     let (world, mut helm) = with_live_helm("lock-dead", "120s").await;
     helm.kill().await.unwrap();
     world.upgrade_to("2.31.7").await;

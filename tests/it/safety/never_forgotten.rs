@@ -92,7 +92,7 @@ async fn an_object_that_is_deleted_in_mid_change_puts_the_release_back_before_it
     deny(&world, "networking.k8s.io", "ingresses", "false").await;
     let approval = format!("coderupgrade.dev/approve={}", status(&object).plan.unwrap().id);
     world.kubectl(&["annotate", "cu", "coder", &approval]).await;
-    // Before helm has begun, there is nothing to put back.
+    // Before helm has begun, there is nothing to restore.
     world.until("coder", "begun", |object| status(object).change_started).await;
     world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
     world.phase("coder", Phase::Restoring).await;

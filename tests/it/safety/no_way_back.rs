@@ -114,7 +114,7 @@ const SLOW_HOOK: [&str; 11] = [
 #[case::helm_3(HelmMajor::Three)]
 #[case::helm_4(HelmMajor::Four)]
 #[tokio::test]
-async fn a_pod_that_starts_while_the_old_release_is_put_back_keeps_the_new_one(#[case] helm: HelmMajor) {
+async fn a_pod_that_starts_while_the_old_release_is_restored_keeps_the_new_one(#[case] helm: HelmMajor) {
     let steps = Steps::with("back-late", helm, |r| &r.v2, "2.30.0", &SLOW_HOOK).await;
     let world = &steps.world;
     allow_hooks(world).await;
@@ -125,7 +125,7 @@ async fn a_pod_that_starts_while_the_old_release_is_put_back_keeps_the_new_one(#
     assert_eq!(problem.class, FailureClass::RolloutTimedOut, "{}", problem.message);
 
     let meanwhile = async {
-        // The saved release is being put back: helm runs its hook.
+        // The saved release is being restored: helm runs its hook.
         world.eventually("hook", || async { (!steps.uid("job/slow").await.is_empty()).then_some(()) }).await;
         let pods =
             world.api::<Pod>().list(&ListParams::default().labels("app.kubernetes.io/name=coder")).await.unwrap();

@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 #[rstest]
-#[case::the_saved_release_is_put_back("cause-back", "Repair", "Coder 2.30.0 was put back and runs")]
+#[case::the_saved_release_is_restored("cause-back", "Repair", "Coder 2.30.0 was restored and runs")]
 #[case::everything_stays("cause-stays", "Stop", "RolloutTimedOut: Pod/coder-")]
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_told_in_the_first_line(

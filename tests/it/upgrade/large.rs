@@ -100,13 +100,13 @@ async fn a_plan_that_takes_several_secrets_is_carried_out_and_taken_back() {
     world.ready("coder").await;
     assert_eq!(world.release().await, (2, "deployed".into()));
 
-    // No pod of this version starts: the saved release, which is as large, is put back.
+    // No pod of this version starts: the saved release, which is as large, is restored.
     spec["version"] = "2.32.0".into();
     spec["approval"] = "Automatic".into();
     spec["values"] = json!({"coder": {"podAnnotations": {"testbed.coderupgrade.dev/pull-error": "manifest unknown"}}});
     world.declare("coder", spec).await;
     let stalled = world.stalled("coder").await.status.unwrap();
-    assert!(stalled.message.contains("Coder 2.31.7 was put back and runs"), "{}", stalled.message);
+    assert!(stalled.message.contains("Coder 2.31.7 was restored and runs"), "{}", stalled.message);
     assert_eq!(world.release().await, (4, "deployed".into()));
     let kept = plans(&world).await;
     assert!(kept.iter().all(|part| part.labels()["coderupgrade.dev/plan"] != plan.id), "{:?}", names(&kept));

@@ -215,7 +215,7 @@ const SIDECAR: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn a_chart_with_a_native_sidecar_is_upgraded_and_put_back() {
+async fn a_chart_with_a_native_sidecar_is_upgraded_and_restored() {
     let world = World::with_v2("native", "2.30.0", &SIDECAR).await;
     world.upgrade_to("2.31.6").await;
     let message = world.ready("coder").await.status.unwrap().message;

@@ -70,7 +70,7 @@ async fn at_the_wanted_version_nothing_is_changed() {
     assert_eq!(reason(&object, "Ready").unwrap().1, "UpToDate");
     assert_eq!((world.job_counts().await, world.release().await.0), ((1, 0), 1));
 
-    // The manner of working is not what is wanted: no Job at all.
+    // How the work is done is no part of the request: no Job at all.
     let chart = json!({"repository": world.repositories().v2});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart, "historyLimit": 5})).await;
     world.ready("coder").await;

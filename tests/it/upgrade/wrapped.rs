@@ -169,7 +169,7 @@ async fn a_scaled_coder_within_keeps_its_replicas() {
 }
 
 #[tokio::test]
-async fn what_is_put_back_is_still_known_as_a_chart_with_coder_in_it() {
+async fn what_is_restored_is_still_known_as_a_chart_with_coder_in_it() {
     let versions = [("1.3.0", "2.30.0"), ("1.4.0", "2.31.7")];
     let world = World::new("wrapped-back", PLAIN, &versions, &json!({})).await;
     let denied =

@@ -145,7 +145,7 @@ fn lines(status: &CoderUpgradeStatus) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &status.steps {
         if !step.job_name.is_empty() {
-            lines.push(format!("Job {} does the step {}", step.job_name, step.name));
+            lines.push(format!("Job {} started ({})", step.job_name, step.name));
         }
         if step.state != StepState::Running {
             lines.push(step.message.clone());

@@ -96,7 +96,7 @@ fn in_full(class: FailureClass) -> String {
         }
         (Some(Remedy::Unlock | Remedy::Expand), _) | (None, FailureClass::ReleaseLocked) => {
             "tries again with growing delays. A lock that is provably its own, or stale, it releases itself; the lock of a \
-             helm that may still be alive it leaves alone."
+             helm process that may still run it leaves alone."
                 .into()
         }
         (None, FailureClass::OwnedByOther) => {
@@ -116,7 +116,7 @@ fn in_full(class: FailureClass) -> String {
                 .into()
         }
         (None, FailureClass::RolloutTimedOut | FailureClass::ObjectNotReady | FailureClass::HookFailed | FailureClass::VerificationFailed) => {
-            "stops and never uninstalls for it: a reinstall would start the same pods. The saved release is put back only if \
+            "stops and never uninstalls for it: a reinstall would start the same pods. The saved release is restored only if \
              no pod of the new version ever started."
                 .into()
         }

@@ -34,7 +34,7 @@ impl Row {
         Self { name: name.to_owned(), passed: 0, failed: usize::from(!success), took: Some(took) }
     }
 
-    /// A step that ran test programs. One that ended badly without a failed test (it did not compile, it was killed)
+    /// A step that ran test programs. One that failed without a failed test (it did not compile, it was killed)
     /// counts as one failure.
     pub fn tests(name: &str, outcome: &Outcome, took: Duration) -> Self {
         let failed = if outcome.success { outcome.failed } else { outcome.failed.max(1) };

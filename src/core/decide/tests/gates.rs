@@ -255,7 +255,7 @@ fn a_failed_backup_stops_before_anything_is_changed() {
 }
 
 #[test]
-fn a_spec_changed_during_the_backup_plans_anew() {
+fn a_spec_changed_during_the_backup_plans_again() {
     let mut world = planning(|spec| spec.backup = Some(backup(None)));
     world.edit(|spec| spec.version = Some("2.32.0".into()));
     world.settle();

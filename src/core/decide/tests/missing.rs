@@ -32,7 +32,7 @@ fn a_hook_that_fails_before_helm_made_anything_is_no_proof_that_all_is_there() {
 #[test]
 fn an_uninstall_that_may_have_removed_something_is_never_given_up() {
     // Its records say nothing: helm only logs that it could not write them.
-    let half_gone = Outcome::Failed(Problem {
+    let uninstall_interrupted = Outcome::Failed(Problem {
         current: Some(installed("2.30.0", 1)),
         ..Problem::new(FailureClass::UninstallFailed, "helm ended, but revision 1 is deployed")
     });
@@ -40,7 +40,7 @@ fn an_uninstall_that_may_have_removed_something_is_never_given_up() {
     world.observed.upgrade.spec.recovery = Recovery::Reinstall;
     world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
     world.edit(|spec| spec.suspend = true);
-    world.settle().report(half_gone);
+    world.settle().report(uninstall_interrupted);
     assert!(world.status().recovery_required && world.observed.held());
     world.delete();
     assert!(world.observed.held());
@@ -194,7 +194,7 @@ fn that_a_new_version_has_started_is_remembered_until_coder_is_verified() {
     world.settle().report(planned(PlannedAction::Upgrade, "2.32.0"));
     assert!(world.created.last().unwrap().new_version_started);
     world.report(failed(FailureClass::QuotaExceeded, None, "failed"));
-    assert_eq!(world.status().phase, Phase::Failed, "the first attempt may have migrated: nothing is put back");
+    assert_eq!(world.status().phase, Phase::Failed, "the first attempt may have migrated: nothing is restored");
     world.edit(|spec| spec.version = Some("2.33.0".into()));
     world.settle().report(planned(PlannedAction::Upgrade, "2.33.0")).report(upgraded("2.33.0"));
     assert!(!world.status().new_version_started);

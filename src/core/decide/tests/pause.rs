@@ -69,7 +69,7 @@ fn what_could_not_be_brought_back_is_tried_again_whatever_it_failed_for() {
 }
 
 #[test]
-fn an_object_that_is_made_anew_is_not_back_with_the_replicas() {
+fn a_recreated_object_is_not_back_with_the_replicas() {
     let mut world = paused();
     let time = world.observed.time();
     let repair = Repair { remedy: Remedy::Replace, object: "Service/coder".into(), message: "immutable".into(), time };

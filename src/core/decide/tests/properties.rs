@@ -182,7 +182,7 @@ fn in_the_job(world: &mut World, happening: Happening) {
     }
 }
 
-/// A Job that may change the release and that nobody has heard the end of.
+/// A Job that may change the release and whose end nobody has observed.
 fn working(world: &World) -> usize {
     let changing = |job: &&JobFacts| !job.name.contains("-plan-") && !job.name.contains("-backup-");
     let open = |job: &&JobFacts| job.state == JobState::Active && job.report.outcome.is_none();
@@ -222,11 +222,11 @@ fn remembered(before: &CoderUpgradeStatus, world: &World) -> Result<(), TestCase
     let ended = |steps: &[StepName]| {
         last(&after).is_some_and(|(name, state)| state == StepState::Succeeded && steps.contains(&name))
     };
-    // An attempt that ended well may have made room for the next one in the same pass.
+    // An attempt that succeeded may have made room for the next one in the same pass.
     let verified = after
         .history
         .first()
-        .is_some_and(|end| end.outcome == Phase::Succeeded || end.message.contains("was put back"));
+        .is_some_and(|end| end.outcome == Phase::Succeeded || end.message.contains("was restored"));
     let seen = ended(&[StepName::Upgrade, StepName::Install, StepName::Restore])
         || (verified && after.history.first() != before.history.first());
     let refused = last(&after) == Some((StepName::Uninstall, StepState::Failed));

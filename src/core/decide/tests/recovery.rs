@@ -1,4 +1,4 @@
-//! Stories of failures: what is repaired, offered, reinstalled or put back.
+//! Stories of failures: what is repaired, offered, reinstalled or restored.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -170,7 +170,7 @@ fn nobody_is_waited_for_while_a_replaced_object_may_be_missing() {
 }
 
 #[test]
-fn half_applied_and_never_started_the_saved_release_is_put_back() {
+fn half_applied_and_never_started_the_saved_release_is_restored() {
     let mut world = upgrading();
     world.report(failed(FailureClass::QuotaExceeded, None, "failed"));
     assert_eq!(world.status().phase, Phase::Restoring);
@@ -179,7 +179,7 @@ fn half_applied_and_never_started_the_saved_release_is_put_back() {
     world.wait(1000).report(restored());
     assert_eq!(world.ready(), pair("False", "QuotaExceeded"));
     assert_eq!(world.status().phase, Phase::Failed);
-    assert!(world.status().message.contains("put back"), "{}", world.status().message);
+    assert!(world.status().message.contains("restored"), "{}", world.status().message);
     world.wait(100_000);
     assert_eq!(world.created.len(), 4, "and then it waits for a person");
 }

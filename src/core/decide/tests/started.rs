@@ -41,7 +41,7 @@ fn what_is_left_behind_by_a_retryable_failure_may_start_while_nobody_looks() {
 }
 
 #[test]
-fn nothing_is_remembered_of_what_was_put_back_before_it_started() {
+fn nothing_is_remembered_of_what_was_restored_before_it_started() {
     let mut world = upgrading();
     let left = Report { may_start: true, ..Report::default() };
     world.says(ended(left, failed(FailureClass::PolicyDenied, None, "failed")));
@@ -58,7 +58,7 @@ fn a_killed_runner_may_have_started_it() {
 }
 
 #[test]
-fn a_version_that_starts_while_the_old_one_is_put_back_is_upgraded_to() {
+fn a_version_that_starts_while_the_old_one_is_restored_is_upgraded_to() {
     for (changed, expected) in [(true, Phase::Pending), (false, Phase::Failed)] {
         let mut world = upgrading();
         world.report(failed(FailureClass::PolicyDenied, None, "failed"));

@@ -34,7 +34,7 @@ pub fn health(_: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     found
 }
 
-/// [`CheckName::ClaimInManifest`]; the operator's own reinstall keeps every claim, and this is the second lock on that door.
+/// [`CheckName::ClaimInManifest`]; the operator's own reinstall keeps every claim, and this check holds even if that failed.
 pub fn in_manifest(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     let mut both = foreseen.new.clone();
     both.add_missing(&facts.old);

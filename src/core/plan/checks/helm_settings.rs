@@ -31,7 +31,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     }
     if facts.spec.helm.rollback_on_failure {
         let message = "helm would roll back after a failure even if the new version has migrated the database, which the old version then refuses to work on";
-        let next = "Leave spec.helm.rollbackOnFailure off: the operator itself puts the saved release back where that is safe.";
+        let next =
+            "Leave spec.helm.rollbackOnFailure off: the operator itself restores the saved release where that is safe.";
         found.push(Finding::warning(CheckName::HelmSettings, message, next).at("spec.helm.rollbackOnFailure"));
     }
     found

@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::api::{CheckName, Finding};
 
-/// [`CheckName::ReleasePending`]; a lock that another helm may still hold refuses the plan before the checks are made.
+/// [`CheckName::ReleasePending`]; a lock that another helm process may still hold refuses the plan before the checks are made.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let Some(newest) = &facts.newest else { return Vec::new() };
     let left = newest.status.starts_with("pending-") || newest.status == "uninstalling";

@@ -8,7 +8,7 @@ fn version(text: &str) -> Version {
     Version::parse(text).unwrap()
 }
 
-fn journey(from: &str, to: &str) -> UpgradePath {
+fn upgrade(from: &str, to: &str) -> UpgradePath {
     UpgradePath { from: version(from), to: version(to), policy: PathPolicy::Safe, strategy: Strategy::RollingUpdate }
 }
 
@@ -23,13 +23,13 @@ fn shown(path: &Path) -> String {
 /// An index or a registry may offer any number as a version.
 #[test]
 fn a_version_beyond_all_measure_is_refused_and_costs_nothing() {
-    let far = journey("1.15.2", &format!("1.{}.0", u64::MAX));
+    let far = upgrade("1.15.2", &format!("1.{}.0", u64::MAX));
     let problem = far.check().unwrap_err();
     assert_eq!((problem.class, problem.field.as_deref()), (FailureClass::VersionNotFound, Some("spec.version")));
     assert!(problem.message.contains("18446744073709551600 minor versions"), "{}", problem.message);
     assert_eq!(far.stops().len(), 200);
     assert!(UpgradePath { policy: PathPolicy::Direct, ..far }.check().is_ok(), "in one hop there are no stops");
-    assert!(journey("1.15.2", "1.215.0").check().is_ok() && journey("1.300.0", "1.15.0").check().is_ok());
+    assert!(upgrade("1.15.2", "1.215.0").check().is_ok() && upgrade("1.300.0", "1.15.0").check().is_ok());
 }
 
 const CLASSIC: &str = "1.15.1 1.15.2 1.16.0 1.16.2 1.17.0 1.17.5 1.18.0-rc.1 1.18.0 1.33.4 1.34.0 1.35.0 1.35.2 1.36.1";
@@ -48,14 +48,14 @@ const CLASSIC: &str = "1.15.1 1.15.2 1.16.0 1.16.2 1.17.0 1.17.5 1.18.0-rc.1 1.1
 #[case::v2_within_the_minor("2.26.0", "2.26.7", "2.26.7")]
 fn the_way(#[case] from: &str, #[case] to: &str, #[case] expected: &str) {
     let available = list(&format!("{CLASSIC} 2.26.0 2.26.6 2.26.8 2.27.1 2.27.8 2.34.0"));
-    let path = journey(from, to).path(&available);
+    let path = upgrade(from, to).path(&available);
     assert_eq!(shown(&path), expected);
     assert!(path.findings.iter().all(|finding| finding.severity == Severity::Warning), "{:?}", path.findings);
 }
 
 #[test]
 fn a_missing_stop_is_named_and_left_out_only_if_that_is_overridden() {
-    let path = journey("1.33.4", "1.36.1").path(&list(CLASSIC));
+    let path = upgrade("1.33.4", "1.36.1").path(&list(CLASSIC));
     assert_eq!(shown(&path), "1.35.2 1.36.1", "1.34.0 alone is there, which is faulty");
     let finding = &path.findings[0];
     assert_eq!((finding.check, finding.severity), (CheckName::VersionPath, Severity::Refusal));
@@ -65,7 +65,7 @@ fn a_missing_stop_is_named_and_left_out_only_if_that_is_overridden() {
 
 #[test]
 fn directly_it_is_one_hop_and_says_what_it_passes_over() {
-    let path = UpgradePath { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") }.path(&list(CLASSIC));
+    let path = UpgradePath { policy: PathPolicy::Direct, ..upgrade("1.15.2", "1.18.0") }.path(&list(CLASSIC));
     assert_eq!(shown(&path), "1.18.0");
     let finding = &path.findings[0];
     assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Warning, Some("spec.upgradePath")));
@@ -74,12 +74,12 @@ fn directly_it_is_one_hop_and_says_what_it_passes_over() {
 
 #[test]
 fn an_archive_has_no_stops() {
-    let path = journey("1.15.2", "1.18.0").in_one_hop();
+    let path = upgrade("1.15.2", "1.18.0").in_one_hop();
     assert_eq!((shown(&path).as_str(), path.findings.len()), ("1.18.0", 1));
     let finding = &path.findings[0];
     assert_eq!((finding.severity, finding.field.as_deref()), (Severity::Refusal, Some("spec.chart.archive")));
-    assert_eq!(journey("1.15.2", "1.16.0").in_one_hop().findings, []);
-    let direct = UpgradePath { policy: PathPolicy::Direct, ..journey("1.15.2", "1.18.0") };
+    assert_eq!(upgrade("1.15.2", "1.16.0").in_one_hop().findings, []);
+    let direct = UpgradePath { policy: PathPolicy::Direct, ..upgrade("1.15.2", "1.18.0") };
     assert_eq!(direct.in_one_hop().findings[0].severity, Severity::Warning);
 }
 
@@ -88,7 +88,7 @@ fn an_archive_has_no_stops() {
 #[case("1.33.4", "1.34.0", "1.34.1")]
 #[case("1.34.2", "1.35.0", "1.35.1")]
 fn a_faulty_version_is_refused_with_the_mended_one(#[case] from: &str, #[case] to: &str, #[case] mended: &str) {
-    let path = journey(from, to).path(&[]);
+    let path = upgrade(from, to).path(&[]);
     let finding = &path.findings[0];
     assert_eq!((finding.check, finding.severity), (CheckName::FaultyVersion, Severity::Refusal));
     assert!(finding.next_step.contains(mended), "{}", finding.next_step);
@@ -104,14 +104,14 @@ fn an_overlap_that_does_harm_asks_for_recreate(
     #[case] to: &str,
     #[case] severity: Option<Severity>,
 ) {
-    let overlaps = |journey: &UpgradePath| {
-        let findings = journey.path(&[]).findings;
+    let overlaps = |upgrade: &UpgradePath| {
+        let findings = upgrade.path(&[]).findings;
         findings.into_iter().find(|finding| finding.check == CheckName::SchemaOverlap)
     };
-    let found = overlaps(&journey(from, to));
+    let found = overlaps(&upgrade(from, to));
     assert_eq!(found.as_ref().map(|finding| finding.severity), severity);
     assert!(found.is_none_or(|finding| finding.next_step.contains("spec.strategy: Recreate")));
-    assert_eq!(overlaps(&UpgradePath { strategy: Strategy::Recreate, ..journey(from, to) }), None);
+    assert_eq!(overlaps(&UpgradePath { strategy: Strategy::Recreate, ..upgrade(from, to) }), None);
 }
 
 #[rstest]
@@ -120,7 +120,7 @@ fn an_overlap_that_does_harm_asks_for_recreate(
 #[case("2.33.0", "2.34.0", "AI gateway")]
 #[case("1.44.3", "1.45.0", "last series")]
 fn what_is_to_be_known_is_said(#[case] from: &str, #[case] to: &str, #[case] word: &str) {
-    let findings = journey(from, to).path(&[]).findings;
+    let findings = upgrade(from, to).path(&[]).findings;
     let found = findings.iter().find(|finding| finding.message.contains(word)).expect(word);
     assert_eq!((found.check, found.severity), (CheckName::VersionPath, Severity::Warning));
 }
@@ -149,8 +149,8 @@ proptest! {
     ) {
         let (from, to) = (a.clone().min(b.clone()), a.max(b));
         let policy = if direct { PathPolicy::Direct } else { PathPolicy::Safe };
-        let journey = UpgradePath { from: from.clone(), to: to.clone(), policy, strategy: Strategy::RollingUpdate };
-        let path = journey.path(&available);
+        let upgrade = UpgradePath { from: from.clone(), to: to.clone(), policy, strategy: Strategy::RollingUpdate };
+        let path = upgrade.path(&available);
         if from == to {
             prop_assert_eq!(path, Path::default());
             return Ok(());

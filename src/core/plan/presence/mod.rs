@@ -126,7 +126,7 @@ fn runs(upgrade: &CoderUpgrade, traces: &Traces) -> Finding {
     if upgrade.spec.adopt {
         let message = format!(
             "{what}. As spec.adopt says, the objects that the chart has by the same kind and name are taken over with {}. helm does not \
-             know their present state, so that they cannot be put back if the change fails",
+             know their present state, so that they cannot be restored if the change fails",
             if traces.recorded && upgrade.spec.keep_values {
                 "the values of the release that was uninstalled and those of the spec"
             } else {

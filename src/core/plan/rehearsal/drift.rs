@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rendered_anew_each_time_tells_nothing() {
+    fn what_is_rendered_differently_each_time_tells_nothing() {
         let rehearsal = write(Some(deployment("random-1", 1)), Some(deployment("random-2", 1)));
         let (stored, rendered) = (documents(&[deployment("random-1", 1)]), documents(&[deployment("random-2", 1)]));
         assert!(edited_by_hand(&rehearsal, &stored, &rendered).is_empty());

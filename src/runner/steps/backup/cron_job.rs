@@ -174,7 +174,7 @@ impl JobDiagnosis {
         let state = trouble.clone().unwrap_or_else(|| {
             match phase {
                 "Running" => "is at work",
-                "Succeeded" => "has ended well",
+                "Succeeded" => "has succeeded",
                 _ => "is being started",
             }
             .to_owned()

@@ -141,7 +141,7 @@ impl<'a> Paused<'a> {
         Ok(())
     }
 
-    /// helm has ended well: brings the replicas back that the chart of the newest revision does not set itself.
+    /// helm has succeeded: brings the replicas back that the chart of the newest revision does not set itself.
     pub async fn resume(&self, storage: &Storage) -> Result<(), Error> {
         if self.down().is_empty() {
             return Ok(());
@@ -151,7 +151,7 @@ impl<'a> Paused<'a> {
             Some(newest) => Documents::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
             None => Documents::default(),
         };
-        self.put_back(|name| ChangeOutcome::Succeeded(replicas_of(&manifest, name))).await
+        self.restore(|name| ChangeOutcome::Succeeded(replicas_of(&manifest, name))).await
     }
 
     /// The way out of the step, whichever it is: after a failure the replicas come back. Without the Lease nothing may be
@@ -160,15 +160,15 @@ impl<'a> Paused<'a> {
         if done.is_err()
             && !self.down().is_empty()
             && !self.lease.lost().is_cancelled()
-            && let Err(also) = self.put_back(|_| ChangeOutcome::Failed).await
+            && let Err(also) = self.restore(|_| ChangeOutcome::Failed).await
         {
-            tracing::error!("the replicas could not all be put back, the next try does it: {also}");
+            tracing::error!("the replicas could not all be restored; the next try does it: {also}");
         }
         done
     }
 
     /// Brings the replicas back, those of Coder first.
-    async fn put_back(&self, ended: impl Fn(&str) -> ChangeOutcome) -> Result<(), Error> {
+    async fn restore(&self, ended: impl Fn(&str) -> ChangeOutcome) -> Result<(), Error> {
         let deployments: Api<Deployment> = self.ctx.api();
         for ScaledDown { object, replicas } in self.down().into_iter().rev() {
             if self.lease.lost().is_cancelled() {
@@ -226,7 +226,7 @@ fn lingers(deployment: &Deployment, patience: Duration) -> Problem {
     let object = object(deployment);
     let message = format!(
         "pods of {object} have not ended within {} s (spec.helm.timeout) after it was scaled to zero; helm was not run, \
-         and the replicas are put back",
+         and the replicas are restored",
         patience.as_secs()
     );
     Problem::new(FailureClass::StillDeleting, message).object(object)

@@ -56,7 +56,7 @@ pub async fn fetch(
     let directory = ctx.work_dir.join("chart");
     io::create_dir(&directory).await?;
     let wrapped = installed.wrapped().is_some();
-    let journey = |to: &str| {
+    let route = |to: &str| {
         let from = installed.version().filter(|_| wrapped || spec.chart.name == SERVER);
         let (from, to) = from.zip(version::parse(to))?;
         Some(UpgradePath { from, to, policy: spec.upgrade_path, strategy: spec.strategy })
@@ -68,7 +68,7 @@ pub async fn fetch(
         chart.check(&spec.chart.name, spec.version.as_deref())?;
         // Only now: of another Secret than that of a chart, not even the digest is told.
         check_digest(spec, &io::read(&path).await?)?;
-        let findings = journey(chart.coder_version()).map(|journey| journey.in_one_hop().findings).unwrap_or_default();
+        let findings = route(chart.coder_version()).map(|route| route.in_one_hop().findings).unwrap_or_default();
         let before = Some(path.clone()).filter(|_| installed.is_version(&chart.version));
         return Ok(Fetched { archive: path, chart, ahead: Vec::new(), findings, before });
     }
@@ -82,10 +82,10 @@ pub async fn fetch(
     let wanted = repository.find(spec.version.as_deref(), installed.line()).await?;
     let mut path = Path::default();
     // What Coder is in it, its package tells.
-    if let Some(journey) = journey(&wanted).filter(|_| !wrapped) {
-        journey.check()?;
-        let stops = journey.stops();
-        path = journey.path(&repository.available(stops.iter().map(|stop| stop.range.as_str())).await?);
+    if let Some(route) = route(&wanted).filter(|_| !wrapped) {
+        route.check()?;
+        let stops = route.stops();
+        path = route.path(&repository.available(stops.iter().map(|stop| stop.range.as_str())).await?);
     }
     let mut hops: Vec<String> = path.hops.iter().map(ToString::to_string).collect();
     let ahead = if hops.is_empty() { Vec::new() } else { hops.split_off(1) };
@@ -101,8 +101,8 @@ pub async fn fetch(
     check_digest(spec, &io::read(&archive).await?)?;
     let chart = metadata(&ctx.helm, &archive).await?;
     chart.check(&spec.chart.name, Some(&hop))?;
-    let findings = match journey(chart.coder_version()).filter(|_| wrapped) {
-        Some(journey) => journey.in_one_hop().findings,
+    let findings = match route(chart.coder_version()).filter(|_| wrapped) {
+        Some(route) => route.in_one_hop().findings,
         None => path.findings,
     };
     let before = match installed.packaged() {

@@ -92,6 +92,6 @@ async fn release(ctx: &Context, plan: &Plan) {
                 secret::give_back(ctx, part).await;
             }
         }
-        Err(error) => tracing::warn!("{error}; the next plan looks after them"),
+        Err(error) => tracing::warn!("{error}; the next plan deals with them"),
     }
 }

@@ -10,7 +10,7 @@ use super::secret;
 use crate::api::{CoderUpgrade, label};
 use crate::runner::context::{Context, request};
 
-/// Looks after the plans other than this one, which lies in the `current` Secrets: deletes those of this `CoderUpgrade` beyond
+/// Cleans up the plans other than this one, which lies in the `current` Secrets: deletes those of this `CoderUpgrade` beyond
 /// the limit, the oldest first, gives it those that a change has held, and deletes what other ones have left that are gone. In
 /// the middle of a change all stay: an older one may have the release as it was before. What cannot be done is left to the next
 /// time.

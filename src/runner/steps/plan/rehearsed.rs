@@ -80,7 +80,7 @@ async fn once(
     let Rehearsed { record, mut rehearsal, failure } = Box::pin(rehearse(ctx, &script)).await?;
     let Some(rendered) = record else {
         return Err(failure.map_or_else(
-            || Problem::new(FailureClass::Unknown, "helm ended well and wrote no record of the release").into(),
+            || Problem::new(FailureClass::Unknown, "helm succeeded and wrote no record of the release").into(),
             |failure| explain(files, failure),
         ));
     };
@@ -101,7 +101,7 @@ async fn once(
         // The checks tell of the refusals.
         _ => {}
     }
-    additions::spare(&mut rehearsal, stored, &objects);
+    additions::need_approval(&mut rehearsal, stored, &objects);
     tracing::info!("rehearsed: {} writes, {} repairs", rehearsal.writes.len(), rehearsal.repairs.len());
     let unreadable = |error| Problem::new(FailureClass::ChartInvalid, format!("the rendered release {error}"));
     let metadata = rendered.chart().map_err(unreadable)?;

@@ -195,9 +195,9 @@ pub async fn give_back(ctx: &Context, held: &PartialObjectMeta<Secret>) {
     match own(&secrets, &name, held.uid(), held.resource_version(), &json!([owner(ctx)])).await {
         Ok(true) => {}
         Ok(false) => {
-            tracing::warn!("Secret/{name} was changed by somebody else meanwhile; the next plan looks after it");
+            tracing::warn!("Secret/{name} was changed by somebody else meanwhile; the next plan deals with it");
         }
-        Err(error) => tracing::warn!("{error}; the next plan looks after it"),
+        Err(error) => tracing::warn!("{error}; the next plan deals with it"),
     }
 }
 

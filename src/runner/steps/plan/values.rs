@@ -135,8 +135,9 @@ async fn read(ctx: &Context, index: usize, reference: &ValuesRef) -> Result<Opti
 /// A failure of helm to render, as an error. If a file of values is no YAML map, it says which and not what stands in it:
 /// helm quotes the text.
 pub fn explain(files: &[ValuesFile], failure: HelmFailure) -> Error {
-    let culprit = files.iter().find(|file| failure.text.contains(&format!("failed to parse {}", file.path.display())));
-    let Some(file) = culprit else {
+    let unreadable =
+        files.iter().find(|file| failure.text.contains(&format!("failed to parse {}", file.path.display())));
+    let Some(file) = unreadable else {
         let problem = Error::helm(failure).into_problem();
         if problem.class == FailureClass::TooLarge {
             let message = format!(

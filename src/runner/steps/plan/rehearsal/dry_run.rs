@@ -4,7 +4,7 @@ use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::Value;
 
-use super::stage::RehearsalResult;
+use super::state::RehearsalResult;
 use crate::api::FailureClass;
 use crate::core::helm::documents::Documents;
 use crate::core::helm::failures;

@@ -10,13 +10,13 @@ mod overlay;
 mod proxy;
 mod records;
 mod repairs;
-mod stage;
+mod state;
 
 use std::path::{Path, PathBuf};
 
 use self::proxy::Proxy;
 use self::repairs::Repairs;
-use self::stage::{RehearsalResult, Settings};
+use self::state::{RehearsalResult, Settings};
 use crate::api::Recovery;
 use crate::core::helm::archive::definitions;
 use crate::core::helm::documents::Documents;
@@ -87,9 +87,9 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
             1 => "rehearsing the upgrade".to_owned(),
             _ => format!("rehearsing the upgrade with what is repaired first ({})", repairs.planned.len()),
         });
-        proxy.stage.begin(Settings { brought: brought.clone(), ..repairs.settings() });
+        proxy.state.begin(Settings { brought: brought.clone(), ..repairs.settings() });
         let ended = run(&helm, ctx, script, repairs.adopts()).await?;
-        let seen = proxy.stage.end();
+        let seen = proxy.state.end();
         if let Some(why) = seen.blind.clone() {
             return rendered_only(ctx, script, &why, ended.err()).await;
         }

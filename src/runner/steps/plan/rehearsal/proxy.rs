@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::forward::{ProxiedRequest, refusal};
-use super::stage::RehearsalState;
+use super::state::RehearsalState;
 use crate::core::text::digest::hex;
 use crate::runner::error::Error;
 
@@ -32,7 +32,7 @@ const BODY_LIMIT: usize = 4 << 20;
 /// The proxy. It ends when this is dropped.
 pub struct Proxy {
     /// What is rehearsed, and what was seen.
-    pub stage: Arc<RehearsalState>,
+    pub state: Arc<RehearsalState>,
     address: SocketAddr,
     token: String,
     _open: DropGuard,
@@ -41,7 +41,7 @@ pub struct Proxy {
 /// What the requests are answered from.
 #[derive(Clone)]
 struct ProxyState {
-    stage: Arc<RehearsalState>,
+    state: Arc<RehearsalState>,
     /// Digest of what a request must present: to compare digests tells nothing about how much of a guess is right.
     expected: [u8; 32],
     closed: CancellationToken,
@@ -54,18 +54,18 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io)?;
         let address = listener.local_addr().map_err(io)?;
         let token = token()?;
-        let stage = Arc::new(RehearsalState::new(client, namespace, release));
+        let state = Arc::new(RehearsalState::new(client, namespace, release));
         let closed = CancellationToken::new();
         let expected = Sha256::digest(presented(&token)).into();
-        let door = ProxyState { stage: Arc::clone(&stage), expected, closed: closed.clone() };
-        let router = Router::new().fallback(enter).with_state(door);
+        let proxy = ProxyState { state: Arc::clone(&state), expected, closed: closed.clone() };
+        let router = Router::new().fallback(enter).with_state(proxy);
         let end = closed.clone().cancelled_owned();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
                 tracing::warn!("the proxy of the rehearsal ended: {error}");
             }
         });
-        Ok(Self { stage, address, token, _open: closed.drop_guard() })
+        Ok(Self { state, address, token, _open: closed.drop_guard() })
     }
 
     /// What nobody else may know.
@@ -106,21 +106,21 @@ fn presented(token: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{USER}:{token}")))
 }
 
-async fn enter(State(door): State<ProxyState>, request: Request) -> Response {
+async fn enter(State(proxy): State<ProxyState>, request: Request) -> Response {
     let header = request.headers().get(AUTHORIZATION).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
-    if <[u8; 32]>::from(Sha256::digest(header)) != door.expected {
+    if <[u8; 32]>::from(Sha256::digest(header)) != proxy.expected {
         return refusal(
             StatusCode::UNAUTHORIZED,
             "Unauthorized",
             "this proxy is for the rehearsal of one runner alone",
         );
     }
-    if door.closed.is_cancelled() {
+    if proxy.closed.is_cancelled() {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "the rehearsal is over");
     }
     let (head, body) = request.into_parts();
     match to_bytes(body, BODY_LIMIT).await {
-        Ok(body) => door.stage.answer(ProxiedRequest { head, body }).await,
+        Ok(body) => proxy.state.answer(ProxiedRequest { head, body }).await,
         Err(error) => refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &error.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::forward::{ProxiedRequest, ProxiedResponse, send};
 use super::overlay::Over;
-use super::stage::{RehearsalState, no_dry_run, refused};
+use super::state::{RehearsalState, no_dry_run, refused};
 use crate::core::plan::rehearsal::request::{ApiPath, dry_run, parameter};
 
 impl RehearsalState {

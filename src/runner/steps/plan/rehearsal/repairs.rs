@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::Value;
 
-use super::stage::Settings;
+use super::state::Settings;
 use super::{Script, storage};
 use crate::api::{PlannedRepair, Remedy};
 use crate::core::helm::failures::Cause;

@@ -31,7 +31,7 @@ pub struct Settings {
     pub adopts: bool,
     /// Kinds that the chart's own definitions would bring.
     pub brought: Vec<Brought>,
-    /// Objects that are replaced: their refusal is not heard.
+    /// Objects that are replaced: their refusal is ignored.
     pub replaced: Vec<KindName>,
 }
 
@@ -42,7 +42,7 @@ pub struct RehearsalResult {
     pub record: Option<Record>,
     /// The writes, each object once, in helm's order.
     pub writes: Vec<Write>,
-    /// The objects whose refusal was not heard because they are replaced.
+    /// The objects whose refusal was ignored because they are replaced.
     pub replaced: Vec<ObjectRef>,
     /// What could not be made a dry run, a line each.
     pub not_rehearsed: Vec<String>,

@@ -1,0 +1,94 @@
+//! Names and texts keep to the terms of Kubernetes and Helm: no metaphors of our own in the code, the docs and the samples.
+
+use std::path::{Path, PathBuf};
+
+/// What is said in other words, and how.
+const WORDS: &[(&str, &str)] = &[
+    ("anew", "again"),
+    ("astray", "edited by hand"),
+    ("badly", "failed"),
+    ("by half", "partially"),
+    ("culprit", "the failing pod"),
+    ("deed", "action"),
+    ("ear", "log"),
+    ("glimpse", "metadata"),
+    ("half gone", "interrupted"),
+    ("journey", "upgrade path"),
+    ("ladder", "escalation"),
+    ("lend", "write temporarily"),
+    ("lent", "temporary"),
+    ("on record", "recorded"),
+    ("put back", "restored"),
+    ("put off", "postponed"),
+    ("rung", "repair"),
+    ("scene", "context"),
+    ("stranger", "an object of others"),
+    ("witness", "diagnosis"),
+];
+
+/// What may follow "a helm": helm is a program, and what runs is a process.
+const AFTER_A_HELM: &[&str] = &["chart", "client", "command", "install", "process", "release", "repository", "upgrade"];
+
+/// The words of a text in lower case, each with its line. Names fall apart into their words.
+fn words(text: &str) -> Vec<(usize, String)> {
+    let mut words = Vec::new();
+    for (line, text) in text.lines().enumerate() {
+        for name in text.split(|c: char| !c.is_alphanumeric()) {
+            let mut word = String::new();
+            for c in name.chars() {
+                if c.is_uppercase() && word.ends_with(char::is_lowercase) {
+                    words.push((line + 1, std::mem::take(&mut word).to_lowercase()));
+                }
+                word.push(c);
+            }
+            words.extend((!word.is_empty()).then(|| (line + 1, word.to_lowercase())));
+        }
+    }
+    words
+}
+
+/// The first place where a text says one of the words, and what it should say instead.
+fn odd(text: &str) -> Option<(usize, String)> {
+    let words = words(text);
+    let said = |at: usize, wanted: &str| {
+        let mut wanted = wanted.split(' ').enumerate();
+        wanted.all(|(offset, part)| {
+            words.get(at + offset).is_some_and(|(_, word)| word == part || word.strip_suffix('s') == Some(part))
+        })
+    };
+    (0..words.len()).find_map(|at| {
+        let instead = WORDS.iter().find(|(word, _)| said(at, word)).map(|(word, other)| format!("{word}: say {other}"));
+        let follows = words.get(at + 2).is_some_and(|(_, word)| AFTER_A_HELM.contains(&word.trim_end_matches('s')));
+        let helm = said(at, "a helm") && !follows;
+        Some((words[at].0, instead.or_else(|| helm.then(|| "a helm: say a helm process".to_owned()))?))
+    })
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    std::fs::read_dir(path).unwrap().flat_map(|entry| files(&entry.unwrap().path())).collect()
+}
+
+#[test]
+fn names_and_texts_have_no_metaphors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in ["src", "docs", "README.md", "deploy", "crds"].iter().flat_map(|path| files(&root.join(path))) {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        if let Some((line, instead)) = odd(&text) {
+            panic!("{}:{line} has the word {instead}", path.display());
+        }
+    }
+}
+
+#[test]
+fn words_are_found_in_names_and_sentences() {
+    for text in ["fn put_back()", "struct LadderRung;", "It is put\nback.", "// Deeds", "the lock of a helm that lives"]
+    {
+        assert!(odd(text).is_some(), "{text}");
+    }
+    for text in ["let a = helm;", "a helm process", "a helm chart", "years of learning", "a helmet"] {
+        assert_eq!(odd(text), None, "{text}");
+    }
+}
