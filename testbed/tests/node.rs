@@ -51,10 +51,10 @@ async fn a_deployment_with_init_container_and_named_port_probes_becomes_ready() 
 }
 
 #[tokio::test]
-async fn a_jobs_pod_ends_with_the_exit_code_message_and_log_of_its_container() {
+async fn a_jobs_pod_ends_with_the_exit_code_and_log_of_its_container() {
     let namespace = Namespace::new("job").await;
     for (name, code) in [("good", 0), ("bad", 3)] {
-        let script = format!("echo to stdout; echo to stderr >&2; echo bye > $TERMINATION_LOG; exit {code}");
+        let script = format!("echo to stdout; echo to stderr >&2; exit {code}");
         let mut pod = shell_pod(name, &script);
         let template = json!({"metadata": {"labels": {"app": name}}, "spec": pod["spec"].take()});
         let spec = json!({"backoffLimit": 0, "template": template});
@@ -69,7 +69,6 @@ async fn a_jobs_pod_ends_with_the_exit_code_message_and_log_of_its_container() {
     assert_eq!(pod["status"]["phase"], "Failed");
     assert_eq!(terminated(pod)["exitCode"], 3);
     assert_eq!(terminated(pod)["reason"], "Error");
-    assert_eq!(terminated(pod)["message"], "bye\n");
     let log = namespace.kubectl(&["logs", "job/bad"]).await;
     assert!(log.contains("to stdout\n") && log.contains("to stderr\n"), "{log}");
 }
@@ -105,7 +104,8 @@ async fn a_stateful_set_keeps_its_data_when_its_pod_is_deleted() {
 #[tokio::test]
 async fn a_container_gets_its_environment_its_volumes_and_a_token_that_works() {
     let namespace = Namespace::new("environment").await;
-    let script = "echo $A $B_LEVEL $C $D $E; cat /etc/conf/renamed /etc/pod/labels; env | grep -c CARGO; kubectl auth whoami -o name";
+    let script =
+        "echo $A $B_LEVEL $C $D $E; cat /etc/conf/renamed; echo; env | grep -c CARGO; kubectl auth whoami -o name";
     let mut pod = shell_pod("main", script);
     let kubectl = namespace.cluster.kubectl_command().as_std().get_program().to_string_lossy().into_owned();
     let script = script.replace("kubectl auth whoami -o name", &format!("{kubectl} auth whoami"));
@@ -116,11 +116,10 @@ async fn a_container_gets_its_environment_its_volumes_and_a_token_that_works() {
         {"name": "C", "value": "$(A)-$(B_LEVEL)"},
         {"name": "D", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
         {"name": "E", "value": "--config=/etc/conf/renamed"}]);
-    pod["spec"]["containers"][0]["volumeMounts"] =
-        json!([{"name": "conf", "mountPath": "/etc/conf"}, {"name": "pod", "mountPath": "/etc/pod"}]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "conf", "mountPath": "/etc/conf"}]);
     pod["spec"]["volumes"] = json!([
-        {"name": "conf", "configMap": {"name": "conf", "items": [{"key": "LEVEL", "path": "renamed"}]}},
-        {"name": "pod", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]);
+    {"name": "conf", "configMap": {"name": "conf", "items": [{"key": "LEVEL", "path": "renamed"}]}}
+    ]);
     let conf =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"LEVEL": "high"}});
     let keys =
@@ -132,7 +131,7 @@ async fn a_container_gets_its_environment_its_volumes_and_a_token_that_works() {
     let words: Vec<&str> = lines[0].split(' ').collect();
     assert_eq!(words[..4], ["secret", "high", "secret-high", "main"], "{log}");
     assert!(words[4].starts_with("--config=/") && words[4].ends_with("/renamed"), "{log}");
-    assert_eq!(lines[1], "highapp=\"main\"", "{log}");
+    assert_eq!(lines[1], "high", "{log}");
     assert_eq!(lines[2], "0", "nothing of the developer's environment is inherited: {log}");
     assert!(log.contains(&format!("system:serviceaccount:{}:default", namespace.name)), "{log}");
 }

@@ -29,11 +29,11 @@ const WORDS: &[(&str, &str)] = &[
 /// What may follow "a helm": helm is a program, and what runs is a process.
 const AFTER_A_HELM: &[&str] = &["chart", "client", "command", "install", "process", "release", "repository", "upgrade"];
 
-/// The words of a text in lower case, each with its line. Names fall apart into their words.
+/// The words of a text in lower case, each with its line. Names fall apart into their words; a lifetime keeps its mark.
 fn words(text: &str) -> Vec<(usize, String)> {
     let mut words = Vec::new();
     for (line, text) in text.lines().enumerate() {
-        for name in text.split(|c: char| !c.is_alphanumeric()) {
+        for name in text.split(|c: char| !c.is_alphanumeric() && c != '\'') {
             let mut word = String::new();
             for c in name.chars() {
                 if c.is_uppercase() && word.ends_with(char::is_lowercase) {
@@ -88,7 +88,7 @@ fn words_are_found_in_names_and_sentences() {
     {
         assert!(odd(text).is_some(), "{text}");
     }
-    for text in ["let a = helm;", "a helm process", "a helm chart", "years of learning", "a helmet"] {
+    for text in ["helm: &'a Helm,", "a helm process", "a helm chart", "years of learning", "a helmet"] {
         assert_eq!(odd(text), None, "{text}");
     }
 }

@@ -5,23 +5,27 @@ use super::{conditions, history, step};
 use crate::api::{Failure, FailureClass, Phase, StepName};
 use crate::core::report::Problem;
 
-/// What the spec says cannot be carried out: nothing is begun.
-pub(super) fn refused(draft: &mut Draft, problem: Problem) {
-    let class = problem.class;
-    let failure = Failure {
-        step: StepName::Plan,
-        class,
+/// The failure of a step as status records it. Nobody tries again until it says so.
+pub(super) fn of(step: StepName, problem: Problem) -> Failure {
+    Failure {
+        step,
+        class: problem.class,
         object: problem.object,
         field: problem.field,
         message: problem.message,
-        next_step: class.next_step().into(),
-        remedy: None,
+        next_step: problem.class.next_step().into(),
+        remedy: problem.remedy,
         retryable: false,
         retry_at: None,
-        excerpt: None,
-    };
+        excerpt: problem.excerpt,
+    }
+}
+
+/// What the spec says cannot be carried out: nothing is begun.
+pub(super) fn refused(draft: &mut Draft, problem: Problem) {
+    let failure = Failure { remedy: None, excerpt: None, ..of(StepName::Plan, problem) };
     tell(draft, &failure);
-    draft.status.request = asked_for(draft, class);
+    draft.status.request = asked_for(draft, failure.class);
     draft.status.phase = Phase::Failed;
     draft.status.message = line(&failure);
     draft.status.failure = Some(failure);

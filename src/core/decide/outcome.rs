@@ -162,23 +162,13 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     }
     let way = recover::way(draft, step.name, &problem);
     let class = problem.class;
-    let offered = match way {
-        NextMove::Remedy(remedy) => Some(recover::offer(draft, remedy, problem.object.as_deref())),
-        _ => None,
-    };
-    let plan_secret = || Some(format!("Secret/{}", draft.status.plan.as_ref()?.secret_name));
-    let failure = Failure {
-        step: step.name,
-        class,
-        object: if class == FailureClass::PlanMissing { plan_secret() } else { problem.object },
-        field: problem.field,
-        message: problem.message,
-        next_step: offered.unwrap_or_else(|| class.next_step().into()),
-        remedy: problem.remedy,
-        retryable: way == NextMove::Again,
-        retry_at: None,
-        excerpt: problem.excerpt,
-    };
+    let mut failure = Failure { retryable: way == NextMove::Again, ..failure::of(step.name, problem) };
+    if let NextMove::Remedy(remedy) = way {
+        failure.next_step = recover::offer(draft, remedy, failure.object.as_deref());
+    }
+    if class == FailureClass::PlanMissing {
+        failure.object = draft.status.plan.as_ref().map(|plan| format!("Secret/{}", plan.secret_name));
+    }
     failure::tell(draft, &failure);
     match way {
         NextMove::Again => again_later(draft, failure),
@@ -218,18 +208,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str) {
         may_have_started(&mut draft.status);
     }
     draft.status.removed |= step == StepName::Uninstall;
-    let failure = Failure {
-        step,
-        class,
-        object: None,
-        field: None,
-        message,
-        next_step: class.next_step().into(),
-        remedy: None,
-        retryable: again,
-        retry_at: None,
-        excerpt: None,
-    };
+    let failure = Failure { retryable: again, ..failure::of(step, Problem::new(class, message)) };
     failure::tell(draft, &failure);
     if again {
         again_later(draft, failure);

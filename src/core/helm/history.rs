@@ -62,20 +62,22 @@ pub fn left_behind(revision: &Revision, now: Timestamp) -> bool {
     written.is_some_and(|written| now.duration_since(written) >= LEFT_BEHIND)
 }
 
+/// A revision for tests, written on the first day of 2026.
+#[cfg(test)]
+pub fn revision(number: i32, status: &str, plan: Option<&str>) -> Revision {
+    Revision {
+        number,
+        status: status.into(),
+        plan: plan.map(Into::into),
+        restored: false,
+        secret: format!("sh.helm.release.v1.coder.v{number}"),
+        written: Timestamp::from_second(1_767_225_600).ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn revision(number: i32, status: &str, plan: Option<&str>) -> Revision {
-        Revision {
-            number,
-            status: status.into(),
-            plan: plan.map(Into::into),
-            restored: false,
-            secret: format!("sh.helm.release.v1.coder.v{number}"),
-            written: Some("2026-01-01T00:00:00Z".parse().unwrap()),
-        }
-    }
 
     #[test]
     fn a_foreign_lock_is_left_behind_only_after_longer_than_any_helm_waits() {

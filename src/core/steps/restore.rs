@@ -40,6 +40,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Installed, ProductLine};
+    use crate::core::helm::history::revision;
     use crate::core::plan::sample;
 
     #[rstest]
@@ -66,14 +67,7 @@ mod tests {
             line: ProductLine::V2,
         };
         let plan = Plan { id: "mine".into(), from: Some(from), ..sample() };
-        let newest = Revision {
-            number: 2,
-            status: status.into(),
-            plan: by.map(Into::into),
-            restored,
-            secret: "sh.helm.release.v1.coder.v2".into(),
-            written: None,
-        };
+        let newest = Revision { restored, ..revision(2, status, by) };
         let found = match left(&plan, &[newest], false) {
             RestoreWork::Verify => "verify",
             RestoreWork::Run => "run",

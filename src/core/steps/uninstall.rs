@@ -89,20 +89,13 @@ mod tests {
 
     use super::*;
     use crate::api::{Installed, ProductLine};
+    use crate::core::helm::history::revision;
     use crate::core::plan::sample;
 
     type Rows<'a> = &'a [(i32, &'a str, Option<&'a str>)];
 
     fn history(rows: Rows<'_>) -> Vec<Revision> {
-        let revision = |(number, status, plan): &(i32, &str, Option<&str>)| Revision {
-            number: *number,
-            status: (*status).into(),
-            plan: plan.map(Into::into),
-            restored: false,
-            secret: format!("sh.helm.release.v1.coder.v{number}"),
-            written: None,
-        };
-        rows.iter().map(revision).collect()
+        rows.iter().map(|(number, status, plan)| revision(*number, status, *plan)).collect()
     }
 
     fn plan(from: Option<i32>) -> Plan {

@@ -96,18 +96,8 @@ mod tests {
 
     use super::*;
     use crate::api::{Installed, ProductLine};
+    use crate::core::helm::history::revision;
     use crate::core::plan::sample;
-
-    fn revision(number: i32, status: &str, plan: Option<&str>) -> Revision {
-        Revision {
-            number,
-            status: status.into(),
-            plan: plan.map(Into::into),
-            restored: false,
-            secret: format!("sh.helm.release.v1.coder.v{number}"),
-            written: Some("2026-01-01T00:00:00Z".parse().unwrap()),
-        }
-    }
 
     fn plan(from: Option<(i32, &str)>) -> Plan {
         Plan {

@@ -1,10 +1,11 @@
 //! The environment, command and arguments of a container.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 
-use super::downward::{self, PodFacts};
+use super::downward;
 use super::expand::expand;
 use super::paths::MountTable;
 use super::sources::{Payload, Sources, Unmet};
@@ -23,7 +24,7 @@ pub fn variables(
     container: &Container,
     base: &Variables,
     sources: &Sources,
-    facts: &PodFacts,
+    address: Ipv4Addr,
     mounts: &MountTable,
 ) -> Result<Variables, Unmet> {
     let mut variables = base.clone();
@@ -48,7 +49,7 @@ pub fn variables(
     }
     for variable in container.env.iter().flatten() {
         let value = if variable.value_from.is_some() {
-            referred(pod, container, variable, sources, facts)?.map(|value| mounts.translate(&value))
+            referred(pod, variable, sources, address)?.map(|value| mounts.translate(&value))
         } else {
             let value = mounts.translate(variable.value.as_deref().unwrap_or_default());
             Some(expand(&value, &variables))
@@ -68,13 +69,7 @@ pub fn command(container: &Container, variables: &Variables, mounts: &MountTable
 }
 
 /// The value of a variable with `valueFrom`; `None` if what it refers to is optional and not there.
-fn referred(
-    pod: &Pod,
-    container: &Container,
-    variable: &EnvVar,
-    sources: &Sources,
-    facts: &PodFacts,
-) -> Result<Option<String>, Unmet> {
+fn referred(pod: &Pod, variable: &EnvVar, sources: &Sources, address: Ipv4Addr) -> Result<Option<String>, Unmet> {
     let Some(source) = &variable.value_from else {
         return Ok(None);
     };
@@ -87,10 +82,7 @@ fn referred(
         return key("configmap", &reference.name, &reference.key, reference.optional, payload);
     }
     if let Some(selector) = &source.field_ref {
-        return downward::field(pod, facts, selector).map(Some);
-    }
-    if let Some(selector) = &source.resource_field_ref {
-        return downward::resource(pod, Some(container), facts, selector).map(Some);
+        return downward::field(pod, address, selector).map(Some);
     }
     Err(Unmet::new(format!("the source of variable {} is not supported", variable.name)))
 }
@@ -118,7 +110,6 @@ fn lossy(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use serde_json::{Value, from_value, json};
-    use std::net::Ipv4Addr;
 
     fn resolve(container: Value) -> Result<(Variables, Vec<String>), Unmet> {
         let container: Container = from_value(container).unwrap();
@@ -130,14 +121,8 @@ mod tests {
             secrets: BTreeMap::from([("s".to_owned(), payload("password", "geheim"))]),
             config_maps: BTreeMap::from([("c".to_owned(), payload("LEVEL", "1"))]),
         };
-        let facts = PodFacts {
-            address: Ipv4Addr::new(127, 1, 0, 10),
-            host: Ipv4Addr::LOCALHOST,
-            node: "node-1".into(),
-            capacity: BTreeMap::new(),
-        };
         let base = Variables::from([("HOST".to_owned(), "h".to_owned())]);
-        let variables = variables(&pod, &container, &base, &sources, &facts, &mounts)?;
+        let variables = variables(&pod, &container, &base, &sources, Ipv4Addr::new(127, 1, 0, 10), &mounts)?;
         let command = command(&container, &variables, &mounts);
         Ok((variables, command))
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kube::core::Duration;
+use globset::{Glob, GlobBuilder};
 use serde::Deserialize;
 
 use super::NodeError;
-use super::image_ref::{ImageRef, glob};
+use super::image_ref::ImageRef;
 
 /// Rows in order; the first whose pattern matches an image decides. A container of an image without a row is ready at once
 /// and runs nothing.
@@ -36,29 +36,12 @@ pub struct ImageRow {
     /// Programs the image would have in its `PATH`: name there → program on this machine.
     #[serde(default)]
     pub tools: BTreeMap<String, String>,
-    /// Whether the pod's probes are asked.
-    #[serde(default)]
-    pub ready: Readiness,
-    /// What becomes of probes and hooks that run a command, which a stand-in does not have.
+    /// What becomes of probes that run a command, which a stand-in does not have.
     #[serde(default)]
     pub exec: ExecHandling,
-    /// Faults of every container of the image.
-    #[serde(default)]
-    pub faults: ImageFaults,
 }
 
-/// How containers of an image become ready.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Readiness {
-    /// By the pod's probes, as on any node.
-    #[default]
-    Probe,
-    /// As soon as they run; probes count as passed.
-    Immediately,
-}
-
-/// What becomes of `exec` probes and hooks.
+/// What becomes of `exec` probes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ExecHandling {
@@ -67,21 +50,6 @@ pub enum ExecHandling {
     Run,
     /// It counts as succeeded.
     Pass,
-}
-
-/// Faults on request, from a row or from annotations of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImageFaults {
-    /// Time between "the container is created" and its start, like a slow image pull.
-    #[serde(default)]
-    pub start_delay: Option<Duration>,
-    /// The image cannot be pulled; the text is the error's.
-    #[serde(default)]
-    pub pull_error: Option<String>,
-    /// The container ends at once with this code instead of running.
-    #[serde(default)]
-    pub exit_code: Option<i32>,
 }
 
 /// What is run for a container.
@@ -102,12 +70,8 @@ pub struct ResolvedImage {
     pub env: BTreeMap<String, String>,
     /// Programs in its `PATH`: name → program on this machine.
     pub tools: BTreeMap<String, PathBuf>,
-    /// How it becomes ready.
-    pub ready: Readiness,
-    /// What becomes of `exec` probes and hooks.
+    /// What becomes of `exec` probes.
     pub exec: ExecHandling,
-    /// Faults on request.
-    pub faults: ImageFaults,
 }
 
 impl ImageTable {
@@ -138,13 +102,13 @@ impl ImageTable {
     pub fn with_file(self, path: &Path) -> Result<Self, NodeError> {
         let unusable = |message: String| NodeError::Images { path: path.to_owned(), message };
         let yaml = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-        let rows = serde_saphyr::from_str(&yaml).map_err(|error| unusable(error.to_string()))?;
+        let rows: Vec<ImageRow> = serde_saphyr::from_str(&yaml).map_err(|error| unusable(error.to_string()))?;
+        rows.iter().try_for_each(|row| row.glob().map(drop)).map_err(|error| unusable(error.to_string()))?;
         Ok(self.with_rows(rows))
     }
 
     /// Puts rows before those there are.
-    #[must_use]
-    pub fn with_rows(mut self, mut rows: Vec<ImageRow>) -> Self {
+    fn with_rows(mut self, mut rows: Vec<ImageRow>) -> Self {
         rows.append(&mut self.rows);
         Self { rows, ..self }
     }
@@ -158,9 +122,7 @@ impl ImageTable {
                 program: Program::Pause,
                 env: BTreeMap::new(),
                 tools: BTreeMap::new(),
-                ready: Readiness::Immediately,
                 exec: ExecHandling::Pass,
-                faults: ImageFaults::default(),
             };
         };
         let fill = |text: &String| self.fill(text, &image);
@@ -169,9 +131,7 @@ impl ImageTable {
             program: own.map_or(Program::Pause, |own| Program::Command(join(own, command))),
             env: row.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
             tools: row.tools.iter().map(|(name, path)| (name.clone(), PathBuf::from(fill(path)))).collect(),
-            ready: row.ready,
             exec: row.exec,
-            faults: row.faults.clone(),
         }
     }
 
@@ -190,11 +150,12 @@ impl ImageTable {
 impl ImageRow {
     fn matches(&self, image: &ImageRef) -> bool {
         let last = self.pattern.rsplit('/').next().unwrap_or(&self.pattern);
-        if last.contains(':') {
-            glob(&self.pattern, &format!("{}:{}", image.name, image.tag))
-        } else {
-            glob(&self.pattern, &image.name)
-        }
+        let name = if last.contains(':') { format!("{}:{}", image.name, image.tag) } else { image.name.clone() };
+        self.glob().is_ok_and(|glob| glob.compile_matcher().is_match(name))
+    }
+
+    fn glob(&self) -> Result<Glob, globset::Error> {
+        GlobBuilder::new(&self.pattern).literal_separator(true).build()
     }
 
     fn operator(pattern: &str, helm: &str) -> Self {
@@ -277,22 +238,15 @@ mod tests {
     fn an_unknown_image_is_a_pause() {
         let resolved = table().resolve("quay.io/some/thing:1", &words("run --it"));
         assert_eq!(resolved.program, Program::Pause);
-        assert_eq!(resolved.ready, Readiness::Immediately);
     }
 
     #[test]
     fn rows_of_a_file_come_first_and_mistakes_are_named() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("images.yaml");
-        std::fs::write(
-            &file,
-            "- pattern: '**/coder:v9.*'\n  command: ['{bin}/other', '{tag}']\n  faults: {startDelay: 1500ms, exitCode: 3}\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "- pattern: '**/coder:v9.*'\n  command: ['{bin}/other', '{tag}']\n").unwrap();
         let resolved = table().with_file(&file).unwrap().resolve("coder:v9.1.0", &[]);
         assert_eq!(resolved.program, Program::Command(words("/bin/other v9.1.0")));
-        assert_eq!(resolved.faults.start_delay, Some(Duration::from(std::time::Duration::from_millis(1500))));
-        assert_eq!(resolved.faults.exit_code, Some(3));
 
         std::fs::write(&file, "- pattern: x\n  comand: [y]\n").unwrap();
         let error = table().with_file(&file).unwrap_err().to_string();

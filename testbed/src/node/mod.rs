@@ -33,7 +33,6 @@ mod logs;
 mod paths;
 mod pod;
 mod pods;
-mod quantity;
 mod register;
 mod relation;
 mod running;
@@ -54,7 +53,7 @@ use self::context::Node;
 pub use self::control::Control;
 pub use self::error::NodeError;
 pub use self::image_ref::digest_of;
-pub use self::images::{ExecHandling, ImageFaults, ImageRow, ImageTable, Readiness};
+pub use self::images::{ExecHandling, ImageRow, ImageTable};
 use self::running::Running;
 
 /// What the node is started with.

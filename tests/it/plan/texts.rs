@@ -76,7 +76,11 @@ impl Texts {
 type Told = (Option<FailureClass>, String, String);
 
 fn told(cause: &Cause) -> Told {
-    (cause.class, cause.object.clone().unwrap_or_default(), cause.field.clone().unwrap_or_default())
+    (
+        cause.class,
+        cause.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cause.field.clone().unwrap_or_default(),
+    )
 }
 
 fn known((class, object, field): (FailureClass, &str, &str)) -> Told {

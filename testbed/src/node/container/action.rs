@@ -1,17 +1,15 @@
-//! What probes and lifecycle hooks do to a container.
+//! What probes do to a container.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Probe, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
 use super::launch::Launch;
-use crate::node::images::{ExecHandling, Readiness};
+use crate::node::images::{ExecHandling, Program};
 use crate::node::pod::PodRuntime;
 use crate::process;
 
@@ -35,7 +33,7 @@ impl Target {
 
     /// Whether the container has something that could be asked.
     pub(super) fn can_be_asked(&self) -> bool {
-        self.launch.ready == Readiness::Probe
+        self.launch.program != Program::Pause
     }
 
     /// Asks once; the error says what the answer was.
@@ -52,32 +50,12 @@ impl Target {
         }
     }
 
-    /// Runs a lifecycle hook; the error says how it failed.
-    pub(super) async fn run_hook(&self, hook: &LifecycleHandler) -> Result<(), String> {
-        if let Some(get) = &hook.http_get {
-            self.http_get(get).await
-        } else if let Some(socket) = &hook.tcp_socket {
-            self.connect(socket).await
-        } else if let Some(exec) = &hook.exec {
-            self.execute(exec).await
-        } else {
-            let seconds = hook.sleep.as_ref().and_then(|sleep| u64::try_from(sleep.seconds).ok());
-            sleep(Duration::from_secs(seconds.unwrap_or_default())).await;
-            Ok(())
-        }
-    }
-
     async fn http_get(&self, get: &HTTPGetAction) -> Result<(), String> {
         let scheme = get.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
-        let host = get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.pod.address.to_string());
         let path = get.path.as_deref().unwrap_or("/").trim_start_matches('/');
-        let url = format!("{scheme}://{host}:{}/{path}", self.port(&get.port)?);
-        let mut request = self.pod.node.http.get(&url);
-        for header in get.http_headers.iter().flatten() {
-            request = request.header(&header.name, &header.value);
-        }
+        let url = format!("{scheme}://{}:{}/{path}", self.pod.address, self.port(&get.port)?);
         let failed = |error: reqwest::Error| format!("Get \"{url}\": {}", causes(&error));
-        let answer = request.send().await.map_err(failed)?;
+        let answer = self.pod.node.http.get(&url).send().await.map_err(failed)?;
         let status = answer.status();
         if status.is_success() || status.is_redirection() {
             Ok(())
@@ -87,8 +65,7 @@ impl Target {
     }
 
     async fn connect(&self, socket: &TCPSocketAction) -> Result<(), String> {
-        let host = socket.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.pod.address.to_string());
-        let address = format!("{host}:{}", self.port(&socket.port)?);
+        let address = format!("{}:{}", self.pod.address, self.port(&socket.port)?);
         TcpStream::connect(&address).await.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
     }
 

@@ -14,7 +14,7 @@ use crate::node::NodeError;
 use crate::node::backoff::{self, BackOff};
 use crate::node::environment::{Variables, command, variables};
 use crate::node::guardian::NODE_MARK;
-use crate::node::images::{ExecHandling, ImageFaults, Program, Readiness};
+use crate::node::images::{ExecHandling, Program};
 use crate::node::paths::MountTable;
 use crate::node::pod::PodRuntime;
 use crate::node::sources::{Sources, Unmet};
@@ -41,14 +41,10 @@ pub struct Launch {
     pub mounts: MountTable,
     /// Working directory.
     pub directory: PathBuf,
-    /// Whether probes are asked.
-    pub ready: Readiness,
     /// What becomes of `exec` probes and hooks.
     pub exec: ExecHandling,
-    /// Faults on request.
-    pub faults: ImageFaults,
-    /// The file for the container's last words.
-    pub termination_file: PathBuf,
+    /// Time before its start, like a slow image pull.
+    pub start_delay: Duration,
 }
 
 /// Why a container was not started; it is tried again.
@@ -101,15 +97,11 @@ pub async fn prepare(
     restarts: i32,
 ) -> Result<Launch, NotStarted> {
     let image = container.image.as_deref().unwrap_or_default();
-    let faults = faults(pod, pod.node.images.resolve(image, &[]).faults)?;
-    if let Some(message) = faults.pull_error.clone() {
+    if let Some(message) = pull_error(pod) {
         return Err(NotStarted::Pull { image: image.to_owned(), message });
     }
     let home = fresh(pod.dir.join("home").join(&container.name))?;
-    let mut mounts = volumes::mounts(container, volumes, &pod_variables(pod))?;
-    let termination_file = pod.dir.join("termination").join(format!("{}-{restarts}", container.name));
-    let termination_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
-    mounts.insert(termination_path, write(termination_file.clone(), b"")?);
+    let mounts = volumes::mounts(container, volumes)?;
     let root = pod.dir.join("root").join(&container.name);
     volumes::link_root(&root, &mounts)?;
 
@@ -121,7 +113,6 @@ pub async fn prepare(
         ("HOME".to_owned(), text(&home)),
         ("TMPDIR".to_owned(), text(&temporary(pod, &mounts)?)),
         ("POD_ROOT".to_owned(), text(&root)),
-        ("TERMINATION_LOG".to_owned(), text(&termination_file)),
     ]);
     let claim = volumes::claim_directory(pod, container, &mounts);
     base.extend(claim.map(|directory| ("POD_CLAIM_DIR".to_owned(), text(&directory))));
@@ -130,18 +121,16 @@ pub async fn prepare(
     base.extend(resolved.env);
 
     let sources = Sources::read(&pod.node.client, &pod.namespace, container).await.map_err(Unmet::from)?;
-    let variables = variables(&pod.object(), container, &base, &sources, &pod.facts(), &mounts)?;
+    let variables = variables(&pod.object(), container, &base, &sources, pod.address, &mounts)?;
     let resolved = pod.node.images.resolve(image, &command(container, &variables, &mounts));
     let wanted = container.working_dir.as_deref().map(|directory| PathBuf::from(mounts.translate(directory)));
     Ok(Launch {
         program: resolved.program,
         directory: wanted.filter(|directory| directory.is_dir()).unwrap_or(home),
-        ready: resolved.ready,
         exec: resolved.exec,
         variables,
         mounts,
-        faults,
-        termination_file,
+        start_delay: start_delay(pod)?,
     })
 }
 
@@ -165,18 +154,17 @@ fn pod_variables(pod: &PodRuntime) -> Variables {
     .into()
 }
 
-/// The faults of the image with those that the pod's annotations ask for.
-fn faults(pod: &PodRuntime, mut faults: ImageFaults) -> Result<ImageFaults, Unmet> {
+/// The delay that an annotation of the pod asks for.
+fn start_delay(pod: &PodRuntime) -> Result<Duration, Unmet> {
     let object = pod.object();
-    if let Some(delay) = object.annotations().get(START_DELAY) {
-        faults.start_delay = Some(delay.parse().map_err(|error| Unmet::new(format!("{START_DELAY}: {error}")))?);
-    }
-    match object.annotations().get(PULL_ERROR).map(String::as_str) {
-        None | Some("false") => {}
-        Some("true") => faults.pull_error = Some("not found".to_owned()),
-        Some(message) => faults.pull_error = Some(message.to_owned()),
-    }
-    Ok(faults)
+    let Some(delay) = object.annotations().get(START_DELAY) else { return Ok(Duration::ZERO) };
+    let delay: kube::core::Duration = delay.parse().map_err(|error| Unmet::new(format!("{START_DELAY}: {error}")))?;
+    Ok(delay.into())
+}
+
+/// Why the image cannot be pulled, if an annotation of the pod asks for that.
+fn pull_error(pod: &PodRuntime) -> Option<String> {
+    pod.object().annotations().get(PULL_ERROR).cloned()
 }
 
 /// The image's tools first, then what this machine has.

@@ -4,25 +4,15 @@ use std::fs;
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::launch::Launch;
 use super::process::Process;
 use crate::node::logs;
 
-/// The most that a kubelet takes from the termination file, in bytes.
-const MAX_MESSAGE: usize = 4096;
 /// The most that a kubelet takes from the log, in bytes and lines.
 const MAX_FROM_LOG: (usize, usize) = (2048, 80);
 
-/// What the container wrote to its termination file, or with `FallbackToLogsOnError`, after a failure, the end of its log.
-pub(super) fn read(container: &Container, launch: &Launch, process: &Process, code: i32) -> Option<String> {
-    // A container may have removed the file; then it has nothing to say.
-    let said = fs::read(&launch.termination_file).unwrap_or_default();
-    let said = last_bytes(&String::from_utf8_lossy(&said), MAX_MESSAGE).to_owned();
-    if !said.is_empty() {
-        return Some(said);
-    }
-    let fall_back = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError") && code != 0;
-    if !fall_back {
+/// With `FallbackToLogsOnError`, after a failure, the end of the container's log. The node has no termination file.
+pub(super) fn read(container: &Container, process: &Process, code: i32) -> Option<String> {
+    if container.termination_message_policy.as_deref() != Some("FallbackToLogsOnError") || code == 0 {
         return None;
     }
     let log = fs::read(&process.log).unwrap_or_default();

@@ -114,7 +114,7 @@ impl ContainerTask {
     /// Makes everything ready and starts the process.
     async fn start(&self, restarts: i32) -> Result<Run, NotStarted> {
         let launch = launch::prepare(&self.pod, &self.container, &self.volumes, restarts).await?;
-        sleep(launch.faults.start_delay.map(Into::into).unwrap_or_default()).await;
+        sleep(launch.start_delay).await;
         let process = Process::start(&launch, &self.pod, &self.container.name, restarts).await?;
         let since = Timestamp::now();
         let target = Target::new(&self.pod, &self.container, &launch);
@@ -152,20 +152,17 @@ impl ContainerTask {
         process.clean_up().await;
         let ProcessEnd { code, signal } = end;
         let reason = reason.unwrap_or_else(|| if code == 0 { "Completed" } else { "Error" }.to_owned());
-        let message = message::read(&self.container, &launch, &process, code);
+        let message = message::read(&self.container, &process, code);
         Exit { code, signal, reason, message, started: Some(since), finished: Timestamp::now() }
     }
 
-    /// Runs the `preStop` hook, asks the process to end, and kills it at the deadline, or at an earlier one that comes in
+    /// Sleeps as long as the `preStop` hook says, asks the process to end, and kills it at the deadline, or at an earlier one that comes in
     /// meanwhile.
     async fn stop_process(&self, process: &mut Process, target: &Target, deadline: Instant) -> ProcessEnd {
         let hook = self.container.lifecycle.as_ref().and_then(|Lifecycle { pre_stop, .. }| pre_stop.as_ref());
+        let pause = hook.and_then(|hook| u64::try_from(hook.sleep.as_ref()?.seconds).ok()).unwrap_or_default();
         let polite = async {
-            if let Some(hook) = hook
-                && let Ok(Err(message)) = timeout_at(deadline, target.run_hook(hook)).await
-            {
-                self.pod.warn("FailedPreStopHook", &message).await;
-            }
+            sleep(Duration::from_secs(pause)).await;
             process.signal(Signal::TERM);
             process.wait().await
         };

@@ -50,13 +50,6 @@ impl Rhythm {
 /// Keeps the container's `started` and `ready` up to date, and returns when it must be killed.
 pub(super) async fn watch_over(pod: &PodRuntime, container: &Container, target: &Target) -> Complaint {
     let asked = |probe: &Option<Probe>| probe.clone().filter(|_| target.can_be_asked());
-    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
-    if let Some(hook) = hook.filter(|_| target.can_be_asked())
-        && let Err(message) = target.run_hook(hook).await
-    {
-        pod.warn("FailedPostStartHook", &message).await;
-        return Complaint { message: format!("failed its postStart hook: {message}"), grace: None };
-    }
     let watch = Watch { pod, container, target };
     if let Some(startup) = asked(&container.startup_probe)
         && let Err(complaint) = watch.until_started(&startup).await

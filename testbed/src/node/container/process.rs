@@ -62,15 +62,8 @@ impl Process {
     /// Starts the container's program; its output goes to the container's log.
     pub async fn start(launch: &Launch, pod: &PodRuntime, name: &str, restarts: i32) -> Result<Self, NotStarted> {
         let log = logs::new_file(&pod.log_dir(name), restarts)?;
-        let words = match (&launch.program, launch.faults.exit_code) {
-            (_, Some(code)) => {
-                return Ok(Self {
-                    kind: Kind::Pause(watch::Sender::new(Some(ProcessEnd { code, signal: None }))),
-                    log,
-                });
-            }
-            (Program::Pause, _) => return Ok(Self { kind: Kind::Pause(watch::Sender::new(None)), log }),
-            (Program::Command(words), _) => words,
+        let Program::Command(words) = &launch.program else {
+            return Ok(Self { kind: Kind::Pause(watch::Sender::new(None)), log });
         };
         let (program, arguments) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
         let not_started = |source: io::Error| NotStarted::Start { program: program.to_owned(), source };

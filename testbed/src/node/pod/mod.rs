@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 pub use self::worker::run;
 use super::context::{HOST, Node, lock};
-use super::downward::PodFacts;
 use super::events::Events;
 use super::sources::Unmet;
 use super::state::{Activity, ContainerState, Exit, RestartPolicy};
@@ -140,11 +139,6 @@ impl PodRuntime {
     /// The newest version of the object.
     pub fn object(&self) -> Arc<Pod> {
         self.feed.borrow().object().clone()
-    }
-
-    /// What a container may learn of the pod beside the object.
-    pub fn facts(&self) -> PodFacts {
-        PodFacts { address: self.address, host: HOST, node: self.node.name.clone(), capacity: Node::capacity() }
     }
 
     /// All that decides over the status.

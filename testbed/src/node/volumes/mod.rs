@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Volume};
 
-use super::expand::expand;
 use super::paths::MountTable;
 use super::pod::PodRuntime;
 use super::sources::Unmet;
@@ -34,13 +33,6 @@ pub(super) async fn materialise(pod: &PodRuntime) -> Result<Volumes, Unmet> {
 async fn one(pod: &PodRuntime, volume: &Volume) -> Result<PathBuf, Unmet> {
     let directory = pod.dir.join("volumes").join(&volume.name);
     files::make_directory(&directory)?;
-    if let Some(host_path) = &volume.host_path {
-        let path = PathBuf::from(&host_path.path);
-        if host_path.type_.as_deref().is_some_and(|type_| type_.ends_with("OrCreate")) {
-            files::make_directory(&path)?;
-        }
-        return Ok(path);
-    }
     if let Some(claim) = &volume.persistent_volume_claim {
         return claim::directory(pod, &claim.claim_name).await;
     }
@@ -56,22 +48,14 @@ async fn one(pod: &PodRuntime, volume: &Volume) -> Result<PathBuf, Unmet> {
 }
 
 /// Where the mounts of `container` really lie. Directories of `subPath`s are made.
-pub(super) fn mounts(
-    container: &Container,
-    volumes: &Volumes,
-    variables: &BTreeMap<String, String>,
-) -> Result<MountTable, Unmet> {
+pub(super) fn mounts(container: &Container, volumes: &Volumes) -> Result<MountTable, Unmet> {
     let mut table = MountTable::default();
     for mount in container.volume_mounts.iter().flatten() {
         let Some(directory) = volumes.get(&mount.name) else { continue };
-        let sub_path = match &mount.sub_path_expr {
-            Some(expression) => Some(expand(expression, variables)),
-            None => mount.sub_path.clone(),
-        };
-        let real = match sub_path.filter(|path| !path.is_empty()) {
+        let real = match mount.sub_path.as_ref().filter(|path| !path.is_empty()) {
             None => directory.clone(),
             Some(sub_path) => {
-                let real = files::below(directory, &sub_path)?;
+                let real = files::below(directory, sub_path)?;
                 if !real.exists() {
                     files::make_directory(&real)?;
                 }

@@ -1,4 +1,4 @@
-//! Volumes made from one Secret, one ConfigMap or the downward API.
+//! Files made from a Secret, a ConfigMap or the downward API.
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
 
@@ -10,7 +10,7 @@ use super::files::Files;
 /// Permissions of files whose volume names none.
 pub(super) const DEFAULT_MODE: i32 = 0o644;
 
-/// The files of a secret, configMap or downwardAPI volume; `None` for volumes of other types.
+/// The files of a secret or configMap volume; `None` for volumes of other types.
 pub(super) async fn content(pod: &PodRuntime, volume: &Volume) -> Result<Option<Files>, Unmet> {
     let client = &pod.node.client;
     if let Some(source) = &volume.secret {
@@ -25,10 +25,6 @@ pub(super) async fn content(pod: &PodRuntime, volume: &Volume) -> Result<Option<
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         let optional = source.optional == Some(true);
         return items("configmap", &source.name, payload, source.items.as_deref(), mode, optional).map(Some);
-    }
-    if let Some(source) = &volume.downward_api {
-        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        return fields(pod, source.items.as_deref().unwrap_or_default(), mode).map(Some);
     }
     Ok(None)
 }
@@ -64,17 +60,13 @@ pub(super) fn items(
     Ok(files)
 }
 
-/// The files of a downward API volume.
+/// The files of the downward API, as the API server projects them beside a token.
 pub(super) fn fields(pod: &PodRuntime, items: &[DownwardAPIVolumeFile], mode: i32) -> Result<Files, Unmet> {
     let object = pod.object();
-    let facts = pod.facts();
     let mut files = Files::new();
     for item in items {
-        let text = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(selector), _) => downward::field(&object, &facts, selector)?,
-            (_, Some(selector)) => downward::resource(&object, None, &facts, selector)?,
-            _ => String::new(),
-        };
+        let Some(selector) = &item.field_ref else { continue };
+        let text = downward::field(&object, pod.address, selector)?;
         files.insert(item.path.clone(), (text.into_bytes(), bits(item.mode.unwrap_or(mode))));
     }
     Ok(files)
