@@ -43,7 +43,6 @@ pub enum Command {
 
 impl Command {
     /// The form of the log. At a terminal people read it.
-    #[must_use]
     pub fn log_format(&self) -> LogFormat {
         match self {
             Self::Controller(args) => args.log_format,

@@ -58,7 +58,6 @@ pub async fn write_status(
 
 /// The status without what is a secret by the way it is written. The controller knows none, but repeats what the API server
 /// and the kubelet say, such as the address of a registry with a password in it.
-#[must_use]
 pub fn clean(status: CoderUpgradeStatus) -> CoderUpgradeStatus {
     // A status that could not be written as JSON could not be written at all.
     Redactor::default().cleaned(&status).unwrap_or(status)

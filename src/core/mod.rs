@@ -1,15 +1,15 @@
 //! The pure part: facts in, decisions out. No client, no clock, no environment, no logging.
 
-pub mod allowed;
+pub(crate) mod allowed;
 pub mod decide;
-pub mod gates;
+pub(crate) mod gates;
 pub mod helm;
-pub mod object;
-pub mod outbound;
+pub(crate) mod object;
+pub(crate) mod outbound;
 pub mod plan;
-pub mod repair;
+pub(crate) mod repair;
 pub mod report;
 pub mod rights;
-pub mod rollout;
-pub mod steps;
+pub(crate) mod rollout;
+pub(crate) mod steps;
 pub mod text;

@@ -25,7 +25,6 @@ pub struct ObjectRef {
 
 impl ObjectRef {
     /// The coordinates of an object of a manifest; none if it has no kind or no name.
-    #[must_use]
     pub fn of(object: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
         Some(Self {
@@ -38,7 +37,6 @@ impl ObjectRef {
 
     /// Whether both are one object, with the namespace in both or in neither. Its API version may be another, and it may
     /// have left the group `extensions`, where Ingresses and Deployments once began.
-    #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let (mine, theirs) = (self.group(), other.group());
         (&self.kind, &self.namespace, &self.name) == (&other.kind, &other.namespace, &other.name)
@@ -46,25 +44,21 @@ impl ObjectRef {
     }
 
     /// Whether it lies in that namespace.
-    #[must_use]
     pub fn is_in(&self, namespace: &str) -> bool {
         self.namespace.as_deref() == Some(namespace)
     }
 
     /// Its API group; empty for the core group.
-    #[must_use]
     pub fn group(&self) -> &str {
         self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
 
     /// Its kind and name.
-    #[must_use]
     pub fn kind_name(&self) -> KindName {
         KindName::new(&self.kind, &self.name)
     }
 
     /// Whether it is what a message calls Kind/name.
-    #[must_use]
     pub fn is(&self, named: &str) -> bool {
         KindName::read(named).is_some_and(|named| named == self.kind_name())
     }
@@ -81,13 +75,11 @@ pub struct KindName {
 
 impl KindName {
     /// The object of this kind and name.
-    #[must_use]
     pub fn new(kind: impl fmt::Display, name: impl Into<String>) -> Self {
         Self { kind: kind.to_string(), name: name.into() }
     }
 
     /// What a text calls Kind/name; none if it is something else.
-    #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         text.split_once('/').map(|(kind, name)| Self::new(kind, name))
     }
@@ -100,7 +92,6 @@ impl fmt::Display for KindName {
 }
 
 /// The spec of the pods of an object; null if it has none.
-#[must_use]
 pub fn pod_spec(object: &Value) -> &Value {
     match object["kind"].as_str() {
         Some("Pod") => &object["spec"],
@@ -139,7 +130,6 @@ const BUILT_IN: [&str; 19] = [
 ];
 
 /// Whether the API server itself serves a group.
-#[must_use]
 pub fn is_built_in(group: &str) -> bool {
     BUILT_IN.contains(&group)
 }
@@ -150,7 +140,6 @@ pub fn controlling<K: Resource>(object: &K) -> Option<&OwnerReference> {
 }
 
 /// A name as the value of a label, which may have 63 characters and must end in a letter or digit.
-#[must_use]
 pub fn label_value(name: &str) -> String {
     let head: String = name.chars().take(63).collect();
     head.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()

@@ -52,7 +52,6 @@ pub struct OutboundFlags {
 
 impl OutboundFlags {
     /// The file of certificates.
-    #[must_use]
     pub fn authorities(&self) -> Option<&std::path::Path> {
         self.authorities.as_deref().filter(|path| !path.as_os_str().is_empty())
     }

@@ -189,7 +189,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 impl RunnerArgs {
     /// The form of the log.
-    #[must_use]
     pub fn log_format(&self) -> LogFormat {
         self.step.common().log_format
     }
@@ -197,7 +196,6 @@ impl RunnerArgs {
 
 impl StepArgs {
     /// The step.
-    #[must_use]
     pub fn name(&self) -> StepName {
         match self {
             Self::Plan(_) => StepName::Plan,
@@ -210,7 +208,6 @@ impl StepArgs {
     }
 
     /// Arguments of every step.
-    #[must_use]
     pub fn common(&self) -> &CommonArgs {
         match self {
             Self::Plan(PlanArgs { common, .. })

@@ -131,13 +131,11 @@ impl Error {
     }
 
     /// For `map_err` after a run of helm.
-    #[must_use]
     pub fn helm(failure: HelmFailure) -> Self {
         Self::Helm(Box::new(failure))
     }
 
     /// The failure as the controller and people shall see it. Secrets are still in it.
-    #[must_use]
     pub fn into_problem(self) -> Problem {
         let message = self.to_string();
         match self {

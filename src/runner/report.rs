@@ -168,7 +168,6 @@ fn unrecorded(what: &str) -> Problem {
 
 impl ReportWriter {
     /// Begins to write reports into the Job.
-    #[must_use]
     pub fn start(jobs: Api<Job>, job: Addressee, secrets: Secrets) -> Self {
         let (lines, changes) = watch::channel(Report::default());
         let (done, written) = watch::channel(Report::default());
@@ -178,7 +177,6 @@ impl ReportWriter {
     }
 
     /// The side that parts of the step speak to.
-    #[must_use]
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
     }

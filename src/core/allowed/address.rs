@@ -80,26 +80,22 @@ impl Address {
 
     /// Whether the other one is this, or lies below it: the same scheme, host and port, and a path that begins with the same
     /// whole parts.
-    #[must_use]
     pub fn holds(&self, other: &Self) -> bool {
         (self.scheme, &self.host, self.port) == (other.scheme, &other.host, other.port)
             && other.path.starts_with(&self.path)
     }
 
     /// Whether whoever listens on the way can read what is sent there. A registry says so with `chart.plainHTTP`.
-    #[must_use]
     pub fn is_unencrypted(&self) -> bool {
         self.scheme == Scheme::Http
     }
 
     /// Whether it is a registry.
-    #[must_use]
     pub fn is_registry(&self) -> bool {
         self.scheme == Scheme::Oci
     }
 
     /// Host, with the port if it is not that of the scheme.
-    #[must_use]
     pub fn authority(&self) -> String {
         if self.port == self.scheme.port() { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
     }

@@ -40,7 +40,6 @@ pub struct AllowedFlags {
 
 impl AllowedFlags {
     /// What they allow.
-    #[must_use]
     pub fn allowed(&self) -> Allowed {
         let accounts = self.service_accounts.iter().map(|name| name.trim().to_owned()).collect();
         Allowed::new(self.repositories.clone(), accounts, self.job_images.clone())

@@ -16,7 +16,6 @@ pub enum ImagePattern {
 
 impl ImagePattern {
     /// Whether it allows the image.
-    #[must_use]
     pub fn allows(&self, image: &str) -> bool {
         let name = match self {
             Self::Any => return true,

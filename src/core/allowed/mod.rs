@@ -12,7 +12,7 @@ mod image;
 use std::fmt;
 use std::str::FromStr;
 
-pub use self::address::{Address, NoAddress};
+pub use self::address::Address;
 pub use self::flags::AllowedFlags;
 pub use self::image::ImagePattern;
 use super::report::Problem;
@@ -24,7 +24,6 @@ use crate::api::{ChartSource, CoderUpgradeSpec, FailureClass, JobSettings, Produ
 pub const OFFICIAL: [&str; 3] = ["https://helm.coder.com", "https://helm.coder.com/v2", "oci://ghcr.io/coder/chart"];
 
 /// The official repository of a product line.
-#[must_use]
 pub fn official(line: ProductLine) -> &'static str {
     match line {
         ProductLine::V1 => OFFICIAL[0],
@@ -77,13 +76,11 @@ impl fmt::Display for RepositoryPattern {
 
 impl Repositories {
     /// The entries of the flag.
-    #[must_use]
     pub fn new(patterns: Vec<RepositoryPattern>) -> Self {
         Self(patterns)
     }
 
     /// Everything.
-    #[must_use]
     pub fn any() -> Self {
         Self(vec![RepositoryPattern::Any])
     }
@@ -94,7 +91,6 @@ impl Repositories {
     }
 
     /// Whether something may be fetched from there.
-    #[must_use]
     pub fn allow(&self, address: &Address) -> bool {
         self.0.iter().any(|pattern| match pattern {
             RepositoryPattern::Any => true,
@@ -158,7 +154,6 @@ impl Repositories {
     }
 
     /// A refusal that names the flag. `what` is the beginning of its sentence.
-    #[must_use]
     pub fn refusal(&self, field: &str, what: &str) -> Box<Problem> {
         not_allowed(field, what, "--allowed-repositories", self.patterns())
     }
@@ -177,7 +172,6 @@ pub struct Allowed {
 
 impl Allowed {
     /// What these flags allow.
-    #[must_use]
     pub fn new(repositories: Vec<RepositoryPattern>, service_accounts: Vec<String>, images: Vec<ImagePattern>) -> Self {
         Self { repositories: Repositories::new(repositories), service_accounts, images }
     }
@@ -203,7 +197,6 @@ impl Allowed {
 
     /// The `ServiceAccount` of a Job. One that is not allowed never counts: a step of a change that has begun then runs under
     /// the default, so that it is not held up by an edit.
-    #[must_use]
     pub fn service_account<'a>(&'a self, job: &'a JobSettings) -> &'a str {
         let wanted = job.service_account_name.as_str();
         if self.allows_account(wanted) {
@@ -214,13 +207,11 @@ impl Allowed {
     }
 
     /// The image that the spec asks for, if it is allowed.
-    #[must_use]
     pub fn image<'a>(&self, job: &'a JobSettings) -> Option<&'a str> {
         job.image.as_deref().filter(|image| self.allows_image(image))
     }
 
     /// Another text for other flags: what was refused is judged again when they change.
-    #[must_use]
     pub fn fingerprint(&self) -> String {
         let repositories = self.repositories.patterns().collect::<Vec<_>>().join(",");
         let images = self.images.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

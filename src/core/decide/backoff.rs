@@ -7,13 +7,11 @@ pub const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// Delay before the next try: `first` after the first failure, twice as long after each further one, at most
 /// [`LONGEST`].
-#[must_use]
 pub fn delay(first: Duration, failures: i32) -> Duration {
     doubled(first, failures).min(LONGEST)
 }
 
 /// `first` once, twice as long after each further time.
-#[must_use]
 pub fn doubled(first: Duration, times: i32) -> Duration {
     let doublings = u32::try_from(times.saturating_sub(1)).unwrap_or(0).min(16);
     first.saturating_mul(1 << doublings)

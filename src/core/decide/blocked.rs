@@ -34,7 +34,6 @@ pub struct Obstruction {
 }
 
 /// Whether the events of the Job or of its pod are to be read: it was let start a while ago, and no pod has.
-#[must_use]
 pub fn is_silent(job: &JobFacts, now: Timestamp) -> bool {
     !job.has_run() && job.started_at.is_some_and(|started| now.duration_since(started) >= SILENCE)
 }

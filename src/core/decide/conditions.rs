@@ -191,7 +191,6 @@ fn address_changed(status: &CoderUpgradeStatus) -> Statement {
 }
 
 /// Which addresses changed, and whose DNS must follow.
-#[must_use]
 pub fn address_changes(changes: &[AddressChange]) -> String {
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
     let each: Vec<String> = changes
@@ -287,7 +286,6 @@ fn sentence(status: &CoderUpgradeStatus) -> String {
 }
 
 /// A message, and what to do about it, as two sentences.
-#[must_use]
 pub fn with_next_step(message: &str, next_step: &str) -> String {
     let end = if message.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{message}{end} {next_step}")

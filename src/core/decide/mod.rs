@@ -46,9 +46,9 @@
 
 mod approval;
 mod attempt;
-pub mod backoff;
+pub(crate) mod backoff;
 mod blocked;
-pub mod conditions;
+pub(crate) mod conditions;
 mod draft;
 mod drain;
 mod drift;
@@ -56,14 +56,14 @@ mod failure;
 mod gates;
 mod history;
 pub mod job;
-pub mod job_report;
+pub(crate) mod job_report;
 mod jobs;
-pub mod observed;
+pub(crate) mod observed;
 mod outcome;
 mod recover;
-pub mod runner_job;
-pub mod runner_proxy;
-pub mod start_failure;
+pub(crate) mod runner_job;
+pub(crate) mod runner_proxy;
+pub(crate) mod start_failure;
 mod step;
 
 use super::text::redact;
@@ -73,8 +73,8 @@ use observed::Observed;
 
 use draft::{Draft, concluded, job_of_last_step};
 
-pub use blocked::{Obstruction, is_silent};
-pub use draft::{Action, Decision, Event, PlaceUse};
+pub(crate) use blocked::{Obstruction, is_silent};
+pub(crate) use draft::{Action, Decision, Event, PlaceUse};
 
 /// Longest line of a status, in bytes. The message of a failure, which is read whole, is bounded by the report.
 const LINE: usize = 2048;

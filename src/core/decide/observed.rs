@@ -66,7 +66,6 @@ pub enum Capacity {
 
 impl Observed {
     /// An object of which nothing else is known.
-    #[must_use]
     pub fn new(upgrade: CoderUpgrade, now: Timestamp) -> Self {
         Self {
             now,
@@ -85,7 +84,6 @@ impl Observed {
     }
 
     /// The status as stored; the default for an object that nobody has looked at.
-    #[must_use]
     pub fn status(&self) -> CoderUpgradeStatus {
         self.upgrade
             .status
@@ -94,63 +92,53 @@ impl Observed {
     }
 
     /// UID of the object.
-    #[must_use]
     pub fn uid(&self) -> &str {
         self.upgrade.metadata.uid.as_deref().unwrap_or_default()
     }
 
     /// Generation of the spec.
-    #[must_use]
     pub fn generation(&self) -> i64 {
         self.upgrade.metadata.generation.unwrap_or_default()
     }
 
     /// Whether somebody has deleted the object.
-    #[must_use]
     pub fn deleting(&self) -> bool {
         self.upgrade.metadata.deletion_timestamp.is_some()
     }
 
     /// Whether the finalizer is set.
-    #[must_use]
     pub fn held(&self) -> bool {
         self.upgrade.metadata.finalizers.as_deref().unwrap_or_default().iter().any(|f| f == FINALIZER)
     }
 
     /// Digest of what is asked for: the spec as far as it decides the outcome, and the request annotation.
-    #[must_use]
     pub fn request(&self) -> String {
         request::digest(&self.upgrade.spec, self.annotation(annotation::REQUESTED_AT))
     }
 
     /// Digest of what is asked for, as it stands in a status that says that it is not allowed: other flags of the controller
     /// make it another one, and so start again.
-    #[must_use]
     pub fn refused_request(&self) -> String {
         format!("{}-{}", self.request(), self.allowed.fingerprint())
     }
 
     /// What keeps the object waiting for others that it comes after.
-    #[must_use]
     pub fn obstacle(&self) -> Option<Obstacle> {
         let name = self.upgrade.metadata.name.as_deref().unwrap_or_default();
         dependencies::obstacle(name, &self.upgrade.spec.dependencies(), &self.siblings)
     }
 
     /// Value of an annotation of the object.
-    #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.upgrade.metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
     /// The present time as Kubernetes writes it: in whole seconds.
-    #[must_use]
     pub fn time(&self) -> Time {
         Time(Timestamp::from_second(self.now.as_second()).unwrap_or(self.now))
     }
 
     /// The Job of a step: the one whose UID was recorded when the controller had created it.
-    #[must_use]
     pub fn job(&self, step: &Step) -> Option<&JobFacts> {
         let recorded =
             |job: &&JobFacts| job.name == step.job_name && job.uid == step.job_uid && !step.job_uid.is_empty();

@@ -55,7 +55,6 @@ pub struct RunnerDefaults {
 /// - The deadline stands on the pod: a Job's deadline deletes the pod, and with it the log and the exit code.
 /// - `podReplacementPolicy: Failed`: the Job has not ended while its pod may still be at work.
 /// - `suspend: true`: the Job does nothing until its UID is in the status; only then does the controller let it start.
-#[must_use]
 pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaults) -> Job {
     let ours = labels(upgrade, request);
     let pod_labels = upgrade.spec.job.labels.clone().into_iter().chain(ours.clone()).collect();
@@ -90,7 +89,6 @@ pub fn job(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefaul
 
 /// Digest of the settings that a pod is built with, beside what its step is told. A pod that cannot be created or started with
 /// some is tried with others as soon as these change.
-#[must_use]
 pub fn settings(upgrade: &CoderUpgrade, defaults: &RunnerDefaults) -> String {
     let request = JobRequest::planning();
     let mut pod = pod(upgrade, &request, defaults);

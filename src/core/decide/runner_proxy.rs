@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 use crate::core::outbound::{Outbound, variable};
 
 /// The variables. A Secret that is not there, or lacks a key, means no proxy.
-#[must_use]
 pub fn variables(outbound: &Outbound) -> Vec<EnvVar> {
     let literal = |name: &str, value: &Option<String>| {
         value.clone().map(|value| EnvVar { name: name.into(), value: Some(value), ..EnvVar::default() })

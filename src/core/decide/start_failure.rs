@@ -40,7 +40,6 @@ pub struct Cure {
 
 /// The text of an event or a refusal about a Job, without the random end of the name of each pod that was tried: the same
 /// refusal has the same words each time.
-#[must_use]
 pub fn clean(text: &str, job: &str) -> String {
     let text = redact::Redactor::default().clean(text);
     let named = format!("\"{job}-");
@@ -65,13 +64,11 @@ pub fn clean(text: &str, job: &str) -> String {
 }
 
 /// Whether a person is needed: time cures that a node is added or an image is pulled at last, but nothing else.
-#[must_use]
 pub fn needs_person(blocked: &Blocked, now: Timestamp) -> bool {
     blocked.reason != BlockedReason::PodNotStarted || now.duration_since(blocked.since.0) >= PATIENCE
 }
 
 /// What cures that a Job or a pod is refused.
-#[must_use]
 pub fn refused(message: &str, namespace: &str) -> Cure {
     let object = |kind: &str, name: &str| Some(format!("{kind}/{name}"));
     let lower = message.to_lowercase();
@@ -155,7 +152,6 @@ pub fn refused(message: &str, namespace: &str) -> Cure {
 }
 
 /// What cures that a pod does not start.
-#[must_use]
 pub fn not_started(message: &str, pod: &str, namespace: &str) -> Cure {
     let lower = message.to_lowercase();
     for (kind, before) in [("Secret", "secret "), ("ConfigMap", "configmap ")] {

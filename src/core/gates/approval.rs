@@ -21,14 +21,12 @@ pub struct Remembered {
 
 impl Remembered {
     /// Of the plan in the status.
-    #[must_use]
     pub fn of(status: &CoderUpgradeStatus) -> Self {
         Self { repairs: status.approved, path: !status.approved_plan.is_empty() }
     }
 
     /// Of a plan that is made now for what is asked now, of which `request` is the digest. What was allowed for another request,
     /// or for a change that has ended, does not count.
-    #[must_use]
     pub fn of_new_plan(status: &CoderUpgradeStatus, request: &str, plan: &str) -> Self {
         if status.request != request || matches!(status.phase, Phase::Succeeded | Phase::Failed) {
             return Self::default();
@@ -51,7 +49,6 @@ pub struct ApprovalState {
 }
 
 /// Judges what the annotation says, and the status remembers, about a plan.
-#[must_use]
 pub fn judge(upgrade: &CoderUpgrade, before: Remembered, plan: &str, forecast: &Forecast) -> ApprovalState {
     let spec = &upgrade.spec;
     let grant = Grant::of(upgrade, plan);
@@ -78,7 +75,6 @@ pub struct AskedFor {
 }
 
 /// What a plan asks of people.
-#[must_use]
 pub fn asked_for(spec: &CoderUpgradeSpec, forecast: &Forecast) -> Option<AskedFor> {
     let needs = forecast.needs();
     let (field, message) = if needs > spec.recovery {
@@ -98,21 +94,18 @@ pub fn asked_for(spec: &CoderUpgradeSpec, forecast: &Forecast) -> Option<AskedFo
 }
 
 /// The command that sets the annotation.
-#[must_use]
 pub fn command(name: &str, namespace: Option<&str>, value: &str) -> String {
     let namespace = namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     format!("kubectl annotate --overwrite coderupgrade {name}{namespace} {}={value}", annotation::APPROVE)
 }
 
 /// What waits, as a person reads it.
-#[must_use]
 pub fn message(plan: &str, name: &str, waiting: &Approval) -> String {
     let how = how_to_allow(name, waiting);
     format!("Plan {plan} waits for an approval: {}. Interruption: {} {how}", waiting.action, waiting.interruption)
 }
 
 /// The command that lets it begin, as a sentence.
-#[must_use]
 pub fn how_to_allow(name: &str, waiting: &Approval) -> String {
     format!("To allow it: {}", command(name, None, &waiting.value))
 }

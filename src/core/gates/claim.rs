@@ -12,14 +12,12 @@ pub fn holder<'a>(upgrade: &CoderUpgrade, others: impl IntoIterator<Item = &'a C
 }
 
 /// Whether two objects are for the same release.
-#[must_use]
 pub fn is_rival(one: &CoderUpgrade, other: &CoderUpgrade) -> bool {
     one.metadata.namespace == other.metadata.namespace && one.spec.release == other.spec.release
 }
 
 /// Whether another object had the release first: one in the middle of a change, otherwise the older one. One that is not
 /// created yet comes last.
-#[must_use]
 pub fn claims_before(other: &CoderUpgrade, upgrade: &CoderUpgrade) -> bool {
     let rank = |one: &CoderUpgrade| {
         (

@@ -50,7 +50,6 @@ pub enum Obstacle {
 }
 
 /// What keeps the `CoderUpgrade` of that name waiting: a circle before anything else, as no time can cure it.
-#[must_use]
 pub fn obstacle(name: &str, depends_on: &[String], siblings: &[Sibling]) -> Option<Obstacle> {
     if let Some(circle) = circle(name, depends_on, siblings) {
         return Some(Obstacle::Circle(circle));

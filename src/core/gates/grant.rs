@@ -18,7 +18,6 @@ pub struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     /// Takes a value apart; none if it is not of the form PLAN or PLAN/STEP.
-    #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let (plan, step) = match text.split_once('/') {
             None => (text, None),
@@ -28,13 +27,11 @@ impl<'a> Grant<'a> {
     }
 
     /// What was allowed of a plan, if anything.
-    #[must_use]
     pub fn of(upgrade: &'a CoderUpgrade, plan: &str) -> Option<Self> {
         given(upgrade).and_then(Self::parse).filter(|grant| grant.plan == plan)
     }
 
     /// How far it goes beyond spec.recovery.
-    #[must_use]
     pub fn recovery(self) -> Recovery {
         match self.step {
             None => Recovery::Stop,
@@ -45,7 +42,6 @@ impl<'a> Grant<'a> {
 }
 
 /// The value of the annotation, as far as it is looked at.
-#[must_use]
 pub fn given(upgrade: &CoderUpgrade) -> Option<&str> {
     let text = upgrade.annotations().get(annotation::APPROVE)?;
     Some(text.get(..LONGEST).unwrap_or(if text.len() > LONGEST { "…" } else { text }))

@@ -91,7 +91,6 @@ pub struct Closed {
 
 impl Gate {
     /// Whether a change may begin.
-    #[must_use]
     pub fn ask(self, facts: &GateFacts<'_>) -> GateState {
         match self {
             Self::Claim => claim(facts),
@@ -103,7 +102,6 @@ impl Gate {
     }
 
     /// The field of the spec that asks for it, if one does.
-    #[must_use]
     pub fn field(self, facts: &GateFacts<'_>) -> Option<&'static str> {
         let spec = &facts.upgrade.spec;
         match self {
@@ -116,7 +114,6 @@ impl Gate {
     }
 
     /// What it says where it is open.
-    #[must_use]
     pub fn passed(self, facts: &GateFacts<'_>) -> String {
         match self {
             Self::Claim | Self::Suspension => String::new(),

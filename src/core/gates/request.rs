@@ -21,7 +21,6 @@ const PROCEDURAL_FIELDS: [&str; 11] = [
 ];
 
 /// SHA-256 over the spec without the fields that only say how the work is done, and over the request annotation, the first 16 hex digits.
-#[must_use]
 pub fn digest(spec: &CoderUpgradeSpec, requested_at: Option<&str>) -> String {
     let mut spec = serde_json::to_value(spec).unwrap_or(Value::Null);
     if let Value::Object(fields) = &mut spec {

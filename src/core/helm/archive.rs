@@ -34,7 +34,6 @@ pub fn files(tar: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
 }
 
 /// The Chart.yaml of the Coder among the dependencies of a chart: in a directory of its own, or packaged.
-#[must_use]
 pub fn coder_within(tar: &[u8]) -> Option<ChartMetadata> {
     let read = |text: &[u8]| bounded::yaml::<ChartMetadata>(&String::from_utf8_lossy(text)).ok();
     files(tar).find_map(|(name, content)| {
@@ -58,7 +57,6 @@ fn is_archive(name: &str) -> bool {
 }
 
 /// The definitions of kinds that a chart, or a chart in it, brings along in `crds/`.
-#[must_use]
 pub fn definitions(tar: &[u8]) -> Vec<Value> {
     let mut found = Vec::new();
     for (name, content) in files(tar) {

@@ -37,7 +37,6 @@ pub struct ChartMetadata {
 
 impl ChartMetadata {
     /// The same with the Coder that it brings along, of which its package has this Chart.yaml.
-    #[must_use]
     pub fn packed_with(mut self, coder: Option<Self>) -> Self {
         self.wrapped = coder.map(|Self { version, app_version, .. }| {
             let under = Wrapped::among(&self.dependencies, &[]).map(|named| named.under);
@@ -49,7 +48,6 @@ impl ChartMetadata {
     /// The same with the Coder that it brings along, as helm's record of a release tells: by the label with the chart's name and
     /// version on the workload that runs Coder's servers, by its dependencies with those of its Chart.lock, or by what stands in a
     /// chart that was restored.
-    #[must_use]
     pub fn recorded_with(mut self, label: Option<&str>, locked: &[Dependency]) -> Self {
         let text = |key: &str| self.annotations.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
         let restored = || Some(Wrapped { version: text(VERSION)?, app_version: None, under: text(UNDER)? });
@@ -60,19 +58,16 @@ impl ChartMetadata {
     }
 
     /// Version of Coder's chart: its own one, or that of the Coder that it brings along.
-    #[must_use]
     pub fn coder_version(&self) -> &str {
         self.wrapped.as_ref().map_or(&self.version, |wrapped| &wrapped.version)
     }
 
     /// Name of the chart of Coder that it is, or brings along.
-    #[must_use]
     pub fn runs(&self) -> &str {
         if self.wrapped.is_some() { CODER } else { &self.name }
     }
 
     /// Version of Coder that the chart runs: the appVersion, or the version of Coder's chart when it names none.
-    #[must_use]
     pub fn app_version(&self) -> &str {
         if let Some(wrapped) = &self.wrapped {
             return wrapped.app_version.as_deref().filter(|text| !text.is_empty()).unwrap_or(&wrapped.version);

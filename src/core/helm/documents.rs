@@ -53,7 +53,6 @@ impl Documents {
     }
 
     /// The manifest as text.
-    #[must_use]
     pub fn text(&self) -> String {
         self.documents
             .iter()
@@ -69,7 +68,6 @@ impl Documents {
     }
 
     /// The template that helm made an object of, if that stands above it.
-    #[must_use]
     pub fn template(&self, name: &ObjectRef) -> Option<&str> {
         let holds =
             |document: &&Document| document.objects.iter().any(|object| self.name(object).as_ref() == Some(name));
@@ -93,7 +91,6 @@ impl Documents {
     }
 
     /// The workloads in the namespace of the release, in the order of their names.
-    #[must_use]
     pub fn workloads(&self) -> Vec<Workload> {
         let mut workloads: Vec<Workload> = self.here().filter_map(manifest::workload).collect();
         workloads.sort();

@@ -28,13 +28,11 @@ pub const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(2 * 24 + 1);
 
 impl Revision {
     /// A helm process is at work on it, or was killed at work.
-    #[must_use]
     pub fn pending(&self) -> bool {
         self.status.starts_with("pending-")
     }
 
     /// It is what is installed.
-    #[must_use]
     pub fn deployed(&self) -> bool {
         self.status == "deployed"
     }
@@ -44,19 +42,16 @@ impl Revision {
 pub type History = [Revision];
 
 /// The revision whose values are kept: the newest that is deployed, or the newest of all.
-#[must_use]
 pub fn base(history: &History) -> Option<&Revision> {
     history.iter().find(|revision| revision.deployed()).or_else(|| history.first())
 }
 
 /// Number of the revision that helm makes next.
-#[must_use]
 pub fn next_number(history: &History) -> i32 {
     history.first().map_or(1, |newest| newest.number.saturating_add(1))
 }
 
 /// Whether a revision is a lock of somebody else that was certainly left behind. `now` is the time by the API server's clock.
-#[must_use]
 pub fn left_behind(revision: &Revision, now: Timestamp) -> bool {
     let written = revision.written.filter(|_| revision.pending());
     written.is_some_and(|written| now.duration_since(written) >= LEFT_BEHIND)

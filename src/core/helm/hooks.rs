@@ -32,7 +32,6 @@ pub enum HelmAction {
 
 impl Hook {
     /// Whether helm may make it, and delete what has its name before, during this work.
-    #[must_use]
     pub fn runs_in(&self, work: HelmAction) -> bool {
         let parts: &[&str] = match work {
             HelmAction::Change => &["install", "upgrade", "rollback"],

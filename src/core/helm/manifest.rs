@@ -81,7 +81,6 @@ pub enum ManifestError {
 
 impl ManifestError {
     /// Whether it goes beyond a limit, and is not merely broken.
-    #[must_use]
     pub fn is_excess(&self) -> bool {
         match self {
             Self::Unreadable(why) => why.is_excess(),
@@ -134,7 +133,6 @@ fn taken_apart(document: Value) -> Vec<Value> {
 }
 
 /// The workload that an object is, if it is one.
-#[must_use]
 pub fn workload(object: &Value) -> Option<Workload> {
     let kind = object["kind"].as_str()?.parse().ok()?;
     if !object["apiVersion"].as_str()?.starts_with("apps/") {

@@ -22,7 +22,6 @@ const KEYED: [(&str, &[&str]); 10] = [
 ];
 
 /// The keys by which the items of the list of this name are told apart; none for a list that counts as one value.
-#[must_use]
 pub fn item_keys(list: &str) -> Option<&'static [&'static str]> {
     KEYED.iter().find(|(name, _)| *name == list).map(|(_, keys)| *keys)
 }

@@ -1,17 +1,17 @@
 //! What helm reads, writes and says.
 
-pub mod archive;
-pub mod chart;
-pub mod documents;
+pub(crate) mod archive;
+pub(crate) mod chart;
+pub(crate) mod documents;
 pub mod failures;
-pub mod history;
-pub mod hooks;
-pub mod manifest;
-pub mod merge;
-pub mod ownership;
-pub mod references;
-pub mod removed_apis;
-pub mod values;
-pub mod version;
-pub mod workload;
-pub mod wrapped;
+pub(crate) mod history;
+pub(crate) mod hooks;
+pub(crate) mod manifest;
+pub(crate) mod merge;
+pub(crate) mod ownership;
+pub(crate) mod references;
+pub(crate) mod removed_apis;
+pub(crate) mod values;
+pub(crate) mod version;
+pub(crate) mod workload;
+pub(crate) mod wrapped;

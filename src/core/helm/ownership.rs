@@ -19,7 +19,6 @@ pub const FIELD_MANAGER: &str = "coder-upgrade-runner";
 
 /// Whether a refused apply conflicts with nobody but the runner itself, which brings its fields to what the chart wants before
 /// helm runs.
-#[must_use]
 pub fn only_with_ourselves(failure: &Value) -> bool {
     let ours = format!("conflict with \"{FIELD_MANAGER}\"");
     let causes = failure["details"]["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -48,7 +47,6 @@ pub enum Owner {
 impl Owner {
     /// From the labels and annotations of an object, seen from a release in its namespace. Helm always writes its own name
     /// into the label, so another name there was written by somebody who took the object over.
-    #[must_use]
     pub fn of(
         labels: &BTreeMap<String, String>,
         annotations: &BTreeMap<String, String>,
@@ -73,7 +71,6 @@ impl Owner {
 
 impl Owner {
     /// As [`Self::of`], from a whole object.
-    #[must_use]
     pub fn of_object(object: &Value, release: &str, namespace: &str) -> Self {
         let map = |part: &str| {
             let pairs = object["metadata"][part].as_object().into_iter().flatten();
@@ -95,7 +92,6 @@ impl fmt::Display for Owner {
 }
 
 /// The object with the marks of a release, as helm puts them on each of its objects.
-#[must_use]
 pub fn marked(object: &Value, release: &str, namespace: &str) -> Value {
     let mut object = object.clone();
     let metadata = &mut object["metadata"];

@@ -23,7 +23,6 @@ const FIELDS: [&str; 9] = [
 
 /// Names of the Secrets that a pod, or any object with a pod template, refers to: variables of all its containers, volumes,
 /// projections, credentials of registries.
-#[must_use]
 pub fn secrets(object: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     collect("", object, &mut found);
@@ -45,7 +44,6 @@ fn collect(key: &str, value: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// What an object holds of secrets itself: data of a Secret, literal values of variables.
-#[must_use]
 pub fn literals(object: &Value) -> Vec<String> {
     if object["kind"] == "Secret" {
         let decoded = object["data"].as_object().into_iter().flatten().filter_map(|(key, value)| {
@@ -93,7 +91,6 @@ fn variables(value: &Value, found: &mut Vec<String>) {
 }
 
 /// What of an entry of a Secret is a secret. Bytes that are no text show up as base64 only, which is hidden as such.
-#[must_use]
 pub fn of_data(key: &str, bytes: &[u8]) -> Vec<String> {
     match std::str::from_utf8(bytes) {
         Ok(text) => confidential::secrets_under(key, &Value::from(text)),

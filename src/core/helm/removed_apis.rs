@@ -39,14 +39,12 @@ const SUCCESSORS: &[(&str, &[&str], &str)] = &[
 
 /// The API version that took the place of one that this kind had; none if none is known, or none exists
 /// (`PodSecurityPolicy`).
-#[must_use]
 pub fn successor(api_version: &str, kind: &str) -> Option<&'static str> {
     let known = SUCCESSORS.iter().find(|(known, versions, _)| *known == kind && versions.contains(&api_version));
     known.map(|(_, _, successor)| *successor)
 }
 
 /// The same object in the successor of its API, with the fields that have other names there.
-#[must_use]
 pub fn translate(object: &Value, successor: &str) -> Value {
     let mut object = object.clone();
     object["apiVersion"] = successor.into();

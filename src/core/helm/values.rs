@@ -22,7 +22,6 @@ pub fn drop_paths<'a>(values: &mut Map<String, Value>, paths: impl IntoIterator<
 }
 
 /// Values with null at each of these paths: helm takes the default away for that.
-#[must_use]
 pub fn nulls<'a>(paths: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
     let mut values = Map::new();
     for path in paths {
@@ -49,7 +48,6 @@ fn set_null(values: &mut Map<String, Value>, path: &[String]) {
 
 /// The paths of spec.values that were null when kubectl applied the object, as its annotation says, and that the object does
 /// not have: `kubectl apply` takes nulls for fields to remove. None if the values are not those of the annotation any more.
-#[must_use]
 pub fn lost_nulls(applied: &str, values: Option<&Map<String, Value>>) -> Vec<String> {
     let Ok(applied) = bounded::json::<Value>(applied.as_bytes()) else { return Vec::new() };
     let Value::Object(declared) = &applied["spec"]["values"] else { return Vec::new() };
@@ -94,7 +92,6 @@ fn remove(values: &mut Map<String, Value>, path: &[String]) {
 }
 
 /// The value at a dotted path.
-#[must_use]
 pub fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let mut keys = path.split('.');
     let first = values.get(keys.next()?)?;
@@ -102,7 +99,6 @@ pub fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
 }
 
 /// The kept values that a text names by their paths, as far as nothing else in the spec gives them.
-#[must_use]
 pub fn named_in(text: &str, kept: &Map<String, Value>, inline: &Map<String, Value>) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_alphanumeric() || "._-".contains(c)));
     let paths =

@@ -5,20 +5,17 @@ use semver::Version;
 use crate::api::ProductLine;
 
 /// The version without a leading v, as charts write it.
-#[must_use]
 pub fn plain(version: &str) -> &str {
     version.strip_prefix('v').unwrap_or(version)
 }
 
 /// Reads a chart version; a leading v is tolerated.
-#[must_use]
 pub fn parse(version: &str) -> Option<Version> {
     Version::parse(plain(version)).ok()
 }
 
 /// Whether `found` is a build of the same release that somebody made for themselves, such as 2.31.7-acme1 of 2.31.7, or the
 /// release itself where `wanted` is such a build. A release candidate is an earlier version, and no build.
-#[must_use]
 pub fn is_build_of(found: &Version, wanted: &Version) -> bool {
     let candidate = |version: &Version| {
         let word = version.pre.split(['.', '-']).next().unwrap_or_default().to_ascii_lowercase();
@@ -31,20 +28,17 @@ pub fn is_build_of(found: &Version, wanted: &Version) -> bool {
 }
 
 /// The higher one of two versions. What cannot be read as a version is lower than all others.
-#[must_use]
 pub fn higher<'a>(known: Option<&'a str>, other: &'a str) -> &'a str {
     known.filter(|known| parse(known) >= parse(other)).unwrap_or(other)
 }
 
 /// The product line of a chart version: major 1 is Coder Classic, everything else Coder v2 (which began with 0).
-#[must_use]
 pub fn product_line(version: &Version) -> ProductLine {
     if version.major == 1 { ProductLine::V1 } else { ProductLine::V2 }
 }
 
 /// The range in which helm looks for the newest stable version of a product line. Without a pre-release in the range,
 /// helm leaves out pre-releases.
-#[must_use]
 pub fn stable_range(line: ProductLine) -> &'static str {
     match line {
         ProductLine::V1 => ">=1.0.0 <2.0.0",
@@ -53,7 +47,6 @@ pub fn stable_range(line: ProductLine) -> &'static str {
 }
 
 /// The newest of `available` that is stable and of the product line, as the repository spells it.
-#[must_use]
 pub fn newest_stable(available: &[String], line: ProductLine) -> Option<&str> {
     available
         .iter()
@@ -64,14 +57,12 @@ pub fn newest_stable(available: &[String], line: ProductLine) -> Option<&str> {
 }
 
 /// The one of `available` that is the wanted version, as the repository spells it; with or without a leading v.
-#[must_use]
 pub fn exact<'a>(available: &'a [String], wanted: &str) -> Option<&'a str> {
     available.iter().find(|text| plain(text) == plain(wanted)).map(String::as_str)
 }
 
 /// Up to `count` of the available versions that lie nearest to the wanted one, in ascending order: what a person who
 /// mistyped a version may have meant.
-#[must_use]
 pub fn nearest(available: &[String], wanted: &str, count: usize) -> Vec<String> {
     let mut versions: Vec<Version> = available.iter().filter_map(|text| parse(text)).collect();
     versions.sort();
@@ -82,7 +73,6 @@ pub fn nearest(available: &[String], wanted: &str, count: usize) -> Vec<String> 
 }
 
 /// A version without a leading v and without build metadata: `v2.31.7+1a2b3c4` and `2.31.7` are the same Coder.
-#[must_use]
 pub fn comparable(version: &str) -> &str {
     let version = version.trim();
     version.strip_prefix('v').unwrap_or(version).split('+').next().unwrap_or_default()

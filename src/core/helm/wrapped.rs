@@ -42,7 +42,6 @@ pub struct Wrapped {
 
 impl Wrapped {
     /// The Coder among the dependencies of a Chart.yaml; `locked` are those of its Chart.lock, with exact versions.
-    #[must_use]
     pub fn among(dependencies: &[Dependency], locked: &[Dependency]) -> Option<Self> {
         let coder = dependencies.iter().find(|dependency| dependency.name == CODER)?;
         let exact = locked.iter().find(|dependency| dependency.name == CODER);
@@ -62,7 +61,6 @@ impl Wrapped {
 impl Wrapped {
     /// From the label `helm.sh/chart` of a workload that runs Coder's servers: name and version of the chart that made it. helm
     /// calls a dependency by its other name there, if it has one.
-    #[must_use]
     pub fn labelled(label: &str) -> Option<Self> {
         let cuts = label.match_indices('-').map(|(at, _)| (&label[..at], &label[at + 1..]));
         let (under, version) = cuts.into_iter().find(|(_, rest)| version::parse(&rest.replace('_', "+")).is_some())?;

@@ -4,16 +4,16 @@
 //! Job mounts these and reads nothing else, so that a repository that fails or a chart that is published again under an old
 //! version cannot change what is done.
 
-pub mod parts;
+pub(crate) mod parts;
 
-pub mod additions;
+pub(crate) mod additions;
 pub mod checks;
-pub mod difference;
-pub mod path;
-pub mod presence;
-pub mod preview;
-pub mod rehearsal;
-pub mod replicas;
+pub(crate) mod difference;
+pub(crate) mod path;
+pub(crate) mod presence;
+pub(crate) mod preview;
+pub(crate) mod rehearsal;
+pub(crate) mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 

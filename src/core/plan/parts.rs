@@ -48,7 +48,6 @@ impl FileIndex {
     }
 
     /// What the index says of a file.
-    #[must_use]
     pub fn entry(&self, file: &str) -> Option<&FileEntry> {
         self.0.get(file)
     }
@@ -61,28 +60,24 @@ impl FileEntry {
     }
 
     /// Whether the content is that of the file.
-    #[must_use]
     pub fn is_of(&self, content: &[u8]) -> bool {
         digest(content) == self.digest
     }
 }
 
 /// Names of the Secrets of a plan, of which there is one if nothing else is said. The first one has the name of the plan.
-#[must_use]
 pub fn names(plan: &str, parts: Option<i32>) -> Vec<String> {
     let parts = parts.and_then(|parts| usize::try_from(parts).ok()).unwrap_or(1);
     (1..=parts.clamp(1, MOST)).map(|number| name(plan, number)).collect()
 }
 
 /// Name of the Secret with a part of a plan.
-#[must_use]
 pub fn name(plan: &str, number: usize) -> String {
     if number == 1 { plan.to_owned() } else { format!("{plan}-{number}") }
 }
 
 /// Lays the files out over as few parts as they need: the same files always in the same way, so that a part that is lost can be
 /// written again. A plan that fits into one Secret has no index.
-#[must_use]
 pub fn lay_out(files: Vec<PlanFile>) -> Vec<SecretData> {
     let whole: usize = files.iter().map(|(_, content)| content.len()).sum();
     if whole <= ROOM {

@@ -46,7 +46,6 @@ pub struct KeptReplicas {
 
 impl KeptReplicas {
     /// By the value from which the chart takes the number.
-    #[must_use]
     pub fn by(scaled: Scaled, sources: &[ReplicasSource]) -> Self {
         let named = scaled.object.to_string();
         let path = sources.iter().find(|source| source.object == named).map(|source| source.path.clone());
@@ -55,7 +54,6 @@ impl KeptReplicas {
 }
 
 /// The values that keep numbers of replicas.
-#[must_use]
 pub fn overlay(kept: &[KeptReplicas]) -> Map<String, Value> {
     let mut values = json!({});
     for KeptReplicas { scaled, path } in kept {
@@ -79,7 +77,6 @@ pub fn confirm(kept: &mut [KeptReplicas], rendered: &Documents) {
 ///
 /// `stored` is the manifest of the installed release, `rendered` the one that would follow. A workload without any replicas is
 /// not kept that way: nobody could be asked whether the upgrade went well.
-#[must_use]
 pub fn scaled(rehearsal: &Rehearsal, stored: &Documents, rendered: &Documents) -> Vec<Scaled> {
     let updates = rehearsal.writes.iter().filter(|write| write.verb == Verb::Update && is_scaled(&write.object));
     let scaled = updates.filter_map(|write| {
@@ -108,7 +105,6 @@ fn replicas(object: &Value) -> Option<i64> {
 ///
 /// Whoever scales owns the field, as `kubectl scale` and autoscalers do. A program with another name may be another helm client:
 /// it counts only if the number is not what helm's record says.
-#[must_use]
 pub fn set_by(live: &Value, stored: Option<i64>) -> Option<String> {
     let entries = live["metadata"]["managedFields"].as_array().map(Vec::as_slice).unwrap_or_default();
     let owns = |entry: &&Value| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null();
@@ -133,7 +129,6 @@ fn paths(name: &str, under: Option<&str>) -> Vec<String> {
 }
 
 /// The values from which a chart takes the numbers of replicas of its workloads, as far as they are known.
-#[must_use]
 pub fn sources(
     rendered: &Documents,
     values: &Map<String, Value>,
@@ -146,7 +141,6 @@ pub fn sources(
 
 /// The value from which a chart takes the number of replicas of a workload, if it has the number that is rendered. `under` is the
 /// key under which the chart gives values to the Coder that it wraps; of such values no default is known here.
-#[must_use]
 fn source(
     object: &ObjectRef,
     rendered: i64,

@@ -22,7 +22,6 @@ pub struct Bridge {
 
 impl Bridge {
     /// From the old workload as it is, the new one as it is rendered, and the rendered Services.
-    #[must_use]
     pub fn between(old: &Value, new: &Value, services: &[&Value]) -> Self {
         let template = labels(&new["spec"]["template"]["metadata"]["labels"]);
         let mut keys = selector_keys(&new["spec"]["selector"]);
@@ -42,7 +41,6 @@ impl Bridge {
 
 /// Whether the name of a `ReplicaSet` or pod is one that Kubernetes makes for a workload: its own name, and then a part for
 /// each controller in between.
-#[must_use]
 pub fn is_made_by(name: &str, workload: &str) -> bool {
     let parent = |name: &str| name.rsplit_once('-').map(|(parent, _)| parent.to_owned());
     let set = parent(name);
@@ -50,13 +48,11 @@ pub fn is_made_by(name: &str, workload: &str) -> bool {
 }
 
 /// Whether a Service with this selector has pods with these labels. One without a selector has none of its own.
-#[must_use]
 pub fn selects(selector: &Labels, labels: &Labels) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// A JSON map of strings; whatever is no string is left out.
-#[must_use]
 pub fn labels(map: &Value) -> Labels {
     let entries = map.as_object().into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()

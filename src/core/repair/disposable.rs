@@ -56,27 +56,23 @@ const DATA: [(&str, &str); 4] = [
 
 /// Whether an object may be deleted, to be replaced or because the release has it no more: it is of a built-in kind that
 /// holds no data and owns none.
-#[must_use]
 pub fn is_disposable(object: &ObjectRef) -> bool {
     let kinds = DISPOSABLE.iter().find(|(group, _)| *group == object.group());
     kinds.is_some_and(|(_, kinds)| kinds.contains(&object.kind.as_str()))
 }
 
 /// Whether an object is data, or holds the data of others: it stays even if nobody takes it back.
-#[must_use]
 pub fn is_data(object: &ObjectRef) -> bool {
     DATA.contains(&(object.group(), object.kind.as_str()))
 }
 
 /// Whether a kind may be one of those that may be deleted. A text often tells no group; what only has the name of a built-in
 /// kind is found out once the object itself is known.
-#[must_use]
 pub fn may_be_disposable(kind: &str) -> bool {
     DISPOSABLE.iter().any(|(_, kinds)| kinds.contains(&kind))
 }
 
 /// Whether one of these objects has that kind and name, and may not be deleted.
-#[must_use]
 pub fn any_stays<'a>(named: &KindName, mut objects: impl Iterator<Item = &'a ObjectRef>) -> bool {
     objects.any(|object| object.kind_name() == *named && !is_disposable(object))
 }

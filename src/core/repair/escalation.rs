@@ -27,7 +27,6 @@ pub struct RepairAction {
 }
 
 /// Class of a cause, with the narrower class that its object implies: what may hold data, or own it, is not replaced.
-#[must_use]
 pub fn class_of(cause: &Cause) -> FailureClass {
     let class = cause.class.unwrap_or(FailureClass::Unknown);
     let stays = cause.object.as_ref().is_some_and(|object| !may_be_disposable(&object.kind));
@@ -36,7 +35,6 @@ pub fn class_of(cause: &Cause) -> FailureClass {
 
 /// The causes with the classes that the objects of the chart imply. A text calls a custom object by its kind alone, which may
 /// be the name of a built-in kind.
-#[must_use]
 pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
     for cause in &mut causes {
         let stays = cause.object.as_ref().is_some_and(|object| any_stays(object, objects.iter()));
@@ -53,7 +51,6 @@ pub fn narrowed(mut causes: Vec<Cause>, objects: &[ObjectRef]) -> Vec<Cause> {
 /// The next repair, seen from all causes of the failure, from what was done in this step already, and from what is allowed.
 ///
 /// One cause that no repair cures makes every repair pointless: nothing is touched then.
-#[must_use]
 pub fn next(causes: &[Cause], done: &[RepairAction], allowed: Recovery) -> Next {
     let mut repairs: Vec<RepairAction> = Vec::new();
     // helm stops waiting when an object is refused; that time ran out follows from the refusal. A failed rollback refuses

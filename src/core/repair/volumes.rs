@@ -28,7 +28,6 @@ pub struct ClaimAction {
 }
 
 /// Compares a claim with the template that it would be made from today.
-#[must_use]
 pub fn judge(template: &Shape, claim: &Shape, growth: Growth, allowed: Recovery) -> ClaimAction {
     let mut notes = Vec::new();
     let mut expand = None;
@@ -58,7 +57,6 @@ pub fn judge(template: &Shape, claim: &Shape, growth: Growth, allowed: Recovery)
 }
 
 /// Whether a volume is smaller than what its claim was promised; it may grow only when a pod uses it.
-#[must_use]
 pub fn still_growing(capacity: &str, size: &str) -> bool {
     order(capacity, size) == Some(Ordering::Less)
 }

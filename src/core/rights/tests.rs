@@ -21,11 +21,11 @@ fn the_rules_of_a_refusal_become_one_sentence() {
     let lacking = Lacking::read(ESCALATION).unwrap();
     assert!(lacking.by_account());
     assert_eq!(
-        lacking.sentence(Some("Role/coder"), Some("ns")),
+        lacking.sentence(Some(&KindName::new("Role", "coder")), Some("ns")),
         "Role/coder grants create, delete pods/exec; get, create events.apps, which the runner lacks"
     );
     assert_eq!(
-        lacking.sentence(Some("Role/coder"), Some("lab")),
+        lacking.sentence(Some(&KindName::new("Role", "coder")), Some("lab")),
         "Role/coder in namespace lab grants create, delete pods/exec; get, create events.apps, which the runner lacks"
     );
 }
@@ -89,7 +89,7 @@ fn a_sentence_stays_short_whatever_a_role_grants() {
     let rules = vec![rule; 40].join("\n").replacen("x\"]", "y\"]", 9);
     let lacking =
         Lacking::read(&format!("user \"u\" is attempting to grant RBAC permissions not currently held:\n{rules}"));
-    let sentence = lacking.unwrap().sentence(Some(&format!("Role/{long}")), Some(&long));
+    let sentence = lacking.unwrap().sentence(Some(&KindName::new("Role", &*long)), Some(&long));
     assert!(sentence.len() < 3000, "{}", sentence.len());
 }
 

@@ -8,7 +8,6 @@ use crate::api::{AddressChange, Exposure};
 use crate::core::helm::documents::Documents;
 
 /// The addresses that are not what they were. An object that had none before does not count: no DNS points there.
-#[must_use]
 pub fn changes(before: &[Exposure], after: &[Exposure], hosts: &Hosts) -> Vec<AddressChange> {
     let change = |old: &Exposure| {
         let new = successor(old, before, after);
@@ -30,7 +29,6 @@ pub fn changes(before: &[Exposure], after: &[Exposure], hosts: &Hosts) -> Vec<Ad
 }
 
 /// The objects whose address is still to come: they take the place of one that had an address.
-#[must_use]
 pub fn awaited<'a>(before: &[Exposure], after: &'a [Exposure]) -> Vec<&'a Exposure> {
     let had = before.iter().filter(|old| !old.addresses.is_empty());
     had.filter_map(|old| successor(old, before, after)).filter(|new| new.addresses.is_empty()).collect()
@@ -61,7 +59,6 @@ pub struct Hosts {
 
 impl Hosts {
     /// From the values of a release and the Ingresses that it renders. Of the values only names of hosts are read.
-    #[must_use]
     pub fn new(values: &Map<String, Value>, manifest: &Documents) -> Self {
         let at = |path: &[&str]| {
             let first = values.get(path[0])?;

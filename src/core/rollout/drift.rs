@@ -96,7 +96,6 @@ pub struct Drift {
 
 /// Whether changes from outside are looked for: Coder was verified, or the change that was noticed last could not be planned
 /// away, so that only a further one is of interest.
-#[must_use]
 pub fn is_watched(status: &CoderUpgradeStatus) -> bool {
     let planned_only = || status.steps.last().is_some_and(|step| step.name == StepName::Plan);
     match status.phase {
@@ -107,14 +106,12 @@ pub fn is_watched(status: &CoderUpgradeStatus) -> bool {
 }
 
 /// Digest of the labels of an object.
-#[must_use]
 pub fn labels_digest(labels: &BTreeMap<String, String>) -> String {
     let parts: Vec<&str> = labels.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]).collect();
     short_hash(&parts, DIGITS)
 }
 
 /// The mark of a workload as it is.
-#[must_use]
 pub fn mark<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> WorkloadMark {
     let spec = comparable_spec(workload);
     let digests = PARTS.map(|part| match part {
@@ -146,7 +143,6 @@ fn images(spec: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// A workload that was read, for the comparison with its mark.
-#[must_use]
 pub fn found<K: ResourceExt + Serialize>(kind: WorkloadKind, workload: &K) -> WorkloadState {
     let spec = comparable_spec(workload);
     WorkloadState {
@@ -215,7 +211,6 @@ fn comparable_spec<K: Serialize>(workload: &K) -> Value {
 
 /// Whether a workload must be read to know if it is still what was marked. One that is seen older than its mark is not: the
 /// watch has not come so far.
-#[must_use]
 pub fn may_differ(mark: &WorkloadMark, seen: Option<&WorkloadMeta>) -> bool {
     match seen {
         None => !mark.uid.is_empty(),
@@ -229,7 +224,6 @@ pub fn may_differ(mark: &WorkloadMark, seen: Option<&WorkloadMeta>) -> bool {
 }
 
 /// What became of a workload, if it is not what was marked.
-#[must_use]
 pub fn compare(mark: &WorkloadMark, found: Option<WorkloadState>) -> Option<Drift> {
     let object = format!("{}/{}", mark.kind, mark.name);
     let Some(found) = found else {

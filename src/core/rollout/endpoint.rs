@@ -21,7 +21,6 @@ pub enum Question {
 
 impl Question {
     /// Whether the answer holds a version.
-    #[must_use]
     pub fn tells_version(self) -> bool {
         !matches!(self, Self::Health)
     }
@@ -49,7 +48,6 @@ pub struct Port {
 }
 
 /// How a pod is asked; none for pods that are no server of Coder (nginx, a database, a provisioner).
-#[must_use]
 pub fn endpoint(chart: &str, line: ProductLine, pod: &Pod) -> Option<Endpoint> {
     if chart != SERVER_CHART {
         return None;
@@ -112,7 +110,6 @@ fn access_host(container: &Container) -> Option<String> {
 }
 
 /// Whether an address is one of TLS, and its host, with a port if it names one.
-#[must_use]
 pub fn host_of(url: &str) -> Option<(bool, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let tls = scheme.eq_ignore_ascii_case("https");

@@ -26,7 +26,6 @@ struct Workspaces {
 
 impl Stats {
     /// Workspace builds that wait for a provisioner or run.
-    #[must_use]
     pub fn builds(&self) -> u64 {
         self.workspaces.pending.saturating_add(self.workspaces.building)
     }
@@ -46,7 +45,6 @@ pub struct Fault {
 
 impl Fault {
     /// Whether it was there before, with the same codes or more of them.
-    #[must_use]
     pub fn is_among(&self, before: &[Self]) -> bool {
         before.iter().any(|known| known.part == self.part && self.codes.is_subset(&known.codes))
     }
@@ -63,7 +61,6 @@ pub struct Health {
 
 impl Health {
     /// Reads the report; none if it is no such report.
-    #[must_use]
     pub fn read(report: &Value) -> Option<Self> {
         let severity = report["severity"].as_str()?;
         let parts = || report.as_object().into_iter().flatten().filter(|(_, part)| part["severity"].is_string());

@@ -18,7 +18,6 @@ pub struct Image<'a> {
 
 impl<'a> Image<'a> {
     /// Takes a reference apart. A colon before the last slash belongs to a registry's port.
-    #[must_use]
     pub fn of(reference: &'a str) -> Self {
         let (named, digest) = reference.split_once('@').map_or((reference, None), |(named, id)| (named, Some(id)));
         let path = named.rfind('/').map_or(0, |slash| slash + 1);
@@ -38,7 +37,6 @@ impl<'a> Image<'a> {
     }
 
     /// The version that the tag names, if it names one.
-    #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.tag.and_then(tagged)
     }
@@ -46,7 +44,6 @@ impl<'a> Image<'a> {
 
 /// Whether two references may name the same image: admission webhooks take another registry for it, or add the digest to
 /// the tag. Digests decide where both name one, tags otherwise.
-#[must_use]
 pub fn similar(one: &str, other: &str) -> bool {
     let (a, b) = (Image::of(one), Image::of(other));
     let same = match (a.digest, b.digest) {
@@ -57,7 +54,6 @@ pub fn similar(one: &str, other: &str) -> bool {
 }
 
 /// Whether one of two references of the same name has a digest and no tag, so that nothing tells whether they name the same.
-#[must_use]
 pub fn incomparable(one: &str, other: &str) -> bool {
     let (a, b) = (Image::of(one), Image::of(other));
     let bare = |image: &Image<'_>| image.tag.is_none() && image.digest.is_some();
@@ -65,13 +61,11 @@ pub fn incomparable(one: &str, other: &str) -> bool {
 }
 
 /// Whether a container with this image may be the one that the template describes.
-#[must_use]
 pub fn may_be(wanted: &str, image: &str) -> bool {
     similar(wanted, image) || incomparable(wanted, image)
 }
 
 /// The version that a tag names: `v2.31.7`, or with what a mirror appends as build metadata.
-#[must_use]
 pub fn tagged(tag: &str) -> Option<Version> {
     version::parse(comparable(tag))
 }

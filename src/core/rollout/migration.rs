@@ -28,7 +28,6 @@ pub enum StartupState {
 }
 
 /// What a log says last about the database; none if it says nothing, or the server has got past it.
-#[must_use]
 pub fn said(log: &str) -> Option<StartupState> {
     if let Some(refusal) = refusal::of_log(log) {
         return Some(StartupState::Refuses(refusal));
@@ -64,7 +63,6 @@ fn written(line: &str) -> Option<Timestamp> {
 }
 
 /// Why a server that still tries to reach its database does not, as far as a line tells.
-#[must_use]
 pub fn why_it_waits(line: &str) -> StartRefusal {
     let words = words(line);
     let error = words.split_once("error=").map_or(words, |(_, error)| error);
@@ -74,7 +72,6 @@ pub fn why_it_waits(line: &str) -> StartRefusal {
 
 /// What a pod that is not ready is doing, as the end of a sentence that begins with the pod: "migrating the database for
 /// 2m10s". None if nothing is known beyond its not being ready.
-#[must_use]
 pub fn activity(pod: &PodFacts, log: Option<&str>, now: Timestamp) -> Option<String> {
     let said = log.and_then(said);
     if let Some(trouble) = pod.trouble() {
@@ -110,14 +107,12 @@ fn migrates_by_name(container: &ContainerFacts) -> bool {
 }
 
 /// Whether a server that was ended with this log behind it was in the middle of a migration.
-#[must_use]
 pub fn was_migrating(log: &str) -> bool {
     matches!(said(log), Some(StartupState::Silent))
 }
 
 /// Whether a server has ended itself, as it does 5 minutes after its database was away for a moment: that says nothing about
 /// its version.
-#[must_use]
 pub fn lost_its_database(log: &str) -> bool {
     log.to_ascii_lowercase().contains("pubsub watchdog time")
 }

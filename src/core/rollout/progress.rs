@@ -4,7 +4,6 @@ use super::verify::WorkloadPods;
 
 /// What a person waiting for the rollout wants to read: the first pod in trouble, else the workloads that are not done.
 /// Nothing if all are done.
-#[must_use]
 pub fn line(observed: &[WorkloadPods]) -> Option<String> {
     let mut live = observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving && !asked.pod.ready);
     if let Some(text) = live.find_map(|asked| Some(format!("Pod/{} {}", asked.pod.name, asked.pod.trouble()?))) {

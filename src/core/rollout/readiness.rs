@@ -12,7 +12,6 @@ const PODS: [&str; 7] = ["DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", 
 
 /// Whether helm waits for an object that runs no pods. helm 4 waits for custom resources, helm 3 for the address of a
 /// `LoadBalancer` Service, and both for claims.
-#[must_use]
 pub fn is_waited_for(object: &ObjectRef, helm_waits_for_all: bool) -> bool {
     match (object.group(), object.kind.as_str()) {
         ("", "PersistentVolumeClaim") => true,
@@ -22,7 +21,6 @@ pub fn is_waited_for(object: &ObjectRef, helm_waits_for_all: bool) -> bool {
 }
 
 /// Why helm takes a live object for one that is not ready; none if it is ready, or says nothing about it.
-#[must_use]
 pub fn unready(live: &Value) -> Option<String> {
     let (metadata, status) = (&live["metadata"], &live["status"]);
     if !metadata["deletionTimestamp"].is_null() {
@@ -63,7 +61,6 @@ pub fn unready(live: &Value) -> Option<String> {
 }
 
 /// The object without pods that helm has waited for in vain; none if it has waited for pods as well, or has failed otherwise.
-#[must_use]
 pub fn waited_for(causes: &[Cause]) -> Option<Cause> {
     let waited = |cause: &Cause| cause.class == Some(FailureClass::RolloutTimedOut);
     let with_pods = |cause: &Cause| cause.object.as_ref().is_some_and(|object| PODS.contains(&object.kind.as_str()));

@@ -21,7 +21,6 @@ impl StartRefusal {
     }
 
     /// A liveness probe has ended the server in the middle of a migration.
-    #[must_use]
     pub fn killed() -> Self {
         let message = "was killed by its liveness probe in the middle of a migration of the database; PostgreSQL first ends \
                        the interrupted statement and takes it back, and only then the migration begins again";
@@ -29,7 +28,6 @@ impl StartRefusal {
     }
 
     /// Whether starting the same version again cannot help, so that nothing is gained by waiting.
-    #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(
             self.class,
@@ -43,7 +41,6 @@ impl StartRefusal {
 }
 
 /// Why a server has ended, as the end of its log tells; none if it says nothing of its database.
-#[must_use]
 pub fn of_log(log: &str) -> Option<StartRefusal> {
     // The end of a failed migration's text may be all that is left of it, and its last line tells nothing.
     let failed = |line: &str| line.contains("pq: Could not complete operation in a failed transaction");
@@ -126,7 +123,6 @@ fn failed(reason: &str) -> StartRefusal {
 }
 
 /// What a server says about a database that it cannot use, at one of its tries or at the last one.
-#[must_use]
 pub fn unconnected(reason: &str) -> StartRefusal {
     let reason = reason.rsplit("connect to postgres: ").next().unwrap_or(reason).trim();
     let (low, reason) = (reason.to_ascii_lowercase(), head(reason, REASON));

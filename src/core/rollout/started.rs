@@ -10,26 +10,22 @@ use super::workload::{PodFacts, WorkloadFacts};
 use crate::core::helm::documents::Documents;
 
 /// The images that the pods of a manifest run, those of init containers included.
-#[must_use]
 pub fn images(documents: &Documents) -> BTreeSet<String> {
     documents.objects().flat_map(|(_, object)| images_in(object)).collect()
 }
 
 /// The images that the pods of an object run: all that stand under the key `image`, wherever that is. So those of kinds that
 /// this program does not know are found as well.
-#[must_use]
 pub fn images_in(object: &Value) -> BTreeSet<String> {
     found_in(object, |map| map.get("image")?.as_str())
 }
 
 /// The names of the containers of a manifest, those of init containers included.
-#[must_use]
 pub fn containers(documents: &Documents) -> BTreeSet<String> {
     documents.objects().flat_map(|(_, object)| containers_in(object)).collect()
 }
 
 /// The names of the containers of an object: whatever has a name and an image.
-#[must_use]
 pub fn containers_in(object: &Value) -> BTreeSet<String> {
     found_in(object, |map| map.get("image").and_then(|_| map.get("name")?.as_str()))
 }
@@ -62,7 +58,6 @@ pub struct Versions {
 
 impl Versions {
     /// The versions before and after a change. `old` are the images of the release that the plan starts from.
-    #[must_use]
     pub fn between(old: &BTreeSet<String>, images: &BTreeSet<String>, containers: &BTreeSet<String>) -> Self {
         let new = images.difference(old).cloned().collect();
         Self { old: old.clone(), new, names: containers.clone() }
@@ -70,7 +65,6 @@ impl Versions {
 
     /// Whether a container is one of the new version. An image that a webhook has rewritten is known again by its name and
     /// tag; where even these are gone, the name of the container decides whether it is the chart's.
-    #[must_use]
     pub fn is_new(&self, name: &str, image: &str) -> bool {
         if self.old.contains(image) {
             return false;
@@ -83,13 +77,11 @@ impl Versions {
     }
 
     /// Whether an image is one that only the new version has.
-    #[must_use]
     pub fn has_new(&self, image: &str) -> bool {
         !self.old.contains(image) && self.new.iter().any(|new| similar(new, image))
     }
 
     /// Whether there is an image that only the new version has.
-    #[must_use]
     pub fn differ(&self) -> bool {
         !self.new.is_empty()
     }
@@ -97,26 +89,22 @@ impl Versions {
 
 /// Whether a container of the new version was started. Pods that run the same images as before (they are pinned by the
 /// values) migrate nothing, and neither do containers that the chart does not have.
-#[must_use]
 pub fn new_version_started(observed: &[WorkloadPods], versions: &Versions) -> bool {
     let mut pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
     pods.any(|pod| is_started(pod, versions))
 }
 
 /// The same for one pod.
-#[must_use]
 pub fn is_started(pod: &PodFacts, versions: &Versions) -> bool {
     containers_of(pod).any(|(name, image)| versions.is_new(name, image) && began(pod, name))
 }
 
 /// Whether a pod has a container of the new version.
-#[must_use]
 pub fn is_new(pod: &PodFacts, versions: &Versions) -> bool {
     containers_of(pod).any(|(name, image)| versions.is_new(name, image))
 }
 
 /// Whether a container was started in a pod, of whomever, with an image that only the new version has.
-#[must_use]
 pub fn runs(pod: &PodFacts, versions: &Versions) -> bool {
     containers_of(pod).any(|(name, image)| versions.has_new(image) && began(pod, name))
 }
@@ -130,7 +118,6 @@ fn containers_of(pod: &PodFacts) -> impl Iterator<Item = &(String, String)> {
 }
 
 /// Whether a workload of the new version is left that makes pods: one may start when nobody looks any more.
-#[must_use]
 pub fn may_start(observed: &[WorkloadPods], versions: &Versions) -> bool {
     observed.iter().any(|observed| {
         let new = |workload: &WorkloadFacts| workload.images.iter().any(|(name, image)| versions.is_new(name, image));

@@ -26,7 +26,6 @@ pub struct Expected {
 
 impl Expected {
     /// From the chart's appVersion and the answers before the change.
-    #[must_use]
     pub fn new(app_version: &str, before: &Inventory) -> Self {
         let answers = &before.answers;
         let mut deployments: Vec<String> = answers.iter().filter_map(|answer| answer.deployment_id.clone()).collect();
@@ -76,14 +75,12 @@ pub struct Deviation {
 
 impl Deviation {
     /// Whether no patience cures it: a pod that works on another database will not come back to the right one.
-    #[must_use]
     pub fn is_final(&self) -> bool {
         self.class == FailureClass::DataMissing
     }
 }
 
 /// Everything about the workloads that is not as wanted, the worst first; nothing if all is well.
-#[must_use]
 pub fn judge(expected: &Expected, observed: &[WorkloadPods]) -> Vec<Deviation> {
     let mut findings: Vec<Deviation> = observed.iter().flat_map(|observed| workload(expected, observed)).collect();
     findings.sort_by_key(|finding| !finding.is_final());
@@ -240,7 +237,6 @@ impl From<&PersistentVolumeClaim> for ClaimStatus {
 
 /// The claims that are not what they were: each must have the UID and the volume that it had, and must not be on its way
 /// out.
-#[must_use]
 pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) -> Vec<Deviation> {
     let lost = |claim: &ClaimStatus, message: String| Deviation {
         class: FailureClass::DataMissing,
@@ -272,7 +268,6 @@ pub fn lost_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus>) 
 }
 
 /// What was verified, as a line for people.
-#[must_use]
 pub fn summary(expected: &Expected, observed: &[WorkloadPods]) -> String {
     let live = || observed.iter().flat_map(|o| &o.pods).filter(|asked| !asked.pod.leaving);
     let told = || live().filter(|asked| asked.question.is_some_and(Question::tells_version)).filter_map(answered);

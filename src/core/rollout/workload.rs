@@ -79,13 +79,11 @@ pub struct ContainerFacts {
 
 impl PodFacts {
     /// How often containers of the pod were started again.
-    #[must_use]
     pub fn restarts(&self) -> i32 {
         self.containers.iter().map(|container| container.restarts).sum()
     }
 
     /// The first container like this, one that runs a server of Coder before all others: those may have been injected.
-    #[must_use]
     pub fn foremost(&self, like: impl Fn(&ContainerFacts) -> bool) -> Option<&ContainerFacts> {
         let is_server = |container: &&ContainerFacts| SERVERS.contains(&container.name.as_str());
         let all = || self.containers.iter().filter(|container| like(container));
@@ -93,7 +91,6 @@ impl PodFacts {
     }
 
     /// What keeps the pod from being ready, in a few words, if it says.
-    #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if let Some(message) = &self.unschedulable {
             return Some(format!("cannot be scheduled ({message})"));
@@ -116,7 +113,6 @@ impl PodFacts {
 
     /// That the pod is not ready, and which of its containers keeps it from that. A native sidecar is one of them once the
     /// containers run; an init container that still works is not.
-    #[must_use]
     pub fn unready(&self) -> String {
         let is_main = |container: &ContainerFacts| self.images.iter().any(|(name, _)| *name == container.name);
         let running = || self.containers.iter().filter(|container| container.since.is_some());

@@ -31,13 +31,11 @@ pub struct Purpose<'a> {
 
 impl Purpose<'_> {
     /// Name of the Job that is made from this `CronJob`.
-    #[must_use]
     pub fn job_name(self, cron_job: &str) -> String {
         self.name(cron_job, JOB_NAME)
     }
 
     /// Name of the `VolumeSnapshot` of this claim.
-    #[must_use]
     pub fn snapshot_name(self, claim: &str) -> String {
         self.name(claim, SNAPSHOT_NAME)
     }
@@ -55,7 +53,6 @@ impl Purpose<'_> {
 const FRESH: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether a backup that was finished at that time is too old for the change that it was made for.
-#[must_use]
 pub fn is_stale(finished: Timestamp, now: Timestamp) -> bool {
     now.duration_since(finished) > FRESH
 }
@@ -70,7 +67,6 @@ pub enum BackupOutcome {
 }
 
 /// How a Job has ended; none while it works.
-#[must_use]
 pub fn ended(job: &Job) -> Option<BackupOutcome> {
     let status = job.status.as_ref()?;
     let condition = |type_: &str| {
@@ -86,7 +82,6 @@ pub fn ended(job: &Job) -> Option<BackupOutcome> {
 }
 
 /// The last success of a `CronJob` among its Jobs, if it was not before `since`: name and end of the Job.
-#[must_use]
 pub fn recent_job(jobs: &[Job], cron_job: &CronJob, since: Timestamp) -> Option<(String, Timestamp)> {
     let ended_well = jobs.iter().filter(|job| is_of(job, cron_job)).filter_map(|job| match ended(job) {
         Some(BackupOutcome::Succeeded(at)) => Some((job.name_any(), at)),
@@ -97,7 +92,6 @@ pub fn recent_job(jobs: &[Job], cron_job: &CronJob, since: Timestamp) -> Option<
 
 /// Whether a Job does what a `CronJob` would do now: it is controlled by it, and its pods are built as the `CronJob` says. The
 /// owner alone can be written by whoever creates the Job; pods that are built in this way make the backup, whoever asks for it.
-#[must_use]
 pub fn is_of(job: &Job, cron_job: &CronJob) -> bool {
     let owned = controlling(job).is_some_and(|owner| {
         owner.kind == "CronJob"
@@ -162,7 +156,6 @@ impl From<&DynamicObject> for Snapshot {
 }
 
 /// The newest snapshot of each claim, if all are ready and none was taken before `since`.
-#[must_use]
 pub fn recent_snapshots(snapshots: &[Snapshot], claims: &[ClaimStatus], since: Timestamp) -> Option<Vec<Snapshot>> {
     let of = |claim: &ClaimStatus| {
         let good = snapshots.iter().filter(|s| s.claim == claim.name && s.ready && s.taken >= Some(since));
@@ -172,7 +165,6 @@ pub fn recent_snapshots(snapshots: &[Snapshot], claims: &[ClaimStatus], since: T
 }
 
 /// What was saved where, and how large it is.
-#[must_use]
 pub fn snapshots_line(snapshots: &[Snapshot]) -> String {
     let each = snapshots.iter().map(|Snapshot { name, claim, size, .. }| {
         let size = size.as_ref().map(|size| format!(", {size}")).unwrap_or_default();

@@ -23,7 +23,6 @@ const INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
 
 /// The Job of a `CronJob`, started now, whether the `CronJob` is suspended or not. It belongs to the `CronJob`, whose limits
 /// of history then hold for it.
-#[must_use]
 pub fn job(cron_job: &CronJob, name: &str, upgrade: &str, plan: &str) -> Job {
     let template = cron_job.spec.as_ref().map(|spec| spec.job_template.clone()).unwrap_or_default();
     let metadata = template.metadata.unwrap_or_default();
@@ -52,7 +51,6 @@ fn owner(cron_job: &CronJob) -> Option<OwnerReference> {
 }
 
 /// The snapshot of a claim.
-#[must_use]
 pub fn snapshot(claim: &str, class: &str, name: &str, namespace: &str, upgrade: &str, plan: &str) -> DynamicObject {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", SNAPSHOT_KIND));
     let mut snapshot = DynamicObject::new(name, &kind).within(namespace);

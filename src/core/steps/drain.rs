@@ -37,13 +37,11 @@ const HOLDERS: [(&str, &str); 12] = [
 ];
 
 /// When an object that is still there is to be explained.
-#[must_use]
 pub fn explained_at(object: &WaitingFor) -> Timestamp {
     object.since.0.checked_add(PATIENCE).unwrap_or(Timestamp::MAX)
 }
 
 /// The object, with an explanation if it is still there after a while.
-#[must_use]
 pub fn explained(object: &WaitingFor, now: &Time) -> WaitingFor {
     let due = explained_at(object) <= now.0;
     WaitingFor { explanation: due.then(|| explanation(object)), ..object.clone() }
@@ -69,7 +67,6 @@ fn holder(finalizer: &str) -> Option<&'static str> {
 }
 
 /// What is waited for, in a line.
-#[must_use]
 pub fn line(waiting: &[WaitingFor]) -> String {
     let each: Vec<String> = waiting
         .iter()

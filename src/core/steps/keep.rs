@@ -10,7 +10,6 @@ use crate::core::repair::disposable::{is_data, is_disposable};
 ///
 /// Data always is. Otherwise only what the new chart has, too, is kept: nobody would ever remove the rest. What may own data
 /// and is not kept must not be uninstalled at all.
-#[must_use]
 pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef, object: &Value) -> bool {
     if is_data(name) {
         return true;

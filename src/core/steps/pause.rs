@@ -11,7 +11,6 @@ use crate::core::rollout::endpoint::{Question, endpoint};
 
 /// Whether the pods of a Deployment serve Coder's API, and so work on its database. Not the proxies of Coder Classic, whose
 /// pods take hours to end.
-#[must_use]
 pub fn serves_api(plan: &Plan, deployment: &Deployment) -> bool {
     let template = deployment.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
@@ -19,7 +18,6 @@ pub fn serves_api(plan: &Plan, deployment: &Deployment) -> bool {
 }
 
 /// Whether Coder can be asked for builds and for its health: only Coder v2 has these questions.
-#[must_use]
 pub fn answers_questions(question: Question) -> bool {
     question == Question::BuildInfo
 }
@@ -37,7 +35,6 @@ pub enum ChangeOutcome {
 ///
 /// What the chart sets is right. What it leaves open is restored, whatever anybody else has set meanwhile. After a failure a
 /// Deployment that is not at zero any more has got its number from helm.
-#[must_use]
 pub fn replicas_after(remembered: i32, live: i32, ended: ChangeOutcome) -> Option<i32> {
     let wanted = match ended {
         ChangeOutcome::Succeeded(Some(chart)) if live == 0 => chart,
@@ -49,7 +46,6 @@ pub fn replicas_after(remembered: i32, live: i32, ended: ChangeOutcome) -> Optio
 }
 
 /// The number of replicas that a manifest sets for a Deployment, if it sets one.
-#[must_use]
 pub fn replicas_of(manifest: &Documents, name: &str) -> Option<i32> {
     let deployment = manifest.of_kind("Deployment").find(|object| object["metadata"]["name"] == name)?;
     deployment["spec"]["replicas"].as_i64().and_then(|replicas| replicas.try_into().ok())
@@ -59,7 +55,6 @@ pub fn replicas_of(manifest: &Documents, name: &str) -> Option<i32> {
 ///
 /// Server-side apply refuses to change a field that another program has set. A number that nobody owns is helm's for the
 /// taking.
-#[must_use]
 pub fn disowned(owners: &[ManagedFieldsEntry], manager: &str) -> Option<Vec<ManagedFieldsEntry>> {
     let others: Vec<_> = owners.iter().filter(|owner| owner.manager.as_deref() != Some(manager)).cloned().collect();
     (others.len() < owners.len()).then_some(others)

@@ -18,7 +18,6 @@ pub enum RestoreWork {
 }
 
 /// What is left to do; for `restored` see [`place`]. That the records are gone is no reason to leave Coder away.
-#[must_use]
 pub fn left(plan: &Plan, history: &History, restored: bool) -> RestoreWork {
     match place(plan, history, restored) {
         ReleaseState::Gone => RestoreWork::Run,

@@ -20,7 +20,6 @@ pub enum UninstallWork {
 }
 
 /// What is left to do of the uninstall of `plan`; for `restored` see [`place`].
-#[must_use]
 pub fn left(plan: &Plan, history: &History, restored: bool) -> UninstallWork {
     match place(plan, history, restored) {
         ReleaseState::Gone => UninstallWork::Gone,
@@ -46,7 +45,6 @@ pub enum ReleaseState<'a> {
 
 /// Where the release stands. `restored` says that the newest revision has the chart and the values of the release that
 /// the plan saved: after a failure of this plan's upgrade, helm may have rolled back to it.
-#[must_use]
 pub fn place<'a>(plan: &Plan, history: &'a History, restored: bool) -> ReleaseState<'a> {
     let Some(newest) = history.first() else { return ReleaseState::Gone };
     let from = plan.from.as_ref().map(|from| from.revision);
@@ -71,7 +69,6 @@ pub fn place<'a>(plan: &Plan, history: &'a History, restored: bool) -> ReleaseSt
 
 /// The revisions whose objects may be in the cluster, the newest first: each that failed since the last one that was
 /// deployed may have been partially applied. helm itself would uninstall the objects of the newest alone.
-#[must_use]
 pub fn applied<'a>(plan: &Plan, history: &'a History) -> &'a History {
     let whole = history.iter().position(|revision| {
         let begun_from = plan.from.as_ref().is_some_and(|from| revision.number == from.revision);

@@ -20,7 +20,6 @@ pub enum UpgradeWork {
 }
 
 /// Whether the newest revision follows directly on one that this plan's upgrade made.
-#[must_use]
 pub fn follows_failure(plan: &Plan, history: &History) -> bool {
     plan.from.is_some() && history.get(1).is_some_and(|previous| previous.plan.as_deref() == Some(plan.id.as_str()))
 }
@@ -37,7 +36,6 @@ pub enum Start {
 /// What is left to do of `plan`, seen from the present history. `restored` says that the newest revision has the chart and
 /// the values of the release that the plan saved: after a failure of this plan's upgrade helm may have rolled back to it.
 /// `incomplete` says that something was removed already: records that vanish are no reason then to leave it away.
-#[must_use]
 pub fn work(plan: &Plan, history: &History, start: Start, restored: bool, incomplete: bool) -> UpgradeWork {
     let Some(newest) = history.first() else {
         return match &plan.from {

@@ -45,14 +45,12 @@ pub enum Unreadable {
 
 impl Unreadable {
     /// Whether it goes beyond a limit, and is not merely broken.
-    #[must_use]
     pub fn is_excess(&self) -> bool {
         matches!(self, Self::TooLarge(_) | Self::TooMany)
     }
 }
 
 /// A size in words.
-#[must_use]
 pub fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} bytes"),

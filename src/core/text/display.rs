@@ -6,7 +6,6 @@ use super::redact::head;
 
 /// The text without what is not to be read but to be obeyed: the sequences that steer a terminal, other control
 /// characters, and those that turn the direction of writing. Line breaks and tabs stay.
-#[must_use]
 pub fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();

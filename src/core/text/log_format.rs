@@ -14,7 +14,6 @@ pub enum LogFormat {
 }
 
 /// A log as people read it: of each line that is an event in JSON, its message.
-#[must_use]
 pub fn readable(log: &str) -> String {
     let message = |line: &str| {
         let event: Value = serde_json::from_str(line).ok()?;

@@ -1,11 +1,11 @@
 //! Texts and data from outside: read within limits, and cleaned of secrets.
 
-pub mod bounded;
-pub mod confidential;
+pub(crate) mod bounded;
+pub(crate) mod confidential;
 pub mod digest;
-pub mod display;
-pub mod log_format;
-pub mod nesting;
-pub mod quantity;
-pub mod redact;
+pub(crate) mod display;
+pub(crate) mod log_format;
+pub(crate) mod nesting;
+pub(crate) mod quantity;
+pub(crate) mod redact;
 pub mod yaml;

@@ -22,7 +22,6 @@ pub struct Shallow {
 
 impl Shallow {
     /// The next piece.
-    #[must_use]
     pub fn pass(&mut self, piece: Bytes) -> Bytes {
         let (mut passed, mut from) = (Vec::new(), 0);
         let mut whole = self.skipped == 0;

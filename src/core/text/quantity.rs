@@ -2,7 +2,6 @@
 
 /// A size in billionths of a byte: the finest that Kubernetes knows. None if the text is no quantity, or is beyond all
 /// measure.
-#[must_use]
 pub fn parse(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);

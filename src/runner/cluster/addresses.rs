@@ -11,6 +11,7 @@ use super::inventory;
 use super::watch::until;
 use crate::api::Exposure;
 use crate::core::helm::documents::Documents;
+use crate::core::object::KindName;
 use crate::core::rollout::addresses;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -28,7 +29,7 @@ pub async fn settled(
     if awaited.is_empty() {
         return Ok(found);
     }
-    let names: Vec<String> = awaited.iter().map(|exposure| format!("{}/{}", exposure.kind, exposure.name)).collect();
+    let names: Vec<String> = awaited.iter().map(|exposure| kind_name(exposure).to_string()).collect();
     ctx.reporter.progress(&format!("waiting for the address of {}", names.join(", ")));
     let all = join_all(awaited.iter().map(|exposure| arrived(ctx, exposure)));
     if timeout(patience, all).await.is_err() {
@@ -37,9 +38,13 @@ pub async fn settled(
     inventory::exposures(ctx, manifest).await
 }
 
+fn kind_name(exposure: &Exposure) -> KindName {
+    KindName::new(&exposure.kind, &exposure.name)
+}
+
 /// Watches until the object has an address, or is gone.
 async fn arrived(ctx: &Context, exposure: &Exposure) {
-    let object = format!("{}/{}", exposure.kind, exposure.name);
+    let object = kind_name(exposure);
     let ended = match exposure.kind.as_str() {
         "Service" => {
             until(ctx.api(), &object, |service: Option<&Service>| {

@@ -34,7 +34,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Name of the Lease of a release.
-#[must_use]
 pub fn name_of(release: &str) -> String {
     format!("coder-upgrade-{release}")
 }
@@ -79,19 +78,16 @@ impl Held {
     }
 
     /// Cancelled when the Lease is lost.
-    #[must_use]
     pub fn lost(&self) -> &CancellationToken {
         &self.lost.at_all
     }
 
     /// What ends a run of helm under this Lease before its time.
-    #[must_use]
     pub fn ends<'a>(&'a self, stop: &'a CancellationToken) -> Ends<'a> {
         Ends { stop, lost: &self.lost.at_all, taken: &self.lost.taken }
     }
 
     /// Name of the Lease.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }

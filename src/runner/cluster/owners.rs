@@ -39,7 +39,6 @@ struct Ancestor {
 impl OwnedClaim {
     /// How the claim belongs to an object for which this is true: "belongs to A, which belongs to B". None if it does not, as
     /// far as that is known.
-    #[must_use]
     pub fn belongs_to(&self, wanted: impl Fn(&ObjectRef) -> bool) -> Option<String> {
         let found = self.ancestors.iter().position(|ancestor| wanted(&ancestor.object))?;
         let mut path = vec![found];
@@ -51,7 +50,6 @@ impl OwnedClaim {
     }
 
     /// Why it is not known whether it belongs to something else as well; none if all its owners are known.
-    #[must_use]
     pub fn unknown(&self) -> Option<&str> {
         self.unknown.as_deref()
     }

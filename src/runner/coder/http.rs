@@ -41,7 +41,6 @@ pub struct HttpRequest<'a> {
 
 impl<'a> HttpRequest<'a> {
     /// A question that takes no token and no patience.
-    #[must_use]
     pub fn of(path: &'a str) -> Self {
         Self { path, host: None, token: None, patience: TIMEOUT }
     }
@@ -60,7 +59,6 @@ pub struct Reply {
 
 impl Reply {
     /// A header, if it is a text.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

@@ -60,13 +60,11 @@ impl Token {
     }
 
     /// The token itself.
-    #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 
     /// Coder does not take the token. `who` is the pod, `how` what it answered.
-    #[must_use]
     pub fn refused(&self, who: &str, how: &str) -> Problem {
         let message = format!(
             "Pod/{who} {how} with the token in {}: it must be the session token of an owner that has not run out. Put \

@@ -84,37 +84,31 @@ impl Helm {
 
     /// The same helm against the cluster of another kubeconfig, and of no other: without this file it finds none. What it
     /// learns of that cluster is kept beside the file.
-    #[must_use]
     pub fn against(&self, kubeconfig: PathBuf) -> Self {
         Self { kubeconfig: Some(kubeconfig), ..self.clone() }
     }
 
     /// The same helm for asking a registry: by way of the proxy, and with the authorities of the controller's flags.
-    #[must_use]
     pub fn outside(&self) -> Self {
         Self { outside: true, ..self.clone() }
     }
 
     /// The way to repositories.
-    #[must_use]
     pub fn outbound(&self) -> &Outbound {
         &self.outbound
     }
 
     /// The major version.
-    #[must_use]
     pub fn major(&self) -> Major {
         self.major
     }
 
     /// Directory for what helm reads and writes.
-    #[must_use]
     pub fn home(&self) -> &Path {
         &self.home
     }
 
     /// File with the credentials of OCI registries, in the format of docker.
-    #[must_use]
     pub fn registry_config(&self) -> PathBuf {
         self.home.join("registry.json")
     }

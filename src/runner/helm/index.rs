@@ -71,7 +71,6 @@ impl ChartIndex {
     }
 
     /// Where a version lies: an address, or the part of one below the repository's.
-    #[must_use]
     pub fn url(&self, version: &str) -> Option<&str> {
         self.urls.get(version).map(String::as_str)
     }

@@ -54,7 +54,6 @@ pub enum RecordError {
 
 impl RecordError {
     /// Whether it goes beyond a limit, and is not merely broken.
-    #[must_use]
     pub fn is_excess(&self) -> bool {
         matches!(self, Self::Unreadable(why) if why.is_excess())
     }
@@ -124,25 +123,21 @@ impl Record {
     }
 
     /// The values that the release was given; empty if it was given none (helm stores null then).
-    #[must_use]
     pub fn values(&self) -> Map<String, Value> {
         self.0["config"].as_object().cloned().unwrap_or_default()
     }
 
     /// The rendered manifest, without hooks.
-    #[must_use]
     pub fn manifest(&self) -> &str {
         self.0["manifest"].as_str().unwrap_or_default()
     }
 
     /// A part of the chart: metadata (Chart.yaml), values (the defaults). Null if the record has no such part.
-    #[must_use]
     pub fn chart_part(&self, part: &str) -> &Value {
         &self.0["chart"][part]
     }
 
     /// The templates and other files of the chart, each with its path in the chart. The charts in it are not recorded.
-    #[must_use]
     pub fn chart_files(&self) -> Vec<(String, Vec<u8>)> {
         let parts = ["templates", "files"].iter().filter_map(|part| self.0["chart"][*part].as_array());
         let file = |file: &Value| {
@@ -153,7 +148,6 @@ impl Record {
     }
 
     /// The hooks as helm rendered them, as one manifest.
-    #[must_use]
     pub fn hooks(&self) -> String {
         let hooks = self.0["hooks"].as_array().map(Vec::as_slice).unwrap_or_default();
         hooks
@@ -182,7 +176,6 @@ impl Record {
     }
 
     /// The hooks: kind, name, and the events that run them.
-    #[must_use]
     pub fn hook_names(&self) -> Vec<(String, String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let hooks = self.0["hooks"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -194,7 +187,6 @@ impl Record {
     }
 
     /// The files of the chart with definitions of kinds, which helm applies before everything else when it installs.
-    #[must_use]
     pub fn definitions(&self) -> Vec<String> {
         let files = self.0["chart"]["files"].as_array().map(Vec::as_slice).unwrap_or_default();
         let names = files.iter().filter_map(|file| file["name"].as_str());
@@ -208,7 +200,6 @@ impl Record {
 
     /// Whether helm changes the objects of the release by server-side apply, in which two managers of a field are a
     /// conflict. helm 3 knows no such thing and writes nothing here.
-    #[must_use]
     pub fn server_side(&self) -> bool {
         self.0["apply_method"] == "ssa"
     }
@@ -237,7 +228,6 @@ impl Record {
     /// Whether both records hold the same chart: same Chart.yaml, templates, default values, schema and files. A chart
     /// that was published again under its old version does not, and neither do rendered manifests tell: a template may
     /// render something else each time (random passwords), or look at the cluster.
-    #[must_use]
     pub fn same_chart(&self, other: &Self) -> bool {
         ["metadata", "templates", "values", "schema", "files"]
             .iter()

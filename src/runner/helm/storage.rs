@@ -50,7 +50,6 @@ pub struct Stored {
 
 impl Storage {
     /// The records of a release in the namespace of `secrets`.
-    #[must_use]
     pub fn new(secrets: Api<Secret>, release: &str) -> Self {
         Self { secrets, release: release.to_owned() }
     }
@@ -184,7 +183,6 @@ fn fits(secret: &str, size: usize) -> Result<(), Box<Problem>> {
 }
 
 /// Labels for the revision that helm makes next: of this plan, and whether it restores the saved release.
-#[must_use]
 pub fn labels(plan: &str, number: i32, restores: bool) -> Vec<(&'static str, String)> {
     let number = number.to_string();
     let also = restores.then(|| (label::RESTORED, number.clone()));
@@ -224,7 +222,6 @@ impl Stored {
     }
 
     /// For `map_err` after reading something from the record.
-    #[must_use]
     pub fn broken(&self, source: RecordError) -> Error {
         Error::Record { secret: self.secret.clone(), source }
     }

@@ -43,7 +43,6 @@ pub struct RepairContext<'a> {
 
 impl<'a> RepairContext<'a> {
     /// Nothing is asked before it is needed.
-    #[must_use]
     pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, lease: &'a Held) -> Self {
         let storage = Storage::new(ctx.api(), &plan.release);
         Self { ctx, plan, package, storage, lease, kinds: Kinds::default(), rendered: None }

@@ -25,7 +25,6 @@ const LINES: i64 = 40;
 const MOST: i64 = 1 << 20;
 
 /// The pod that most likely explains a rollout that did not end: one in trouble, else one that is not ready.
-#[must_use]
 pub fn failing_pod(observed: &[WorkloadPods]) -> Option<&PodFacts> {
     let live =
         || observed.iter().flat_map(|o| &o.pods).map(|asked| &asked.pod).filter(|pod| !pod.leaving && !pod.ready);

@@ -56,7 +56,6 @@ struct Watched {
 
 impl Observer {
     /// Begins to watch.
-    #[must_use]
     pub fn start(ctx: &Context, chart: &str, line: ProductLine, workloads: &[Workload]) -> Self {
         let mut observer = Self {
             chart: chart.to_owned(),
@@ -91,7 +90,6 @@ impl Observer {
     }
 
     /// The workloads as they were seen last: after a verification, what was verified.
-    #[must_use]
     pub fn marks(&self) -> Vec<WorkloadMark> {
         self.watched.iter().filter_map(|watched| (watched.mark)()).collect()
     }
@@ -117,7 +115,6 @@ impl Observer {
     }
 
     /// Whether these are the workloads that are watched.
-    #[must_use]
     pub fn watches(&self, workloads: &[Workload]) -> bool {
         self.watched.iter().map(|watched| &watched.workload).eq(workloads)
     }
@@ -131,7 +128,6 @@ impl Observer {
     }
 
     /// Why the watches do not work, if they do not.
-    #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -142,7 +138,6 @@ impl Observer {
     }
 
     /// What was seen last, without answers.
-    #[must_use]
     pub fn seen(&self) -> Vec<WorkloadPods> {
         self.watched
             .iter()
@@ -164,7 +159,6 @@ impl Observer {
     }
 
     /// The pods that are ready and can be asked for builds and health.
-    #[must_use]
     pub fn servers(&self) -> Vec<(PodFacts, Endpoint)> {
         let pods = self.watched.iter().flat_map(|watched| watched.pods.state());
         let servers = pods.filter_map(|pod| {

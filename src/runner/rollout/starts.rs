@@ -133,7 +133,6 @@ impl Starts {
     }
 
     /// Cancelled once a container of the new version was seen to have started.
-    #[must_use]
     pub fn seen(&self) -> &CancellationToken {
         &self.seen
     }

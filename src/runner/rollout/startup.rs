@@ -62,7 +62,6 @@ pub struct StartFailure {
 
 impl StartupLogs {
     /// Listens to the pods that are not among these.
-    #[must_use]
     pub fn ignoring(seen: &[WorkloadPods]) -> Self {
         let pods = seen.iter().flat_map(|observed| &observed.pods);
         Self { old: pods.map(|asked| asked.pod.uid.clone()).collect(), ..Self::default() }
@@ -124,7 +123,6 @@ impl StartupLogs {
     }
 
     /// What the first of those who start does, as a line for people.
-    #[must_use]
     pub fn line(&self, seen: &[WorkloadPods], now: Timestamp) -> Option<String> {
         self.starting(seen).find_map(|pod| {
             let entry = self.pods.get(&pod.uid);
@@ -137,7 +135,6 @@ impl StartupLogs {
     }
 
     /// Why the new version will not start, however long it is waited for.
-    #[must_use]
     pub fn verdict(&self) -> Option<&StartFailure> {
         self.verdict.as_ref()
     }

@@ -48,7 +48,6 @@ pub struct ExpectedRelease<'a> {
 
 impl<'a> ExpectedRelease<'a> {
     /// Where the plan leads to.
-    #[must_use]
     pub fn of(plan: &'a Plan, timeout: Duration, soak: Duration, recovery: Recovery) -> Self {
         Self {
             plan,

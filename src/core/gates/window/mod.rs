@@ -60,7 +60,6 @@ impl Schedule {
     }
 
     /// Whether the window is open at that time, or when it opens.
-    #[must_use]
     pub fn at(&self, now: Timestamp) -> Opening {
         let today = self.zone.to_datetime(now).date();
         let mut openings = Vec::new();
@@ -76,7 +75,6 @@ impl Schedule {
     }
 
     /// A time as people of the window's time zone write it.
-    #[must_use]
     pub fn shown(&self, time: Timestamp) -> String {
         let local = time.to_zoned(self.zone.clone());
         let zone = self.zone.iana_name().unwrap_or("UTC");

@@ -8,7 +8,6 @@ const MARKER: &str = "Invalid value: ";
 const KEPT: usize = 80;
 
 /// The text, with an ellipsis in place of what the API server repeats of objects: it is long, and holds values.
-#[must_use]
 pub fn shortened(text: &str) -> String {
     let mut short = String::with_capacity(text.len());
     let mut rest = text;

@@ -49,7 +49,6 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 /// The same for what helm says when it cannot even build an object: `no matches for kind "X" in version "Y"`.
-#[must_use]
 pub fn unmatched(facts: &Facts, text: &str) -> Option<Finding> {
     let (_, rest) = text.split_once("no matches for kind \"")?;
     let (kind, rest) = rest.split_once("\" in version \"")?;

@@ -6,25 +6,26 @@ use kube::ResourceExt;
 use super::pods::templates;
 use super::{Facts, Foreseen};
 use crate::api::{CheckName, Finding, Strategy};
+use crate::core::object::KindName;
 
 /// [`CheckName::Autoscaler`]; a plain autoscaler leaves a workload alone that has no replicas, one of KEDA does not.
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     if facts.spec.strategy != Strategy::Recreate {
         return Vec::new();
     }
-    let servers: Vec<String> = templates(&foreseen.new).filter(|t| t.server().is_some()).map(|t| t.name).collect();
-    let scaled = |target: &String| servers.contains(target) || is_companion(facts, target);
+    let servers: Vec<_> = templates(&foreseen.new).filter(|t| t.server().is_some()).map(|t| t.object).collect();
+    let scaled = |target: &KindName| servers.contains(target) || is_companion(facts, target);
     let autoscalers = foreseen.surroundings.autoscalers.iter().flatten();
     autoscalers.filter_map(|autoscaler| judged(autoscaler, &scaled)).collect()
 }
 
-fn is_companion(facts: &Facts, target: &str) -> bool {
-    target.strip_prefix("Deployment/").is_some_and(|name| facts.spec.companions.iter().any(|known| known == name))
+fn is_companion(facts: &Facts, target: &KindName) -> bool {
+    target.kind == "Deployment" && facts.spec.companions.contains(&target.name)
 }
 
-fn judged(autoscaler: &HorizontalPodAutoscaler, scaled: &impl Fn(&String) -> bool) -> Option<Finding> {
+fn judged(autoscaler: &HorizontalPodAutoscaler, scaled: &impl Fn(&KindName) -> bool) -> Option<Finding> {
     let target = &autoscaler.spec.as_ref()?.scale_target_ref;
-    let target = format!("{}/{}", target.kind, target.name);
+    let target = KindName::new(&target.kind, &target.name);
     if !scaled(&target) {
         return None;
     }

@@ -40,7 +40,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 /// The container of Coder's API server in a manifest, with the name of its workload.
-fn server(documents: &Documents) -> Option<(String, &Value)> {
+fn server(documents: &Documents) -> Option<(KindName, &Value)> {
     templates(documents).find_map(|template| Some((template.object.clone(), template.server()?)))
 }
 
@@ -98,7 +98,6 @@ fn target(url: &str) -> &str {
 }
 
 /// Secrets and `ConfigMaps` whose keys tell whether the servers of a manifest learn the URL of their database.
-#[must_use]
 pub fn environment_sources(new: &Documents) -> Vec<KindName> {
     let silent =
         templates(new).filter_map(|template| template.server()).filter(|server| variable(server, URL).is_none());
@@ -197,7 +196,7 @@ mod tests {
     fn only_sources_that_matter_are_read() {
         let of = |container: &Value| environment_sources(&sample::documents(&[sample::deployment("coder", container)]));
         let from = json!([{"secretRef": {"name": "all"}}]);
-        assert_eq!(of(&json!({"name": "coder", "envFrom": from})), ["Secret/all"]);
+        assert_eq!(of(&json!({"name": "coder", "envFrom": from})), [KindName::new("Secret", "all")]);
         assert!(of(&json!({"name": "coder", "envFrom": from, "env": secret("db")})).is_empty());
         assert!(of(&json!({"name": "other", "envFrom": from})).is_empty());
     }

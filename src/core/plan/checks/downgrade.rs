@@ -7,6 +7,7 @@ use super::pods::templates;
 use crate::api::{CheckName, FailureClass, Finding};
 use crate::core::helm::version;
 use crate::core::helm::version::comparable;
+use crate::core::object::KindName;
 use crate::core::rollout::image::Image;
 use crate::core::rollout::workload::SERVERS;
 
@@ -57,19 +58,19 @@ fn started(facts: &Facts, target: &Version) -> Option<Finding> {
 }
 
 /// The version that each server answers; of one that does not answer, the tag of its image.
-fn running(facts: &Facts) -> Vec<(String, Version)> {
-    let pod = |name: &str| format!("Pod/{name}");
+fn running(facts: &Facts) -> Vec<(KindName, Version)> {
+    let pod = |name: &str| KindName::new("Pod", name);
     let answered = facts.answers.iter().filter_map(|a| Some((pod(&a.pod), version::parse(&a.version)?)));
     let silent = facts.pods.iter().filter(|pod| facts.answers.iter().all(|answer| answer.pod != pod.name));
     let tagged = silent.filter_map(|pod| {
         let (_, image) = pod.images.iter().find(|(container, _)| SERVERS.contains(&container.as_str()))?;
-        Some((format!("Pod/{}", pod.name), Image::of(image).version()?))
+        Some((KindName::new("Pod", &pod.name), Image::of(image).version()?))
     });
     answered.chain(tagged).collect()
 }
 
 /// The version that the image of each server names, by its workload: helm has no record of it, and it may have no pods.
-fn found(facts: &Facts) -> Vec<(String, Version)> {
+fn found(facts: &Facts) -> Vec<(KindName, Version)> {
     let servers = templates(&facts.old).filter_map(|template| Some((template.server()?, template)));
     let tagged = servers
         .filter_map(|(server, template)| Some((template.object, Image::of(server["image"].as_str()?).version()?)));

@@ -93,6 +93,7 @@ mod tests {
 
     use super::*;
     use crate::api::Severity;
+    use crate::core::object::KindName;
     use crate::core::plan::checks::sample;
 
     #[rstest]
@@ -110,7 +111,7 @@ mod tests {
         server["name"] = "coder".into();
         let mut foreseen = sample::foreseen();
         foreseen.new = sample::documents(&[sample::deployment("coder", &server)]);
-        let keys = keys.iter().map(|(object, key)| ((*object).into(), [(*key).into()].into()));
+        let keys = keys.iter().map(|(object, key)| (KindName::read(object).unwrap(), [(*key).into()].into()));
         foreseen.surroundings.environments = keys.collect();
         assert_eq!(check(&sample::facts("2.30.0", "2.31.7"), &foreseen).is_empty(), told);
         assert!(check(&sample::facts("1.43.0", "1.44.3"), &foreseen).is_empty(), "Coder Classic brings its own");

@@ -66,26 +66,22 @@ pub struct Facts {
 
 impl Facts {
     /// Product line of the chart.
-    #[must_use]
     pub fn line(&self) -> ProductLine {
         version::parse(self.chart.coder_version()).map_or(ProductLine::V2, |version| version::product_line(&version))
     }
 
     /// Whether the chart runs servers of Coder, and not a companion of it.
-    #[must_use]
     pub fn runs_servers(&self) -> bool {
         self.chart.runs() == CODER
     }
 
     /// The installed version of Coder's chart.
-    #[must_use]
     pub fn installed_version(&self) -> Option<&str> {
         let own = self.installed.as_ref().map(|installed| installed.version.as_str());
         self.installed_coder.as_deref().or(own)
     }
 
     /// The path of a value of Coder's chart, which lies one level deeper in a chart that brings Coder along.
-    #[must_use]
     pub fn value_path(&self, path: &str) -> String {
         match &self.chart.wrapped {
             Some(wrapped) => format!("{}.{path}", wrapped.under),
@@ -94,7 +90,6 @@ impl Facts {
     }
 
     /// Whether another version than the installed one is wanted.
-    #[must_use]
     pub fn changes_version(&self) -> bool {
         let installed = self.installed.as_ref().map(|installed| version::plain(&installed.version));
         let coder = self.installed_version().map(version::plain);

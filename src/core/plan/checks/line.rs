@@ -66,7 +66,6 @@ fn found(facts: &Facts, refusal: &dyn Fn(&str) -> Finding) -> Option<Finding> {
 }
 
 /// The product line of a server's image, as far as its name tells: a mirror may call it anything.
-#[must_use]
 pub fn line_of(image: &str) -> Option<ProductLine> {
     let repository = Image::of(image).repository;
     let mut parts = repository.rsplit('/');

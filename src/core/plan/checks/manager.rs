@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::api::Severity;
+    use crate::core::object::KindName;
     use crate::core::plan::checks::sample;
 
     #[rstest]
@@ -257,7 +258,7 @@ mod tests {
     )]
     fn other_managers_are_found(#[case] metadata: Value, #[case] expected: Option<&str>) {
         let mut facts = sample::facts("2.30.0", "2.31.7");
-        facts.marks = vec![("Deployment/coder".into(), serde_json::from_value(metadata).unwrap())];
+        facts.marks = vec![(KindName::new("Deployment", "coder"), serde_json::from_value(metadata).unwrap())];
         let found = check(&facts);
         assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
         for finding in found {
@@ -271,7 +272,7 @@ mod tests {
     fn a_label_that_the_chart_did_not_write_is_a_warning() {
         let mut facts = sample::facts("2.30.0", "2.31.7");
         let labels = json!({"labels": {"app.kubernetes.io/instance": "team-a"}});
-        facts.marks = vec![("Deployment/coder".into(), serde_json::from_value(labels).unwrap())];
+        facts.marks = vec![(KindName::new("Deployment", "coder"), serde_json::from_value(labels).unwrap())];
         facts.old = sample::documents(&[json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "coder", "labels": {"app.kubernetes.io/instance": "coder"}},
@@ -286,7 +287,7 @@ mod tests {
         let found = |fields: Value| {
             let mut facts = sample::facts("2.30.0", "2.31.7");
             let metadata = serde_json::from_value(json!({"managedFields": fields})).unwrap();
-            facts.marks = vec![("Deployment/coder".into(), metadata)];
+            facts.marks = vec![(KindName::new("Deployment", "coder"), metadata)];
             check(&facts)
         };
         let argo = found(json!([entry("helm", Value::Null), entry("argocd-controller", Value::Null)]));
@@ -300,7 +301,7 @@ mod tests {
     fn every_object_of_the_new_chart_counts_and_nothing_is_told_twice() {
         let facts = sample::facts("2.30.0", "2.31.7");
         let metadata = json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}});
-        let marks = vec![("Service/coder".to_owned(), serde_json::from_value(metadata).unwrap())];
+        let marks = vec![(KindName::new("Service", "coder"), serde_json::from_value(metadata).unwrap())];
         let after = Foreseen { marks: marks.clone(), ..sample::foreseen() };
         assert_eq!(foreseen(&facts, &after)[0].object.as_deref(), Some("Service/coder"));
         let known = Facts { marks, ..facts };

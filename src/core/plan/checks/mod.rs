@@ -33,7 +33,7 @@ mod rehearsal;
 mod removed_values;
 mod replicas;
 mod resources;
-pub mod rights;
+pub(crate) mod rights;
 mod rollout;
 #[cfg(test)]
 mod sample;
@@ -43,13 +43,13 @@ mod schedulable;
 mod tests;
 mod unreadable;
 
-pub use api_versions::unmatched;
-pub use database::environment_sources;
-pub use facts::{Facts, Foreseen, Mark, Surroundings};
-pub use line::line_of;
-pub use post_renderer::patched;
-pub use rehearsal::barred;
-pub use removed_values::check as removed_values;
+pub(crate) use api_versions::unmatched;
+pub(crate) use database::environment_sources;
+pub(crate) use facts::{Facts, Foreseen, Mark, Surroundings};
+pub(crate) use line::line_of;
+pub(crate) use post_renderer::patched;
+pub(crate) use rehearsal::barred;
+pub(crate) use removed_values::check as removed_values;
 
 use crate::api::{CheckName, FailureClass, Finding, Severity};
 use crate::core::report::Problem;

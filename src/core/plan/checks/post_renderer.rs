@@ -40,7 +40,6 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 /// What was patched of the installed manifest and is not in the new one; each side with the values that it is made of.
-#[must_use]
 pub fn patched(
     rendered: &Rendered,
     old: (&Documents, &Map<String, Value>),

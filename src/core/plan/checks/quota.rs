@@ -1,6 +1,8 @@
 //! Whether quotas and limit ranges of the namespace leave room for the new pods. The rehearsal cannot see that: pods are
 //! made by controllers, later.
 
+use std::fmt::Display;
+
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 
 use super::pods::{Template, templates};
@@ -26,7 +28,7 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     found
 }
 
-fn refusal(message: String, object: &str) -> Finding {
+fn refusal(message: String, object: impl Display) -> Finding {
     Finding::refusal(CheckName::Quota, message, FailureClass::QuotaExceeded.next_step()).about(object)
 }
 
@@ -34,7 +36,7 @@ fn refusal(message: String, object: &str) -> Finding {
 fn additional(facts: &Facts, foreseen: &Foreseen, limits: &[LimitRange]) -> Amounts {
     let mut sum = Amounts::new();
     for new in templates(&foreseen.new).filter(|template| template.kind() != "DaemonSet") {
-        let old = templates(&facts.old).find(|old| old.name == new.name);
+        let old = templates(&facts.old).find(|old| old.object == new.object);
         if old
             .as_ref()
             .is_some_and(|old| old.spec["template"] == new.spec["template"] && old.replicas() >= new.replicas())

@@ -17,7 +17,6 @@ pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
 }
 
 /// The finding about what kept helm from even beginning, if it is the subject of a check.
-#[must_use]
 pub fn barred(problem: &Problem) -> Option<Finding> {
     let check = subject(problem.class).filter(|_| problem.findings.is_empty())?;
     let finding = Finding::refusal(check, &problem.message, problem.class.next_step());
@@ -64,6 +63,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::core::object::KindName;
     use crate::core::plan::checks::{refused, run, sample};
 
     #[rstest]
@@ -78,7 +78,7 @@ mod tests {
     ) {
         let cause = Cause {
             class: known,
-            object: Some("Deployment/coder".into()),
+            object: KindName::read("Deployment/coder"),
             field: Some("spec.replicas".into()),
             message: "no".into(),
             ..Cause::default()

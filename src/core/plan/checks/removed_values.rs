@@ -50,7 +50,6 @@ const REMOVED: &[RemovedValue] = &[
 
 /// [`CheckName::RemovedValues`] of values: what is known to be renamed or removed at the version of the chart. `drop` says
 /// how a value is taken away.
-#[must_use]
 pub fn check(facts: &Facts, values: &Map<String, Value>, drop: impl Fn(&str) -> String) -> Vec<Finding> {
     let Some(target) = version::parse(facts.chart.coder_version()) else { return Vec::new() };
     let removed = REMOVED.iter().filter(|row| row.line == facts.line() && row.since <= target.minor);

@@ -39,7 +39,6 @@ const RESOURCES: &[(&str, &str, &str)] = &[
 ];
 
 /// The rights that upgrade, verification and the planned repairs take.
-#[must_use]
 pub fn needed(rehearsal: &Rehearsal) -> Vec<Need> {
     let mut rights = BTreeSet::new();
     let mut add = |group, resource, verbs: &[&'static str], purpose, optional| {
@@ -72,7 +71,6 @@ pub fn needed(rehearsal: &Rehearsal) -> Vec<Need> {
 
 /// Whether rules grant a right for all objects of the resource. What they do not grant may be granted all the same, by an
 /// authorizer that tells no rules; then only a question for that very right answers.
-#[must_use]
 pub fn granted(rules: &[ResourceRule], right: &Right) -> bool {
     let names = |list: Option<&Vec<String>>, wanted: &str| {
         list.is_some_and(|list| list.iter().any(|name| name == "*" || name == wanted))
@@ -86,7 +84,6 @@ pub fn granted(rules: &[ResourceRule], right: &Right) -> bool {
 }
 
 /// [`CheckName::RunnerRights`]: one finding for all that the upgrade cannot do without, one for the rest.
-#[must_use]
 pub fn check(facts: &Facts, foreseen: &Foreseen) -> Vec<Finding> {
     let account = format!("ServiceAccount/{}", facts.spec.job.service_account_name);
     let told = |optional: bool| {

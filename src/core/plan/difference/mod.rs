@@ -47,7 +47,6 @@ pub struct Sides<'a> {
 }
 
 /// What an upgrade changes, and how long Coder will be interrupted by it.
-#[must_use]
 pub fn between(sides: &Sides<'_>) -> (Difference, Interruption) {
     let touched = touched::list(sides);
     let mask = Mask::new(sides.old_values, sides.new_values);
@@ -94,7 +93,6 @@ pub struct Difference {
 
 impl Difference {
     /// How many objects become what.
-    #[must_use]
     pub fn counts(&self) -> ObjectCounts {
         let count = |kind| {
             let found = self.objects.iter().filter(|object| object.kind == kind).count();

@@ -45,7 +45,6 @@ pub struct Patch {
 }
 
 /// Whether a file of a chart, or a value that is a template, may render something else although the cluster is the same.
-#[must_use]
 pub fn unsteady(text: &str) -> bool {
     let actions = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
     let code = actions.filter(|action| !action.trim_start_matches('-').trim_start().starts_with("/*"));
@@ -54,7 +53,6 @@ pub fn unsteady(text: &str) -> bool {
 
 /// What was patched of the manifest that helm has `stored`, as far as the manifest of the `new` chart does not have it. Keys of
 /// labels and annotations for which `foreign` is true do not count. Each manifest comes with the values that it is made of.
-#[must_use]
 pub fn patches(
     rendered: &Rendered,
     (stored, old_values): (&Documents, &Map<String, Value>),

@@ -62,7 +62,6 @@ impl UpgradePath {
     }
 
     /// The stops, in their order.
-    #[must_use]
     pub fn stops(&self) -> Vec<Stop> {
         match self.policy {
             PathPolicy::Safe => self.laid(),
@@ -93,7 +92,6 @@ impl UpgradePath {
 
     /// The path over the newest of the `available` versions at each stop. A stop at which there is none is a refusal, and
     /// the path goes on without it, for those who override that.
-    #[must_use]
     pub fn path(&self, available: &[Version]) -> Path {
         let mut path = Path::default();
         if self.from == self.to {
@@ -116,7 +114,6 @@ impl UpgradePath {
     }
 
     /// The way with a chart that is all there is, as an archive.
-    #[must_use]
     pub fn in_one_hop(&self) -> Path {
         let mut path = Path { hops: vec![self.to.clone()], findings: Vec::new() };
         let stops = self.stops();

@@ -41,7 +41,6 @@ pub enum Relation {
 }
 
 /// What a workload or pod has to do with a release of this chart. One that is being deleted has nothing to do with any.
-#[must_use]
 pub fn relation(object: &Value, release: &str, namespace: &str, chart: &str) -> Relation {
     if !object["metadata"]["deletionTimestamp"].is_null() {
         return Relation::None;
@@ -73,7 +72,6 @@ fn runs(object: &Value, chart: &str) -> bool {
 }
 
 /// Whether the pods of an object serve Coder.
-#[must_use]
 pub fn serves(object: &Value) -> bool {
     containers(object).any(|container| is_server(object, container))
 }
@@ -90,7 +88,6 @@ fn is_server(object: &Value, container: &Value) -> bool {
 }
 
 /// The product line of Coder that these objects run, and the highest version that their images name.
-#[must_use]
 pub fn running(live: &[LiveWorkload]) -> Option<(ProductLine, Option<Version>)> {
     let servers = live.iter().flat_map(|live| containers(&live.object).map(|container| (&live.object, container)));
     let servers: Vec<&Value> =
@@ -109,13 +106,11 @@ fn line_of_server(server: &Value) -> ProductLine {
 
 impl LiveWorkload {
     /// The object, as Kind/name.
-    #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", text(&self.object["kind"]), text(&self.object["metadata"]["name"]))
     }
 
     /// The image of its server, or else of its first container.
-    #[must_use]
     pub fn image(&self) -> &str {
         let server = containers(&self.object).find(|container| is_server(&self.object, container));
         let first = server.or_else(|| containers(&self.object).next());
@@ -124,7 +119,6 @@ impl LiveWorkload {
 }
 
 /// These objects as a manifest, for what is judged by manifests.
-#[must_use]
 pub fn manifest(live: &[LiveWorkload]) -> String {
     live.iter().flat_map(|live| ["---\n".to_owned(), live.object.to_string(), "\n".to_owned()]).collect()
 }

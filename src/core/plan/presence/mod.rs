@@ -43,7 +43,6 @@ pub struct ConfigMapRecords {
 
 /// Refuses to take a release for a first install that is there already: the values that it was given are not known, and
 /// Coder would become, or come back as, another one.
-#[must_use]
 pub fn check(upgrade: &CoderUpgrade, traces: &Traces) -> Vec<Finding> {
     if let Some(records) = &traces.config_maps {
         return vec![elsewhere(upgrade, records, traces.recorded)];

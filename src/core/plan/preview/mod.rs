@@ -40,7 +40,6 @@ pub enum Verdict {
 
 impl Verdict {
     /// The exit code. 1 is for plans that cannot be made.
-    #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::UpToDate => 0,
@@ -149,7 +148,6 @@ pub struct PlanRefusal {
 
 impl Preview {
     /// What a plan means.
-    #[must_use]
     pub fn of(plan: Plan, around: &PreviewInput<'_>) -> Self {
         let checks = plan.findings.clone();
         let refusing = checks.iter().find(|finding| finding.severity == Severity::Refusal);
@@ -176,7 +174,6 @@ impl Preview {
     }
 
     /// What the operator would refuse to plan.
-    #[must_use]
     pub fn refused(problem: Problem, around: &PreviewInput<'_>) -> Self {
         let Problem { class, object, field, message, findings, .. } = problem;
         let summary = format!("Refused ({class}): {message}");
@@ -200,13 +197,11 @@ impl Preview {
     }
 
     /// As a person reads it at a terminal.
-    #[must_use]
     pub fn text(&self) -> String {
         text::render(self)
     }
 
     /// As a comment on a pull request.
-    #[must_use]
     pub fn markdown(&self) -> String {
         markdown::render(self)
     }
@@ -214,7 +209,6 @@ impl Preview {
 
 /// Whether the operator would refuse what this problem is about. Otherwise the plan could not be made: something could not
 /// be reached or read, and the next try may go better.
-#[must_use]
 pub fn is_refusal(problem: &Problem) -> bool {
     let class = problem.class;
     let unreadable = matches!(class, FailureClass::Forbidden | FailureClass::Unknown);
@@ -234,7 +228,6 @@ fn intent(plan: &Plan) -> String {
 
 impl PlanPreview {
     /// Whether something runs, or exists, of which helm has no record.
-    #[must_use]
     pub fn takes_over(&self) -> bool {
         self.from.is_none() && takes_over(&self.changes, &self.answers)
     }

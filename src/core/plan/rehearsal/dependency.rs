@@ -4,7 +4,6 @@
 //! rehearsal is not there. That the runner may bind a Role follows from that it may make it: the API server asks for the
 //! same rights.
 
-use crate::core::object::KindName;
 use serde_json::Value;
 
 use super::{Verb, Write};
@@ -21,7 +20,6 @@ pub enum Dependent {
 }
 
 /// Judges a refusal. None if it is a refusal in its own right. `before` is the live object and `wanted` what helm sent.
-#[must_use]
 pub fn if_dependency_existed(
     refusal: &str,
     writes: &[Write],
@@ -75,6 +73,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::core::object::KindName;
     use crate::core::object::ObjectRef;
 
     fn made(kind: &str, name: &str) -> Vec<Write> {

@@ -18,7 +18,6 @@ pub struct Brought {
 }
 
 /// The kinds of these definitions, in all versions that are served.
-#[must_use]
 pub fn brought(definitions: &[Value]) -> Vec<Brought> {
     let of = |definition: &Value| {
         let spec = &definition["spec"];
@@ -62,7 +61,6 @@ impl Brought {
 
 /// What the API server would answer about its kinds if it had these as well; none if nothing is to be added. `answer` is null if it
 /// has no such group or version.
-#[must_use]
 pub fn extended(path: &str, answer: &Value, brought: &[Brought]) -> Option<Value> {
     let mut answer = answer.clone();
     match answer["kind"].as_str() {

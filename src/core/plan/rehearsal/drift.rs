@@ -12,7 +12,6 @@ use crate::core::object::ObjectRef;
 ///
 /// `stored` is the manifest of the installed release and `rendered` what the same chart renders from the same values now.
 /// What a template renders differently each time tells nothing. Neither does the number of replicas: Coder may be scaled.
-#[must_use]
 pub fn edited_by_hand(rehearsal: &Rehearsal, stored: &Documents, rendered: &Documents) -> Vec<ObjectRef> {
     let edited_by_hand = |write: &&Write| match (&write.before, &write.after) {
         (None, Some(_)) => find(stored, &write.object).is_some(),
@@ -39,7 +38,6 @@ pub fn conflicting_managers(refusals: &[Cause]) -> impl Iterator<Item = &Cause> 
 }
 
 /// Whether a conflict is about nothing but the number of replicas.
-#[must_use]
 pub fn only_scaled(cause: &Cause) -> bool {
     if cause.class != Some(FailureClass::FieldConflict) {
         return false;

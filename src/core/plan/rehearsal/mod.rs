@@ -63,7 +63,6 @@ pub struct Rehearsal {
 
 impl Rehearsal {
     /// UIDs of the objects that the repairs replace, by Kind/name.
-    #[must_use]
     pub fn replaced(&self) -> BTreeMap<String, String> {
         let repairs = self.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace);
         let uid = |named: &str| {

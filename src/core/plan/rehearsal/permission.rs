@@ -6,7 +6,6 @@ use crate::core::report::Problem;
 
 /// The first foreseen repair that needs more than is allowed, as the failure that helm would have met. A lock is released,
 /// or not, before all others; that is judged by its age.
-#[must_use]
 pub fn not_permitted(repairs: &[PlannedRepair], allowed: Recovery) -> Option<Problem> {
     let repair = repairs.iter().find(|repair| repair.remedy != Remedy::Unlock && repair.remedy.needs() > allowed)?;
     let class = match repair.remedy {

@@ -42,7 +42,6 @@ const NAMESPACE_PARTS: [&str; 2] = ["finalize", "status"];
 
 impl<'a> ApiPath<'a> {
     /// Reads a path; none if it names neither an object nor a collection, or does so in an unusual way.
-    #[must_use]
     pub fn parse(path: &'a str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         if parts.iter().any(|part| part.is_empty() || part.starts_with('.') || part.contains('%')) {
@@ -67,13 +66,11 @@ impl<'a> ApiPath<'a> {
     }
 
     /// Whether the API server itself serves it. Others might not know dry runs.
-    #[must_use]
     pub fn is_built_in(&self) -> bool {
         is_built_in(self.group)
     }
 
     /// Whether the description of its group (`OpenAPI` v3) says that this method knows dry runs.
-    #[must_use]
     pub fn declares_dry_run(&self, method: &str, description: &Value) -> bool {
         let namespace = self.namespace.map(|_| "/namespaces/{namespace}").unwrap_or_default();
         let name = self.name.map(|_| "/{name}").unwrap_or_default();
@@ -91,7 +88,6 @@ impl<'a> ApiPath<'a> {
 }
 
 /// What becomes of a request with this method (in capitals), path and query.
-#[must_use]
 pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
     let target = ApiPath::parse(path);
     let connects = path.split('/').any(|part| CONNECTIONS.contains(&part));
@@ -112,7 +108,6 @@ pub fn policy(method: &str, path: &str, query: &str) -> RequestPolicy {
 
 /// The right that a request takes, and the namespace in which; none for the whole cluster. What is read by its name takes the
 /// right to that one. Everybody may ask what APIs there are.
-#[must_use]
 pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, Right)> {
     let target = ApiPath::parse(path).filter(|target| !target.is_review())?;
     let verb = match (method, target.name) {
@@ -134,7 +129,6 @@ pub fn right(method: &str, path: &str, query: &str) -> Option<(Option<String>, R
 }
 
 /// The query with which a write is a dry run. `force` takes fields from other managers, as the repair before it would.
-#[must_use]
 pub fn dry_run(query: &str, force: bool) -> String {
     let kept = parse(query.as_bytes()).filter(|(key, _)| key != "dryRun" && !(force && key == "force"));
     let mut query = Serializer::new(String::new());
@@ -147,7 +141,6 @@ pub fn dry_run(query: &str, force: bool) -> String {
 
 /// The body of a DELETE as a dry run: the API server heeds no query where there is a body. None if it cannot be read, and
 /// the request must not be passed on.
-#[must_use]
 pub fn dry_run_options(body: &[u8]) -> Option<Vec<u8>> {
     if body.is_empty() {
         return Some(Vec::new());
@@ -158,7 +151,6 @@ pub fn dry_run_options(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What may be accepted as an answer: JSON instead of protobuf, which this program does not read.
-#[must_use]
 pub fn readable(accept: &str) -> String {
     let kept = accept.split(',').map(str::trim).filter(|kind| !kind.starts_with("application/vnd.kubernetes.protobuf"));
     let kept: Vec<&str> = kept.filter(|kind| !kind.is_empty()).collect();
@@ -166,7 +158,6 @@ pub fn readable(accept: &str) -> String {
 }
 
 /// Whether labels are selected by a query for them; none if the query is of another form than helm's, `key=value,…`.
-#[must_use]
 pub fn selects(selector: &str, labels: &Value) -> Option<bool> {
     let mut all = true;
     for requirement in selector.split(',').filter(|requirement| !requirement.is_empty()) {
@@ -180,7 +171,6 @@ pub fn selects(selector: &str, labels: &Value) -> Option<bool> {
 }
 
 /// The value of a key of a query, decoded.
-#[must_use]
 pub fn parameter(query: &str, wanted: &str) -> Option<String> {
     parse(query.as_bytes()).find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned())
 }

@@ -8,7 +8,6 @@ use crate::core::repair::disposable::is_disposable;
 use crate::core::report::Problem;
 
 /// The first `StatefulSet` that would delete claims, because it is scaled down and its policy for that is Delete.
-#[must_use]
 pub fn shrunk(rehearsal: &Rehearsal) -> Option<Problem> {
     let sets =
         rehearsal.writes.iter().filter(|write| write.object.kind == "StatefulSet" && is_disposable(&write.object));

@@ -114,7 +114,6 @@ const SENSITIVE: &[&str] = &[
 const SETTINGS: &[&str] = &["runAsUser", "runAsGroup", "fsGroup", "port", "nodePort", "uid", "gid"];
 
 /// Every string and number of the values that is a secret, as text.
-#[must_use]
 pub fn secrets(values: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(("", ""), values, &mut found);
@@ -122,7 +121,6 @@ pub fn secrets(values: &Value) -> Vec<String> {
 }
 
 /// Every secret under this key.
-#[must_use]
 pub fn secrets_under(key: &str, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect(("", key), value, &mut found);
@@ -156,7 +154,6 @@ fn variable(map: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Whether the text under this key is none.
-#[must_use]
 pub fn is_public(key: &str, text: &str) -> bool {
     is_public_in("", key, text)
 }
@@ -171,20 +168,17 @@ fn is_public_in(parent: &str, key: &str, text: &str) -> bool {
 }
 
 /// Whether the text under this key is a name that everybody may read. An address may hold a password, so it is none.
-#[must_use]
 pub fn names_public(key: &str, text: &str) -> bool {
     PUBLIC_KEYS.contains(&key) && text.len() <= LONGEST_NAME && forms::is_name(text)
 }
 
 /// Whether a key says that its value is a secret. That of the name of a Secret says so, too.
-#[must_use]
 pub fn is_sensitive(key: &str) -> bool {
     let bare: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SENSITIVE.iter().any(|word| bare.contains(word))
 }
 
 /// Whether a number may be shown.
-#[must_use]
 pub fn is_setting(key: &str, number: &serde_json::Number) -> bool {
     let short = number.to_string().trim_start_matches('-').len() <= SHORTEST_SECRET;
     short || !is_sensitive(key) && (SETTINGS.contains(&key) || key.ends_with("Seconds"))

@@ -3,7 +3,6 @@
 const ELLIPSIS: &str = "…";
 
 /// The beginning of a text, at most `limit` bytes long, with a mark if something was cut off.
-#[must_use]
 pub fn head(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
@@ -16,7 +15,6 @@ pub fn head(text: &str, limit: usize) -> String {
 }
 
 /// The end of a text, at most `limit` bytes long, with a mark if something was cut off.
-#[must_use]
 pub fn tail(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();

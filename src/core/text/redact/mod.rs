@@ -69,13 +69,11 @@ impl Redactor {
     }
 
     /// The text with every secret replaced by [`MASK`].
-    #[must_use]
     pub fn clean(&self, text: &str) -> String {
         self.clean_after("", text).text
     }
 
     /// The same for a text that follows another one which ended in the middle of a secret.
-    #[must_use]
     pub fn clean_after(&self, before: &str, text: &str) -> Cleaned {
         if self.overflown {
             return Cleaned { text: MASK.to_owned(), open: false };

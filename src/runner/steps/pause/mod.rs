@@ -71,13 +71,11 @@ impl<'a> Paused<'a> {
     }
 
     /// Images of the release that the plan starts from; none if there was nothing.
-    #[must_use]
     pub fn old_images(&self) -> &BTreeSet<String> {
         &self.old_images
     }
 
     /// The Lease under which all of this is done.
-    #[must_use]
     pub fn lease(&self) -> &'a Held {
         self.lease
     }

@@ -65,7 +65,7 @@ pub async fn pods_gone(ctx: &Context, deployment: &Deployment) -> Result<(), Err
             status.observed_generation >= object.metadata.generation && status.replicas.unwrap_or_default() == 0
         })
     };
-    watch::until(ctx.api::<Deployment>(), &KindName::new("Deployment", name), seen).await?;
+    watch::until(ctx.api::<Deployment>(), &KindName::new("Deployment", &name), seen).await?;
     let object = serde_json::to_value(deployment).map_err(|source| Error::Json { what: "a Deployment", source })?;
     let Some(workload) = workload(&object) else {
         return Err(Error::Bug(format!("the selector of Deployment/{name} cannot be read")));

@@ -63,14 +63,14 @@ pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehears
     for write in &rehearsal.writes {
         let before = write.before.as_ref().map(|object| object["metadata"].clone());
         let metadata = before.and_then(|metadata| serde_json::from_value(metadata).ok());
-        marks.extend(metadata.map(|metadata| (write.object.to_string(), metadata)));
+        marks.extend(metadata.map(|metadata| (write.object.kind_name(), metadata)));
     }
     for (object, _) in manifest.objects() {
         if rehearsal.writes.iter().any(|write| is_same(&write.object, &object)) {
             continue;
         }
         match live(ctx, &mut kinds, &object).await {
-            Ok(found) => marks.extend(found.map(|found| (object.to_string(), found.metadata))),
+            Ok(found) => marks.extend(found.map(|found| (object.kind_name(), found.metadata))),
             Err(error) if error.has_code(403) => tracing::debug!("{error}: its marks stay unknown"),
             Err(error) => return Err(error),
         }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Lifecycle};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::action::Target;
-use self::launch::{Launch, NotStarted};
+use self::launch::NotStarted;
 use self::process::{Process, ProcessEnd};
 use super::context::Node;
 use super::pod::{Kill, PodRuntime, Stop, stopped};
@@ -48,7 +48,6 @@ pub(super) struct ContainerTask {
 struct Run {
     process: Process,
     target: Target,
-    launch: Launch,
     since: Timestamp,
     began: Instant,
 }
@@ -118,12 +117,12 @@ impl ContainerTask {
         let process = Process::start(&launch, &self.pod, &self.container.name, restarts).await?;
         let since = Timestamp::now();
         let target = Target::new(&self.pod, &self.container, &launch);
-        Ok(Run { process, target, launch, since, began: Instant::now() })
+        Ok(Run { process, target, since, began: Instant::now() })
     }
 
     /// Watches over the running process until it has ended.
     async fn attend(&mut self, run: Run) -> Exit {
-        let Run { mut process, target, launch, since, .. } = run;
+        let Run { mut process, target, since, .. } = run;
         let mut kills = self.pod.accept_kills(&self.container.name);
         self.update(|state| {
             state.activity = Activity::Running { since };
@@ -137,7 +136,7 @@ impl ContainerTask {
             complaint = probes::watch_over(&self.pod, &self.container, &target) => {
                 self.pod.warn("Killing", &format!("Container {} {}, will be restarted", self.container.name, complaint.message)).await;
                 let grace = complaint.grace.unwrap_or_else(|| self.pod.grace());
-                self.stop_process(&mut process, &target, Instant::now() + grace).await
+                self.stop_process(&mut process, Instant::now() + grace).await
             }
             Some(Kill { reason: wanted }) = kills.recv() => {
                 reason = wanted;
@@ -146,7 +145,7 @@ impl ContainerTask {
             }
             () = stopped(&mut stop) => {
                 let deadline = self.stop.borrow().map_or_else(Instant::now, |stop| stop.deadline);
-                self.stop_process(&mut process, &target, deadline).await
+                self.stop_process(&mut process, deadline).await
             }
         };
         process.clean_up().await;
@@ -158,7 +157,7 @@ impl ContainerTask {
 
     /// Sleeps as long as the `preStop` hook says, asks the process to end, and kills it at the deadline, or at an earlier one that comes in
     /// meanwhile.
-    async fn stop_process(&self, process: &mut Process, target: &Target, deadline: Instant) -> ProcessEnd {
+    async fn stop_process(&self, process: &mut Process, deadline: Instant) -> ProcessEnd {
         let hook = self.container.lifecycle.as_ref().and_then(|Lifecycle { pre_stop, .. }| pre_stop.as_ref());
         let pause = hook.and_then(|hook| u64::try_from(hook.sleep.as_ref()?.seconds).ok()).unwrap_or_default();
         let polite = async {
