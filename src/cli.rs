@@ -43,7 +43,7 @@ pub enum Command {
 
 impl Command {
     /// The form of the log. At a terminal people read it.
-    pub fn log_format(&self) -> LogFormat {
+    pub(crate) fn log_format(&self) -> LogFormat {
         match self {
             Self::Controller(args) => args.log_format,
             Self::Runner(args) => args.log_format(),

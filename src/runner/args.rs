@@ -189,14 +189,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 impl RunnerArgs {
     /// The form of the log.
-    pub fn log_format(&self) -> LogFormat {
+    pub(crate) fn log_format(&self) -> LogFormat {
         self.step.common().log_format
     }
 }
 
 impl StepArgs {
     /// The step.
-    pub fn name(&self) -> StepName {
+    pub(crate) fn name(&self) -> StepName {
         match self {
             Self::Plan(_) => StepName::Plan,
             Self::Backup(_) => StepName::Backup,
@@ -208,7 +208,7 @@ impl StepArgs {
     }
 
     /// Arguments of every step.
-    pub fn common(&self) -> &CommonArgs {
+    pub(crate) fn common(&self) -> &CommonArgs {
         match self {
             Self::Plan(PlanArgs { common, .. })
             | Self::Backup(BackupArgs { common, .. })

@@ -45,7 +45,7 @@ pub struct PreviewArgs {
 
 impl PreviewArgs {
     /// What the controller allows, as far as it is said.
-    pub fn allowed(&self) -> Allowed {
+    pub(crate) fn allowed(&self) -> Allowed {
         let (accounts, images) = (self.allowed_service_accounts.clone(), self.allowed_job_images.clone());
         Allowed::new(self.allowed_repositories.clone(), accounts, images)
     }

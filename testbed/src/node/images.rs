@@ -175,7 +175,6 @@ impl ImageRow {
             env: BTreeMap::from([("CODER_SIM_VERSION".into(), "{version}".into())]),
             tools: BTreeMap::from([("coder".into(), "{bin}/coder-sim".into())]),
             exec: ExecHandling::Pass,
-            ..Self::default()
         }
     }
 }

@@ -134,12 +134,12 @@ async fn end(ctx: &Context, job: &Job) -> Result<Timestamp, Error> {
                     let message = format!("Job/{name} was deleted before it had ended");
                     return Err(failed(message).object(format!("Job/{name}")).into());
                 }
-                Err(error) => broken(&format!("Job/{name}"), error)?,
+                Err(error) => broken(format!("Job/{name}"), error)?,
             },
             seen = pods.try_next() => match seen {
                 Ok(Some(pod)) if is_of_job(&pod, uid.as_ref()) => diagnosis.diagnose(ctx, &name, &pod).await,
                 Ok(_) => {}
-                Err(error) => broken(&format!("the pods of Job/{name}"), error)?,
+                Err(error) => broken(format!("the pods of Job/{name}"), error)?,
             },
         }
     }

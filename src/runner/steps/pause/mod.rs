@@ -106,7 +106,7 @@ impl<'a> Paused<'a> {
         let deployments: Api<Deployment> = self.ctx.api();
         let mut found = Vec::new();
         for name in names {
-            let live = request(&format!("read Deployment/{name}"), || deployments.get_opt(&name)).await?;
+            let live = request(&format!("read Deployment/{name}"), || deployments.get_opt(name)).await?;
             if live.is_none() {
                 tracing::info!("Deployment/{name} does not exist: there is nothing to scale to zero");
             }
@@ -176,7 +176,7 @@ impl<'a> Paused<'a> {
                 return Err(Error::Bug(format!("{object} names no Deployment")));
             };
             if let Some(live) = request(&format!("read {object}"), || deployments.get_opt(&name)).await? {
-                let companion = self.plan.pause.companions.iter().any(|companion| *companion == name);
+                let companion = self.plan.pause.companions.contains(&name);
                 let ended = match ended(&name) {
                     ChangeOutcome::Succeeded(_) if companion => ChangeOutcome::Succeeded(None),
                     ended => ended,
