@@ -14,9 +14,7 @@ pub mod uninstall;
 pub mod upgrade;
 pub mod volumes;
 
-use std::path::PathBuf;
-
-use self::plan_secret::whole;
+use self::plan_secret::SavedPlan;
 use super::args::{BackupArgs, StepArgs, UpgradeArgs};
 use super::context::Context;
 use super::error::Error;
@@ -41,37 +39,33 @@ pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             }
         }
         StepArgs::Backup(args) => {
-            let order = backup_order(args, whole(ctx, &args.plan_dir).await?)?;
-            backup::run(ctx, &order).await.map(Outcome::BackedUp)
+            let saved = SavedPlan::read(ctx, &args.plan_dir).await?;
+            backup::run(ctx, &backup_order(args)?, &saved.plan).await.map(Outcome::BackedUp)
         }
         StepArgs::Uninstall(args) => {
-            let order = uninstall::Order {
-                plan_dir: whole(ctx, &args.plan_dir).await?,
-                helm_timeout: args.helm_timeout,
-                keep_addresses: args.keep_addresses,
-            };
-            uninstall::run(ctx, &order).await.map(Outcome::Uninstalled)
+            let saved = SavedPlan::read(ctx, &args.plan_dir).await?;
+            let order = uninstall::Order { helm_timeout: args.helm_timeout, keep_addresses: args.keep_addresses };
+            uninstall::run(ctx, &order, &saved).await.map(Outcome::Uninstalled)
         }
         StepArgs::Upgrade(args) => {
-            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Planned);
-            Box::pin(upgrade::run(ctx, &order)).await.map(Outcome::Upgraded)
+            let saved = SavedPlan::read(ctx, &args.plan_dir).await?;
+            Box::pin(upgrade::run(ctx, &order(args, Start::Planned), &saved)).await.map(Outcome::Upgraded)
         }
         StepArgs::Install(args) => {
-            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Uninstalled);
-            Box::pin(upgrade::run(ctx, &order)).await.map(Outcome::Upgraded)
+            let saved = SavedPlan::read(ctx, &args.plan_dir).await?;
+            Box::pin(upgrade::run(ctx, &order(args, Start::Uninstalled), &saved)).await.map(Outcome::Upgraded)
         }
         StepArgs::Restore(args) => {
-            let order = order(args, whole(ctx, &args.plan_dir).await?, Start::Planned);
-            Box::pin(restore::run(ctx, &order)).await.map(Outcome::Restored)
+            let saved = SavedPlan::read(ctx, &args.plan_dir).await?;
+            Box::pin(restore::run(ctx, &order(args, Start::Planned), &saved)).await.map(Outcome::Restored)
         }
     }
 }
 
-fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::Order, Error> {
+fn backup_order(args: &BackupArgs) -> Result<backup::Order, Error> {
     let snapshots = || args.volume_snapshot_class.clone().map(backup::Method::Snapshots);
     let method = args.cron_job.clone().map(backup::Method::CronJob).or_else(snapshots);
     Ok(backup::Order {
-        plan_dir,
         attempt: args.attempt,
         method: method.ok_or_else(|| Error::Bug("the step has no way to make a backup".into()))?,
         max_age: args.max_age,
@@ -79,9 +73,8 @@ fn backup_order(args: &BackupArgs, plan_dir: PathBuf) -> Result<backup::Order, E
     })
 }
 
-fn order(args: &UpgradeArgs, plan_dir: PathBuf, start: Start) -> upgrade::Order {
+fn order(args: &UpgradeArgs, start: Start) -> upgrade::Order {
     upgrade::Order {
-        plan_dir,
         start,
         helm_timeout: args.helm_timeout,
         verify_timeout: args.common.verify_timeout,

@@ -11,7 +11,7 @@ use super::apply::apply;
 use super::fence::{fenced, while_held};
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use super::proof::Target;
 use super::replicas;
 use super::upgrade::Order;
@@ -38,8 +38,8 @@ use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::{Starts, started_now};
 use crate::runner::rollout::verify::same_claims;
 
-/// The saved release, unpacked.
-struct Saved {
+/// The saved release, as it is put back.
+struct Unpacked {
     record: Record,
     metadata: ChartMetadata,
     /// Directory of the chart that was made of it.
@@ -49,41 +49,42 @@ struct Saved {
 }
 
 /// Puts the saved release back, or does what an earlier try has left to do, and verifies it.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
-    let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
+pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
+    let Some(previous) = &saved.previous else {
         let message = "the plan is for a first install: there is nothing to put back";
         return Err(Problem::new(FailureClass::PlanOutdated, message).into());
     };
     if order.new_version_started {
-        return Err(too_late(&plan).into());
+        return Err(too_late(plan).into());
     }
-    let saved = unpack(ctx, record).await?;
+    let unpacked = unpack(ctx, previous.clone()).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
-    held::hold(ctx, &plan, &order.plan_dir).await?;
+    held::hold(ctx, saved).await?;
     let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
-        let done = Box::pin(put_back(ctx, order, &plan, &saved, &storage, before, &paused)).await;
+        let paused = Paused::new(ctx, lease, plan, Some(&unpacked.record), &order.scaled_down)?;
+        let done = Box::pin(put_back(ctx, order, saved, &unpacked, &storage, before, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, &plan, &order.plan_dir, done).await
+    held::end(ctx, saved, done).await
 }
 
 async fn put_back(
     ctx: &Context,
     order: &Order,
-    plan: &Plan,
-    saved: &Saved,
+    saved: &SavedPlan,
+    unpacked: &Unpacked,
     storage: &Storage,
     before: &[Revision],
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
     let lease = paused.lease();
-    let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+    let documents = Documents::parse(unpacked.record.manifest(), &ctx.namespace)?;
     let workloads = documents.workloads();
-    let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
-    let run = match restore::left(plan, before, is_put_back(plan, storage, before, Some(&saved.record)).await?) {
+    let observer = Observer::start(ctx, unpacked.metadata.runs(), plan.line, &workloads);
+    let run = match restore::left(plan, before, saved.is_put_back(storage, before).await?) {
         Left::Verify => false,
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Run => true,
@@ -95,7 +96,7 @@ async fn put_back(
     };
     if run {
         let mut old_images = started::images(&documents);
-        old_images.extend(saved.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
+        old_images.extend(unpacked.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.
         let starts = Starts::watch(ctx, plan, &old_images).await;
         if starts.seen().is_cancelled() || starts.anywhere(ctx).await? {
@@ -104,9 +105,9 @@ async fn put_back(
         }
         let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
         let package = Package {
-            version: &saved.metadata.version,
-            chart: &saved.chart,
-            values: &saved.values,
+            version: &unpacked.metadata.version,
+            chart: &unpacked.chart,
+            values: &unpacked.values,
             restores: true,
             recreated: objects.clone(),
             timeout: order.helm_timeout,
@@ -138,9 +139,9 @@ async fn put_back(
     paused.resume(storage).await?;
     let target = Target {
         plan,
-        chart_name: saved.metadata.runs(),
-        version: &saved.metadata.version,
-        app_version: saved.metadata.app_version(),
+        chart_name: unpacked.metadata.runs(),
+        version: &unpacked.metadata.version,
+        app_version: unpacked.metadata.app_version(),
         restored: true,
         timeout: order.verify_timeout,
         soak: order.soak,
@@ -158,7 +159,7 @@ fn too_late(plan: &Plan) -> Problem {
 }
 
 /// Writes the saved release as a chart into the work directory, with its values beside it.
-async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
+async fn unpack(ctx: &Context, mut record: Record) -> Result<Unpacked, Error> {
     let directory = ctx.work_dir.join("restore");
     let mut manifest = Documents::parse(record.manifest(), &ctx.namespace)?;
     serve(ctx, &mut manifest).await?;
@@ -191,5 +192,5 @@ async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
     }
     let values = directory.join("values.json");
     io::write_private(&values, Value::Object(record.values()).to_string().as_bytes()).await?;
-    Ok(Saved { record, metadata, chart, values })
+    Ok(Unpacked { record, metadata, chart, values })
 }

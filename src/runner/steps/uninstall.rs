@@ -1,6 +1,5 @@
 //! The uninstall step: removes the release, but not what cannot be made again. Values, records and data stay.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -8,7 +7,7 @@ use serde_json::Value;
 
 use super::fence::{fenced, still_held};
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use crate::api::{FailureClass, Installed};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
@@ -27,7 +26,6 @@ use crate::runner::cluster::leftovers;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::Basis;
-use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::helm::{HelmFailure, run as helm};
 use crate::runner::repair::risk;
@@ -41,8 +39,6 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The order: what is kept, and how long helm may take.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
     /// How long helm may wait; less than this if it is long.
     pub helm_timeout: Duration,
     /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept.
@@ -50,16 +46,16 @@ pub struct Order {
 }
 
 /// Uninstalls the release of the plan, or does what an earlier try has left to do.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
-    held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        remove(ctx, order, &plan, &storage, before, lease).await
+pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Uninstalled, Error> {
+    let release = &saved.plan.release;
+    let storage = Storage::new(ctx.api(), release);
+    held::hold(ctx, saved).await?;
+    let done = Box::pin(fenced(ctx, &storage, release, async |before, lease| {
+        remove(ctx, order, saved, &storage, before, lease).await
     }))
     .await;
     // The plan is needed from here on, whichever way this ended.
-    if let Err(also) = held::hold(ctx, &plan, &order.plan_dir).await {
+    if let Err(also) = held::hold(ctx, saved).await {
         tracing::error!("{also}");
     }
     done
@@ -68,16 +64,16 @@ pub async fn run(ctx: &Context, order: &Order) -> Result<Uninstalled, Error> {
 async fn remove(
     ctx: &Context,
     order: &Order,
-    plan: &Plan,
+    saved: &SavedPlan,
     storage: &Storage,
     before: &[Revision],
     lease: &Held,
 ) -> Result<Uninstalled, Error> {
-    let saved = read_previous(plan, &order.plan_dir).await?;
-    let put_back = is_put_back(plan, storage, before, saved.as_ref()).await?;
+    let plan = &saved.plan;
+    let put_back = saved.is_put_back(storage, before).await?;
     match uninstall::left(plan, before, put_back) {
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        Left::Gone => return gone(ctx, plan, saved.as_ref()).await,
+        Left::Gone => return gone(ctx, saved).await,
         Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
         Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
         Left::Unlock(revision) => {
@@ -98,7 +94,8 @@ async fn remove(
 }
 
 /// The records are gone, and with them helm's work: the saved plan is installed over whatever is left.
-async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Uninstalled, Error> {
+async fn gone(ctx: &Context, saved: &SavedPlan) -> Result<Uninstalled, Error> {
+    let plan = &saved.plan;
     tracing::warn!("the release is gone, with all its records: the saved plan is installed");
     same_claims(ctx, &plan.inventory.claims).await?;
     let status = "uninstalled".to_owned();
@@ -112,7 +109,7 @@ async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Unin
         },
         |from| Installed { status: status.clone(), ..from },
     );
-    let documents = Documents::parse(saved.map_or("", |saved| saved.manifest()), &ctx.namespace)?;
+    let documents = Documents::parse(saved.previous_manifest(), &ctx.namespace)?;
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
     Ok(Uninstalled { current, kept: Vec::new(), leftovers })
 }

@@ -1,7 +1,6 @@
 //! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +12,7 @@ use super::fence::fenced;
 use super::highest_version;
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_put_back, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use super::proof::Target;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::helm::documents::Documents;
@@ -23,7 +22,7 @@ use crate::core::helm::hooks;
 use crate::core::helm::hooks::Hook;
 use crate::core::helm::version;
 use crate::core::object::ObjectRef;
-use crate::core::plan::{Plan, key};
+use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
@@ -33,7 +32,6 @@ use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::{extended, failed_before};
 use crate::runner::helm::package::Package;
-use crate::runner::helm::record::Record;
 use crate::runner::helm::storage::Storage;
 use crate::runner::repair;
 use crate::runner::repair::risk;
@@ -44,8 +42,6 @@ use crate::runner::rollout::verify::same_claims;
 /// The order: what may be done, and how long each part may take.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
     /// What the step starts from.
     pub start: Start,
     /// How long helm waits for the objects.
@@ -67,35 +63,34 @@ pub struct Order {
 }
 
 /// Makes the upgrade, or what is left of it, and verifies it.
-pub async fn run(ctx: &Context, order: &Order) -> Result<Upgraded, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
+pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
     if order.new_version_started {
-        started_now(ctx, &plan).await;
+        started_now(ctx, plan).await;
     }
-    not_below(ctx, &plan).await?;
+    not_below(ctx, plan).await?;
     let storage = Storage::new(ctx.api(), &plan.release);
-    let saved = read_previous(&plan, &order.plan_dir).await?;
-    held::hold(ctx, &plan, &order.plan_dir).await?;
+    held::hold(ctx, saved).await?;
     let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
-        let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
+        let paused = Paused::new(ctx, lease, plan, saved.previous.as_ref(), &order.scaled_down)?;
+        let done = Box::pin(change(ctx, order, saved, &storage, before, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, &plan, &order.plan_dir, done).await
+    held::end(ctx, saved, done).await
 }
 
 async fn change(
     ctx: &Context,
     order: &Order,
-    plan: &Plan,
-    saved: Option<&Record>,
+    saved: &SavedPlan,
     storage: &Storage,
     before: &[Revision],
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let put_back = is_put_back(plan, storage, before, saved).await?;
+    let put_back = saved.is_put_back(storage, before).await?;
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
@@ -122,8 +117,8 @@ async fn change(
         risk::spare(ctx, plan, storage, before).await?;
         let package = Package {
             version: &plan.version,
-            chart: &order.plan_dir.join(key::CHART),
-            values: &order.plan_dir.join(key::VALUES),
+            chart: &saved.chart(),
+            values: &saved.values(),
             restores: false,
             recreated: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
@@ -131,7 +126,7 @@ async fn change(
             // And helm would delete what the chart has added, be it data or not.
             rollback_on_failure: plan.rollback_on_failure
                 && order.start == Start::Planned
-                && !adds_data(ctx, plan, saved)?,
+                && !adds_data(ctx, saved)?,
             recovery: order.recovery,
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
@@ -183,10 +178,10 @@ fn runs_anew(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
 }
 
 /// Whether the new chart has objects that may hold data, or own it, and the release has not.
-fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool, Error> {
-    let old = Documents::parse(saved.map_or("", Record::manifest), &ctx.namespace)?;
+fn adds_data(ctx: &Context, saved: &SavedPlan) -> Result<bool, Error> {
+    let old = Documents::parse(saved.previous_manifest(), &ctx.namespace)?;
     let known = |object: &ObjectRef| old.objects().any(|(name, _)| name.same(object));
-    Ok(plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
+    Ok(saved.plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
 }
 
 /// Releases the lock on a revision. That of a helm process which was not started by this operator may still be at work:

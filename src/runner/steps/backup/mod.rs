@@ -3,13 +3,11 @@
 mod cron_job;
 mod snapshots;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::plan_secret::read_plan;
 use crate::api::{BackupRecord, FailureClass};
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
@@ -29,8 +27,6 @@ pub enum Method {
 /// The order.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
     /// Number of the attempt: another one makes a backup of its own.
     pub attempt: i32,
     /// How the backup is made.
@@ -64,12 +60,11 @@ impl Order {
 
 /// Makes the backup, or finds it made. Ends early when the runner is told to stop; the same step then finds again what it
 /// has begun.
-pub async fn run(ctx: &Context, order: &Order) -> Result<BackupRecord, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
+pub async fn run(ctx: &Context, order: &Order, plan: &Plan) -> Result<BackupRecord, Error> {
     let made = async {
         match &order.method {
-            Method::CronJob(name) => Box::pin(cron_job::run(ctx, &plan, order, name)).await,
-            Method::Snapshots(class) => Box::pin(snapshots::run(ctx, &plan, order, class)).await,
+            Method::CronJob(name) => Box::pin(cron_job::run(ctx, plan, order, name)).await,
+            Method::Snapshots(class) => Box::pin(snapshots::run(ctx, plan, order, class)).await,
         }
     };
     tokio::select! {
