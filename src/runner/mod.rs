@@ -18,6 +18,7 @@ pub mod secrets;
 mod steps;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kube::Api;
 use tokio::signal::unix::{SignalKind, signal};
@@ -90,6 +91,7 @@ async fn context(
         secrets: secrets.clone(),
         reporter: writer.reporter(),
         stop: stop_on_signals()?,
+        served: Arc::default(),
     })
 }
 

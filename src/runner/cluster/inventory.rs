@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Servic
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt};
 
-use super::kinds::Kinds;
 use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::helm::documents::Documents;
@@ -29,7 +28,7 @@ pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<
 pub async fn owned_claims(ctx: &Context, manifests: &[&Documents]) -> Result<BTreeSet<String>, Error> {
     let objects: Vec<ObjectRef> =
         manifests.iter().flat_map(|manifest| manifest.objects()).map(|(name, _)| name).collect();
-    let claims = owned(ctx, &mut Kinds::default(), &ctx.namespace).await?;
+    let claims = owned(ctx, &ctx.namespace).await?;
     let ours =
         claims.into_iter().filter(|claim| claim.belongs_to(|owner| objects.iter().any(|o| o.same(owner))).is_some());
     Ok(ours.map(|claim| claim.name).collect())

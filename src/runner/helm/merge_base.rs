@@ -17,10 +17,10 @@ use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::steps::uninstall;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::owners::owned;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 
 /// Does the work, which runs helm, while the record that helm looks at also holds what was partly applied. `wanted` are
@@ -140,16 +140,15 @@ async fn must_not_delete(
     if let Some(first) = applied.iter().rfind(ours) {
         begun = storage.read(first).await?.created;
     }
-    let mut kinds = Kinds::default();
     let mut must_not_delete = Vec::new();
     let unwanted: Vec<ObjectRef> =
         all.objects().map(|(name, _)| name).filter(|name| !wanted.iter().any(|known| known.same(name))).collect();
-    let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &mut kinds, &ctx.namespace).await? };
+    let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &ctx.namespace).await? };
     let owns = |name: &ObjectRef| {
         claims.iter().any(|claim| claim.unknown().is_some() || claim.belongs_to(|owner| owner.same(name)).is_some())
     };
     for name in unwanted {
-        if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
+        if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &name).await? {
             must_not_delete.push(name);
         }
     }
@@ -161,13 +160,9 @@ async fn made_since(
     ctx: &Context,
     plan: &Plan,
     begun: Option<Timestamp>,
-    kinds: &mut Kinds,
     name: &ObjectRef,
 ) -> Result<bool, Error> {
-    let Some(api) = kinds.api(ctx, name).await? else { return Ok(false) };
-    let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else {
-        return Ok(false);
-    };
+    let Some(live) = kinds::live(ctx, name).await? else { return Ok(false) };
     let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
     let made = live.creation_timestamp().map(|time| time.0);
     Ok(owner == Owner::Release && begun.is_some() && made >= begun)

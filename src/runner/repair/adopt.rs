@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use futures::future::try_join;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -20,7 +20,8 @@ use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_data;
 use crate::core::report::Problem;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
+use crate::runner::cluster::kinds::Live;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
@@ -46,7 +47,7 @@ pub fn allowed(plan: &Plan, object: &str) -> Result<(), Error> {
 /// nothing is touched. Whether there were any.
 pub async fn adopt(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
     let rendered = scene.rendered().await?.clone();
-    let unowned = unowned(scene.ctx, &mut scene.kinds, &scene.plan.release, &rendered).await?;
+    let unowned = unowned(scene.ctx, &scene.plan.release, &rendered).await?;
     let needed = !unowned.is_empty();
     let conflicts = server_side(scene).await?;
     for (object, why) in unowned {
@@ -69,8 +70,8 @@ async fn server_side(scene: &RepairContext<'_>) -> Result<bool, Error> {
 
 /// Takes the fields that the chart sets from whoever made the object, in helm's name: helm itself would be refused, as they
 /// have another manager. Fields that the chart does not set stay as they are.
-async fn take_fields(scene: &mut RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
-    let Some(api) = scene.kinds.api(scene.ctx, object).await? else { return Ok(()) };
+async fn take_fields(scene: &RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
+    let Some(api) = kinds::api(scene.ctx, object).await? else { return Ok(()) };
     let patch = Patch::Apply(marked(wanted, &scene.plan.release, &scene.ctx.namespace));
     let parameters = PatchParams::apply(MANAGER).force();
     match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
@@ -87,15 +88,13 @@ async fn take_fields(scene: &mut RepairContext<'_>, object: &ObjectRef, wanted: 
 /// that would go with the release.
 pub async fn unowned(
     ctx: &Context,
-    kinds: &mut Kinds,
     release: &str,
     rendered: &Documents,
 ) -> Result<Vec<(ObjectRef, String)>, Error> {
     let mut unowned = Vec::new();
     let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
     for (object, _) in rendered.objects() {
-        let Some(api) = kinds.api(ctx, &object).await? else { continue };
-        let Some(found) = metadata(&api, &object).await? else { continue };
+        let Some(found) = kinds::live(ctx, &object).await? else { continue };
         let owner = Owner::of(found.labels(), found.annotations(), release, &ctx.namespace);
         if owner != Owner::Release {
             controlled(&object, &found)?;
@@ -128,15 +127,8 @@ pub async fn unowned(
     }
 }
 
-async fn metadata(
-    api: &Api<DynamicObject>,
-    object: &ObjectRef,
-) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
-    request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
-}
-
 /// An object that another object controls is somebody's, even if no release owns it.
-fn controlled(object: &ObjectRef, found: &PartialObjectMeta<DynamicObject>) -> Result<(), Error> {
+fn controlled(object: &ObjectRef, found: &Live) -> Result<(), Error> {
     let controller = found.owner_references().iter().find(|owner| owner.controller == Some(true));
     controller
         .map_or(Ok(()), |owner| Err(belongs(object, &format_args!("{}/{}, which controls it", owner.kind, owner.name))))

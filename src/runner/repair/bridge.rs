@@ -24,7 +24,6 @@ use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::helm::workload::Workload;
 use crate::core::object::ObjectRef;
 use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
-use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::objects::{delete, wait_gone};
 use crate::runner::cluster::watch;
@@ -256,7 +255,7 @@ where
         namespace: Some(ctx.namespace.clone()),
         name: name.clone(),
     };
-    none_owned_by(ctx, &mut Kinds::default(), &[reference]).await?;
+    none_owned_by(ctx, &[reference]).await?;
     ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
     let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
     let parameters = DeleteParams { preconditions, ..DeleteParams::background() };

@@ -14,7 +14,6 @@ pub use adopt::unowned;
 pub use apis::{rewrites, serve};
 pub use bridge::{begun, finish};
 
-use super::cluster::kinds::Kinds;
 use super::cluster::lease::Held;
 use super::context::Context;
 use super::error::Error;
@@ -34,7 +33,6 @@ pub struct RepairContext<'a> {
     package: &'a Package<'a>,
     storage: Storage,
     lease: &'a Held,
-    kinds: Kinds,
     rendered: Option<Documents>,
 }
 
@@ -43,7 +41,7 @@ impl<'a> RepairContext<'a> {
     #[must_use]
     pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, lease: &'a Held) -> Self {
         let storage = Storage::new(ctx.api(), &plan.release);
-        Self { ctx, plan, package, storage, lease, kinds: Kinds::default(), rendered: None }
+        Self { ctx, plan, package, storage, lease, rendered: None }
     }
 
     /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.

@@ -15,6 +15,7 @@ use crate::core::object::ObjectRef;
 use crate::core::repair::disposable::any_stays;
 use crate::core::repair::escalation::Planned;
 use crate::core::report::Problem;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::objects::delete;
 use crate::runner::context::request;
 use crate::runner::error::Error;
@@ -40,14 +41,14 @@ pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool
         );
         return Err(Problem::new(FailureClass::ImmutableData, message).object(object).into());
     }
-    let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { return Ok(false) };
+    let Some(api) = kinds::api(scene.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
         // An earlier try has deleted it; helm recreates it.
         return Ok(false);
     };
     belongs(scene, &reference, &live).await?;
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
-    none_owned_by(scene.ctx, &mut scene.kinds, std::slice::from_ref(&reference)).await?;
+    none_owned_by(scene.ctx, std::slice::from_ref(&reference)).await?;
     scene.record(Remedy::Replace, object, how(kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
@@ -65,13 +66,12 @@ pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool
 }
 
 /// Whether an object that the plan wants to be replaced is still the one that it found.
-pub async fn is_still_there(scene: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
+pub async fn is_still_there(scene: &RepairContext<'_>, object: &str) -> Result<bool, Error> {
     let Some(uid) = scene.plan.replaced.get(object) else { return Ok(true) };
     let here = &scene.ctx.namespace;
     let named = scene.plan.objects.iter().filter(|reference| reference.is(object));
     let Some(reference) = named.min_by_key(|reference| !reference.is_in(here)) else { return Ok(false) };
-    let Some(api) = scene.kinds.api(scene.ctx, reference).await? else { return Ok(false) };
-    let live = request(&format!("read {object}"), || api.get_metadata_opt(&reference.name)).await?;
+    let live = kinds::live(scene.ctx, reference).await?;
     Ok(live.is_some_and(|live| live.metadata.uid.as_ref() == Some(uid)))
 }
 
@@ -119,7 +119,7 @@ pub async fn foreseen(scene: &mut RepairContext<'_>) -> Result<Vec<Planned>, Err
             namespace: Some(scene.ctx.namespace.clone()),
             name: workload.name.clone(),
         };
-        let Some(api) = scene.kinds.api(scene.ctx, &reference).await? else { continue };
+        let Some(api) = kinds::api(scene.ctx, &reference).await? else { continue };
         let Some(live) = request(&format!("read {object}"), || api.get_opt(&workload.name)).await? else {
             bridge::resume(scene, &object).await?;
             continue;

@@ -25,6 +25,7 @@ use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
 use crate::core::rollout::verify::Observed;
 use crate::core::rollout::workload::PodFacts;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::Context;
@@ -240,6 +241,7 @@ async fn run(
         never = note_starts(ctx, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},
     };
+    kinds::forget(ctx);
     note_started(ctx, plan, package, observer).await;
     let Err(failure) = ended else { return Ok(Ok(())) };
     still_held(ctx, lease)?;
@@ -281,7 +283,7 @@ async fn tell(
     listener: &mut StartupLogs,
     stop: &CancellationToken,
 ) -> std::convert::Infallible {
-    let mut waits = Waits::of(ctx, plan);
+    let waits = Waits::of(ctx, plan);
     let mut look = interval(OTHERS);
     loop {
         let mut others = false;

@@ -3,9 +3,9 @@
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
 use crate::core::report::Problem;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::lease::Held;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::{Storage, Stored};
 
@@ -25,6 +25,7 @@ pub async fn fenced<T>(
         Ok(lease) => lease,
         Err(error) => return Err(with_aftermath(ctx, storage, None, error).await),
     };
+    kinds::forget(ctx);
     let result = match storage.history().await {
         Ok(before) => match work(&before, &lease).await {
             Ok(done) => Ok(done),
@@ -54,6 +55,8 @@ async fn with_aftermath(ctx: &Context, storage: &Storage, before: Option<&[Revis
         Some(newest) => storage.read(newest).await.ok(),
         None => None,
     };
+    // Somebody may have installed definitions, or have taken them away, since the step began.
+    kinds::forget(ctx);
     let current = stored.as_ref().and_then(|stored| stored.record.installed().ok());
     let whole = match &stored {
         Some(stored) => is_whole(ctx, stored).await.unwrap_or_else(|unread| {
@@ -71,10 +74,8 @@ async fn is_whole(ctx: &Context, stored: &Stored) -> Result<bool, Error> {
     if status.starts_with("uninstall") {
         return Ok(false);
     }
-    let mut kinds = Kinds::default();
     for (name, _) in Documents::parse(stored.record.manifest(), &ctx.namespace)?.objects() {
-        let Some(api) = kinds.api(ctx, &name).await? else { return Ok(false) };
-        let found = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await?;
+        let found = kinds::live(ctx, &name).await?;
         if found.is_none_or(|found| found.metadata.deletion_timestamp.is_some()) {
             tracing::info!("{name} is not there, or is being deleted");
             return Ok(false);

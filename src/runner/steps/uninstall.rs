@@ -20,10 +20,10 @@ use crate::core::report::{Problem, Uninstalled};
 use crate::core::steps::keep::is_kept;
 use crate::core::steps::uninstall;
 use crate::core::steps::uninstall::Left;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::merge_base::Basis;
 use crate::runner::helm::storage::Storage;
@@ -178,7 +178,6 @@ async fn safe(
     kept: impl Fn(&ObjectRef, &Value) -> bool,
     hooks: &[Hook],
 ) -> Result<Vec<ObjectRef>, Error> {
-    let mut kinds = Kinds::default();
     let (mut going, mut marked) = (Vec::new(), Vec::new());
     let mut left = documents.clone();
     let by_chart = left.keep(|_, _| false);
@@ -187,24 +186,22 @@ async fn safe(
             going.push(name);
             continue;
         }
-        let Some(live) = risk::live(ctx, &mut kinds, &name).await? else { continue };
+        let Some(live) = kinds::live(ctx, &name).await? else { continue };
         if !risk::is_marked(&live) {
             return Err(risk::stays(&name, "the release is uninstalled, and the new chart has it no more").into());
         }
         marked.push(name);
     }
-    risk::none_at_risk(ctx, &mut kinds, hooks, Work::Uninstall, going).await?;
+    risk::none_at_risk(ctx, hooks, Work::Uninstall, going).await?;
     Ok(marked)
 }
 
 /// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
 /// the new chart has one of them, too, as it could not be installed then.
 async fn owned_by_others(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
-    let mut kinds = Kinds::default();
     let mut owned_by_others = Vec::new();
     for (name, _) in documents.objects() {
-        let Some(api) = kinds.api(ctx, &name).await? else { continue };
-        let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else { continue };
+        let Some(live) = kinds::live(ctx, &name).await? else { continue };
         let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
         if matches!(owner, Owner::Release | Owner::Nobody) {
             continue;
@@ -270,6 +267,7 @@ async fn helm(
     ctx.reporter.helm_starts().await?;
     still_held(ctx, lease)?;
     let ended = helm::run(&ctx.helm, &arguments, lease.ends(&ctx.stop)).await?;
+    kinds::forget(ctx);
     if ended.is_err() {
         still_held(ctx, lease)?;
     }

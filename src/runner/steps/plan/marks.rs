@@ -13,10 +13,9 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::Rehearsal;
-use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::repair::risk::live;
+use crate::runner::cluster::kinds::live;
 
 /// Objects, each as Kind/name, with their metadata.
 type Marks = Vec<(String, ObjectMeta)>;
@@ -60,7 +59,6 @@ async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Marks, Error> {
 
 /// Those of the objects of a manifest that exist. The rehearsal has seen most of them.
 pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehearsal) -> Result<Marks, Error> {
-    let mut kinds = Kinds::default();
     let mut marks = Vec::new();
     for write in &rehearsal.writes {
         let before = write.before.as_ref().map(|object| object["metadata"].clone());
@@ -71,7 +69,7 @@ pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehears
         if rehearsal.writes.iter().any(|write| is_same(&write.object, &object)) {
             continue;
         }
-        match live(ctx, &mut kinds, &object).await {
+        match live(ctx, &object).await {
             Ok(found) => marks.extend(found.map(|found| (object.to_string(), found.metadata))),
             Err(error) if error.has_code(403) => tracing::debug!("{error}: its marks stay unknown"),
             Err(error) => return Err(error),
