@@ -62,8 +62,8 @@ pub async fn adopt(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
 
 /// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.
 async fn server_side(scene: &RepairContext<'_>) -> Result<bool, Error> {
-    match scene.storage.history().await?.first() {
-        Some(newest) => Ok(scene.storage.read(newest).await?.record.server_side()),
+    match scene.release.history().await?.first() {
+        Some(newest) => Ok(scene.release.storage().read(newest).await?.record.server_side()),
         None => Ok(scene.ctx.helm.major() == Major::Four),
     }
 }
@@ -74,7 +74,7 @@ async fn take_fields(scene: &RepairContext<'_>, object: &ObjectRef, wanted: &Val
     let Some(api) = kinds::api(scene.ctx, object).await? else { return Ok(()) };
     let patch = Patch::Apply(marked(wanted, &scene.plan.release, &scene.ctx.namespace));
     let parameters = PatchParams::apply(MANAGER).force();
-    match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
+    match scene.lease().write(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
         // Some field cannot be changed: helm will say which, and that is a repair of its own.
         Err(error) if error.has_code(422) => {
             tracing::info!("{object} refuses the change: {error}");
@@ -86,11 +86,7 @@ async fn take_fields(scene: &RepairContext<'_>, object: &ObjectRef, wanted: &Val
 
 /// The objects of a chart that exist and belong to nobody, and why. Refuses if one of them belongs to somebody, or is data
 /// that would go with the release.
-pub async fn unowned(
-    ctx: &Context,
-    release: &str,
-    rendered: &Documents,
-) -> Result<Vec<(ObjectRef, String)>, Error> {
+pub async fn unowned(ctx: &Context, release: &str, rendered: &Documents) -> Result<Vec<(ObjectRef, String)>, Error> {
     let mut unowned = Vec::new();
     let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
     for (object, _) in rendered.objects() {
@@ -139,7 +135,8 @@ fn belongs(object: &ObjectRef, owner: &dyn Display) -> Error {
     Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into()
 }
 
-/// Whether a release has anything installed. What cannot be looked at counts as alive.
+/// Whether a release has anything installed, asked each time: its Lease is not held, so it may change. What cannot be looked at
+/// counts as alive.
 async fn is_alive(ctx: &Context, release: &str, namespace: &str) -> Result<bool, Error> {
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), namespace);

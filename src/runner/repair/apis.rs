@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::RepairContext;
 use crate::api::Remedy;
 use crate::core::helm::documents::{Change, Documents};
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::{History, Revision};
 use crate::core::helm::removed_apis::{successor, translate};
 use crate::core::object::ObjectRef;
 use crate::runner::cluster::kinds;
@@ -26,8 +26,7 @@ pub struct Rewrite {
 }
 
 /// What is to be rewritten in the newest record, and in the newest that is deployed: helm reads both.
-pub async fn rewrites(ctx: &Context, storage: &Storage) -> Result<Vec<Rewrite>, Error> {
-    let history = storage.history().await?;
+pub async fn rewrites(ctx: &Context, storage: &Storage, history: &History) -> Result<Vec<Rewrite>, Error> {
     let deployed = history.iter().find(|revision| revision.deployed());
     let read: BTreeMap<i32, _> = history.first().into_iter().chain(deployed).map(|r| (r.number, r)).collect();
     let mut rewrites = Vec::new();
@@ -58,14 +57,14 @@ pub async fn rewrites(ctx: &Context, storage: &Storage) -> Result<Vec<Rewrite>, 
 
 /// Rewrites the records. Whether there was anything to rewrite.
 pub async fn rewrite(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
-    let rewrites = rewrites(scene.ctx, &scene.storage).await?;
+    let rewrites = rewrites(scene.ctx, scene.release.storage(), &*scene.release.history().await?).await?;
     let needed = !rewrites.is_empty();
     for Rewrite { mut stored, documents, reasons, .. } in rewrites {
         for (object, message) in reasons {
             scene.record(Remedy::RewriteApis, &object.to_string(), message).await?;
         }
         stored.record.set_manifest(documents.text());
-        scene.storage.rewrite(&stored).await?;
+        scene.release.rewrite(&stored).await?;
     }
     Ok(needed)
 }

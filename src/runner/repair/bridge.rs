@@ -30,7 +30,6 @@ use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
-use crate::runner::steps::fence::{still_held, while_held};
 
 /// Longest value of a label, in characters.
 const LABEL_LENGTH: usize = 63;
@@ -47,20 +46,20 @@ pub async fn deployment(scene: &mut RepairContext<'_>, refused: &Refused<'_>) ->
     pods.extend(bridged::<Pod>(scene.ctx, &[refused.name()]).await?);
     let mark = mark(refused.name());
     for set in &sets {
-        relabel::<ReplicaSet>(scene.ctx, &set.name_any(), &mark).await?;
+        relabel::<ReplicaSet>(scene.ctx, scene.lease(), &set.name_any(), &mark).await?;
     }
     for pod in &pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &mark).await?;
+        relabel::<Pod>(scene.ctx, scene.lease(), &pod.name_any(), &mark).await?;
     }
     if bridge.release {
         free(scene, refused, &sets).await?;
         cross(scene, &services, &pods, &bridge, &mark).await?;
     } else {
         for pod in &pods {
-            relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+            relabel::<Pod>(scene.ctx, scene.lease(), &pod.name_any(), &bridge.labels).await?;
         }
     }
-    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
+    delete(scene.ctx, scene.lease(), &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
 }
 
 /// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
@@ -75,9 +74,9 @@ pub async fn set(scene: &mut RepairContext<'_>, refused: &Refused<'_>) -> Result
         early.extend(bridge.labels.clone());
     }
     for pod in &pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &early).await?;
+        relabel::<Pod>(scene.ctx, scene.lease(), &pod.name_any(), &early).await?;
     }
-    delete(scene.ctx, scene.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await?;
+    delete(scene.ctx, scene.lease(), &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await?;
     if bridge.release {
         cross(scene, &services, &pods, &bridge, &mark).await?;
     }
@@ -104,7 +103,7 @@ pub async fn give_back(
 ) -> Result<(), Error> {
     let uid = live.uid().unwrap_or_default();
     if live.metadata.deletion_timestamp.is_some() {
-        wait_gone(scene.ctx, scene.lease, api, object, &uid).await?;
+        wait_gone(scene.ctx, scene.lease(), api, object, &uid).await?;
         return resume(scene, object).await;
     }
     if !live.annotations().contains_key(label::BRIDGE) {
@@ -114,7 +113,7 @@ pub async fn give_back(
     let annotations = json!({label::BRIDGE: Value::Null});
     let patch = json!({"metadata": {"uid": uid, "annotations": annotations}, "spec": {"paused": Value::Null}});
     let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-    request(&format!("resume {object}"), || api.patch(name_of(object), &parameters, &patch)).await?;
+    scene.lease().write(&format!("resume {object}"), || api.patch(name_of(object), &parameters, &patch)).await?;
     Ok(())
 }
 
@@ -142,18 +141,18 @@ async fn free(
     let metadata = json!({"uid": refused.uid, "annotations": mark(name)});
     let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"paused": true}}));
     let parameters = PatchParams::default();
-    request(&doing, || deployments.patch(name, &parameters, &patch)).await?;
+    scene.lease().write(&doing, || deployments.patch(name, &parameters, &patch)).await?;
     let paused = |object: Option<&Deployment>| {
         object.is_none_or(|object| {
             let seen = object.status.as_ref().and_then(|status| status.observed_generation);
             object.metadata.generation <= seen
         })
     };
-    while_held(scene.ctx, scene.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
+    scene.lease().while_held(Box::pin(watch::until(deployments, refused.object, paused))).await?;
     let api: Api<ReplicaSet> = scene.ctx.api();
     for set in sets {
         let (object, uid) = (format!("ReplicaSet/{}", set.name_any()), set.uid().unwrap_or_default());
-        delete(scene.ctx, scene.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
+        delete(scene.ctx, scene.lease(), &api, &object, &uid, PropagationPolicy::Orphan).await?;
     }
     Ok(())
 }
@@ -168,7 +167,7 @@ async fn cross(
     mark: &Labels,
 ) -> Result<(), Error> {
     for pod in pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), mark).await?;
+        relabel::<Pod>(scene.ctx, scene.lease(), &pod.name_any(), mark).await?;
     }
     let services: Api<Service> = scene.ctx.api();
     let mut crossing = Vec::new();
@@ -184,21 +183,21 @@ async fn cross(
             selects(&now, before) && !selects(&now, &after) && selects(&target, &after)
         });
         if moves || now == *mark {
-            point(&services, name, mark).await?;
+            point(scene.lease(), &services, name, mark).await?;
             crossing.push((name, target));
         }
     }
     for pod in pods {
-        relabel::<Pod>(scene.ctx, &pod.name_any(), &bridge.labels).await?;
+        relabel::<Pod>(scene.ctx, scene.lease(), &pod.name_any(), &bridge.labels).await?;
     }
     for (name, target) in crossing {
-        point(&services, name, &target).await?;
+        point(scene.lease(), &services, name, &target).await?;
     }
     Ok(())
 }
 
 /// Gives a Service this selector, and no other.
-async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result<(), Error> {
+async fn point(lease: &Held, services: &Api<Service>, name: &str, selector: &Labels) -> Result<(), Error> {
     let doing = format!("change the selector of Service/{name}");
     let find = request(&doing, || services.get(name)).await?;
     let old = find.spec.and_then(|spec| spec.selector).unwrap_or_default();
@@ -206,7 +205,7 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
     change.extend(selector.iter().map(|(key, value)| (key.clone(), json!(value))));
     let patch = Patch::Merge(json!({"spec": {"selector": change}}));
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    request(&doing, || services.patch(name, &parameters, &patch)).await?;
+    lease.write(&doing, || services.patch(name, &parameters, &patch)).await?;
     Ok(())
 }
 
@@ -230,18 +229,18 @@ fn names(workloads: &[Workload]) -> Vec<&str> {
 
 async fn clear<K: Kind>(ctx: &Context, lease: &Held, workloads: &[&str]) -> Result<(), Error> {
     for object in marked::<K>(ctx, workloads).await? {
-        still_held(ctx, lease)?;
+        lease.still_held()?;
         if controller(&object).is_none() {
-            dismiss(ctx, &K::kind(&()), &object).await?;
+            dismiss(ctx, lease, &K::kind(&()), &object).await?;
         } else {
             let none = json!({label::BRIDGE: Value::Null});
-            relabel::<K>(ctx, &object.name_any(), &none).await?;
+            relabel::<K>(ctx, lease, &object.name_any(), &none).await?;
         }
     }
     Ok(())
 }
 
-async fn dismiss<K>(ctx: &Context, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
+async fn dismiss<K>(ctx: &Context, lease: &Held, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
 where
     K: Kind,
 {
@@ -259,7 +258,7 @@ where
     ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
     let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
     let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
-    match request(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
+    match lease.write(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
         // Gone, or another one by now.
         Err(error) if error.has_code(404) || error.has_code(409) => Ok(()),
         other => other.map(|_| ()),
@@ -331,11 +330,12 @@ fn controller<K: Kind>(object: &PartialObjectMeta<K>) -> Option<&String> {
 }
 
 /// Changes labels (null takes one away). An object that is gone by now needs none.
-async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &impl Serialize) -> Result<(), Error> {
+async fn relabel<K: Kind>(ctx: &Context, lease: &Held, name: &str, labels: &impl Serialize) -> Result<(), Error> {
     let api: Api<K> = ctx.api();
     let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
     let parameters = PatchParams::default();
-    match request(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await {
+    match lease.write(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await
+    {
         Err(error) if error.has_code(404) => Ok(()),
         other => other.map(|_| ()),
     }

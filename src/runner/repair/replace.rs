@@ -58,7 +58,7 @@ pub async fn replace(scene: &mut RepairContext<'_>, object: &str) -> Result<bool
         Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(scene, &refused)).await?,
         Err(_) => {
             let Refused { api, uid, .. } = &refused;
-            delete(scene.ctx, scene.lease, api, object, uid, PropagationPolicy::Background).await?;
+            delete(scene.ctx, scene.lease(), api, object, uid, PropagationPolicy::Background).await?;
         }
     }
     same_claims(scene.ctx, &scene.plan.inventory.claims).await?;
@@ -98,8 +98,8 @@ async fn belongs(scene: &RepairContext<'_>, reference: &ObjectRef, live: &Dynami
 
 /// Whether a stored manifest of the release names the object.
 async fn recorded(scene: &RepairContext<'_>, reference: &ObjectRef) -> Result<bool, Error> {
-    for revision in scene.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
-        let stored = scene.storage.read(revision).await?;
+    for revision in scene.release.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
+        let stored = scene.release.storage().read(revision).await?;
         let objects = Documents::parse(stored.record.manifest(), &scene.ctx.namespace)?;
         if objects.objects().any(|(object, _)| object.same(reference)) {
             return Ok(true);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::api::{CheckName, FailureClass, Finding, Remedy};
 use crate::core::helm::documents::{Documents, KEEP, RESOURCE_POLICY};
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::History;
 use crate::core::helm::hooks::{Hook, Work};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -21,6 +21,7 @@ use crate::runner::cluster::kinds::{self, Live, live};
 use crate::runner::cluster::owners::{Owned, owned};
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::storage::Storage;
 
 /// Whether helm leaves the object when a chart has it no more.
@@ -147,20 +148,15 @@ async fn hooked(ctx: &Context, hooks: &[Hook], work: Work) -> Result<Vec<ObjectR
 }
 
 /// Refuses if helm's upgrade, install or uninstall would delete data, by its hooks or by these objects that go.
-pub async fn none_at_risk(
-    ctx: &Context,
-    hooks: &[Hook],
-    work: Work,
-    mut going: Vec<ObjectRef>,
-) -> Result<(), Error> {
+pub async fn none_at_risk(ctx: &Context, hooks: &[Hook], work: Work, mut going: Vec<ObjectRef>) -> Result<(), Error> {
     going.extend(hooked(ctx, hooks, work).await?);
     none_owned_by(ctx, &going).await
 }
 
 /// Before an upgrade: helm deletes what the new chart does not have any more. Claims among that are marked, so that helm
 /// leaves them; what may own data, or takes claims with it, stops the upgrade.
-pub async fn spare(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<(), Error> {
-    let old = storage.union(uninstall::applied(plan, history), &ctx.namespace).await?;
+pub async fn spare(ctx: &Context, release: &HeldRelease, plan: &Plan, history: &History) -> Result<(), Error> {
+    let old = release.storage().union(uninstall::applied(plan, history), &ctx.namespace).await?;
     let Dropped { going, claims } = dropped(ctx, &old, plan).await?;
     none_at_risk(ctx, &plan.hooks, Work::Change, going).await?;
     for (claim, now) in claims {
@@ -169,7 +165,10 @@ pub async fn spare(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Rev
         // A patch that names the UID is refused for a namesake.
         let marked = Patch::Merge(json!({"metadata": {"uid": now.uid(), "annotations": {RESOURCE_POLICY: KEEP}}}));
         let parameters = PatchParams::default();
-        request(&format!("mark {claim}"), || api.patch_metadata(&claim.name, &parameters, &marked)).await?;
+        release
+            .lease()
+            .write(&format!("mark {claim}"), || api.patch_metadata(&claim.name, &parameters, &marked))
+            .await?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::apply::apply;
-use super::fence::{fenced, while_held};
+use super::fence::fenced;
 use super::pause::Paused;
 use super::plan::held;
 use super::plan_secret::SavedPlan;
@@ -18,7 +18,6 @@ use super::upgrade::Order;
 use crate::api::FailureClass;
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
-use crate::core::helm::history::Revision;
 use crate::core::helm::wrapped::{UNDER, VERSION};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -31,7 +30,6 @@ use crate::runner::error::Error;
 use crate::runner::helm::merge_base::extended;
 use crate::runner::helm::package::Package;
 use crate::runner::helm::record::Record;
-use crate::runner::helm::storage::Storage;
 use crate::runner::io;
 use crate::runner::repair::serve;
 use crate::runner::rollout::observer::Observer;
@@ -59,11 +57,10 @@ pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgr
         return Err(too_late(plan).into());
     }
     let unpacked = unpack(ctx, previous.clone()).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
     held::hold(ctx, saved).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, plan, Some(&unpacked.record), &order.scaled_down)?;
-        let done = Box::pin(put_back(ctx, order, saved, &unpacked, &storage, before, &paused)).await;
+    let done = Box::pin(fenced(ctx, &plan.release, async |release| {
+        let paused = Paused::new(ctx, release, plan, Some(&unpacked.record), &order.scaled_down)?;
+        let done = Box::pin(put_back(ctx, order, saved, &unpacked, &paused)).await;
         paused.end(done).await
     }))
     .await;
@@ -75,22 +72,20 @@ async fn put_back(
     order: &Order,
     saved: &SavedPlan,
     unpacked: &Unpacked,
-    storage: &Storage,
-    before: &[Revision],
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
-    let plan = &saved.plan;
-    let lease = paused.lease();
+    let (plan, release) = (&saved.plan, paused.release());
+    let before = &*release.history().await?;
     let documents = Documents::parse(unpacked.record.manifest(), &ctx.namespace)?;
     let workloads = documents.workloads();
     let observer = Observer::start(ctx, unpacked.metadata.runs(), plan.line, &workloads);
-    let run = match restore::left(plan, before, saved.is_put_back(storage, before).await?) {
+    let run = match restore::left(plan, before, saved.is_put_back(release.storage(), before).await?) {
         Left::Verify => false,
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Run => true,
         Left::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            release.unlock(&revision, "interrupted: the runner was killed").await?;
             true
         }
     };
@@ -119,11 +114,11 @@ async fn put_back(
             halt: starts.seen().clone(),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
-        let applied = extended(ctx, lease, plan, storage, &objects, applied).await;
+        let applied = extended(ctx, release, plan, &objects, applied).await;
         if applied.is_ok() && !starts.seen().is_cancelled() {
             ctx.reporter.progress("waiting until the pods of the new version are gone");
             if let Some(pod) =
-                while_held(ctx, lease, async { Ok(starts.none_left(order.verify_timeout).await) }).await?
+                release.lease().while_held(async { Ok(starts.none_left(order.verify_timeout).await) }).await?
             {
                 let message =
                     format!("Pod/{pod} of the new version is still there after the saved release was put back");
@@ -136,7 +131,7 @@ async fn put_back(
         }
         applied?;
     }
-    paused.resume(storage).await?;
+    paused.resume().await?;
     let target = Target {
         plan,
         chart_name: unpacked.metadata.runs(),
@@ -147,7 +142,7 @@ async fn put_back(
         soak: order.soak,
         recovery: order.recovery,
     };
-    target.verified(ctx, storage, observer, lease).await
+    target.verified(ctx, release, observer).await
 }
 
 fn too_late(plan: &Plan) -> Problem {

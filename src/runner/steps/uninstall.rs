@@ -5,12 +5,12 @@ use std::time::Duration;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::fence::{fenced, still_held};
+use super::fence::fenced;
 use super::plan::held;
 use super::plan_secret::SavedPlan;
 use crate::api::{FailureClass, Installed};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::History;
 use crate::core::helm::hooks::{Hook, Work};
 use crate::core::helm::ownership::Owner;
 use crate::core::object::ObjectRef;
@@ -21,13 +21,12 @@ use crate::core::steps::keep::is_kept;
 use crate::core::steps::uninstall;
 use crate::core::steps::uninstall::Left;
 use crate::runner::cluster::kinds;
-use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
+use crate::runner::helm::HelmFailure;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::merge_base::Basis;
-use crate::runner::helm::storage::Storage;
-use crate::runner::helm::{HelmFailure, run as helm};
 use crate::runner::repair::risk;
 use crate::runner::repair::serve;
 use crate::runner::rollout::verify::same_claims;
@@ -47,13 +46,9 @@ pub struct Order {
 
 /// Uninstalls the release of the plan, or does what an earlier try has left to do.
 pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Uninstalled, Error> {
-    let release = &saved.plan.release;
-    let storage = Storage::new(ctx.api(), release);
     held::hold(ctx, saved).await?;
-    let done = Box::pin(fenced(ctx, &storage, release, async |before, lease| {
-        remove(ctx, order, saved, &storage, before, lease).await
-    }))
-    .await;
+    let done =
+        Box::pin(fenced(ctx, &saved.plan.release, async |release| remove(ctx, order, saved, release).await)).await;
     // The plan is needed from here on, whichever way this ended.
     if let Err(also) = held::hold(ctx, saved).await {
         tracing::error!("{also}");
@@ -61,28 +56,22 @@ pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Unin
     done
 }
 
-async fn remove(
-    ctx: &Context,
-    order: &Order,
-    saved: &SavedPlan,
-    storage: &Storage,
-    before: &[Revision],
-    lease: &Held,
-) -> Result<Uninstalled, Error> {
+async fn remove(ctx: &Context, order: &Order, saved: &SavedPlan, release: &HeldRelease) -> Result<Uninstalled, Error> {
     let plan = &saved.plan;
-    let put_back = saved.is_put_back(storage, before).await?;
+    let before = &*release.history().await?;
+    let put_back = saved.is_put_back(release.storage(), before).await?;
     match uninstall::left(plan, before, put_back) {
         Left::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         Left::Gone => return gone(ctx, saved).await,
         Left::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
-        Left::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
+        Left::Uninstall => uninstall(ctx, order, plan, release, before).await?,
         Left::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            storage.unlock(&revision, "interrupted: the runner was killed").await?;
-            uninstall(ctx, order, plan, storage, before, lease).await?;
+            release.unlock(&revision, "interrupted: the runner was killed").await?;
+            uninstall(ctx, order, plan, release, before).await?;
         }
     }
-    let (current, mut documents) = newest(ctx, storage).await?;
+    let (current, mut documents) = newest(ctx, release).await?;
     let kept = documents.keep(|_, _| false);
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
     let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
@@ -119,10 +108,10 @@ async fn uninstall(
     ctx: &Context,
     order: &Order,
     plan: &Plan,
-    storage: &Storage,
-    before: &[Revision],
-    lease: &Held,
+    release: &HeldRelease,
+    before: &History,
 ) -> Result<(), Error> {
+    let storage = release.storage();
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
@@ -136,15 +125,15 @@ async fn uninstall(
     };
     let marked = safe(ctx, &documents, &kept, &hooks).await?;
     let kept = |name: &ObjectRef, object: &Value| marked.contains(name) || kept(name, object);
-    let record = mark(ctx, storage, applied, documents, kept).await?;
+    let record = mark(ctx, release, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
     // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
     let hooked = hooks.iter().any(|hook| hook.runs_in(Work::Uninstall));
     let wait = if hooked { Wait::Hooks(order.helm_timeout) } else { Wait::Objects(order.helm_timeout.min(WAIT)) };
-    let mut ended = helm(ctx, plan, wait, &[], lease).await?;
+    let mut ended = helm(ctx, release, plan, wait, &[]).await?;
     if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
         // These words hide the cause. helm says it when asked to, and perhaps it succeeds now.
-        ended = helm(ctx, plan, wait, &["--debug"], lease).await?;
+        ended = helm(ctx, release, plan, wait, &["--debug"]).await?;
     }
     match ended {
         Ok(()) => Ok(()),
@@ -155,7 +144,7 @@ async fn uninstall(
         Err(failure) => {
             // Whoever uninstalls the release by hand later would be left with what was marked.
             if let Some(record) = record {
-                record.put_back(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+                record.put_back(release).await.unwrap_or_else(|also| tracing::warn!("{also}"));
             }
             Err(refused(failure))
         }
@@ -220,13 +209,13 @@ async fn owned_by_others(ctx: &Context, plan: &Plan, documents: &Documents) -> R
 /// Returns how the record was, if it was changed.
 async fn mark(
     ctx: &Context,
-    storage: &Storage,
-    applied: &[Revision],
+    release: &HeldRelease,
+    applied: &History,
     mut documents: Documents,
     kept: impl Fn(&ObjectRef, &Value) -> bool,
 ) -> Result<Option<Basis>, Error> {
     let Some(newest) = applied.first() else { return Ok(None) };
-    let mut stored = storage.read(newest).await?;
+    let mut stored = release.storage().read(newest).await?;
     let manifest = stored.record.manifest().to_owned();
     let as_it_is = Documents::parse(&manifest, &ctx.namespace)?.text();
     let kept = documents.keep(kept);
@@ -238,10 +227,10 @@ async fn mark(
         return Ok(None);
     }
     // Lent, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
-    match storage.write_temporarily(&stored, extended.clone()).await {
+    match release.write_temporarily(&stored, extended.clone()).await {
         Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
             stored.record.set_manifest(extended.clone());
-            storage.rewrite(&stored).await?;
+            release.rewrite(&stored).await?;
         }
         written => written?,
     }
@@ -250,10 +239,10 @@ async fn mark(
 
 async fn helm(
     ctx: &Context,
+    release: &HeldRelease,
     plan: &Plan,
     wait: Wait,
     more: &[&str],
-    lease: &Held,
 ) -> Result<Result<(), HelmFailure>, Error> {
     let (timeout, waits): (Duration, &[&str]) = match wait {
         Wait::Objects(timeout) => (timeout, &["--wait"]),
@@ -264,12 +253,9 @@ async fn helm(
         ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--timeout", &timeout];
     let arguments = arguments.into_iter().chain(waits.iter().copied()).chain(more.iter().copied());
     let arguments: Vec<String> = arguments.map(Into::into).collect();
-    ctx.reporter.helm_starts().await?;
-    still_held(ctx, lease)?;
-    let ended = helm::run(&ctx.helm, &arguments, lease.ends(&ctx.stop)).await?;
-    kinds::forget(ctx);
+    let ended = release.helm(ctx, &arguments, &ctx.stop).await?;
     if ended.is_err() {
-        still_held(ctx, lease)?;
+        release.lease().still_held()?;
     }
     Ok(ended)
 }
@@ -289,15 +275,15 @@ fn refused(failure: HelmFailure) -> Error {
 }
 
 /// The newest revision, which helm must have marked as uninstalled, and what it holds.
-async fn newest(ctx: &Context, storage: &Storage) -> Result<(Installed, Documents), Error> {
+async fn newest(ctx: &Context, release: &HeldRelease) -> Result<(Installed, Documents), Error> {
     let failed = |message: String| Problem::new(FailureClass::UninstallFailed, message);
-    let history = storage.history().await?;
+    let history = release.history().await?;
     let newest = history.first().ok_or_else(|| failed("the records of the release are gone".into()))?;
     if newest.status != "uninstalled" {
         let message = format!("helm ended, but revision {} is {} and not uninstalled", newest.number, newest.status);
         return Err(failed(message).object(format!("Secret/{}", newest.secret)).into());
     }
-    let stored = storage.read(newest).await?;
+    let stored = release.storage().read(newest).await?;
     let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
     Ok((installed, Documents::parse(stored.record.manifest(), &ctx.namespace)?))
 }

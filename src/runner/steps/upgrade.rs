@@ -30,9 +30,9 @@ use crate::core::rollout::started::Versions;
 use crate::core::steps::upgrade::{Start, Work, work};
 use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::merge_base::{extended, failed_before};
 use crate::runner::helm::package::Package;
-use crate::runner::helm::storage::Storage;
 use crate::runner::repair;
 use crate::runner::repair::risk;
 use crate::runner::rollout::observer::Observer;
@@ -69,28 +69,21 @@ pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgr
         started_now(ctx, plan).await;
     }
     not_below(ctx, plan).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
     held::hold(ctx, saved).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, plan, saved.previous.as_ref(), &order.scaled_down)?;
-        let done = Box::pin(change(ctx, order, saved, &storage, before, &paused)).await;
+    let done = Box::pin(fenced(ctx, &plan.release, async |release| {
+        let paused = Paused::new(ctx, release, plan, saved.previous.as_ref(), &order.scaled_down)?;
+        let done = Box::pin(change(ctx, order, saved, &paused)).await;
         paused.end(done).await
     }))
     .await;
     held::end(ctx, saved, done).await
 }
 
-async fn change(
-    ctx: &Context,
-    order: &Order,
-    saved: &SavedPlan,
-    storage: &Storage,
-    before: &[Revision],
-    paused: &Paused<'_>,
-) -> Result<Upgraded, Error> {
-    let plan = &saved.plan;
+async fn change(ctx: &Context, order: &Order, saved: &SavedPlan, paused: &Paused<'_>) -> Result<Upgraded, Error> {
+    let (plan, release) = (&saved.plan, paused.release());
+    let before = &*release.history().await?;
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let put_back = saved.is_put_back(storage, before).await?;
+    let put_back = saved.is_put_back(release.storage(), before).await?;
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
@@ -104,7 +97,7 @@ async fn change(
         Work::HalfGone(revision) => return Err(half_gone(&revision).into()),
         Work::Run => true,
         Work::Unlock(revision) => {
-            unlock(ctx, order, plan, storage, &revision, put_back).await?;
+            unlock(ctx, order, plan, release, &revision, put_back).await?;
             // Nobody has seen what the hooks did that a killed runner's helm had begun.
             let ours = revision.plan.as_deref() == Some(plan.id.as_str());
             if ours && plan.hooks.iter().any(|hook| runs_anew(hook, paused.old_images())) {
@@ -114,7 +107,7 @@ async fn change(
         }
     };
     if run {
-        risk::spare(ctx, plan, storage, before).await?;
+        risk::spare(ctx, release, plan, before).await?;
         let package = Package {
             version: &plan.version,
             chart: &saved.chart(),
@@ -124,9 +117,7 @@ async fn change(
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             // And helm would delete what the chart has added, be it data or not.
-            rollback_on_failure: plan.rollback_on_failure
-                && order.start == Start::Planned
-                && !adds_data(ctx, saved)?,
+            rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned && !adds_data(ctx, saved)?,
             recovery: order.recovery,
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
@@ -136,21 +127,21 @@ async fn change(
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
-        if !package.rollback_on_failure && failed_before(storage).await? {
-            extended(ctx, paused.lease(), plan, storage, &plan.objects, applied).await?;
+        if !package.rollback_on_failure && failed_before(release).await? {
+            extended(ctx, release, plan, &plan.objects, applied).await?;
         } else {
             applied.await?;
         }
     } else {
         started_now(ctx, plan).await;
-        repair::finish(ctx, paused.lease(), &plan.workloads).await?;
+        repair::finish(ctx, release.lease(), &plan.workloads).await?;
     }
-    paused.resume(storage).await?;
+    paused.resume().await?;
     if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), &plan.images, &plan.containers)) {
         ctx.reporter.may_start();
     }
     let target = Target::of(plan, order.verify_timeout, order.soak, order.recovery);
-    let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
+    let upgraded = target.verified(ctx, release, observer).await?;
     highest_version::confirm(ctx, &plan.release, plan.coder_version()).await?;
     Ok(upgraded)
 }
@@ -190,7 +181,7 @@ async fn unlock(
     ctx: &Context,
     order: &Order,
     plan: &Plan,
-    storage: &Storage,
+    release: &HeldRelease,
     revision: &Revision,
     put_back: bool,
 ) -> Result<(), Error> {
@@ -217,7 +208,7 @@ async fn unlock(
     same_claims(ctx, &plan.inventory.claims).await?;
     let message = format!("{why}; it is marked as failed");
     ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
-    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await?;
+    release.unlock(revision, "interrupted: the helm process that worked on it is gone").await?;
     ctx.reporter.repaired();
     Ok(())
 }

@@ -13,9 +13,9 @@ use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::Rehearsal;
+use crate::runner::cluster::kinds::live;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::cluster::kinds::live;
 
 /// Objects, each as Kind/name, with their metadata.
 type Marks = Vec<(String, ObjectMeta)>;

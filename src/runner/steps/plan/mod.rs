@@ -57,7 +57,7 @@ use crate::runner::repair::risk;
 use crate::runner::rollout::goal::Goal;
 use crate::runner::rollout::health;
 use crate::runner::rollout::observer::Observer;
-use crate::runner::rollout::verify::{Verified, compare_claims, verify};
+use crate::runner::rollout::verify::{Verified, check_release, compare_claims, verify};
 
 /// Where kubectl keeps what it was given.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -383,6 +383,7 @@ async fn check_running(
         token: None,
         health: None,
     };
+    check_release(storage, &goal).await?;
     let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
     ctx.reporter.progress(&format!("up to date: {summary}"));
     Ok(())

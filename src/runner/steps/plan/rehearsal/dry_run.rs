@@ -103,12 +103,7 @@ async fn try_out(
 /// Finds the causes for which the live object is to blame and not the chart: fields that the API server has filled in for the
 /// installed version, and that the new one does not allow beside its own. Server-side apply leaves them, as nobody owns them. The
 /// same object could be created, so replacing it cures that.
-pub async fn left_over(
-    ctx: &Context,
-    release: &str,
-    causes: &mut [Cause],
-    rendered: &Documents,
-) -> Result<(), Error> {
+pub async fn left_over(ctx: &Context, release: &str, causes: &mut [Cause], rendered: &Documents) -> Result<(), Error> {
     for cause in causes.iter_mut().filter(|cause| cause.class == Some(FailureClass::ObjectInvalid)) {
         let Some(named) = cause.object.clone() else { continue };
         let Some((object, new)) = rendered.objects().find(|(name, _)| name.is(&named)) else { continue };

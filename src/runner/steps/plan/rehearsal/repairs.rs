@@ -120,7 +120,7 @@ impl Repairs {
     /// Rehearses with records that name the successors of removed APIs.
     async fn rewrite(&mut self, ctx: &Context, script: &Script<'_>) -> Result<(), Error> {
         let storage = storage(ctx, script);
-        for rewrite in repair::rewrites(ctx, &storage).await? {
+        for rewrite in repair::rewrites(ctx, &storage, &storage.history().await?).await? {
             let mut stored = rewrite.stored;
             stored.record.set_manifest(rewrite.documents.text());
             if script.locked.is_some_and(|locked| locked.number == rewrite.revision.number) {
