@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod coder;
 mod context;
+mod duration;
 mod error;
 mod helm;
 mod io;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ use crate::core::steps::uninstall::Left;
 use crate::runner::cluster::kinds;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::Context;
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
 use crate::runner::helm::held_release::HeldRelease;
@@ -35,13 +37,16 @@ use crate::runner::rollout::verify::same_claims;
 /// say why.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The order: what is kept, and how long helm may take.
-#[derive(Clone, Debug)]
+/// What the uninstall step is told.
+#[derive(Clone, Debug, Args)]
 pub struct Order {
-    /// How long helm may wait; less than this if it is long.
-    pub helm_timeout: Duration,
-    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept.
-    pub keep_addresses: bool,
+    /// How long helm may wait for hooks; for objects it waits less if this is long
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
+    helm_timeout: Duration,
+
+    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept
+    #[arg(long, env = "RUNNER_KEEP_ADDRESSES", default_value_t = true, action = ArgAction::Set)]
+    keep_addresses: bool,
 }
 
 /// Uninstalls the release of the plan, or does what an earlier try has left to do.

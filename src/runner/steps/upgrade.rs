@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
 use crate::core::steps::upgrade::{Start, Work, work};
 use crate::runner::context::{Context, server_time};
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
 use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::merge_base::{extended, failed_before};
@@ -39,31 +41,44 @@ use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::started_now;
 use crate::runner::rollout::verify::same_claims;
 
-/// The order: what may be done, and how long each part may take.
-#[derive(Clone, Debug)]
+/// What the steps are told that lead to a verified Coder: upgrade, install and restore.
+#[derive(Clone, Debug, Args)]
 pub struct Order {
-    /// What the step starts from.
-    pub start: Start,
-    /// How long helm waits for the objects.
+    /// How long helm waits for the objects of the release
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
     pub helm_timeout: Duration,
-    /// How long to wait for the right answers after that.
+
+    /// How long to wait until every pod answers with the right version
+    #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub verify_timeout: Duration,
-    /// How long everything must stay right.
+
+    /// How long everything must stay right
+    #[arg(long, env = "RUNNER_SOAK", default_value = "30s", value_parser = duration)]
     pub soak: Duration,
-    /// How far a refusal may be repaired.
+
+    /// How far a refusal may be repaired: stop, repair or reinstall
+    #[arg(long, env = "RUNNER_RECOVERY", default_value = "repair")]
     pub recovery: Recovery,
-    /// A pod of the new version may have started in an earlier step.
+
+    /// A pod of the new version may have started in an earlier step
+    #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = ArgAction::Set)]
     pub new_version_started: bool,
-    /// Something of the release was removed in an earlier step and is not back yet.
-    pub recovery_required: bool,
-    /// A person has approved that the lock of somebody else is released.
-    pub repair_approved: bool,
-    /// What an earlier try has scaled to zero.
+
+    /// Something of the release was removed in an earlier step and is not back yet
+    #[arg(long, env = "RUNNER_RECOVERY_REQUIRED", default_value_t = false, action = ArgAction::Set)]
+    recovery_required: bool,
+
+    /// A person has approved the repairs of this plan, and with them that the lock of somebody else is released
+    #[arg(long, env = "RUNNER_REPAIR_APPROVED", default_value_t = false, action = ArgAction::Set)]
+    repair_approved: bool,
+
+    /// Workloads that an earlier try has scaled to zero, as Kind/name=replicas
+    #[arg(long, env = "RUNNER_SCALED_DOWN", value_delimiter = ',')]
     pub scaled_down: Vec<ScaledDown>,
 }
 
-/// Makes the upgrade, or what is left of it, and verifies it.
-pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgraded, Error> {
+/// Makes the upgrade, or what is left of it, and verifies it. `start` is what the step finds.
+pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan, start: Start) -> Result<Upgraded, Error> {
     let plan = &saved.plan;
     if order.new_version_started {
         started_now(ctx, plan).await;
@@ -72,14 +87,20 @@ pub async fn run(ctx: &Context, order: &Order, saved: &SavedPlan) -> Result<Upgr
     held::hold(ctx, saved).await?;
     let done = Box::pin(fenced(ctx, &plan.release, async |release| {
         let paused = Paused::new(ctx, release, plan, saved.previous.as_ref(), &order.scaled_down)?;
-        let done = Box::pin(change(ctx, order, saved, &paused)).await;
+        let done = Box::pin(change(ctx, order, saved, start, &paused)).await;
         paused.end(done).await
     }))
     .await;
     held::end(ctx, saved, done).await
 }
 
-async fn change(ctx: &Context, order: &Order, saved: &SavedPlan, paused: &Paused<'_>) -> Result<Upgraded, Error> {
+async fn change(
+    ctx: &Context,
+    order: &Order,
+    saved: &SavedPlan,
+    start: Start,
+    paused: &Paused<'_>,
+) -> Result<Upgraded, Error> {
     let (plan, release) = (&saved.plan, paused.release());
     let before = &*release.history().await?;
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
@@ -87,7 +108,7 @@ async fn change(ctx: &Context, order: &Order, saved: &SavedPlan, paused: &Paused
     // Begun to be put back while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match work(plan, before, order.start, put_back, order.recovery_required) {
+    let run = match work(plan, before, start, put_back, order.recovery_required) {
         Work::Outdated(_) if overcome => true,
         Work::Verify => {
             tracing::info!("helm has ended well already in an earlier try; verifying");
@@ -113,15 +134,15 @@ async fn change(ctx: &Context, order: &Order, saved: &SavedPlan, paused: &Paused
             chart: &saved.chart(),
             values: &saved.values(),
             restores: false,
-            recreated: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
+            recreated: if start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             // And helm would delete what the chart has added, be it data or not.
-            rollback_on_failure: plan.rollback_on_failure && order.start == Start::Planned && !adds_data(ctx, saved)?,
+            rollback_on_failure: plan.rollback_on_failure && start == Start::Planned && !adds_data(ctx, saved)?,
             recovery: order.recovery,
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
-            pauses: order.start == Start::Planned,
+            pauses: start == Start::Planned,
             old_images: Some(paused.old_images().clone()),
             halt: CancellationToken::new(),
         };
