@@ -11,12 +11,8 @@ use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::helm::documents::Documents;
 use crate::core::object::ObjectRef;
-use crate::core::rollout::endpoint::Question;
-use crate::core::rollout::inventory::{Answer, NoAnswer};
-use crate::core::rollout::verify::Observed;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::rollout::observer::Observer;
 
 /// The claims of these names that exist.
 pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
@@ -90,28 +86,4 @@ async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let points = ingress.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
     let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
     Ok(Some(Exposure { kind: "Ingress".into(), name: name.to_owned(), uid, addresses }))
-}
-
-/// What each server answers now, and which of them do not: the upgrade may be their cure.
-pub async fn answers(observer: &Observer) -> (Vec<Answer>, Vec<NoAnswer>) {
-    observer.ready().await;
-    collect(observer.asked().await)
-}
-
-fn collect(observed: Vec<Observed>) -> (Vec<Answer>, Vec<NoAnswer>) {
-    let asked = observed.into_iter().flat_map(|observed| observed.pods);
-    let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
-    for asked in asked.filter(|asked| asked.question.is_some_and(Question::tells_version)) {
-        match asked.answer {
-            Some(Ok(answer)) => answers.push(answer),
-            Some(Err(silent)) => {
-                tracing::warn!("Pod/{} {}", silent.pod, silent.why);
-                unanswered.push(silent);
-            }
-            None => {}
-        }
-    }
-    answers.sort_by(|a, b| a.pod.cmp(&b.pod));
-    unanswered.sort_by(|a, b| a.pod.cmp(&b.pod));
-    (answers, unanswered)
 }

@@ -3,7 +3,6 @@
 pub mod apply;
 pub mod backup;
 pub mod fence;
-pub mod highest_version;
 pub mod pause;
 pub mod plan;
 pub mod plan_secret;

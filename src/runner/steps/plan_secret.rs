@@ -56,7 +56,7 @@ impl SavedPlan {
             let record = Record::decode(&io::read(&directory.join(key::PREVIOUS_RELEASE)).await?);
             let record = record.map_err(|e| Error::Plan(format!("{} {e}", key::PREVIOUS_RELEASE)))?;
             ctx.secrets.hide_values(&Value::Object(record.values()));
-            pod_secrets::of_record(ctx, &record).await;
+            pod_secrets::of_manifest(ctx, record.manifest()).await;
             previous = Some(record);
         }
         tracing::Span::current().record("plan", &plan.id);

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::apply;
 use super::fence::fenced;
-use super::highest_version;
 use super::pause::Paused;
 use super::plan::held;
 use super::plan_secret::SavedPlan;
@@ -29,6 +28,7 @@ use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
 use crate::core::steps::upgrade::{Start, Work, work};
+use crate::runner::cluster::highest_version;
 use crate::runner::context::{Context, server_time};
 use crate::runner::duration::duration;
 use crate::runner::error::Error;

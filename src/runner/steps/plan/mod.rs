@@ -28,7 +28,6 @@ use self::chart::Fetched;
 use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
 pub use self::takes::takes;
-use super::highest_version;
 use crate::api::{
     ClaimStatus, CoderUpgrade, CoderUpgradeSpec, FailureClass, Forecast, PlanSummary, PlannedAction, Target,
 };
@@ -48,7 +47,7 @@ use crate::core::rollout::inventory::Inventory;
 use crate::core::rollout::started;
 use crate::core::rollout::verify::Expected;
 use crate::core::text::digest::hex;
-use crate::runner::cluster::{inventory, pod_secrets};
+use crate::runner::cluster::{highest_version, inventory, pod_secrets};
 use crate::runner::context::{Context, request};
 use crate::runner::duration::duration;
 use crate::runner::error::Error;
@@ -155,7 +154,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let before = Documents::parse(installed.manifest(), &ctx.namespace)?;
     let mut names = before.claims()?;
     let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
-    let (answers, unanswered) = inventory::answers(&observer).await;
+    let (answers, unanswered) = observer.answers().await;
     installed.check(&chart)?;
     let mut facts = checks::facts(ctx, spec, &chart, &installed, before, observer.seen(), &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
@@ -172,7 +171,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
     core::plan::presence::name_values(&mut facts.path, &traces, &rendered.values());
-    pod_secrets::of_record(ctx, &rendered).await;
+    pod_secrets::of_manifest(ctx, rendered.manifest()).await;
 
     names.extend(objects.claims()?);
     names.extend(inventory::owned_claims(ctx, &[&facts.old, &objects]).await?);

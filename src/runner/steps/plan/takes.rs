@@ -26,7 +26,7 @@ pub async fn takes(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories
     let old = Documents::parse(installed.manifest(), &ctx.namespace)?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &fetched.archive, files, &installed, &old)).await?;
     let Outlook { rendered, objects, rehearsal, .. } = outlook;
-    pod_secrets::of_record(ctx, &rendered).await;
+    pod_secrets::of_manifest(ctx, rendered.manifest()).await;
     let hooks = Documents::parse(&rendered.hooks(), &ctx.namespace)?;
 
     let mut subjects = Vec::new();
