@@ -57,14 +57,13 @@ pub fn forget(ctx: &Context) {
 /// What the server says of the kind of an object. It is asked once for each group and version.
 async fn served(ctx: &Context, object: &ObjectRef) -> Result<Option<(ApiResource, Scope)>, Error> {
     let known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner).get(&object.api_version).cloned();
-    let served = match known {
-        Some(served) => served,
-        None => {
-            let served = Arc::new(discovered(ctx, &object.api_version).await?);
-            let mut known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(object.api_version.clone(), served.clone());
-            served
-        }
+    let served = if let Some(served) = known {
+        served
+    } else {
+        let served = Arc::new(discovered(ctx, &object.api_version).await?);
+        let mut known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(object.api_version.clone(), served.clone());
+        served
     };
     Ok(served.iter().find(|(resource, _)| resource.kind == object.kind).cloned())
 }

@@ -22,7 +22,7 @@ use crate::core::repair::disposable::is_data;
 use crate::core::report::Problem;
 use crate::runner::cluster::kinds;
 use crate::runner::cluster::kinds::Live;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
 use crate::runner::helm::storage::{Storage, in_config_maps};

@@ -57,7 +57,7 @@ pub async fn rewrites(ctx: &Context, storage: &Storage, history: &History) -> Re
 
 /// Rewrites the records. Whether there was anything to rewrite.
 pub async fn rewrite(scene: &mut RepairContext<'_>) -> Result<bool, Error> {
-    let rewrites = rewrites(scene.ctx, scene.release.storage(), &*scene.release.history().await?).await?;
+    let rewrites = rewrites(scene.ctx, scene.release.storage(), &scene.release.history().await?).await?;
     let needed = !rewrites.is_empty();
     for Rewrite { mut stored, documents, reasons, .. } in rewrites {
         for (object, message) in reasons {

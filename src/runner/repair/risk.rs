@@ -19,7 +19,7 @@ use crate::core::report::Problem;
 use crate::core::steps::uninstall;
 use crate::runner::cluster::kinds::{self, Live, live};
 use crate::runner::cluster::owners::{Owned, owned};
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::storage::Storage;
