@@ -1,11 +1,12 @@
-//! Arguments of the steps: flags and environment variables of `runner`.
+//! Arguments of the steps: flags and environment variables of `runner`. What a step alone is told stands beside it, as its
+//! `Order`.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::api::{Recovery, ScaledDown, StepName};
-use crate::core::allowed::{OFFICIAL, RepositoryPattern};
+use super::steps::{backup, plan, uninstall, upgrade};
+use crate::api::StepName;
 use crate::core::text::log_format::LogFormat;
 
 /// Perform one step of an upgrade (runs in a Job that the controller makes)
@@ -20,17 +21,17 @@ pub struct RunnerArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum StepArgs {
     /// Find out what an upgrade needs, and write it into a Secret
-    Plan(PlanArgs),
+    Plan(StepOrder<plan::PlanOrder>),
     /// Make the backup that is asked for before a change, or find a recent one
-    Backup(BackupArgs),
+    Backup(StepOrder<AfterPlan<backup::BackupOrder>>),
     /// Upgrade as the plan says, repair what helm is refused for, and verify
-    Upgrade(UpgradeArgs),
+    Upgrade(StepOrder<AfterPlan<upgrade::UpgradeOrder>>),
     /// Uninstall the release of the plan; what cannot be made again is kept
-    Uninstall(UninstallArgs),
+    Uninstall(StepOrder<AfterPlan<uninstall::UninstallOrder>>),
     /// Install after an uninstall as the plan says, and verify
-    Install(UpgradeArgs),
+    Install(StepOrder<AfterPlan<upgrade::UpgradeOrder>>),
     /// Restore the release that the plan saved, and verify
-    Restore(UpgradeArgs),
+    Restore(StepOrder<AfterPlan<upgrade::UpgradeOrder>>),
 }
 
 /// Arguments of every step.
@@ -63,128 +64,30 @@ pub struct CommonArgs {
     /// Form of the log
     #[arg(long, env = "RUNNER_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
-
-    /// How long to wait until every pod answers with the right version
-    #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
-    pub verify_timeout: Duration,
 }
 
-/// Arguments of the plan step.
+/// Arguments of one step.
 #[derive(Clone, Debug, Args)]
-pub struct PlanArgs {
+pub struct StepOrder<T: Args> {
     /// Arguments of every step.
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Generation of the `CoderUpgrade` that is to be planned
-    #[arg(long, env = "RUNNER_GENERATION")]
-    pub generation: i64,
-
-    /// The wanted version, if it was looked up before for the same request
-    #[arg(long, env = "RUNNER_TARGET")]
-    pub target: Option<String>,
-
-    /// Where charts may come from, as the controller is told
-    #[arg(long, env = "RUNNER_ALLOWED_REPOSITORIES", value_delimiter = ',', default_values = OFFICIAL)]
-    pub allowed_repositories: Vec<RepositoryPattern>,
+    /// What this step alone is told.
+    #[command(flatten)]
+    pub order: T,
 }
 
-/// Arguments of the upgrade step.
+/// What a step is told that follows a plan.
 #[derive(Clone, Debug, Args)]
-pub struct UpgradeArgs {
-    /// Arguments of every step.
-    #[command(flatten)]
-    pub common: CommonArgs,
-
+pub struct AfterPlan<T: Args> {
     /// Where the plan Secret is mounted
     #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
     pub plan_dir: PathBuf,
 
-    /// How long helm waits for the objects of the release
-    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
-    pub helm_timeout: Duration,
-
-    /// How long everything must stay right
-    #[arg(long, env = "RUNNER_SOAK", default_value = "30s", value_parser = duration)]
-    pub soak: Duration,
-
-    /// How far a refusal may be repaired: stop, repair or reinstall
-    #[arg(long, env = "RUNNER_RECOVERY", default_value = "repair")]
-    pub recovery: Recovery,
-
-    /// A pod of the new version may have started in an earlier step
-    #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = clap::ArgAction::Set)]
-    pub new_version_started: bool,
-
-    /// Something of the release was removed in an earlier step and is not back yet
-    #[arg(long, env = "RUNNER_RECOVERY_REQUIRED", default_value_t = false, action = clap::ArgAction::Set)]
-    pub recovery_required: bool,
-
-    /// A person has approved the repairs of this plan, and with them that the lock of somebody else is released
-    #[arg(long, env = "RUNNER_REPAIR_APPROVED", default_value_t = false, action = clap::ArgAction::Set)]
-    pub repair_approved: bool,
-
-    /// Workloads that an earlier try has scaled to zero, as Kind/name=replicas
-    #[arg(long, env = "RUNNER_SCALED_DOWN", value_delimiter = ',')]
-    pub scaled_down: Vec<ScaledDown>,
-}
-
-/// Arguments of the backup step.
-#[derive(Clone, Debug, Args)]
-#[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
-pub struct BackupArgs {
-    /// Arguments of every step.
+    /// What this step alone is told.
     #[command(flatten)]
-    pub common: CommonArgs,
-
-    /// Where the plan Secret is mounted
-    #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
-    pub plan_dir: PathBuf,
-
-    /// Number of the attempt; another one makes a backup of its own
-    #[arg(long, env = "RUNNER_ATTEMPT")]
-    pub attempt: i32,
-
-    /// `CronJob` from which a Job is made
-    #[arg(long, env = "RUNNER_CRON_JOB")]
-    pub cron_job: Option<String>,
-
-    /// Class of the snapshots that are made of the claims of the release
-    #[arg(long, env = "RUNNER_VOLUME_SNAPSHOT_CLASS")]
-    pub volume_snapshot_class: Option<String>,
-
-    /// A backup that is not older counts as well
-    #[arg(long, env = "RUNNER_MAX_AGE", value_parser = duration)]
-    pub max_age: Option<Duration>,
-
-    /// How long the backup may take
-    #[arg(long, env = "RUNNER_BACKUP_TIMEOUT", default_value = "1h", value_parser = duration)]
-    pub timeout: Duration,
-}
-
-/// Arguments of the uninstall step.
-#[derive(Clone, Debug, Args)]
-pub struct UninstallArgs {
-    /// Arguments of every step.
-    #[command(flatten)]
-    pub common: CommonArgs,
-
-    /// Where the plan Secret is mounted
-    #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
-    pub plan_dir: PathBuf,
-
-    /// How long helm may take
-    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
-    pub helm_timeout: Duration,
-
-    /// Whether LoadBalancer Services and Ingresses that the new chart still has are kept
-    #[arg(long, env = "RUNNER_KEEP_ADDRESSES", default_value_t = true, action = clap::ArgAction::Set)]
-    pub keep_addresses: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: kube::core::Duration = text.parse().map_err(|e| format!("{e}; write it as 90s, 10m or 1h30m"))?;
-    Ok(parsed.into())
+    pub order: T,
 }
 
 impl RunnerArgs {
@@ -210,12 +113,12 @@ impl StepArgs {
     /// Arguments of every step.
     pub(crate) fn common(&self) -> &CommonArgs {
         match self {
-            Self::Plan(PlanArgs { common, .. })
-            | Self::Backup(BackupArgs { common, .. })
-            | Self::Upgrade(UpgradeArgs { common, .. })
-            | Self::Install(UpgradeArgs { common, .. })
-            | Self::Restore(UpgradeArgs { common, .. })
-            | Self::Uninstall(UninstallArgs { common, .. }) => common,
+            Self::Plan(StepOrder { common, .. })
+            | Self::Backup(StepOrder { common, .. })
+            | Self::Upgrade(StepOrder { common, .. })
+            | Self::Uninstall(StepOrder { common, .. })
+            | Self::Install(StepOrder { common, .. })
+            | Self::Restore(StepOrder { common, .. }) => common,
         }
     }
 }

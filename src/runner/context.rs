@@ -1,12 +1,16 @@
 //! What every part of a step needs.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::{Request, header::DATE};
 use jiff::{Timestamp, fmt::rfc2822};
 use kube::client::Body;
+use kube::core::ApiResource;
+use kube::discovery::Scope;
 use kube::{Api, Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +24,9 @@ use crate::core::report::Problem;
 
 /// How long one request to the API server may take. kube has no limit of its own for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The kinds of a version of an API group.
+pub type Served = Vec<(ApiResource, Scope)>;
 
 /// The surroundings of a step.
 #[derive(Clone)]
@@ -44,6 +51,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// Cancelled when the runner is told to stop.
     pub stop: CancellationToken,
+    /// What the API server has said of its kinds, by API version.
+    pub served: Arc<Mutex<HashMap<String, Arc<Served>>>>,
 }
 
 impl Context {

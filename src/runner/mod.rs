@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod coder;
 mod context;
+mod duration;
 mod error;
 mod helm;
 mod io;
@@ -18,6 +19,7 @@ pub mod secrets;
 mod steps;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use kube::Api;
 use tokio::signal::unix::{SignalKind, signal};
@@ -90,6 +92,7 @@ async fn context(
         secrets: secrets.clone(),
         reporter: writer.reporter(),
         stop: stop_on_signals()?,
+        served: Arc::default(),
     })
 }
 

@@ -34,6 +34,26 @@ const ROOMS: [&str; 13] = [
     "object", "text",
 ];
 
+/// The rooms of `runner`: each may use only those that stand after it. The files beside them (context, errors, reports) are everybody's.
+const RUNNER_ROOMS: [&str; 7] = ["preview", "steps", "repair", "rollout", "coder", "helm", "cluster"];
+
+/// Where the runner writes what is no part of a release, and needs no Lease of it: its report, the Lease itself, plans, backups and
+/// questions that change nothing.
+const WITHOUT_LEASE: [&str; 6] =
+    ["report", "cluster::lease", "cluster::highest_version", "steps::plan", "steps::backup", "preview"];
+
+/// Requests of the client that change something, with the number of their arguments.
+const CHANGES: [(&str, usize); 8] = [
+    ("create", 2),
+    ("delete", 2),
+    ("delete_collection", 2),
+    ("patch", 3),
+    ("patch_metadata", 3),
+    ("patch_scale", 3),
+    ("patch_status", 3),
+    ("evict", 2),
+];
+
 /// Types of `src` that have a namesake, each with the reason why.
 const NAMESAKES: [(&str, &str); 1] =
     [("Context", "what a pass of the controller has, and what a step of the runner has: no file sees both")];
@@ -222,15 +242,67 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
-fn the_rooms_of_the_core_are_used_from_above() {
-    let place = |room: &str| ROOMS.iter().position(|name| *name == room);
-    for source in sources().iter().filter(|source| source.is_in("core") && source.module.len() > 2) {
-        let Some(own) = place(&source.module[2]) else { panic!("{} stands in no room", source.path.display()) };
-        for path in source.paths.iter().filter(|path| path.len() > 2 && path[0] == "crate" && path[1] == "core") {
-            let fits = place(&path[2]).is_none_or(|used| used >= own);
-            assert!(fits, "{} uses {}, which stands above it: {ROOMS:?}", source.path.display(), path.join("::"));
+fn rooms_are_used_from_above() {
+    // In the runner, what stands in no folder is in no room.
+    for (folder, rooms, folders_only) in [("core", ROOMS.as_slice(), false), ("runner", &RUNNER_ROOMS, true)] {
+        let place = |room: &str| rooms.iter().position(|name| *name == room);
+        for source in sources().iter().filter(|source| source.is_in(folder) && source.module.len() > 2) {
+            let Some(own) = place(&source.module[2]) else {
+                assert!(folders_only && source.module.len() == 3, "{} stands in no room", source.path.display());
+                continue;
+            };
+            for path in source.paths.iter().filter(|path| path.len() > 2 && path[0] == "crate" && path[1] == folder) {
+                let fits = place(&path[2]).is_none_or(|used| used >= own);
+                assert!(fits, "{} uses {}, which stands above it: {rooms:?}", source.path.display(), path.join("::"));
+            }
         }
     }
+}
+
+/// Finds requests that change something and are not sent by `write` of a Lease.
+#[derive(Default)]
+struct Unheld {
+    found: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Unheld {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        let method = call.method.to_string();
+        if method == "write" {
+            return self.visit_expr(&call.receiver);
+        }
+        if CHANGES.contains(&(method.as_str(), call.args.len())) {
+            self.found.push(method);
+        }
+        visit::visit_expr_method_call(self, call);
+    }
+}
+
+#[test]
+fn what_changes_a_release_has_its_lease() {
+    for source in sources().iter().filter(|source| source.is_in("runner")) {
+        let module = source.module[2..].join("::");
+        if WITHOUT_LEASE.iter().any(|free| module == *free || module.starts_with(&format!("{free}::"))) {
+            continue;
+        }
+        let mut unheld = Unheld::default();
+        unheld.visit_file(&syn::parse_file(&std::fs::read_to_string(&source.path).unwrap()).unwrap());
+        assert!(unheld.found.is_empty(), "{} calls {:?} without Held::write", source.path.display(), unheld.found);
+    }
+}
+
+#[test]
+fn a_change_without_its_lease_is_found() {
+    let mut unheld = Unheld::default();
+    let text = "fn f() { lease.write(d, || pods.delete(n, &p)); request(d, || pods.delete(n, &p)); map.delete(n); }";
+    unheld.visit_file(&syn::parse_file(text).unwrap());
+    assert_eq!(unheld.found, ["delete"]);
 }
 
 #[test]

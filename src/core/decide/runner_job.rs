@@ -213,9 +213,9 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
     if defaults.log_format != LogFormat::default() {
         flag("log-format", defaults.log_format.to_string());
     }
-    flag("verify-timeout", seconds(&spec.verify.timeout));
     match request.step {
         StepName::Plan => {
+            flag("verify-timeout", seconds(&spec.verify.timeout));
             flag("generation", upgrade.metadata.generation.unwrap_or_default().to_string());
             for pattern in defaults.allowed.repositories.patterns() {
                 flag("allowed-repositories", pattern);
@@ -227,6 +227,7 @@ fn arguments(upgrade: &CoderUpgrade, request: &JobRequest, defaults: &RunnerDefa
         StepName::Upgrade | StepName::Install | StepName::Restore => {
             flag("plan-dir", PLAN_DIR.into());
             flag("helm-timeout", seconds(&spec.helm.timeout));
+            flag("verify-timeout", seconds(&spec.verify.timeout));
             flag("soak", seconds(&spec.verify.soak));
             flag("recovery", request.recovery.to_string().to_lowercase());
             flag("new-version-started", request.new_version_started.to_string());

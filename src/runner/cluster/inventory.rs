@@ -7,17 +7,12 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Servic
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt};
 
-use super::kinds::Kinds;
 use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
 use crate::core::helm::documents::Documents;
 use crate::core::object::ObjectRef;
-use crate::core::rollout::endpoint::Question;
-use crate::core::rollout::inventory::{Answer, NoAnswer};
-use crate::core::rollout::verify::WorkloadPods;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::rollout::observer::Observer;
 
 /// The claims of these names that exist.
 pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<String, ClaimStatus>, Error> {
@@ -29,7 +24,7 @@ pub async fn claims(ctx: &Context, names: &BTreeSet<String>) -> Result<BTreeMap<
 pub async fn owned_claims(ctx: &Context, manifests: &[&Documents]) -> Result<BTreeSet<String>, Error> {
     let objects: Vec<ObjectRef> =
         manifests.iter().flat_map(|manifest| manifest.objects()).map(|(name, _)| name).collect();
-    let claims = owned(ctx, &mut Kinds::default(), &ctx.namespace).await?;
+    let claims = owned(ctx, &ctx.namespace).await?;
     let ours =
         claims.into_iter().filter(|claim| claim.belongs_to(|owner| objects.iter().any(|o| o.same(owner))).is_some());
     Ok(ours.map(|claim| claim.name).collect())
@@ -91,28 +86,4 @@ async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
     let points = ingress.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
     let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
     Ok(Some(Exposure { kind: "Ingress".into(), name: name.to_owned(), uid, addresses }))
-}
-
-/// What each server answers now, and which of them do not: the upgrade may be their cure.
-pub async fn answers(observer: &Observer) -> (Vec<Answer>, Vec<NoAnswer>) {
-    observer.ready().await;
-    collect(observer.asked().await)
-}
-
-fn collect(observed: Vec<WorkloadPods>) -> (Vec<Answer>, Vec<NoAnswer>) {
-    let asked = observed.into_iter().flat_map(|observed| observed.pods);
-    let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
-    for asked in asked.filter(|asked| asked.question.is_some_and(Question::tells_version)) {
-        match asked.answer {
-            Some(Ok(answer)) => answers.push(answer),
-            Some(Err(silent)) => {
-                tracing::warn!("Pod/{} {}", silent.pod, silent.why);
-                unanswered.push(silent);
-            }
-            None => {}
-        }
-    }
-    answers.sort_by(|a, b| a.pod.cmp(&b.pod));
-    unanswered.sort_by(|a, b| a.pod.cmp(&b.pod));
-    (answers, unanswered)
 }

@@ -1,66 +1,88 @@
 //! The API of an object of any kind.
 
-use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use kube::Api;
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::discovery::{Scope, pinned_kind};
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, GroupVersion};
+use kube::discovery::{Scope, pinned_group};
 
 use crate::core::object::ObjectRef;
 use crate::core::rights::Resource;
-use crate::runner::context::{Context, request};
+use crate::runner::context::{Context, Served, request};
 use crate::runner::error::Error;
 
-/// Finds the API of each kind, asking the server once per kind.
-#[derive(Default)]
-pub struct Kinds(HashMap<(String, String), Option<(ApiResource, Scope)>>);
+/// The metadata of an object as it is.
+pub type LiveObject = PartialObjectMeta<DynamicObject>;
 
-impl Kinds {
-    /// The API for an object; none if this cluster does not serve its kind.
-    pub async fn api(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<Api<DynamicObject>>, Error> {
-        let Some((resource, scope)) = self.served(ctx, object).await? else { return Ok(None) };
-        Ok(Some(match scope {
-            Scope::Cluster => Api::all_with(ctx.client.clone(), resource),
-            Scope::Namespaced => {
-                let namespace = object.namespace.as_deref().unwrap_or(&ctx.namespace);
-                Api::namespaced_with(ctx.client.clone(), namespace, resource)
-            }
-        }))
-    }
-
-    /// What the API server calls the kind of an object; none if this cluster does not serve it.
-    pub async fn resource(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<Resource>, Error> {
-        let served = self.served(ctx, object).await?;
-        Ok(served.map(|(resource, scope)| Resource {
-            group: resource.group.clone(),
-            plural: resource.plural.clone(),
-            namespaced: *scope == Scope::Namespaced,
-        }))
-    }
-
-    async fn served(&mut self, ctx: &Context, object: &ObjectRef) -> Result<Option<&(ApiResource, Scope)>, Error> {
-        let known = (object.api_version.clone(), object.kind.clone());
-        if !self.0.contains_key(&known) {
-            let found = served(ctx, object).await?;
-            self.0.insert(known.clone(), found);
+/// The API for an object; none if this cluster does not serve its kind.
+pub async fn api(ctx: &Context, object: &ObjectRef) -> Result<Option<Api<DynamicObject>>, Error> {
+    let Some((resource, scope)) = served(ctx, object).await? else { return Ok(None) };
+    Ok(Some(match scope {
+        Scope::Cluster => Api::all_with(ctx.client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object.namespace.as_deref().unwrap_or(&ctx.namespace);
+            Api::namespaced_with(ctx.client.clone(), namespace, &resource)
         }
-        Ok(self.0.get(&known).and_then(Option::as_ref))
-    }
+    }))
 }
 
+/// The metadata of an object; none if it does not exist, or its kind is not served.
+pub async fn live(ctx: &Context, object: &ObjectRef) -> Result<Option<LiveObject>, Error> {
+    let Some(api) = api(ctx, object).await? else { return Ok(None) };
+    request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
+}
+
+/// The whole object; none if it does not exist, or its kind is not served.
+pub async fn read(ctx: &Context, object: &ObjectRef) -> Result<Option<DynamicObject>, Error> {
+    let Some(api) = api(ctx, object).await? else { return Ok(None) };
+    request(&format!("read {object}"), || api.get_opt(&object.name)).await
+}
+
+/// What the API server calls the kind of an object; none if this cluster does not serve it.
+pub async fn resource(ctx: &Context, object: &ObjectRef) -> Result<Option<Resource>, Error> {
+    let served = served(ctx, object).await?;
+    Ok(served.map(|(resource, scope)| Resource {
+        group: resource.group,
+        plural: resource.plural,
+        namespaced: scope == Scope::Namespaced,
+    }))
+}
+
+/// The server is asked anew from here on: helm, or whoever held the Lease before, may have installed definitions.
+pub fn forget(ctx: &Context) {
+    ctx.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// What the server says of the kind of an object. It is asked once for each group and version.
 async fn served(ctx: &Context, object: &ObjectRef) -> Result<Option<(ApiResource, Scope)>, Error> {
-    let (group, version) = object.api_version.split_once('/').unwrap_or(("", &object.api_version));
-    let kind = GroupVersionKind::gvk(group, version, &object.kind);
-    let doing = format!("ask for the kind {} of {}", object.kind, object.api_version);
-    match request(&doing, || pinned_kind(&ctx.client, &kind)).await {
-        Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope))),
-        Err(Error::Api { source, .. }) if is_unknown(&source) => Ok(None),
+    let known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner).get(&object.api_version).cloned();
+    let served = if let Some(served) = known {
+        served
+    } else {
+        let served = Arc::new(discovered(ctx, &object.api_version).await?);
+        let mut known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(object.api_version.clone(), served.clone());
+        served
+    };
+    Ok(served.iter().find(|(resource, _)| resource.kind == object.kind).cloned())
+}
+
+/// The kinds of a group in this version; none if the server knows no such version.
+async fn discovered(ctx: &Context, api_version: &str) -> Result<Served, Error> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let pinned = GroupVersion::gv(group, version);
+    match request(&format!("ask for the kinds of {api_version}"), || pinned_group(&ctx.client, &pinned)).await {
+        Ok(found) => {
+            let resources = found.versioned_resources(version).into_iter();
+            Ok(resources.map(|(resource, capabilities)| (resource, capabilities.scope)).collect())
+        }
+        Err(Error::Api { source, .. }) if is_unknown(&source) => Ok(Served::new()),
         Err(error) => Err(error),
     }
 }
 
-/// The server knows no such version of the group, or no such kind in it.
+/// The server knows no such version of the group.
 fn is_unknown(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Discovery(_)) || matches!(error, kube::Error::Api(status) if status.code == 404)
 }

@@ -3,6 +3,7 @@
 //! Every write carries the resourceVersion of what was read, so that of two runners only one can take the Lease. A Lease
 //! of another counts as free when it was not renewed for its whole duration *as seen from here*: clocks are not compared.
 
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::api::FailureClass;
 use crate::core::report::Problem;
 use crate::runner::context::{Context, is_unreachable, request};
 use crate::runner::error::Error;
-use crate::runner::helm::run::Ends;
 
 /// How long others wait for a holder that says nothing.
 const DURATION: Duration = Duration::from_secs(15);
@@ -38,12 +38,14 @@ pub fn name_of(release: &str) -> String {
     format!("coder-upgrade-{release}")
 }
 
-/// A Lease that is held and renewed until it is released, lost or dropped.
+/// A Lease that is held and renewed until it is released, lost or dropped. Whatever changes a release asks for it.
 pub struct Held {
     leases: Api<Lease>,
     name: String,
     holder: String,
     lost: Lost,
+    /// Cancelled when the runner is told to stop.
+    stop: CancellationToken,
     renewal: JoinHandle<()>,
 }
 
@@ -74,7 +76,7 @@ impl Held {
         let lost = Lost::default();
         let renewal = renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone());
         let renewal = tokio::spawn(renewal.in_current_span());
-        Ok(Self { leases, name, holder, lost, renewal })
+        Ok(Self { leases, name, holder, lost, stop: ctx.stop.clone(), renewal })
     }
 
     /// Cancelled when the Lease is lost.
@@ -82,14 +84,42 @@ impl Held {
         &self.lost.at_all
     }
 
-    /// What ends a run of helm under this Lease before its time.
-    pub fn ends<'a>(&'a self, stop: &'a CancellationToken) -> Ends<'a> {
-        Ends { stop, lost: &self.lost.at_all, taken: &self.lost.taken }
+    /// Cancelled when somebody else may have the Lease by now.
+    pub fn taken(&self) -> &CancellationToken {
+        &self.lost.taken
     }
 
-    /// Name of the Lease.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Refuses to go on when the Lease is lost, and only then: what was begun is put back although the runner shall stop.
+    pub fn not_lost(&self) -> Result<(), Error> {
+        if self.lost().is_cancelled() { Err(Error::LeaseLost(self.name.clone())) } else { Ok(()) }
+    }
+
+    /// Refuses to go on when the Lease is lost or the runner was told to stop.
+    pub fn still_held(&self) -> Result<(), Error> {
+        self.not_lost()?;
+        if self.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Does the work, unless the runner is told to stop or loses the Lease meanwhile.
+    pub async fn while_held<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            done = work => done,
+            () = self.stop.cancelled() => Err(Error::Stopped),
+            () = self.lost().cancelled() => Err(Error::LeaseLost(self.name.clone())),
+        }
+    }
+
+    /// Sends a request that changes something of the release, as [`request`] does, but never once the Lease is lost: not even
+    /// again after a connection that broke. That the runner shall stop is no reason: what was begun is put back then.
+    pub async fn write<T, F>(&self, doing: &str, call: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        tokio::select! {
+            biased;
+            () = self.lost().cancelled() => Err(Error::LeaseLost(self.name.clone())),
+            done = request(doing, call) => done,
+        }
     }
 
     /// Gives the Lease back, so that the next runner need not wait. If that fails, it runs out by itself.

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 
-use super::kinds::Kinds;
+use super::kinds;
 use crate::api::{FailureClass, WaitingFor};
 use crate::core::helm::documents::Documents;
 use crate::core::object::ObjectRef;
@@ -45,11 +45,8 @@ pub async fn find(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<V
 /// Refuses if one of these objects is still being deleted. The kinds that are slow by nature are waited for by the
 /// controller; this looks at all others, and at what somebody deleted meanwhile.
 pub async fn none_going(ctx: &Context, objects: &[ObjectRef]) -> Result<(), Error> {
-    let mut kinds = Kinds::default();
     for object in objects {
-        let Some(api) = kinds.api(ctx, object).await? else { continue };
-        let found = request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await?;
-        let Some(metadata) = found.map(|found| found.metadata) else { continue };
+        let Some(metadata) = kinds::live(ctx, object).await?.map(|found| found.metadata) else { continue };
         if let Some(Time(since)) = &metadata.deletion_timestamp {
             let held = match metadata.finalizers.unwrap_or_default().as_slice() {
                 [] => "it has no finalizers and is about to go".to_owned(),

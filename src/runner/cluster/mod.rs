@@ -1,6 +1,7 @@
 //! Objects of the cluster, of any kind.
 
 pub mod addresses;
+pub mod highest_version;
 pub mod inventory;
 pub mod kinds;
 pub mod lease;

@@ -9,9 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::core::object::KindName;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::watch;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
-use crate::runner::steps::fence::while_held;
 
 /// Deletes exactly the object with this UID, and waits until it is gone: there is no limit but the step's own deadline,
 /// and what holds the object stands in the progress.
@@ -31,7 +30,7 @@ where
         propagation_policy: Some(propagation),
         ..DeleteParams::default()
     };
-    match request(&format!("delete {object}"), || api.delete(&object.name, &parameters)).await {
+    match lease.write(&format!("delete {object}"), || api.delete(&object.name, &parameters)).await {
         Ok(_) => {}
         Err(error) if error.has_code(404) => return Ok(()),
         Err(error) => return Err(error),
@@ -44,7 +43,7 @@ pub async fn wait_gone<K>(ctx: &Context, lease: &Held, api: &Api<K>, object: &Ki
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    while_held(ctx, lease, gone(ctx, api, object, uid)).await
+    lease.while_held(gone(ctx, api, object, uid)).await
 }
 
 /// Watches until no object of that name has that UID.

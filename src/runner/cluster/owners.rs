@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt};
 
-use super::kinds::Kinds;
+use super::kinds;
 use crate::core::object::ObjectRef;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -57,8 +57,8 @@ impl OwnedClaim {
 
 /// The claims of a namespace that something owns, with all owners. Those of generic ephemeral volumes are not among them:
 /// by their nature they go with their pod, and hold nothing that shall outlive it.
-pub async fn owned(ctx: &Context, kinds: &mut Kinds, namespace: &str) -> Result<Vec<OwnedClaim>, Error> {
-    let mut family = Family { ctx, kinds, namespace, known: HashMap::new() };
+pub async fn owned(ctx: &Context, namespace: &str) -> Result<Vec<OwnedClaim>, Error> {
+    let mut family = Family { ctx, namespace, known: HashMap::new() };
     let mut found = Vec::new();
     for claim in claims(ctx, namespace).await? {
         if !ephemeral(ctx, namespace, &claim).await? {
@@ -106,7 +106,6 @@ async fn ephemeral(
 /// What is known of the owners in a namespace.
 struct Family<'a> {
     ctx: &'a Context,
-    kinds: &'a mut Kinds,
     namespace: &'a str,
     known: HashMap<String, Result<Vec<OwnerReference>, String>>,
 }
@@ -166,8 +165,7 @@ impl Family<'_> {
         owner: &OwnerReference,
         object: &ObjectRef,
     ) -> Result<Result<Vec<OwnerReference>, String>, Error> {
-        let Some(api) = self.kinds.api(self.ctx, object).await? else { return Ok(Ok(Vec::new())) };
-        match request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await {
+        match kinds::live(self.ctx, object).await {
             Ok(Some(found)) if found.uid().as_ref() == Some(&owner.uid) => Ok(Ok(found.owner_references().to_vec())),
             Ok(_) => Ok(Ok(Vec::new())),
             Err(error) if error.has_code(403) => Ok(Err(error.to_string())),

@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::core::helm::manifest::documents;
 use crate::core::helm::references;
 use crate::runner::context::{Context, request};
-use crate::runner::helm::record::Record;
 
 /// Most Secrets that are read for one pod or one release.
 const MOST: usize = 200;
@@ -28,10 +27,10 @@ pub async fn of_pod(ctx: &Context, name: &str) {
     }
 }
 
-/// Hides what the objects of a record of helm hold, and the Secrets that their pods use.
-pub async fn of_record(ctx: &Context, record: &Record) {
+/// Hides what the objects of a manifest hold, and the Secrets that their pods use.
+pub async fn of_manifest(ctx: &Context, manifest: &str) {
     // One that cannot be read is a finding of the plan.
-    if let Ok(documents) = documents(record.manifest()) {
+    if let Ok(documents) = documents(manifest) {
         of_objects(ctx, documents.iter().flat_map(|document| &document.objects)).await;
     }
 }

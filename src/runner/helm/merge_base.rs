@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::held_release::HeldRelease;
 use super::storage::Storage;
 use crate::api::FailureClass;
 use crate::core::helm::documents::{Change, Documents};
@@ -17,10 +18,9 @@ use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::steps::uninstall;
-use crate::runner::cluster::kinds::Kinds;
-use crate::runner::cluster::lease::Held;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::owners::owned;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 
 /// Does the work, which runs helm, while the record that helm looks at also holds what was partly applied. `wanted` are
@@ -30,25 +30,24 @@ use crate::runner::error::Error;
 /// record as it was.
 pub async fn extended<T>(
     ctx: &Context,
-    lease: &Held,
+    release: &HeldRelease,
     plan: &Plan,
-    storage: &Storage,
     wanted: &[ObjectRef],
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let base = MergeBase::extend(ctx, plan, storage, wanted).await?;
+    let base = MergeBase::extend(ctx, release, plan, wanted).await?;
     let done = work.await;
     if let Some(base) = base
-        && !lease.lost().is_cancelled()
+        && !release.lease().lost().is_cancelled()
     {
-        base.restore(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+        base.restore(release).await.unwrap_or_else(|also| tracing::warn!("{also}"));
     }
     done
 }
 
 /// Whether the last try was one of this operator and failed, so that the next one needs an extended merge base.
-pub async fn failed_before(storage: &Storage) -> Result<bool, Error> {
-    let history = storage.history().await?;
+pub async fn failed_before(release: &HeldRelease) -> Result<bool, Error> {
+    let history = release.history().await?;
     Ok(history.first().is_some_and(|newest| newest.status == "failed" && newest.plan.is_some()))
 }
 
@@ -67,11 +66,11 @@ impl MergeBase {
     /// if nothing was partially applied.
     async fn extend(
         ctx: &Context,
+        release: &HeldRelease,
         plan: &Plan,
-        storage: &Storage,
         wanted: &[ObjectRef],
     ) -> Result<Option<Self>, Error> {
-        let history = storage.history().await?;
+        let (storage, history) = (release.storage(), release.history().await?);
         let Some(revision) = compared(&history) else { return Ok(None) };
         let applied = uninstall::applied(plan, &history);
         let mut all = storage.union(applied, &ctx.namespace).await?;
@@ -93,7 +92,7 @@ impl MergeBase {
         if extended == Documents::parse(&manifest, &ctx.namespace)?.text() {
             return Ok(None);
         }
-        match storage.write_temporarily(&stored, extended.clone()).await {
+        match release.write_temporarily(&stored, extended.clone()).await {
             Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
                 tracing::warn!("what was partly applied stays where helm does not know of it: {}", problem.message);
                 return Ok(None);
@@ -105,14 +104,14 @@ impl MergeBase {
 
     /// Writes the manifest back as it was. helm itself has written the record meanwhile if it succeeded; a repair may have
     /// written another manifest, which stays.
-    pub async fn restore(self, storage: &Storage) -> Result<(), Error> {
-        let mut stored = storage.read(&self.revision).await?;
+    pub async fn restore(self, release: &HeldRelease) -> Result<(), Error> {
+        let mut stored = release.storage().read(&self.revision).await?;
         if stored.record.manifest() == self.extended {
             stored.record.set_manifest(self.manifest);
         } else if !stored.temporary {
             return Ok(());
         }
-        storage.rewrite(&stored).await
+        release.rewrite(&stored).await
     }
 }
 
@@ -140,16 +139,15 @@ async fn must_not_delete(
     if let Some(first) = applied.iter().rfind(ours) {
         begun = storage.read(first).await?.created;
     }
-    let mut kinds = Kinds::default();
     let mut must_not_delete = Vec::new();
     let unwanted: Vec<ObjectRef> =
         all.objects().map(|(name, _)| name).filter(|name| !wanted.iter().any(|known| known.same(name))).collect();
-    let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &mut kinds, &ctx.namespace).await? };
+    let claims = if unwanted.is_empty() { Vec::new() } else { owned(ctx, &ctx.namespace).await? };
     let owns = |name: &ObjectRef| {
         claims.iter().any(|claim| claim.unknown().is_some() || claim.belongs_to(|owner| owner.same(name)).is_some())
     };
     for name in unwanted {
-        if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &mut kinds, &name).await? {
+        if !is_disposable(&name) || owns(&name) || !made_since(ctx, plan, begun, &name).await? {
             must_not_delete.push(name);
         }
     }
@@ -157,17 +155,8 @@ async fn must_not_delete(
 }
 
 /// Whether the object belongs to the release and was made at that time or later.
-async fn made_since(
-    ctx: &Context,
-    plan: &Plan,
-    begun: Option<Timestamp>,
-    kinds: &mut Kinds,
-    name: &ObjectRef,
-) -> Result<bool, Error> {
-    let Some(api) = kinds.api(ctx, name).await? else { return Ok(false) };
-    let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else {
-        return Ok(false);
-    };
+async fn made_since(ctx: &Context, plan: &Plan, begun: Option<Timestamp>, name: &ObjectRef) -> Result<bool, Error> {
+    let Some(live) = kinds::live(ctx, name).await? else { return Ok(false) };
     let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
     let made = live.creation_timestamp().map(|time| time.0);
     Ok(owner == Owner::Release && begun.is_some() && made >= begun)

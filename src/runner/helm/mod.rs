@@ -2,6 +2,7 @@
 
 mod cli;
 mod download;
+pub mod held_release;
 mod index;
 pub mod merge_base;
 mod output;
@@ -9,7 +10,7 @@ pub mod outside;
 pub mod package;
 pub mod record;
 pub mod repository;
-pub mod run;
+mod run;
 pub mod source;
 pub mod storage;
 pub mod upgrade;

@@ -11,28 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Helm, HelmFailure, output};
 use crate::core::helm::failures;
+use crate::runner::cluster::lease::Held;
 use crate::runner::error::Error;
 
 /// How long a helm process that lost the Lease may take to record its failure. With the time in which the loss is noticed this is
 /// less than the Lease's duration, so that helm has ended before another runner can begin.
 const LOST_LEASE_GRACE: Duration = Duration::from_secs(4);
 
-/// What ends a run of helm before its time.
-#[derive(Clone, Copy, Debug)]
-pub struct Ends<'a> {
-    /// The runner is told to stop.
-    pub stop: &'a CancellationToken,
-    /// The Lease of the release is lost.
-    pub lost: &'a CancellationToken,
-    /// Somebody else may have the Lease by now.
-    pub taken: &'a CancellationToken,
-}
-
-/// Runs helm with these arguments to its end. The runner's SIGTERM goes on to helm, which then records the release as failed;
+/// Runs helm with these arguments to its end. `stop` goes on to helm as SIGTERM, which then records the release as failed;
 /// so does the loss of the Lease, but then helm does not get more time than the Lease has left: none if somebody else has it.
 ///
 /// helm's notes on stdout are not for logs: charts print addresses and passwords there.
-pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Result<(), HelmFailure>, Error> {
+pub async fn run(
+    helm: &Helm,
+    arguments: &[String],
+    lease: &Held,
+    stop: &CancellationToken,
+) -> Result<Result<(), HelmFailure>, Error> {
     tracing::info!("helm {}", arguments.join(" "));
     let mut command = helm.command(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -46,7 +41,7 @@ pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Re
             None => String::new(),
         }
     };
-    let ended = wait(&mut child, ends);
+    let ended = wait(&mut child, lease, stop);
     let (said, ended) = tokio::join!(said, ended);
     let status = ended?;
     if status.success() {
@@ -56,7 +51,8 @@ pub async fn run(helm: &Helm, arguments: &[String], ends: Ends<'_>) -> Result<Re
     Ok(Err(HelmFailure { text: if text.is_empty() { status.to_string() } else { text.to_owned() } }))
 }
 
-async fn wait(child: &mut Child, Ends { stop, lost, taken }: Ends<'_>) -> Result<std::process::ExitStatus, Error> {
+async fn wait(child: &mut Child, lease: &Held, stop: &CancellationToken) -> Result<std::process::ExitStatus, Error> {
+    let (lost, taken) = (lease.lost(), lease.taken());
     let ended = |result: std::io::Result<_>| result.map_err(Error::HelmMissing);
     tokio::select! {
         status = child.wait() => return ended(status),

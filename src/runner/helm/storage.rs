@@ -13,6 +13,7 @@ use crate::api::{FailureClass, label};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::history::Revision;
 use crate::core::report::Problem;
+use crate::runner::cluster::lease::Held;
 use crate::runner::context::request;
 use crate::runner::error::Error;
 
@@ -40,7 +41,7 @@ pub struct Stored {
     pub raw: Vec<u8>,
     /// When helm began with this revision: whatever it made for it is not older.
     pub created: Option<Timestamp>,
-    /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`Storage::write_temporarily`].
+    /// The Secret holds another manifest for a time; `record` and `raw` are as they were before. See [`super::held_release::HeldRelease::write_temporarily`].
     pub temporary: bool,
     /// Version of the Secret that was read.
     resource_version: Option<String>,
@@ -96,31 +97,27 @@ impl Storage {
         Ok(union)
     }
 
-    /// Releases the lock that a killed helm left: marks its revision as failed, both in the record and in the label that
-    /// helm finds it by. Refused by the API server if the record changed since it was read.
-    pub async fn unlock(&self, revision: &Revision, description: &str) -> Result<(), Error> {
-        let mut stored = self.read(revision).await?;
-        stored.record.mark_failed(description);
-        self.rewrite(&stored).await
+    /// See [`super::held_release::HeldRelease::rewrite`].
+    pub(super) async fn rewrite(&self, lease: &Held, stored: &Stored) -> Result<(), Error> {
+        self.write(lease, stored, &stored.record, None).await
     }
 
-    /// Writes a record back that was edited after it was read, with the label of its status. Refused by the API server
-    /// (class `PlanOutdated`) if the Secret changed since it was read.
-    pub async fn rewrite(&self, stored: &Stored) -> Result<(), Error> {
-        self.write(stored, &stored.record, None).await
-    }
-
-    /// Lets helm find another manifest in the record, until [`Self::rewrite`] or until helm itself writes the record. For
-    /// [`Self::read`] the record stays as it was, so a runner that is killed meanwhile leaves nothing to be mistaken.
-    pub async fn write_temporarily(&self, stored: &Stored, manifest: String) -> Result<(), Error> {
+    /// See [`super::held_release::HeldRelease::write_temporarily`].
+    pub(super) async fn write_temporarily(&self, lease: &Held, stored: &Stored, manifest: String) -> Result<(), Error> {
         let original = Record::from(json!({"manifest": stored.record.manifest()}));
         let original = original.encode().map_err(|source| stored.broken(source))?;
         let mut record = stored.record.clone();
         record.set_manifest(manifest);
-        self.write(stored, &record, Some(original)).await
+        self.write(lease, stored, &record, Some(original)).await
     }
 
-    async fn write(&self, stored: &Stored, record: &Record, original: Option<Vec<u8>>) -> Result<(), Error> {
+    async fn write(
+        &self,
+        lease: &Held,
+        stored: &Stored,
+        record: &Record,
+        original: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
         let Stored { secret, resource_version, .. } = stored;
         let broken = |source| stored.broken(source);
         let labels = json!({
@@ -135,7 +132,7 @@ impl Storage {
         });
         let doing = format!("write revision {} in Secret/{secret}", record.revision().map_err(broken)?);
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-        request(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
+        lease.write(&doing, || self.secrets.patch_metadata(secret, &parameters, &patch)).await?;
         Ok(())
     }
 }
@@ -211,7 +208,7 @@ fn written_by_server(metadata: &ObjectMeta) -> Option<Timestamp> {
 }
 
 impl Stored {
-    /// Puts the record into a Secret, with the label of its status, as [`Storage::rewrite`] would write it.
+    /// Puts the record into a Secret, with the label of its status, as [`super::held_release::HeldRelease::rewrite`] would write it.
     pub fn put_into(&self, secret: &mut Secret) -> Result<(), Error> {
         let broken = |source| self.broken(source);
         let encoded = self.record.encode().map_err(broken)?;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::record::Record;
-use super::run::{self, Ends};
 use super::{Helm, HelmFailure, Major};
 use crate::api::FailureClass;
 use crate::core::helm::failures;
@@ -97,7 +96,9 @@ pub struct Upgrade<'a> {
 }
 
 impl Upgrade<'_> {
-    fn arguments(&self, major: Major) -> Vec<String> {
+    /// What helm is told.
+    #[must_use]
+    pub fn arguments(&self, major: Major) -> Vec<String> {
         let mut arguments: Vec<String> = vec![
             "upgrade".into(),
             "--install".into(),
@@ -127,11 +128,6 @@ impl Upgrade<'_> {
         }
         arguments
     }
-}
-
-/// Runs the upgrade to its end; see [`run::run`].
-pub async fn run(helm: &Helm, upgrade: &Upgrade<'_>, ends: Ends<'_>) -> Result<Result<(), HelmFailure>, Error> {
-    run::run(helm, &upgrade.arguments(helm.major()), ends).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Where a person works at a terminal: the cluster of the kubeconfig, and the one `CoderUpgrade` that is meant.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,7 @@ pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet
         secrets: secrets.clone(),
         reporter: Reporter::to_terminal(secrets.clone(), quiet),
         stop: CancellationToken::new(),
+        served: Arc::default(),
     };
     Ok(Desk { ctx, upgrade, request })
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use futures::future::try_join;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -20,8 +20,9 @@ use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_data;
 use crate::core::report::Problem;
-use crate::runner::cluster::kinds::Kinds;
-use crate::runner::context::{Context, request};
+use crate::runner::cluster::kinds;
+use crate::runner::cluster::kinds::LiveObject;
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
 use crate::runner::helm::storage::{Storage, in_config_maps};
@@ -46,7 +47,7 @@ pub fn allowed(plan: &Plan, object: &str) -> Result<(), Error> {
 /// nothing is touched. Whether there were any.
 pub async fn adopt(repairing: &mut RepairContext<'_>) -> Result<bool, Error> {
     let rendered = repairing.rendered().await?.clone();
-    let unowned = unowned(repairing.ctx, &mut repairing.kinds, &repairing.plan.release, &rendered).await?;
+    let unowned = unowned(repairing.ctx, &repairing.plan.release, &rendered).await?;
     let needed = !unowned.is_empty();
     let conflicts = server_side(repairing).await?;
     for (object, why) in unowned {
@@ -61,19 +62,20 @@ pub async fn adopt(repairing: &mut RepairContext<'_>) -> Result<bool, Error> {
 
 /// Whether helm will change objects by server-side apply: as for the newest record, or by default if there is none.
 async fn server_side(repairing: &RepairContext<'_>) -> Result<bool, Error> {
-    match repairing.storage.history().await?.first() {
-        Some(newest) => Ok(repairing.storage.read(newest).await?.record.server_side()),
+    match repairing.release.history().await?.first() {
+        Some(newest) => Ok(repairing.release.storage().read(newest).await?.record.server_side()),
         None => Ok(repairing.ctx.helm.major() == Major::Four),
     }
 }
 
 /// Takes the fields that the chart sets from whoever made the object, in helm's name: helm itself would be refused, as they
 /// have another manager. Fields that the chart does not set stay as they are.
-async fn take_fields(repairing: &mut RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
-    let Some(api) = repairing.kinds.api(repairing.ctx, object).await? else { return Ok(()) };
+async fn take_fields(repairing: &RepairContext<'_>, object: &ObjectRef, wanted: &Value) -> Result<(), Error> {
+    let Some(api) = kinds::api(repairing.ctx, object).await? else { return Ok(()) };
     let patch = Patch::Apply(marked(wanted, &repairing.plan.release, &repairing.ctx.namespace));
     let parameters = PatchParams::apply(MANAGER).force();
-    match request(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await {
+    match repairing.lease().write(&format!("take over {object}"), || api.patch(&object.name, &parameters, &patch)).await
+    {
         // Some field cannot be changed: helm will say which, and that is a repair of its own.
         Err(error) if error.has_code(422) => {
             tracing::info!("{object} refuses the change: {error}");
@@ -85,17 +87,11 @@ async fn take_fields(repairing: &mut RepairContext<'_>, object: &ObjectRef, want
 
 /// The objects of a chart that exist and belong to nobody, and why. Refuses if one of them belongs to somebody, or is data
 /// that would go with the release.
-pub async fn unowned(
-    ctx: &Context,
-    kinds: &mut Kinds,
-    release: &str,
-    rendered: &Documents,
-) -> Result<Vec<(ObjectRef, String)>, Error> {
+pub async fn unowned(ctx: &Context, release: &str, rendered: &Documents) -> Result<Vec<(ObjectRef, String)>, Error> {
     let mut unowned = Vec::new();
     let mut alive: BTreeMap<(String, String), bool> = BTreeMap::new();
     for (object, _) in rendered.objects() {
-        let Some(api) = kinds.api(ctx, &object).await? else { continue };
-        let Some(found) = metadata(&api, &object).await? else { continue };
+        let Some(found) = kinds::live(ctx, &object).await? else { continue };
         let owner = Owner::of(found.labels(), found.annotations(), release, &ctx.namespace);
         if owner != Owner::Release {
             controlled(&object, &found)?;
@@ -128,15 +124,8 @@ pub async fn unowned(
     }
 }
 
-async fn metadata(
-    api: &Api<DynamicObject>,
-    object: &ObjectRef,
-) -> Result<Option<PartialObjectMeta<DynamicObject>>, Error> {
-    request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
-}
-
 /// An object that another object controls is somebody's, even if no release owns it.
-fn controlled(object: &ObjectRef, found: &PartialObjectMeta<DynamicObject>) -> Result<(), Error> {
+fn controlled(object: &ObjectRef, found: &LiveObject) -> Result<(), Error> {
     let controller = found.owner_references().iter().find(|owner| owner.controller == Some(true));
     controller
         .map_or(Ok(()), |owner| Err(belongs(object, &format_args!("{}/{}, which controls it", owner.kind, owner.name))))
@@ -147,7 +136,8 @@ fn belongs(object: &ObjectRef, owner: &dyn Display) -> Error {
     Problem::new(FailureClass::OwnedByOther, message).object(object.to_string()).into()
 }
 
-/// Whether a release has anything installed. What cannot be looked at counts as alive.
+/// Whether a release has anything installed, asked each time: its Lease is not held, so it may change. What cannot be looked at
+/// counts as alive.
 async fn is_alive(ctx: &Context, release: &str, namespace: &str) -> Result<bool, Error> {
     let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), namespace);

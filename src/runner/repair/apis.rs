@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::RepairContext;
 use crate::api::Remedy;
 use crate::core::helm::documents::{Change, Documents};
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::{History, Revision};
 use crate::core::helm::removed_apis::{successor, translate};
 use crate::core::object::ObjectRef;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::{Storage, Stored};
@@ -26,15 +26,14 @@ pub struct Rewrite {
 }
 
 /// What is to be rewritten in the newest record, and in the newest that is deployed: helm reads both.
-pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Result<Vec<Rewrite>, Error> {
-    let history = storage.history().await?;
+pub async fn rewrites(ctx: &Context, storage: &Storage, history: &History) -> Result<Vec<Rewrite>, Error> {
     let deployed = history.iter().find(|revision| revision.deployed());
     let read: BTreeMap<i32, _> = history.first().into_iter().chain(deployed).map(|r| (r.number, r)).collect();
     let mut rewrites = Vec::new();
     for (number, revision) in read {
         let stored = storage.read(revision).await?;
         let mut documents = Documents::parse(stored.record.manifest(), &ctx.namespace)?;
-        let removed = removed(ctx, kinds, &documents).await?;
+        let removed = removed(ctx, &documents).await?;
         if removed.is_empty() {
             continue;
         }
@@ -58,21 +57,21 @@ pub async fn rewrites(ctx: &Context, kinds: &mut Kinds, storage: &Storage) -> Re
 
 /// Rewrites the records. Whether there was anything to rewrite.
 pub async fn rewrite(repairing: &mut RepairContext<'_>) -> Result<bool, Error> {
-    let rewrites = rewrites(repairing.ctx, &mut repairing.kinds, &repairing.storage).await?;
+    let rewrites = rewrites(repairing.ctx, repairing.release.storage(), &repairing.release.history().await?).await?;
     let needed = !rewrites.is_empty();
     for Rewrite { mut stored, documents, reasons, .. } in rewrites {
         for (object, message) in reasons {
             repairing.record(Remedy::RewriteApis, &object.to_string(), message).await?;
         }
         stored.record.set_manifest(documents.text());
-        repairing.storage.rewrite(&stored).await?;
+        repairing.release.rewrite(&stored).await?;
     }
     Ok(needed)
 }
 
 /// Gives the objects of removed APIs the ones that replaced them, and leaves out what cannot exist in this cluster.
 pub async fn serve(ctx: &Context, documents: &mut Documents) -> Result<(), Error> {
-    let removed = removed(ctx, &mut Kinds::default(), documents).await?;
+    let removed = removed(ctx, documents).await?;
     for (name, now) in &removed {
         tracing::info!("{name} of {} becomes {}", name.api_version, now.unwrap_or("nothing"));
     }
@@ -83,11 +82,11 @@ pub async fn serve(ctx: &Context, documents: &mut Documents) -> Result<(), Error
 /// An object whose API this cluster does not serve, and the API that replaced it, if there is one.
 type RemovedApi = (ObjectRef, Option<&'static str>);
 
-async fn removed(ctx: &Context, kinds: &mut Kinds, documents: &Documents) -> Result<Vec<RemovedApi>, Error> {
+async fn removed(ctx: &Context, documents: &Documents) -> Result<Vec<RemovedApi>, Error> {
     let mut removed = Vec::new();
     for (name, _) in documents.objects() {
-        if kinds.api(ctx, &name).await?.is_none() {
-            let now = served_successor(ctx, kinds, &name).await?;
+        if kinds::api(ctx, &name).await?.is_none() {
+            let now = served_successor(ctx, &name).await?;
             removed.push((name, now));
         }
     }
@@ -103,8 +102,8 @@ fn succeed(documents: &mut Documents, removed: &[RemovedApi]) {
 }
 
 /// The successor of an object's API, if there is one and the cluster serves it.
-async fn served_successor(ctx: &Context, kinds: &mut Kinds, name: &ObjectRef) -> Result<Option<&'static str>, Error> {
+async fn served_successor(ctx: &Context, name: &ObjectRef) -> Result<Option<&'static str>, Error> {
     let Some(now) = successor(&name.api_version, &name.kind) else { return Ok(None) };
     let moved = ObjectRef { api_version: now.to_owned(), ..name.clone() };
-    Ok(kinds.api(ctx, &moved).await?.map(|_| now))
+    Ok(kinds::api(ctx, &moved).await?.map(|_| now))
 }

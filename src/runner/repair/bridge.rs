@@ -24,14 +24,12 @@ use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::helm::workload::Workload;
 use crate::core::object::{KindName, ObjectRef};
 use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
-use crate::runner::cluster::kinds::Kinds;
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::objects::{delete, wait_gone};
 use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::repair::risk::none_owned_by;
-use crate::runner::steps::fence::{still_held, while_held};
 
 /// Longest value of a label, in characters.
 const LABEL_LENGTH: usize = 63;
@@ -48,20 +46,21 @@ pub async fn deployment(repairing: &mut RepairContext<'_>, refused: &RefusedObje
     pods.extend(bridged::<Pod>(repairing.ctx, &[refused.object.name.as_str()]).await?);
     let mark = mark(&refused.object.name);
     for set in &sets {
-        relabel::<ReplicaSet>(repairing.ctx, &set.name_any(), &mark).await?;
+        relabel::<ReplicaSet>(repairing.ctx, repairing.lease(), &set.name_any(), &mark).await?;
     }
     for pod in &pods {
-        relabel::<Pod>(repairing.ctx, &pod.name_any(), &mark).await?;
+        relabel::<Pod>(repairing.ctx, repairing.lease(), &pod.name_any(), &mark).await?;
     }
     if bridge.release {
         free(repairing, refused, &sets).await?;
         cross(repairing, &services, &pods, &bridge, &mark).await?;
     } else {
         for pod in &pods {
-            relabel::<Pod>(repairing.ctx, &pod.name_any(), &bridge.labels).await?;
+            relabel::<Pod>(repairing.ctx, repairing.lease(), &pod.name_any(), &bridge.labels).await?;
         }
     }
-    delete(repairing.ctx, repairing.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan).await
+    delete(repairing.ctx, repairing.lease(), &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan)
+        .await
 }
 
 /// Deletes a `StatefulSet` or `DaemonSet` and leaves its pods for the new one, which takes over those that its selector
@@ -76,9 +75,9 @@ pub async fn set(repairing: &mut RepairContext<'_>, refused: &RefusedObject<'_>)
         early.extend(bridge.labels.clone());
     }
     for pod in &pods {
-        relabel::<Pod>(repairing.ctx, &pod.name_any(), &early).await?;
+        relabel::<Pod>(repairing.ctx, repairing.lease(), &pod.name_any(), &early).await?;
     }
-    delete(repairing.ctx, repairing.lease, &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan)
+    delete(repairing.ctx, repairing.lease(), &refused.api, refused.object, &refused.uid, PropagationPolicy::Orphan)
         .await?;
     if bridge.release {
         cross(repairing, &services, &pods, &bridge, &mark).await?;
@@ -106,7 +105,7 @@ pub async fn give_back(
 ) -> Result<(), Error> {
     let uid = live.uid().unwrap_or_default();
     if live.metadata.deletion_timestamp.is_some() {
-        wait_gone(repairing.ctx, repairing.lease, api, object, &uid).await?;
+        wait_gone(repairing.ctx, repairing.lease(), api, object, &uid).await?;
         return resume(repairing, object).await;
     }
     if !live.annotations().contains_key(label::BRIDGE) {
@@ -116,7 +115,7 @@ pub async fn give_back(
     let annotations = json!({label::BRIDGE: Value::Null});
     let patch = json!({"metadata": {"uid": uid, "annotations": annotations}, "spec": {"paused": Value::Null}});
     let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-    request(&format!("resume {object}"), || api.patch(&object.name, &parameters, &patch)).await?;
+    repairing.lease().write(&format!("resume {object}"), || api.patch(&object.name, &parameters, &patch)).await?;
     Ok(())
 }
 
@@ -144,18 +143,18 @@ async fn free(
     let metadata = json!({"uid": refused.uid, "annotations": mark(name)});
     let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"paused": true}}));
     let parameters = PatchParams::default();
-    request(&doing, || deployments.patch(name, &parameters, &patch)).await?;
+    repairing.lease().write(&doing, || deployments.patch(name, &parameters, &patch)).await?;
     let paused = |object: Option<&Deployment>| {
         object.is_none_or(|object| {
             let seen = object.status.as_ref().and_then(|status| status.observed_generation);
             object.metadata.generation <= seen
         })
     };
-    while_held(repairing.ctx, repairing.lease, Box::pin(watch::until(deployments, refused.object, paused))).await?;
+    repairing.lease().while_held(Box::pin(watch::until(deployments, refused.object, paused))).await?;
     let api: Api<ReplicaSet> = repairing.ctx.api();
     for set in sets {
         let (object, uid) = (KindName::new("ReplicaSet", set.name_any()), set.uid().unwrap_or_default());
-        delete(repairing.ctx, repairing.lease, &api, &object, &uid, PropagationPolicy::Orphan).await?;
+        delete(repairing.ctx, repairing.lease(), &api, &object, &uid, PropagationPolicy::Orphan).await?;
     }
     Ok(())
 }
@@ -170,7 +169,7 @@ async fn cross(
     mark: &Labels,
 ) -> Result<(), Error> {
     for pod in pods {
-        relabel::<Pod>(repairing.ctx, &pod.name_any(), mark).await?;
+        relabel::<Pod>(repairing.ctx, repairing.lease(), &pod.name_any(), mark).await?;
     }
     let services: Api<Service> = repairing.ctx.api();
     let mut crossing = Vec::new();
@@ -186,21 +185,21 @@ async fn cross(
             selects(&now, before) && !selects(&now, &after) && selects(&target, &after)
         });
         if moves || now == *mark {
-            point(&services, name, mark).await?;
+            point(repairing.lease(), &services, name, mark).await?;
             crossing.push((name, target));
         }
     }
     for pod in pods {
-        relabel::<Pod>(repairing.ctx, &pod.name_any(), &bridge.labels).await?;
+        relabel::<Pod>(repairing.ctx, repairing.lease(), &pod.name_any(), &bridge.labels).await?;
     }
     for (name, target) in crossing {
-        point(&services, name, &target).await?;
+        point(repairing.lease(), &services, name, &target).await?;
     }
     Ok(())
 }
 
 /// Gives a Service this selector, and no other.
-async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result<(), Error> {
+async fn point(lease: &Held, services: &Api<Service>, name: &str, selector: &Labels) -> Result<(), Error> {
     let doing = format!("change the selector of Service/{name}");
     let find = request(&doing, || services.get(name)).await?;
     let old = find.spec.and_then(|spec| spec.selector).unwrap_or_default();
@@ -208,7 +207,7 @@ async fn point(services: &Api<Service>, name: &str, selector: &Labels) -> Result
     change.extend(selector.iter().map(|(key, value)| (key.clone(), json!(value))));
     let patch = Patch::Merge(json!({"spec": {"selector": change}}));
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    request(&doing, || services.patch(name, &parameters, &patch)).await?;
+    lease.write(&doing, || services.patch(name, &parameters, &patch)).await?;
     Ok(())
 }
 
@@ -232,18 +231,18 @@ fn names(workloads: &[Workload]) -> Vec<&str> {
 
 async fn clear<K: Kind>(ctx: &Context, lease: &Held, workloads: &[&str]) -> Result<(), Error> {
     for object in marked::<K>(ctx, workloads).await? {
-        still_held(ctx, lease)?;
+        lease.still_held()?;
         if controller(&object).is_none() {
-            dismiss(ctx, &K::kind(&()), &object).await?;
+            dismiss(ctx, lease, &K::kind(&()), &object).await?;
         } else {
             let none = json!({label::BRIDGE: Value::Null});
-            relabel::<K>(ctx, &object.name_any(), &none).await?;
+            relabel::<K>(ctx, lease, &object.name_any(), &none).await?;
         }
     }
     Ok(())
 }
 
-async fn dismiss<K>(ctx: &Context, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
+async fn dismiss<K>(ctx: &Context, lease: &Held, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
 where
     K: Kind,
 {
@@ -257,11 +256,11 @@ where
         namespace: Some(ctx.namespace.clone()),
         name: name.clone(),
     };
-    none_owned_by(ctx, &mut Kinds::default(), &[reference]).await?;
+    none_owned_by(ctx, &[reference]).await?;
     ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
     let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
     let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
-    match request(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
+    match lease.write(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
         // Gone, or another one by now.
         Err(error) if error.has_code(404) || error.has_code(409) => Ok(()),
         other => other.map(|_| ()),
@@ -330,11 +329,12 @@ fn controller<K: Kind>(object: &PartialObjectMeta<K>) -> Option<&String> {
 }
 
 /// Changes labels (null takes one away). An object that is gone by now needs none.
-async fn relabel<K: Kind>(ctx: &Context, name: &str, labels: &impl Serialize) -> Result<(), Error> {
+async fn relabel<K: Kind>(ctx: &Context, lease: &Held, name: &str, labels: &impl Serialize) -> Result<(), Error> {
     let api: Api<K> = ctx.api();
     let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
     let parameters = PatchParams::default();
-    match request(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await {
+    match lease.write(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await
+    {
         Err(error) if error.has_code(404) => Ok(()),
         other => other.map(|_| ()),
     }

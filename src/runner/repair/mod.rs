@@ -16,11 +16,10 @@ pub use adopt::unowned;
 pub use apis::{rewrites, serve};
 pub use bridge::{begun, finish};
 
-use super::cluster::kinds::Kinds;
 use super::cluster::lease::Held;
 use super::context::Context;
 use super::error::Error;
-use super::helm::storage::Storage;
+use super::helm::held_release::HeldRelease;
 use super::helm::upgrade::{Rendering, render_past};
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
@@ -35,17 +34,18 @@ pub struct RepairContext<'a> {
     ctx: &'a Context,
     plan: &'a Plan,
     package: &'a Package<'a>,
-    storage: Storage,
-    lease: &'a Held,
-    kinds: Kinds,
+    release: &'a HeldRelease,
     rendered: Option<Documents>,
 }
 
 impl<'a> RepairContext<'a> {
     /// Nothing is asked before it is needed.
-    pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, lease: &'a Held) -> Self {
-        let storage = Storage::new(ctx.api(), &plan.release);
-        Self { ctx, plan, package, storage, lease, kinds: Kinds::default(), rendered: None }
+    pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, release: &'a HeldRelease) -> Self {
+        Self { ctx, plan, package, release, rendered: None }
+    }
+
+    fn lease(&self) -> &'a Held {
+        self.release.lease()
     }
 
     /// Makes a repair. Whether it was needed: an earlier try, or somebody else, may have made it already.

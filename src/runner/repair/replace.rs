@@ -15,6 +15,7 @@ use crate::core::object::{KindName, ObjectRef};
 use crate::core::repair::disposable::any_stays;
 use crate::core::repair::escalation::RepairAction;
 use crate::core::report::Problem;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::objects::delete;
 use crate::runner::context::request;
 use crate::runner::error::Error;
@@ -39,14 +40,14 @@ pub async fn replace(repairing: &mut RepairContext<'_>, object: &KindName) -> Re
         );
         return Err(Problem::new(FailureClass::ImmutableData, message).object(object.to_string()).into());
     }
-    let Some(api) = repairing.kinds.api(repairing.ctx, &reference).await? else { return Ok(false) };
+    let Some(api) = kinds::api(repairing.ctx, &reference).await? else { return Ok(false) };
     let Some(live) = request(&format!("read {object}"), || api.get_opt(&reference.name)).await? else {
         // An earlier try has deleted it; helm recreates it.
         return Ok(false);
     };
     belongs(repairing, &reference, &live).await?;
     same_claims(repairing.ctx, &repairing.plan.inventory.claims).await?;
-    none_owned_by(repairing.ctx, &mut repairing.kinds, std::slice::from_ref(&reference)).await?;
+    none_owned_by(repairing.ctx, std::slice::from_ref(&reference)).await?;
     repairing.record(Remedy::Replace, object, how(&object.kind).to_owned()).await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
@@ -56,7 +57,7 @@ pub async fn replace(repairing: &mut RepairContext<'_>, object: &KindName) -> Re
         Ok(WorkloadKind::StatefulSet | WorkloadKind::DaemonSet) => Box::pin(bridge::set(repairing, &refused)).await?,
         Err(_) => {
             let RefusedObject { api, uid, .. } = &refused;
-            delete(repairing.ctx, repairing.lease, api, object, uid, PropagationPolicy::Background).await?;
+            delete(repairing.ctx, repairing.lease(), api, object, uid, PropagationPolicy::Background).await?;
         }
     }
     same_claims(repairing.ctx, &repairing.plan.inventory.claims).await?;
@@ -64,13 +65,12 @@ pub async fn replace(repairing: &mut RepairContext<'_>, object: &KindName) -> Re
 }
 
 /// Whether an object that the plan wants to be replaced is still the one that it found.
-pub async fn is_still_there(repairing: &mut RepairContext<'_>, object: &str) -> Result<bool, Error> {
+pub async fn is_still_there(repairing: &RepairContext<'_>, object: &str) -> Result<bool, Error> {
     let Some(uid) = repairing.plan.replaced.get(object) else { return Ok(true) };
     let here = &repairing.ctx.namespace;
     let named = repairing.plan.objects.iter().filter(|reference| reference.is(object));
     let Some(reference) = named.min_by_key(|reference| !reference.is_in(here)) else { return Ok(false) };
-    let Some(api) = repairing.kinds.api(repairing.ctx, reference).await? else { return Ok(false) };
-    let live = request(&format!("read {object}"), || api.get_metadata_opt(&reference.name)).await?;
+    let live = kinds::live(repairing.ctx, reference).await?;
     Ok(live.is_some_and(|live| live.metadata.uid.as_ref() == Some(uid)))
 }
 
@@ -97,8 +97,8 @@ async fn belongs(repairing: &RepairContext<'_>, reference: &ObjectRef, live: &Dy
 
 /// Whether a stored manifest of the release names the object.
 async fn recorded(repairing: &RepairContext<'_>, reference: &ObjectRef) -> Result<bool, Error> {
-    for revision in repairing.storage.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
-        let stored = repairing.storage.read(revision).await?;
+    for revision in repairing.release.history().await?.iter().filter(|r| r.deployed() || r.status == "failed") {
+        let stored = repairing.release.storage().read(revision).await?;
         let objects = Documents::parse(stored.record.manifest(), &repairing.ctx.namespace)?;
         if objects.objects().any(|(object, _)| object.same(reference)) {
             return Ok(true);
@@ -118,7 +118,7 @@ pub async fn foreseen(repairing: &mut RepairContext<'_>) -> Result<Vec<RepairAct
             namespace: Some(repairing.ctx.namespace.clone()),
             name: workload.name.clone(),
         };
-        let Some(api) = repairing.kinds.api(repairing.ctx, &reference).await? else { continue };
+        let Some(api) = kinds::api(repairing.ctx, &reference).await? else { continue };
         let Some(live) = request(&format!("read {object}"), || api.get_opt(&workload.name)).await? else {
             bridge::resume(repairing, &object).await?;
             continue;

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
-use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::api::{CheckName, FailureClass, Finding, Remedy};
 use crate::core::helm::documents::{Documents, KEEP, RESOURCE_POLICY};
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::History;
 use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -17,19 +17,12 @@ use crate::core::plan::rehearsal::{Rehearsal, shrunk};
 use crate::core::repair::disposable::{is_data, is_disposable};
 use crate::core::report::Problem;
 use crate::core::steps::uninstall;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds::{self, LiveObject, live};
 use crate::runner::cluster::owners::{OwnedClaim, owned};
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
 use crate::runner::error::Error;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::storage::Storage;
-
-type LiveObject = PartialObjectMeta<DynamicObject>;
-
-/// The metadata of an object as it is; none if it does not exist.
-pub async fn live(ctx: &Context, kinds: &mut Kinds, object: &ObjectRef) -> Result<Option<LiveObject>, Error> {
-    let Some(api) = kinds.api(ctx, object).await? else { return Ok(None) };
-    request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await
-}
 
 /// Whether helm leaves the object when a chart has it no more.
 pub fn is_marked(object: &LiveObject) -> bool {
@@ -52,13 +45,13 @@ pub fn stays(object: &ObjectRef, why: &str) -> Problem {
 
 /// Refuses if a claim belongs to one of the objects that go, directly or through others, or if that is not known; and if a
 /// `StatefulSet` among them deletes its claims when it is deleted itself.
-pub async fn none_owned_by(ctx: &Context, kinds: &mut Kinds, going: &[ObjectRef]) -> Result<(), Error> {
+pub async fn none_owned_by(ctx: &Context, going: &[ObjectRef]) -> Result<(), Error> {
     if going.is_empty() {
         return Ok(());
     }
     let namespaces: BTreeSet<&str> = going.iter().filter_map(|object| object.namespace.as_deref()).collect();
     for namespace in namespaces.into_iter().chain([ctx.namespace.as_str()]).collect::<BTreeSet<_>>() {
-        let claims = match owned(ctx, kinds, namespace).await {
+        let claims = match owned(ctx, namespace).await {
             Err(error) if error.has_code(403) => return Err(unread(namespace, &error).into()),
             claims => claims?,
         };
@@ -67,8 +60,7 @@ pub async fn none_owned_by(ctx: &Context, kinds: &mut Kinds, going: &[ObjectRef]
         }
     }
     for set in going.iter().filter(|object| object.kind == "StatefulSet" && is_disposable(object)) {
-        let Some(api) = kinds.api(ctx, set).await? else { continue };
-        let found = request(&format!("read {set}"), || api.get_opt(&set.name)).await?;
+        let found = kinds::read(ctx, set).await?;
         let policy = found.as_ref().map(|set| &set.data["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"]);
         if policy.is_some_and(|policy| policy == "Delete") {
             let message = format!("{set} deletes its PersistentVolumeClaims when it is deleted itself");
@@ -116,10 +108,10 @@ struct Dropped {
 
 /// Sorts what the new chart has no more. Refuses if something of it exists that may hold data, or own it. helm itself leaves
 /// what is marked to be kept.
-async fn dropped(ctx: &Context, kinds: &mut Kinds, old: &Documents, plan: &Plan) -> Result<Dropped, Error> {
+async fn dropped(ctx: &Context, old: &Documents, plan: &Plan) -> Result<Dropped, Error> {
     let mut dropped = Dropped { going: Vec::new(), claims: Vec::new() };
     for (object, _) in old.objects().filter(|(name, _)| !plan.objects.iter().any(|object| object.same(name))) {
-        let Some(live) = live(ctx, kinds, &object).await? else { continue };
+        let Some(live) = live(ctx, &object).await? else { continue };
         if is_marked(&live) {
             continue;
         }
@@ -136,10 +128,10 @@ async fn dropped(ctx: &Context, kinds: &mut Kinds, old: &Documents, plan: &Plan)
 
 /// The objects that exist with the names of hooks that run in this work: helm deletes them before it makes the hooks, or
 /// when these have ended. Refuses if one of them may hold data, or own it. helm never deletes a definition of a kind.
-async fn hooked(ctx: &Context, kinds: &mut Kinds, hooks: &[Hook], work: HelmAction) -> Result<Vec<ObjectRef>, Error> {
+async fn hooked(ctx: &Context, hooks: &[Hook], work: HelmAction) -> Result<Vec<ObjectRef>, Error> {
     let mut found = Vec::new();
     for Hook { object, .. } in hooks.iter().filter(|hook| hook.runs_in(work)) {
-        if object.kind == "CustomResourceDefinition" || live(ctx, kinds, object).await?.is_none() {
+        if object.kind == "CustomResourceDefinition" || live(ctx, object).await?.is_none() {
             continue;
         }
         if !is_disposable(object) {
@@ -158,29 +150,30 @@ async fn hooked(ctx: &Context, kinds: &mut Kinds, hooks: &[Hook], work: HelmActi
 /// Refuses if helm's upgrade, install or uninstall would delete data, by its hooks or by these objects that go.
 pub async fn none_at_risk(
     ctx: &Context,
-    kinds: &mut Kinds,
     hooks: &[Hook],
     work: HelmAction,
     mut going: Vec<ObjectRef>,
 ) -> Result<(), Error> {
-    going.extend(hooked(ctx, kinds, hooks, work).await?);
-    none_owned_by(ctx, kinds, &going).await
+    going.extend(hooked(ctx, hooks, work).await?);
+    none_owned_by(ctx, &going).await
 }
 
 /// Before an upgrade: helm deletes what the new chart does not have any more. Claims among that are marked, so that helm
 /// leaves them; what may own data, or takes claims with it, stops the upgrade.
-pub async fn keep_owned(ctx: &Context, plan: &Plan, storage: &Storage, history: &[Revision]) -> Result<(), Error> {
-    let mut kinds = Kinds::default();
-    let old = storage.union(uninstall::applied(plan, history), &ctx.namespace).await?;
-    let Dropped { going, claims } = dropped(ctx, &mut kinds, &old, plan).await?;
-    none_at_risk(ctx, &mut kinds, &plan.hooks, HelmAction::Change, going).await?;
+pub async fn keep_owned(ctx: &Context, release: &HeldRelease, plan: &Plan, history: &History) -> Result<(), Error> {
+    let old = release.storage().union(uninstall::applied(plan, history), &ctx.namespace).await?;
+    let Dropped { going, claims } = dropped(ctx, &old, plan).await?;
+    none_at_risk(ctx, &plan.hooks, HelmAction::Change, going).await?;
     for (claim, now) in claims {
-        let Some(api) = kinds.api(ctx, &claim).await? else { continue };
+        let Some(api) = kinds::api(ctx, &claim).await? else { continue };
         tracing::info!("{claim} is not in the new chart: it stays");
         // A patch that names the UID is refused for a namesake.
         let marked = Patch::Merge(json!({"metadata": {"uid": now.uid(), "annotations": {RESOURCE_POLICY: KEEP}}}));
         let parameters = PatchParams::default();
-        request(&format!("mark {claim}"), || api.patch_metadata(&claim.name, &parameters, &marked)).await?;
+        release
+            .lease()
+            .write(&format!("mark {claim}"), || api.patch_metadata(&claim.name, &parameters, &marked))
+            .await?;
     }
     Ok(())
 }
@@ -207,11 +200,10 @@ async fn foreseen(ctx: &Context, plan: &Plan, storage: &Storage, rehearsal: &Reh
     if let Some(shrunk) = shrunk(rehearsal) {
         return Err(shrunk.into());
     }
-    let mut kinds = Kinds::default();
     let history = storage.history().await?;
     let old = storage.union(uninstall::applied(plan, &history), &ctx.namespace).await?;
-    let Dropped { mut going, .. } = dropped(ctx, &mut kinds, &old, plan).await?;
+    let Dropped { mut going, .. } = dropped(ctx, &old, plan).await?;
     let replaced = plan.forecast.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace);
     going.extend(replaced.flat_map(|repair| plan.objects.iter().filter(|object| object.is(&repair.object)).cloned()));
-    none_at_risk(ctx, &mut kinds, &plan.hooks, HelmAction::Change, going).await
+    none_at_risk(ctx, &plan.hooks, HelmAction::Change, going).await
 }

@@ -20,7 +20,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::api::{ProductLine, WorkloadMark};
 use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::rollout::drift;
-use crate::core::rollout::endpoint::{Endpoint, endpoint};
+use crate::core::rollout::endpoint::{Endpoint, Question, endpoint};
+use crate::core::rollout::inventory::{Answer, NoAnswer};
 use crate::core::rollout::verify::{PodAnswer, WorkloadPods};
 use crate::core::rollout::workload::{PodFacts, WorkloadFacts};
 use crate::core::steps::pause::answers_questions;
@@ -180,6 +181,12 @@ impl Observer {
         .await
     }
 
+    /// What each server answers now, and which of them do not: the upgrade may be their cure.
+    pub async fn answers(&self) -> (Vec<Answer>, Vec<NoAnswer>) {
+        self.ready().await;
+        collect(self.asked().await)
+    }
+
     async fn ask(&self, pod: &Pod) -> PodAnswer {
         let facts = PodFacts::from(pod);
         let endpoint = endpoint(&self.chart, self.line, pod);
@@ -189,4 +196,22 @@ impl Observer {
         };
         PodAnswer { pod: facts, question: endpoint.map(|endpoint| endpoint.question), answer }
     }
+}
+
+fn collect(observed: Vec<WorkloadPods>) -> (Vec<Answer>, Vec<NoAnswer>) {
+    let asked = observed.into_iter().flat_map(|observed| observed.pods);
+    let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
+    for asked in asked.filter(|asked| asked.question.is_some_and(Question::tells_version)) {
+        match asked.answer {
+            Some(Ok(answer)) => answers.push(answer),
+            Some(Err(silent)) => {
+                tracing::warn!("Pod/{} {}", silent.pod, silent.why);
+                unanswered.push(silent);
+            }
+            None => {}
+        }
+    }
+    answers.sort_by(|a, b| a.pod.cmp(&b.pod));
+    unanswered.sort_by(|a, b| a.pod.cmp(&b.pod));
+    (answers, unanswered)
 }

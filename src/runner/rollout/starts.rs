@@ -22,9 +22,9 @@ use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::plan::Plan;
 use crate::core::rollout::started::{Versions, is_new, is_started, runs};
 use crate::core::rollout::workload::PodFacts;
+use crate::runner::cluster::highest_version;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::steps::highest_version;
 
 /// How long the first lists may take, together.
 const FIRST_LISTS: Duration = Duration::from_secs(30);

@@ -42,7 +42,6 @@ pub struct Verified {
 pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal: &Goal<'_>) -> Result<Verified, Error> {
     observer.ready().await;
     same_claims(ctx, goal.claims).await?;
-    check_release(storage, goal).await?;
     let begun = Instant::now();
     let mut right: Option<HealthySince> = None;
     loop {
@@ -70,6 +69,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                         sleep(RECOVERY).await;
                         continue;
                     }
+                    // Read anew: a person may have run helm since this began.
                     check_release(storage, goal).await?;
                     let claims = same_claims(ctx, goal.claims).await?;
                     let summary = verify::summary(&goal.expected, &seen) + &opinion.remarks;
@@ -158,7 +158,7 @@ pub fn compare_claims(before: &[ClaimStatus], now: &BTreeMap<String, ClaimStatus
 }
 
 /// The revision must be the newest, and deployed.
-async fn check_release(storage: &Storage, goal: &Goal<'_>) -> Result<(), Error> {
+pub async fn check_release(storage: &Storage, goal: &Goal<'_>) -> Result<(), Error> {
     let history = storage.history().await?;
     let newest = history.first().map(|newest| (newest.number, newest.status.clone()));
     match newest {

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::fence::still_held;
 use super::pause::Paused;
 use super::replicas;
 use crate::api::{FailureClass, ProductLine, Remedy, Strategy};
@@ -29,10 +28,11 @@ use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::leftovers;
 use crate::runner::context::Context;
 use crate::runner::error::{Error, of_cause};
+use crate::runner::helm::HelmFailure;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::package::Package;
 use crate::runner::helm::storage;
-use crate::runner::helm::storage::Storage;
-use crate::runner::helm::{HelmFailure, upgrade as helm};
+use crate::runner::helm::upgrade::Upgrade;
 use crate::runner::repair;
 use crate::runner::repair::RepairContext;
 use crate::runner::rollout::diagnosis;
@@ -82,7 +82,7 @@ pub async fn apply(
         tracing::warn!("{why}: a pod of the new version counts as started");
         true
     };
-    let started = match going(ctx, paused.lease(), starts).await {
+    let started = match going(ctx, paused.release().lease(), starts).await {
         Some(pod) => counts(format!("Pod/{pod} has not ended yet")),
         None => starts.may_have_been(ctx).await.unwrap_or_else(|also| counts(also.to_string())),
     };
@@ -91,7 +91,7 @@ pub async fn apply(
     }
     match done {
         Err(Error::Problem(problem)) if started && package.rollback_on_failure && plan.line == ProductLine::V2 => {
-            Err(rolled_back_over(ctx, plan, problem).await.into())
+            Err(rolled_back_over(paused.release(), plan, problem).await.into())
         }
         done => done,
     }
@@ -115,8 +115,8 @@ async fn going(ctx: &Context, lease: &Held, starts: &Starts) -> Option<String> {
 
 /// helm's own way back may lead over a migrated database: a server that migrates is not stopped by SIGTERM, and goes on until
 /// it has committed or is killed.
-async fn rolled_back_over(ctx: &Context, plan: &Plan, problem: Box<Problem>) -> Box<Problem> {
-    let history = Storage::new(ctx.api(), &plan.release).history().await.unwrap_or_default();
+async fn rolled_back_over(release: &HeldRelease, plan: &Plan, problem: Box<Problem>) -> Box<Problem> {
+    let Ok(history) = release.history().await else { return problem };
     let back = |newest: &Revision| newest.deployed() && newest.plan.as_deref() != Some(plan.id.as_str());
     if !history.first().is_some_and(back) {
         return problem;
@@ -138,9 +138,9 @@ async fn bring(
     paused: &Paused<'_>,
     starts: Option<&Starts>,
 ) -> Result<(), Error> {
-    let lease = paused.lease();
+    let release = paused.release();
     let mut values = replicas::kept(ctx, plan, package).await?;
-    let mut repairing = RepairContext::new(ctx, plan, package, lease);
+    let mut repairing = RepairContext::new(ctx, plan, package, release);
     let mut repairs = repairing.planned().await?;
     let foreseen = repairing.foreseen().await?;
     repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
@@ -152,7 +152,7 @@ async fn bring(
     let mut scaled_meanwhile = 0;
     loop {
         for repair in repairs {
-            still_held(ctx, lease)?;
+            release.lease().still_held()?;
             let needed = Box::pin(repairing.perform(&repair)).await?;
             if refused && !needed && repair.remedy == Remedy::RewriteApis {
                 let message =
@@ -166,9 +166,9 @@ async fn bring(
         }
         refused = true;
         let now = Package { values: values.as_deref().unwrap_or(package.values), ..package.clone() };
-        let ended = run(ctx, plan, &now, &done, observer, lease, starts).await?;
+        let ended = run(ctx, release, plan, &now, &done, observer, starts).await?;
         let Err(Failed { failure, diagnosed, verdict }) = ended else {
-            return repair::finish(ctx, lease, package.workloads).await;
+            return repair::finish(ctx, release.lease(), package.workloads).await;
         };
         if package.halt.is_cancelled() {
             return Err(Error::helm(failure));
@@ -207,19 +207,20 @@ struct Failed {
 /// Runs helm once, with the rollout as progress. It is stopped once the new version has said twice that it will never start.
 async fn run(
     ctx: &Context,
+    release: &HeldRelease,
     plan: &Plan,
     package: &Package<'_>,
     done: &[RepairAction],
     observer: &Observer,
-    lease: &Held,
     starts: Option<&Starts>,
 ) -> Result<Result<(), Failed>, Error> {
     let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
-    let storage = Storage::new(ctx.api(), &plan.release);
-    let labels = storage::labels(&plan.id, history::next_number(&storage.history().await?), package.restores);
-    let upgrade = helm::Upgrade {
+    // Read anew: labels with the number of a revision that a person makes meanwhile would count for nobody.
+    let number = history::next_number(&release.refresh().await?);
+    let labels = storage::labels(&plan.id, number, package.restores);
+    let upgrade = Upgrade {
         release: &plan.release,
         namespace: &ctx.namespace,
         chart: package.chart,
@@ -232,17 +233,16 @@ async fn run(
     };
     let (mut diagnosed, mut listener) = (None, StartupLogs::ignoring(&observer.seen()));
     let stop = ctx.stop.child_token();
-    ctx.reporter.helm_starts().await?;
-    still_held(ctx, lease)?;
+    let arguments = upgrade.arguments(ctx.helm.major());
     let ended = tokio::select! {
-        ended = helm::run(&ctx.helm, &upgrade, lease.ends(&stop)) => ended?,
+        ended = release.helm(ctx, &arguments, &stop) => ended?,
         never = tell(ctx, plan, package, observer, &mut diagnosed, &mut listener, &stop) => match never {},
         never = note_starts(ctx, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},
     };
     note_started(ctx, plan, package, observer).await;
     let Err(failure) = ended else { return Ok(Ok(())) };
-    still_held(ctx, lease)?;
+    release.lease().still_held()?;
     Ok(Err(Failed { failure, diagnosed, verdict: listener.verdict().cloned() }))
 }
 
@@ -281,7 +281,7 @@ async fn tell(
     listener: &mut StartupLogs,
     stop: &CancellationToken,
 ) -> std::convert::Infallible {
-    let mut waits = Waits::of(ctx, plan);
+    let waits = Waits::of(ctx, plan);
     let mut look = interval(OTHERS);
     loop {
         let mut others = false;

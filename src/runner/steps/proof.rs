@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::fence::while_held;
 use super::volumes;
 use crate::api::{ClaimStatus, FailureClass, Installed, Recovery};
 use crate::core::helm::documents::Documents;
@@ -15,12 +14,11 @@ use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::addresses::Hosts;
 use crate::core::rollout::addresses::changes;
 use crate::core::rollout::verify::Expected;
-use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::{addresses, inventory};
 use crate::runner::coder::token::Token;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
-use crate::runner::helm::storage::Storage;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::rollout::goal::Goal;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::verify::verify;
@@ -62,20 +60,14 @@ impl<'a> ExpectedRelease<'a> {
     }
 
     /// Waits until what is installed is this, and right. Ends early when the runner is told to stop or loses the Lease.
-    pub async fn verified(
-        &self,
-        ctx: &Context,
-        storage: &Storage,
-        observer: Observer,
-        lease: &Held,
-    ) -> Result<Upgraded, Error> {
+    pub async fn verified(&self, ctx: &Context, release: &HeldRelease, observer: Observer) -> Result<Upgraded, Error> {
         ctx.reporter.verifying();
-        while_held(ctx, lease, self.prove(ctx, storage, observer)).await
+        release.lease().while_held(self.prove(ctx, release, observer)).await
     }
 
-    async fn prove(&self, ctx: &Context, storage: &Storage, observer: Observer) -> Result<Upgraded, Error> {
+    async fn prove(&self, ctx: &Context, release: &HeldRelease, observer: Observer) -> Result<Upgraded, Error> {
         let begun = Instant::now();
-        let (current, values, manifest) = self.installed(ctx, storage).await?;
+        let (current, values, manifest) = self.installed(ctx, release).await?;
         let (plan, workloads) = (self.plan, manifest.workloads());
         // Templates that look at the cluster may have rendered other objects than in the plan.
         let observer = if observer.watches(&workloads) {
@@ -97,13 +89,13 @@ impl<'a> ExpectedRelease<'a> {
             token: token.as_ref(),
             health: plan.inventory.health.as_deref(),
         };
-        let verified = verify(ctx, storage, &observer, &goal).await?;
+        let verified = verify(ctx, release.storage(), &observer, &goal).await?;
         let marks = observer.marks();
         // A first install has claims that no plan could know.
         let mut names = manifest.claims()?;
         names.extend(verified.claims.into_iter().map(|claim| claim.name));
         let mut claims: Vec<ClaimStatus> = inventory::claims(ctx, &names).await?.into_values().collect();
-        volumes::reconcile(ctx, &manifest, &mut claims, self.recovery).await?;
+        volumes::reconcile(ctx, release.lease(), &manifest, &mut claims, self.recovery).await?;
         let before = &plan.inventory.exposures;
         let exposures =
             addresses::settled(ctx, before, &manifest, self.timeout.saturating_sub(begun.elapsed())).await?;
@@ -121,12 +113,12 @@ impl<'a> ExpectedRelease<'a> {
     async fn installed(
         &self,
         ctx: &Context,
-        storage: &Storage,
+        release: &HeldRelease,
     ) -> Result<(Installed, Map<String, Value>, Documents), Error> {
         let wrong = |message: String| Problem::new(FailureClass::VerificationFailed, message);
-        let history = storage.history().await?;
+        let history = release.history().await?;
         let newest = history.first().ok_or_else(|| wrong("helm succeeded, but there is no release".into()))?;
-        let stored = storage.read(newest).await?;
+        let stored = release.storage().read(newest).await?;
         let chart = stored.record.chart().map_err(|source| stored.broken(source))?;
         let same = chart.runs() == self.chart_name && version::plain(&chart.version) == version::plain(self.version);
         let ours = newest.plan.as_deref() == Some(&self.plan.id) && newest.restored == self.restored;

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 
 use crate::core::helm::documents::{Change, Documents};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::plan::replicas::{ReplicasSource, set, set_by};
-use crate::runner::cluster::kinds::Kinds;
-use crate::runner::context::{Context, request};
+use crate::runner::cluster::kinds;
+use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::package::Package;
 use crate::runner::io;
@@ -62,9 +61,7 @@ fn scales(object: &ObjectRef) -> bool {
 
 /// The number of replicas that a person or an autoscaler has given a workload.
 async fn number(ctx: &Context, object: &ObjectRef) -> Result<Option<i64>, Error> {
-    let Some(api) = Kinds::default().api(ctx, object).await? else { return Ok(None) };
-    let live: Option<DynamicObject> = request(&format!("read {object}"), || api.get_opt(&object.name)).await?;
-    let Some(live) = live else { return Ok(None) };
+    let Some(live) = kinds::read(ctx, object).await? else { return Ok(None) };
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
     let number = live["spec"]["replicas"].as_i64().filter(|number| *number > 0);
     Ok(number.filter(|_| set_by(&live, None).is_some()))

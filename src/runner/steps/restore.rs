@@ -8,17 +8,16 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::apply::apply;
-use super::fence::{fenced, while_held};
+use super::fence::fenced;
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_restored, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use super::proof::ExpectedRelease;
 use super::replicas;
 use super::upgrade::UpgradeOrder;
 use crate::api::FailureClass;
 use crate::core::helm::chart::ChartMetadata;
 use crate::core::helm::documents::Documents;
-use crate::core::helm::history::Revision;
 use crate::core::helm::wrapped::{UNDER, VERSION};
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
@@ -31,15 +30,14 @@ use crate::runner::error::Error;
 use crate::runner::helm::merge_base::extended;
 use crate::runner::helm::package::Package;
 use crate::runner::helm::record::Record;
-use crate::runner::helm::storage::Storage;
 use crate::runner::io;
 use crate::runner::repair::serve;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::{Starts, started_now};
 use crate::runner::rollout::verify::same_claims;
 
-/// The saved release, unpacked.
-struct Saved {
+/// The saved release, as it is put back.
+struct Unpacked {
     record: Record,
     metadata: ChartMetadata,
     /// Directory of the chart that was made of it.
@@ -49,53 +47,51 @@ struct Saved {
 }
 
 /// Restores the saved release, or does what an earlier try has left to do, and verifies it.
-pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
-    let Some(record) = read_previous(&plan, &order.plan_dir).await? else {
+pub async fn run(ctx: &Context, order: &UpgradeOrder, saved: &SavedPlan) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
+    let Some(previous) = &saved.previous else {
         let message = "the plan is for a first install: there is nothing to restore";
         return Err(Problem::new(FailureClass::PlanOutdated, message).into());
     };
     if order.new_version_started {
-        return Err(too_late(&plan).into());
+        return Err(too_late(plan).into());
     }
-    let saved = unpack(ctx, record).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
-    held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, &plan, Some(&saved.record), &order.scaled_down)?;
-        let done = Box::pin(restore(ctx, order, &plan, &saved, &storage, before, &paused)).await;
+    let unpacked = unpack(ctx, previous.clone()).await?;
+    held::hold(ctx, saved).await?;
+    let done = Box::pin(fenced(ctx, &plan.release, async |release| {
+        let paused = Paused::new(ctx, release, plan, Some(&unpacked.record), &order.scaled_down)?;
+        let done = Box::pin(restore(ctx, order, saved, &unpacked, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, &plan, &order.plan_dir, done).await
+    held::end(ctx, saved, done).await
 }
 
 async fn restore(
     ctx: &Context,
     order: &UpgradeOrder,
-    plan: &Plan,
-    saved: &Saved,
-    storage: &Storage,
-    before: &[Revision],
+    saved: &SavedPlan,
+    unpacked: &Unpacked,
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
-    let lease = paused.lease();
-    let documents = Documents::parse(saved.record.manifest(), &ctx.namespace)?;
+    let (plan, release) = (&saved.plan, paused.release());
+    let before = &*release.history().await?;
+    let documents = Documents::parse(unpacked.record.manifest(), &ctx.namespace)?;
     let workloads = documents.workloads();
-    let observer = Observer::start(ctx, saved.metadata.runs(), plan.line, &workloads);
-    let run = match restore::left(plan, before, is_restored(plan, storage, before, Some(&saved.record)).await?) {
+    let observer = Observer::start(ctx, unpacked.metadata.runs(), plan.line, &workloads);
+    let run = match restore::left(plan, before, saved.is_restored(release.storage(), before).await?) {
         RestoreWork::Verify => false,
         RestoreWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
         RestoreWork::Run => true,
         RestoreWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            storage.unlock(&revision, "interrupted: the runner was killed").await?;
+            release.unlock(&revision, "interrupted: the runner was killed").await?;
             true
         }
     };
     if run {
         let mut old_images = started::images(&documents);
-        old_images.extend(saved.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
+        old_images.extend(unpacked.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.
         let starts = Starts::watch(ctx, plan, &old_images).await;
         if starts.seen().is_cancelled() || starts.anywhere(ctx).await? {
@@ -104,9 +100,9 @@ async fn restore(
         }
         let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
         let package = Package {
-            version: &saved.metadata.version,
-            chart: &saved.chart,
-            values: &saved.values,
+            version: &unpacked.metadata.version,
+            chart: &unpacked.chart,
+            values: &unpacked.values,
             restores: true,
             recreated: objects.clone(),
             timeout: order.helm_timeout,
@@ -118,11 +114,11 @@ async fn restore(
             halt: starts.seen().clone(),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
-        let applied = extended(ctx, lease, plan, storage, &objects, applied).await;
+        let applied = extended(ctx, release, plan, &objects, applied).await;
         if applied.is_ok() && !starts.seen().is_cancelled() {
             ctx.reporter.progress("waiting until the pods of the new version are gone");
             if let Some(pod) =
-                while_held(ctx, lease, async { Ok(starts.none_left(order.verify_timeout).await) }).await?
+                release.lease().while_held(async { Ok(starts.none_left(order.verify_timeout).await) }).await?
             {
                 let message =
                     format!("Pod/{pod} of the new version is still there after the saved release was restored");
@@ -135,18 +131,18 @@ async fn restore(
         }
         applied?;
     }
-    paused.resume(storage).await?;
+    paused.resume().await?;
     let target = ExpectedRelease {
         plan,
-        chart_name: saved.metadata.runs(),
-        version: &saved.metadata.version,
-        app_version: saved.metadata.app_version(),
+        chart_name: unpacked.metadata.runs(),
+        version: &unpacked.metadata.version,
+        app_version: unpacked.metadata.app_version(),
         restored: true,
         timeout: order.verify_timeout,
         soak: order.soak,
         recovery: order.recovery,
     };
-    target.verified(ctx, storage, observer, lease).await
+    target.verified(ctx, release, observer).await
 }
 
 fn too_late(plan: &Plan) -> Problem {
@@ -158,7 +154,7 @@ fn too_late(plan: &Plan) -> Problem {
 }
 
 /// Writes the saved release as a chart into the work directory, with its values beside it.
-async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
+async fn unpack(ctx: &Context, mut record: Record) -> Result<Unpacked, Error> {
     let directory = ctx.work_dir.join("restore");
     let mut manifest = Documents::parse(record.manifest(), &ctx.namespace)?;
     serve(ctx, &mut manifest).await?;
@@ -191,5 +187,5 @@ async fn unpack(ctx: &Context, mut record: Record) -> Result<Saved, Error> {
     }
     let values = directory.join("values.json");
     io::write_private(&values, Value::Object(record.values()).to_string().as_bytes()).await?;
-    Ok(Saved { record, metadata, chart, values })
+    Ok(Unpacked { record, metadata, chart, values })
 }

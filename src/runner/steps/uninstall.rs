@@ -1,17 +1,17 @@
 //! The uninstall step: removes the release, but not what cannot be made again. Values, records and data stay.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::fence::{fenced, still_held};
+use super::fence::fenced;
 use super::plan::held;
-use super::plan_secret::{is_restored, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use crate::api::{FailureClass, Installed};
 use crate::core::helm::documents::Documents;
-use crate::core::helm::history::Revision;
+use crate::core::helm::history::History;
 use crate::core::helm::hooks::{HelmAction, Hook};
 use crate::core::helm::ownership::Owner;
 use crate::core::object::ObjectRef;
@@ -21,15 +21,14 @@ use crate::core::report::{Problem, Uninstalled};
 use crate::core::steps::keep::is_kept;
 use crate::core::steps::uninstall;
 use crate::core::steps::uninstall::UninstallWork;
-use crate::runner::cluster::kinds::Kinds;
-use crate::runner::cluster::lease::Held;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::leftovers;
-use crate::runner::context::{Context, request};
+use crate::runner::context::Context;
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
+use crate::runner::helm::HelmFailure;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::merge_base::MergeBase;
-use crate::runner::helm::record::Record;
-use crate::runner::helm::storage::Storage;
-use crate::runner::helm::{HelmFailure, run as helm};
 use crate::runner::repair::risk;
 use crate::runner::repair::serve;
 use crate::runner::rollout::verify::same_claims;
@@ -38,28 +37,25 @@ use crate::runner::rollout::verify::same_claims;
 /// say why.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The order: what is kept, and how long helm may take.
-#[derive(Clone, Debug)]
+/// What the uninstall step is told.
+#[derive(Clone, Debug, Args)]
 pub struct UninstallOrder {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
-    /// How long helm may wait; less than this if it is long.
-    pub helm_timeout: Duration,
-    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept.
-    pub keep_addresses: bool,
+    /// How long helm may wait for hooks; for objects it waits less if this is long
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
+    helm_timeout: Duration,
+
+    /// Whether `LoadBalancer` Services and Ingresses that the new chart still has are kept
+    #[arg(long, env = "RUNNER_KEEP_ADDRESSES", default_value_t = true, action = ArgAction::Set)]
+    keep_addresses: bool,
 }
 
 /// Uninstalls the release of the plan, or does what an earlier try has left to do.
-pub async fn run(ctx: &Context, order: &UninstallOrder) -> Result<Uninstalled, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
-    held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        remove(ctx, order, &plan, &storage, before, lease).await
-    }))
-    .await;
+pub async fn run(ctx: &Context, order: &UninstallOrder, saved: &SavedPlan) -> Result<Uninstalled, Error> {
+    held::hold(ctx, saved).await?;
+    let done =
+        Box::pin(fenced(ctx, &saved.plan.release, async |release| remove(ctx, order, saved, release).await)).await;
     // The plan is needed from here on, whichever way this ended.
-    if let Err(also) = held::hold(ctx, &plan, &order.plan_dir).await {
+    if let Err(also) = held::hold(ctx, saved).await {
         tracing::error!("{also}");
     }
     done
@@ -68,25 +64,24 @@ pub async fn run(ctx: &Context, order: &UninstallOrder) -> Result<Uninstalled, E
 async fn remove(
     ctx: &Context,
     order: &UninstallOrder,
-    plan: &Plan,
-    storage: &Storage,
-    before: &[Revision],
-    lease: &Held,
+    saved: &SavedPlan,
+    release: &HeldRelease,
 ) -> Result<Uninstalled, Error> {
-    let saved = read_previous(plan, &order.plan_dir).await?;
-    let restored = is_restored(plan, storage, before, saved.as_ref()).await?;
+    let plan = &saved.plan;
+    let before = &*release.history().await?;
+    let restored = saved.is_restored(release.storage(), before).await?;
     match uninstall::left(plan, before, restored) {
         UninstallWork::Outdated(how) => return Err(Problem::new(FailureClass::PlanOutdated, how).into()),
-        UninstallWork::Gone => return gone(ctx, plan, saved.as_ref()).await,
+        UninstallWork::Gone => return gone(ctx, saved).await,
         UninstallWork::Nothing => tracing::info!("helm has uninstalled the release already in an earlier try"),
-        UninstallWork::Uninstall => uninstall(ctx, order, plan, storage, before, lease).await?,
+        UninstallWork::Uninstall => uninstall(ctx, order, plan, release, before).await?,
         UninstallWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            storage.unlock(&revision, "interrupted: the runner was killed").await?;
-            uninstall(ctx, order, plan, storage, before, lease).await?;
+            release.unlock(&revision, "interrupted: the runner was killed").await?;
+            uninstall(ctx, order, plan, release, before).await?;
         }
     }
-    let (current, mut documents) = newest(ctx, storage).await?;
+    let (current, mut documents) = newest(ctx, release).await?;
     let kept = documents.keep(|_, _| false);
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
     let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
@@ -98,7 +93,8 @@ async fn remove(
 }
 
 /// The records are gone, and with them helm's work: the saved plan is installed over whatever is left.
-async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Uninstalled, Error> {
+async fn gone(ctx: &Context, saved: &SavedPlan) -> Result<Uninstalled, Error> {
+    let plan = &saved.plan;
     tracing::warn!("the release is gone, with all its records: the saved plan is installed");
     same_claims(ctx, &plan.inventory.claims).await?;
     let status = "uninstalled".to_owned();
@@ -112,7 +108,7 @@ async fn gone(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<Unin
         },
         |from| Installed { status: status.clone(), ..from },
     );
-    let documents = Documents::parse(saved.map_or("", |saved| saved.manifest()), &ctx.namespace)?;
+    let documents = Documents::parse(saved.previous_manifest(), &ctx.namespace)?;
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
     Ok(Uninstalled { current, kept: Vec::new(), leftovers })
 }
@@ -122,10 +118,10 @@ async fn uninstall(
     ctx: &Context,
     order: &UninstallOrder,
     plan: &Plan,
-    storage: &Storage,
-    before: &[Revision],
-    lease: &Held,
+    release: &HeldRelease,
+    before: &History,
 ) -> Result<(), Error> {
+    let storage = release.storage();
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
@@ -139,15 +135,15 @@ async fn uninstall(
     };
     let marked = safe(ctx, &documents, &kept, &hooks).await?;
     let kept = |name: &ObjectRef, object: &Value| marked.contains(name) || kept(name, object);
-    let record = mark(ctx, storage, applied, documents, kept).await?;
+    let record = mark(ctx, release, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
     // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
     let hooked = hooks.iter().any(|hook| hook.runs_in(HelmAction::Uninstall));
     let wait = if hooked { Wait::Hooks(order.helm_timeout) } else { Wait::Objects(order.helm_timeout.min(WAIT)) };
-    let mut ended = helm(ctx, plan, wait, &[], lease).await?;
+    let mut ended = helm(ctx, release, plan, wait, &[]).await?;
     if ended.as_ref().is_err_and(|failure| failure.text.contains("failed to delete release")) {
         // These words hide the cause. helm says it when asked to, and perhaps it succeeds now.
-        ended = helm(ctx, plan, wait, &["--debug"], lease).await?;
+        ended = helm(ctx, release, plan, wait, &["--debug"]).await?;
     }
     match ended {
         Ok(()) => Ok(()),
@@ -158,7 +154,7 @@ async fn uninstall(
         Err(failure) => {
             // Whoever uninstalls the release by hand later would be left with what was marked.
             if let Some(record) = record {
-                record.restore(storage).await.unwrap_or_else(|also| tracing::warn!("{also}"));
+                record.restore(release).await.unwrap_or_else(|also| tracing::warn!("{also}"));
             }
             Err(refused(failure))
         }
@@ -181,7 +177,6 @@ async fn safe(
     kept: impl Fn(&ObjectRef, &Value) -> bool,
     hooks: &[Hook],
 ) -> Result<Vec<ObjectRef>, Error> {
-    let mut kinds = Kinds::default();
     let (mut going, mut marked) = (Vec::new(), Vec::new());
     let mut left = documents.clone();
     let by_chart = left.keep(|_, _| false);
@@ -190,24 +185,22 @@ async fn safe(
             going.push(name);
             continue;
         }
-        let Some(live) = risk::live(ctx, &mut kinds, &name).await? else { continue };
+        let Some(live) = kinds::live(ctx, &name).await? else { continue };
         if !risk::is_marked(&live) {
             return Err(risk::stays(&name, "the release is uninstalled, and the new chart has it no more").into());
         }
         marked.push(name);
     }
-    risk::none_at_risk(ctx, &mut kinds, hooks, HelmAction::Uninstall, going).await?;
+    risk::none_at_risk(ctx, hooks, HelmAction::Uninstall, going).await?;
     Ok(marked)
 }
 
 /// The objects of the records that belong to somebody else by now: helm would delete them without a question. Refuses if
 /// the new chart has one of them, too, as it could not be installed then.
 async fn owned_by_others(ctx: &Context, plan: &Plan, documents: &Documents) -> Result<Vec<ObjectRef>, Error> {
-    let mut kinds = Kinds::default();
     let mut owned_by_others = Vec::new();
     for (name, _) in documents.objects() {
-        let Some(api) = kinds.api(ctx, &name).await? else { continue };
-        let Some(live) = request(&format!("read {name}"), || api.get_metadata_opt(&name.name)).await? else { continue };
+        let Some(live) = kinds::live(ctx, &name).await? else { continue };
         let owner = Owner::of(live.labels(), live.annotations(), &plan.release, &ctx.namespace);
         if matches!(owner, Owner::Release | Owner::Nobody) {
             continue;
@@ -226,13 +219,13 @@ async fn owned_by_others(ctx: &Context, plan: &Plan, documents: &Documents) -> R
 /// Returns how the record was, if it was changed.
 async fn mark(
     ctx: &Context,
-    storage: &Storage,
-    applied: &[Revision],
+    release: &HeldRelease,
+    applied: &History,
     mut documents: Documents,
     kept: impl Fn(&ObjectRef, &Value) -> bool,
 ) -> Result<Option<MergeBase>, Error> {
     let Some(newest) = applied.first() else { return Ok(None) };
-    let mut stored = storage.read(newest).await?;
+    let mut stored = release.storage().read(newest).await?;
     let manifest = stored.record.manifest().to_owned();
     let as_it_is = Documents::parse(&manifest, &ctx.namespace)?.text();
     let kept = documents.keep(kept);
@@ -244,10 +237,10 @@ async fn mark(
         return Ok(None);
     }
     // Written temporarily, so that a runner that is killed leaves nothing to be mistaken; without that only if there is no room for both.
-    match storage.write_temporarily(&stored, extended.clone()).await {
+    match release.write_temporarily(&stored, extended.clone()).await {
         Err(Error::Problem(problem)) if problem.class == FailureClass::TooLarge => {
             stored.record.set_manifest(extended.clone());
-            storage.rewrite(&stored).await?;
+            release.rewrite(&stored).await?;
         }
         written => written?,
     }
@@ -256,10 +249,10 @@ async fn mark(
 
 async fn helm(
     ctx: &Context,
+    release: &HeldRelease,
     plan: &Plan,
     wait: Wait,
     more: &[&str],
-    lease: &Held,
 ) -> Result<Result<(), HelmFailure>, Error> {
     let (timeout, waits): (Duration, &[&str]) = match wait {
         Wait::Objects(timeout) => (timeout, &["--wait"]),
@@ -270,11 +263,9 @@ async fn helm(
         ["uninstall", &plan.release, "--namespace", &ctx.namespace, "--keep-history", "--timeout", &timeout];
     let arguments = arguments.into_iter().chain(waits.iter().copied()).chain(more.iter().copied());
     let arguments: Vec<String> = arguments.map(Into::into).collect();
-    ctx.reporter.helm_starts().await?;
-    still_held(ctx, lease)?;
-    let ended = helm::run(&ctx.helm, &arguments, lease.ends(&ctx.stop)).await?;
+    let ended = release.helm(ctx, &arguments, &ctx.stop).await?;
     if ended.is_err() {
-        still_held(ctx, lease)?;
+        release.lease().still_held()?;
     }
     Ok(ended)
 }
@@ -294,15 +285,15 @@ fn refused(failure: HelmFailure) -> Error {
 }
 
 /// The newest revision, which helm must have marked as uninstalled, and what it holds.
-async fn newest(ctx: &Context, storage: &Storage) -> Result<(Installed, Documents), Error> {
+async fn newest(ctx: &Context, release: &HeldRelease) -> Result<(Installed, Documents), Error> {
     let failed = |message: String| Problem::new(FailureClass::UninstallFailed, message);
-    let history = storage.history().await?;
+    let history = release.history().await?;
     let newest = history.first().ok_or_else(|| failed("the records of the release are gone".into()))?;
     if newest.status != "uninstalled" {
         let message = format!("helm ended, but revision {} is {} and not uninstalled", newest.number, newest.status);
         return Err(failed(message).object(format!("Secret/{}", newest.secret)).into());
     }
-    let stored = storage.read(newest).await?;
+    let stored = release.storage().read(newest).await?;
     let installed = stored.record.installed().map_err(|source| stored.broken(source))?;
     Ok((installed, Documents::parse(stored.record.manifest(), &ctx.namespace)?))
 }

@@ -1,19 +1,18 @@
 //! The upgrade step, and the install step after an uninstall: does what the plan says, and nothing that is done already.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply;
 use super::fence::fenced;
-use super::highest_version;
 use super::pause::Paused;
 use super::plan::held;
-use super::plan_secret::{is_restored, read_plan, read_previous};
+use super::plan_secret::SavedPlan;
 use super::proof::ExpectedRelease;
 use crate::api::{CheckName, FailureClass, Finding, Recovery, Remedy, Repair, ScaledDown, Severity};
 use crate::core::helm::documents::Documents;
@@ -23,83 +22,93 @@ use crate::core::helm::hooks;
 use crate::core::helm::hooks::Hook;
 use crate::core::helm::version;
 use crate::core::object::ObjectRef;
-use crate::core::plan::{Plan, key};
+use crate::core::plan::Plan;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::report::{Problem, Upgraded};
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
 use crate::core::steps::upgrade::{Start, UpgradeWork, work};
+use crate::runner::cluster::highest_version;
 use crate::runner::context::{Context, server_time};
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::merge_base::{extended, failed_before};
 use crate::runner::helm::package::Package;
-use crate::runner::helm::record::Record;
-use crate::runner::helm::storage::Storage;
 use crate::runner::repair;
 use crate::runner::repair::risk;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::started_now;
 use crate::runner::rollout::verify::same_claims;
 
-/// The order: what may be done, and how long each part may take.
-#[derive(Clone, Debug)]
+/// What the steps are told that lead to a verified Coder: upgrade, install and restore.
+#[derive(Clone, Debug, Args)]
 pub struct UpgradeOrder {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
-    /// What the step starts from.
-    pub start: Start,
-    /// How long helm waits for the objects.
+    /// How long helm waits for the objects of the release
+    #[arg(long, env = "RUNNER_HELM_TIMEOUT", default_value = "30m", value_parser = duration)]
     pub helm_timeout: Duration,
-    /// How long to wait for the right answers after that.
+
+    /// How long to wait until every pod answers with the right version
+    #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
     pub verify_timeout: Duration,
-    /// How long everything must stay right.
+
+    /// How long everything must stay right
+    #[arg(long, env = "RUNNER_SOAK", default_value = "30s", value_parser = duration)]
     pub soak: Duration,
-    /// How far a refusal may be repaired.
+
+    /// How far a refusal may be repaired: stop, repair or reinstall
+    #[arg(long, env = "RUNNER_RECOVERY", default_value = "repair")]
     pub recovery: Recovery,
-    /// A pod of the new version may have started in an earlier step.
+
+    /// A pod of the new version may have started in an earlier step
+    #[arg(long, env = "RUNNER_NEW_VERSION_STARTED", default_value_t = false, action = ArgAction::Set)]
     pub new_version_started: bool,
-    /// Something of the release was removed in an earlier step and is not back yet.
-    pub recovery_required: bool,
-    /// A person has approved that the lock of somebody else is released.
-    pub repair_approved: bool,
-    /// What an earlier try has scaled to zero.
+
+    /// Something of the release was removed in an earlier step and is not back yet
+    #[arg(long, env = "RUNNER_RECOVERY_REQUIRED", default_value_t = false, action = ArgAction::Set)]
+    recovery_required: bool,
+
+    /// A person has approved the repairs of this plan, and with them that the lock of somebody else is released
+    #[arg(long, env = "RUNNER_REPAIR_APPROVED", default_value_t = false, action = ArgAction::Set)]
+    repair_approved: bool,
+
+    /// Workloads that an earlier try has scaled to zero, as Kind/name=replicas
+    #[arg(long, env = "RUNNER_SCALED_DOWN", value_delimiter = ',')]
     pub scaled_down: Vec<ScaledDown>,
 }
 
-/// Makes the upgrade, or what is left of it, and verifies it.
-pub async fn run(ctx: &Context, order: &UpgradeOrder) -> Result<Upgraded, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
+/// Makes the upgrade, or what is left of it, and verifies it. `start` is what the step finds.
+pub async fn run(ctx: &Context, order: &UpgradeOrder, saved: &SavedPlan, start: Start) -> Result<Upgraded, Error> {
+    let plan = &saved.plan;
     if order.new_version_started {
-        started_now(ctx, &plan).await;
+        started_now(ctx, plan).await;
     }
-    not_below(ctx, &plan).await?;
-    let storage = Storage::new(ctx.api(), &plan.release);
-    let saved = read_previous(&plan, &order.plan_dir).await?;
-    held::hold(ctx, &plan, &order.plan_dir).await?;
-    let done = Box::pin(fenced(ctx, &storage, &plan.release, async |before, lease| {
-        let paused = Paused::new(ctx, lease, &plan, saved.as_ref(), &order.scaled_down)?;
-        let done = Box::pin(change(ctx, order, &plan, saved.as_ref(), &storage, before, &paused)).await;
+    not_below(ctx, plan).await?;
+    held::hold(ctx, saved).await?;
+    let done = Box::pin(fenced(ctx, &plan.release, async |release| {
+        let paused = Paused::new(ctx, release, plan, saved.previous.as_ref(), &order.scaled_down)?;
+        let done = Box::pin(change(ctx, order, saved, start, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, &plan, &order.plan_dir, done).await
+    held::end(ctx, saved, done).await
 }
 
 async fn change(
     ctx: &Context,
     order: &UpgradeOrder,
-    plan: &Plan,
-    saved: Option<&Record>,
-    storage: &Storage,
-    before: &[Revision],
+    saved: &SavedPlan,
+    start: Start,
     paused: &Paused<'_>,
 ) -> Result<Upgraded, Error> {
+    let (plan, release) = (&saved.plan, paused.release());
+    let before = &*release.history().await?;
     let observer = Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads);
-    let restored = is_restored(plan, storage, before, saved).await?;
+    let restored = saved.is_restored(release.storage(), before).await?;
     // Begun to be restored while a pod of the new version started after all: that one stays.
     let overcome = order.new_version_started
         && before.first().is_some_and(|newest| newest.restored && newest.plan.as_deref() == Some(plan.id.as_str()));
-    let run = match work(plan, before, order.start, restored, order.recovery_required) {
+    let run = match work(plan, before, start, restored, order.recovery_required) {
         UpgradeWork::Outdated(_) if overcome => true,
         UpgradeWork::Verify => {
             tracing::info!("helm has succeeded already in an earlier try; verifying");
@@ -109,7 +118,7 @@ async fn change(
         UpgradeWork::UninstallInterrupted(revision) => return Err(uninstall_interrupted(&revision).into()),
         UpgradeWork::Run => true,
         UpgradeWork::Unlock(revision) => {
-            unlock(ctx, order, plan, storage, &revision, restored).await?;
+            unlock(ctx, order, plan, release, &revision, restored).await?;
             // Nobody has seen what the hooks did that a killed runner's helm had begun.
             let ours = revision.plan.as_deref() == Some(plan.id.as_str());
             if ours && plan.hooks.iter().any(|hook| runs_again(hook, paused.old_images())) {
@@ -119,43 +128,41 @@ async fn change(
         }
     };
     if run {
-        risk::keep_owned(ctx, plan, storage, before).await?;
+        risk::keep_owned(ctx, release, plan, before).await?;
         let package = Package {
             version: &plan.version,
-            chart: &order.plan_dir.join(key::CHART),
-            values: &order.plan_dir.join(key::VALUES),
+            chart: &saved.chart(),
+            values: &saved.values(),
             restores: false,
-            recreated: if order.start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
+            recreated: if start == Start::Uninstalled { plan.objects.clone() } else { Vec::new() },
             timeout: order.helm_timeout,
             // A failed install that helm "rolls back" is uninstalled, with its records: nothing of it would be left.
             // And helm would delete what the chart has added, be it data or not.
-            rollback_on_failure: plan.rollback_on_failure
-                && order.start == Start::Planned
-                && !adds_data(ctx, plan, saved)?,
+            rollback_on_failure: plan.rollback_on_failure && start == Start::Planned && !adds_data(ctx, saved)?,
             recovery: order.recovery,
             workloads: &plan.workloads,
             // After an uninstall there is no Coder left to stop.
-            pauses: order.start == Start::Planned,
+            pauses: start == Start::Planned,
             old_images: Some(paused.old_images().clone()),
             halt: CancellationToken::new(),
         };
         let applied = Box::pin(apply(ctx, plan, &package, &observer, paused));
         // helm's own way back would put the extended record into the cluster.
-        if !package.rollback_on_failure && failed_before(storage).await? {
-            extended(ctx, paused.lease(), plan, storage, &plan.objects, applied).await?;
+        if !package.rollback_on_failure && failed_before(release).await? {
+            extended(ctx, release, plan, &plan.objects, applied).await?;
         } else {
             applied.await?;
         }
     } else {
         started_now(ctx, plan).await;
-        repair::finish(ctx, paused.lease(), &plan.workloads).await?;
+        repair::finish(ctx, release.lease(), &plan.workloads).await?;
     }
-    paused.resume(storage).await?;
+    paused.resume().await?;
     if started::may_start(&observer.seen(), &Versions::between(paused.old_images(), &plan.images, &plan.containers)) {
         ctx.reporter.may_start();
     }
     let target = ExpectedRelease::of(plan, order.verify_timeout, order.soak, order.recovery);
-    let upgraded = target.verified(ctx, storage, observer, paused.lease()).await?;
+    let upgraded = target.verified(ctx, release, observer).await?;
     highest_version::confirm(ctx, &plan.release, plan.coder_version()).await?;
     Ok(upgraded)
 }
@@ -183,10 +190,10 @@ fn runs_again(hook: &Hook, old_images: &BTreeSet<String>) -> bool {
 }
 
 /// Whether the new chart has objects that may hold data, or own it, and the release has not.
-fn adds_data(ctx: &Context, plan: &Plan, saved: Option<&Record>) -> Result<bool, Error> {
-    let old = Documents::parse(saved.map_or("", Record::manifest), &ctx.namespace)?;
+fn adds_data(ctx: &Context, saved: &SavedPlan) -> Result<bool, Error> {
+    let old = Documents::parse(saved.previous_manifest(), &ctx.namespace)?;
     let known = |object: &ObjectRef| old.objects().any(|(name, _)| name.same(object));
-    Ok(plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
+    Ok(saved.plan.objects.iter().any(|object| !is_disposable(object) && !known(object)))
 }
 
 /// Releases the lock on a revision. That of a helm process which was not started by this operator may still be at work:
@@ -195,7 +202,7 @@ async fn unlock(
     ctx: &Context,
     order: &UpgradeOrder,
     plan: &Plan,
-    storage: &Storage,
+    release: &HeldRelease,
     revision: &Revision,
     restored: bool,
 ) -> Result<(), Error> {
@@ -222,7 +229,7 @@ async fn unlock(
     same_claims(ctx, &plan.inventory.claims).await?;
     let message = format!("{why}; it is marked as failed");
     ctx.reporter.repair(Repair { remedy: Remedy::Unlock, object, message, time: Time(Timestamp::now()) }).await?;
-    storage.unlock(revision, "interrupted: the helm process that worked on it is gone").await?;
+    release.unlock(revision, "interrupted: the helm process that worked on it is gone").await?;
     ctx.reporter.repaired();
     Ok(())
 }

@@ -6,29 +6,22 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::{ClaimStatus, Recovery, Remedy, Repair};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::documents::Shape;
 use crate::core::repair::volumes;
 use crate::core::repair::volumes::{ClaimAction, Growth};
+use crate::runner::cluster::lease::Held;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-
-/// A patch that names the UID is refused for a namesake.
-async fn patch(ctx: &Context, claim: &str, patch: Value) -> Result<(), Error> {
-    let claims: Api<PersistentVolumeClaim> = ctx.api();
-    let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-    request(&format!("change PersistentVolumeClaim/{claim}"), || claims.patch_metadata(claim, &parameters, &patch))
-        .await?;
-    Ok(())
-}
 
 /// After an upgrade: compares the claims with the templates of the `StatefulSets` that they are made from, enlarges what may
 /// be enlarged, and notes what differs.
 pub async fn reconcile(
     ctx: &Context,
+    lease: &Held,
     manifest: &Documents,
     claims: &mut [ClaimStatus],
     allowed: Recovery,
@@ -46,7 +39,7 @@ pub async fn reconcile(
         let mut notes: Vec<String> = note.into_iter().collect();
         let mut size = shape.size.clone();
         if let Some(wanted) = expand {
-            match expand_claim(ctx, &claim, &shape, &wanted).await {
+            match expand_claim(ctx, lease, &claim, &shape, &wanted).await {
                 Ok(()) => size = Some(wanted),
                 Err(error) => notes.push(format!("the chart asks for {wanted}, but it cannot be enlarged: {error}")),
             }
@@ -87,7 +80,13 @@ async fn growth(ctx: &Context, class: Option<&str>) -> Result<Growth, Error> {
     }
 }
 
-async fn expand_claim(ctx: &Context, claim: &PersistentVolumeClaim, has: &Shape, wanted: &str) -> Result<(), Error> {
+async fn expand_claim(
+    ctx: &Context,
+    lease: &Held,
+    claim: &PersistentVolumeClaim,
+    has: &Shape,
+    wanted: &str,
+) -> Result<(), Error> {
     let name = claim.metadata.name.clone().unwrap_or_default();
     let from = has.size.as_deref().unwrap_or("an unknown size");
     let repair = Repair {
@@ -98,11 +97,14 @@ async fn expand_claim(ctx: &Context, claim: &PersistentVolumeClaim, has: &Shape,
     };
     ctx.reporter.repair(repair).await?;
     let ObjectMeta { uid, resource_version, .. } = &claim.metadata;
-    let larger = json!({
+    // A patch that names the UID is refused for a namesake.
+    let larger = Patch::Merge(json!({
         "metadata": {"uid": uid, "resourceVersion": resource_version},
         "spec": {"resources": {"requests": {"storage": wanted}}},
-    });
-    patch(ctx, &name, larger).await?;
+    }));
+    let (claims, parameters): (Api<PersistentVolumeClaim>, _) = (ctx.api(), PatchParams::default());
+    let doing = format!("change PersistentVolumeClaim/{name}");
+    lease.write(&doing, || claims.patch_metadata(&name, &parameters, &larger)).await?;
     ctx.reporter.repaired();
     Ok(())
 }

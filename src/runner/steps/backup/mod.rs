@@ -3,42 +3,43 @@
 mod cron_job;
 mod snapshots;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::plan_secret::read_plan;
 use crate::api::{BackupRecord, FailureClass};
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::steps::backup::Purpose;
 use crate::runner::context::Context;
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
 
-/// How the backup is made.
-#[derive(Clone, Debug)]
-pub enum Method {
-    /// By a Job made from this `CronJob`.
-    CronJob(String),
-    /// By snapshots of this class, one of each claim of the release.
-    Snapshots(String),
-}
-
-/// The order.
-#[derive(Clone, Debug)]
+/// What the backup step is told.
+#[derive(Clone, Debug, Args)]
+#[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
 pub struct BackupOrder {
-    /// Where the files of the plan lie.
-    pub plan_dir: PathBuf,
-    /// Number of the attempt: another one makes a backup of its own.
-    pub attempt: i32,
-    /// How the backup is made.
-    pub method: Method,
-    /// A backup that is not older counts as well.
-    pub max_age: Option<Duration>,
-    /// How long the backup may take.
-    pub timeout: Duration,
+    /// Number of the attempt; another one makes a backup of its own
+    #[arg(long, env = "RUNNER_ATTEMPT")]
+    attempt: i32,
+
+    /// `CronJob` from which a Job is made
+    #[arg(long, env = "RUNNER_CRON_JOB")]
+    cron_job: Option<String>,
+
+    /// Class of the snapshots that are made of the claims of the release
+    #[arg(long, env = "RUNNER_VOLUME_SNAPSHOT_CLASS")]
+    volume_snapshot_class: Option<String>,
+
+    /// A backup that is not older counts as well
+    #[arg(long, env = "RUNNER_MAX_AGE", value_parser = duration)]
+    max_age: Option<Duration>,
+
+    /// How long the backup may take
+    #[arg(long, env = "RUNNER_BACKUP_TIMEOUT", default_value = "1h", value_parser = duration)]
+    timeout: Duration,
 }
 
 impl BackupOrder {
@@ -64,12 +65,12 @@ impl BackupOrder {
 
 /// Makes the backup, or finds it made. Ends early when the runner is told to stop; the same step then finds again what it
 /// has begun.
-pub async fn run(ctx: &Context, order: &BackupOrder) -> Result<BackupRecord, Error> {
-    let plan = read_plan(ctx, &order.plan_dir).await?;
+pub async fn run(ctx: &Context, order: &BackupOrder, plan: &Plan) -> Result<BackupRecord, Error> {
     let made = async {
-        match &order.method {
-            Method::CronJob(name) => Box::pin(cron_job::run(ctx, &plan, order, name)).await,
-            Method::Snapshots(class) => Box::pin(snapshots::run(ctx, &plan, order, class)).await,
+        match (&order.cron_job, &order.volume_snapshot_class) {
+            (Some(name), _) => Box::pin(cron_job::run(ctx, plan, order, name)).await,
+            (None, Some(class)) => Box::pin(snapshots::run(ctx, plan, order, class)).await,
+            (None, None) => Err(Error::Bug("the step has no way to make a backup".into())),
         }
     };
     tokio::select! {

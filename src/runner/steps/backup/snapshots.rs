@@ -20,7 +20,7 @@ use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::steps::backup::{Purpose, Snapshot, is_stale, recent_snapshots, snapshots_line};
 use crate::core::steps::backup_objects::{SNAPSHOT_API, SNAPSHOT_KIND, snapshot};
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::watch::broken;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -36,11 +36,10 @@ pub async fn run(ctx: &Context, plan: &Plan, order: &BackupOrder, class: &str) -
     if claims.is_empty() {
         return Err(nothing_to_save().into());
     }
-    let mut kinds = Kinds::default();
-    let Some(api) = kinds.api(ctx, &reference(SNAPSHOT_KIND, Some(&ctx.namespace), "")).await? else {
+    let Some(api) = kinds::api(ctx, &reference(SNAPSHOT_KIND, Some(&ctx.namespace), "")).await? else {
         return Err(not_served().into());
     };
-    class_exists(ctx, &mut kinds, class).await?;
+    class_exists(ctx, class).await?;
     if let Some(since) = order.since() {
         let everything = ListParams::default();
         let all = request("list VolumeSnapshots", || api.list(&everything)).await?.items;
@@ -94,9 +93,9 @@ fn not_served() -> Problem {
 }
 
 /// Classes belong to the cluster: a runner may have no right to read them, and then the snapshots tell.
-async fn class_exists(ctx: &Context, kinds: &mut Kinds, class: &str) -> Result<(), Error> {
+async fn class_exists(ctx: &Context, class: &str) -> Result<(), Error> {
     let object = format!("VolumeSnapshotClass/{class}");
-    let Some(classes) = kinds.api(ctx, &reference("VolumeSnapshotClass", None, class)).await? else {
+    let Some(classes) = kinds::api(ctx, &reference("VolumeSnapshotClass", None, class)).await? else {
         return Err(not_served().into());
     };
     match request(&format!("read {object}"), || classes.get_metadata_opt(class)).await {

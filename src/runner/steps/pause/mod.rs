@@ -14,7 +14,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt};
 use tokio::time::timeout;
 
-use super::fence::{still_held, while_held};
 use crate::api::{FailureClass, ScaledDown, Strategy};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::workload::WorkloadKind;
@@ -24,18 +23,17 @@ use crate::core::report::Problem;
 use crate::core::rollout::started;
 use crate::core::rollout::started::Versions;
 use crate::core::steps::pause::{ChangeOutcome, replicas_after, replicas_of, serves_api};
-use crate::runner::cluster::lease::Held;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::helm::held_release::HeldRelease;
 use crate::runner::helm::record::Record;
-use crate::runner::helm::storage::Storage;
 use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::started_now;
 
 /// What is at zero, and comes back.
 pub struct Paused<'a> {
     ctx: &'a Context,
-    lease: &'a Held,
+    release: &'a HeldRelease,
     plan: &'a Plan,
     /// Images of the release that the plan starts from: a pod with another one may migrate the database.
     old_images: BTreeSet<String>,
@@ -48,7 +46,7 @@ impl<'a> Paused<'a> {
     /// Takes over what an earlier try has scaled to zero. `saved` is the release that the plan starts from.
     pub fn new(
         ctx: &'a Context,
-        lease: &'a Held,
+        release: &'a HeldRelease,
         plan: &'a Plan,
         saved: Option<&Record>,
         earlier: &[ScaledDown],
@@ -63,7 +61,7 @@ impl<'a> Paused<'a> {
         }
         let deployments = workloads.into_iter().filter(|workload| workload.kind == WorkloadKind::Deployment);
         let deployments = deployments.map(|workload| workload.name).collect();
-        let paused = Self { ctx, lease, plan, old_images, deployments, down: Mutex::new(earlier.to_vec()) };
+        let paused = Self { ctx, release, plan, old_images, deployments, down: Mutex::new(earlier.to_vec()) };
         if !earlier.is_empty() {
             ctx.reporter.still_scaled_down(paused.down());
         }
@@ -75,16 +73,16 @@ impl<'a> Paused<'a> {
         &self.old_images
     }
 
-    /// The Lease under which all of this is done.
-    pub fn lease(&self) -> &'a Held {
-        self.lease
+    /// The release, whose Lease is held for all of this.
+    pub fn release(&self) -> &'a HeldRelease {
+        self.release
     }
 
     /// Waits for running builds and, if the plan says so, stops the companions and then Coder. Each may take `patience` until its
     /// pods have ended.
     pub async fn begin(&self, observer: &Observer, patience: Duration) -> Result<(), Error> {
         let quiet = builds::ended(self.ctx, &self.plan.pause, observer);
-        while_held(self.ctx, self.lease, Box::pin(quiet)).await?;
+        self.release.lease().while_held(Box::pin(quiet)).await?;
         if self.plan.pause.strategy != Strategy::Recreate {
             return Ok(());
         }
@@ -129,22 +127,22 @@ impl<'a> Paused<'a> {
         self.set(down.clone());
         self.ctx.reporter.scaled_down(&down).await?;
         for deployment in deployments {
-            still_held(self.ctx, self.lease)?;
-            scale::to(self.ctx, &deployment.name_any(), 0).await?;
+            self.release.lease().still_held()?;
+            scale::to(self.ctx, self.release.lease(), &deployment.name_any(), 0).await?;
         }
         for deployment in deployments {
-            let gone = while_held(self.ctx, self.lease, Box::pin(scale::pods_gone(self.ctx, deployment)));
+            let gone = self.release.lease().while_held(Box::pin(scale::pods_gone(self.ctx, deployment)));
             timeout(patience, gone).await.unwrap_or_else(|_| Err(lingers(deployment, patience).into()))?;
         }
         Ok(())
     }
 
     /// helm has succeeded: brings the replicas back that the chart of the newest revision does not set itself.
-    pub async fn resume(&self, storage: &Storage) -> Result<(), Error> {
+    pub async fn resume(&self) -> Result<(), Error> {
         if self.down().is_empty() {
             return Ok(());
         }
-        let history = storage.history().await?;
+        let (storage, history) = (self.release.storage(), self.release.history().await?);
         let manifest = match history.first() {
             Some(newest) => Documents::parse(storage.read(newest).await?.record.manifest(), &self.ctx.namespace)?,
             None => Documents::default(),
@@ -157,7 +155,7 @@ impl<'a> Paused<'a> {
     pub async fn end<T>(self, done: Result<T, Error>) -> Result<T, Error> {
         if done.is_err()
             && !self.down().is_empty()
-            && !self.lease.lost().is_cancelled()
+            && !self.release.lease().lost().is_cancelled()
             && let Err(also) = self.restore(|_| ChangeOutcome::Failed).await
         {
             tracing::error!("the replicas could not all be restored; the next try does it: {also}");
@@ -169,9 +167,7 @@ impl<'a> Paused<'a> {
     async fn restore(&self, ended: impl Fn(&str) -> ChangeOutcome) -> Result<(), Error> {
         let deployments: Api<Deployment> = self.ctx.api();
         for ScaledDown { object, replicas } in self.down().into_iter().rev() {
-            if self.lease.lost().is_cancelled() {
-                return Err(Error::LeaseLost(self.lease.name().to_owned()));
-            }
+            self.release.lease().not_lost()?;
             let Some(KindName { name, .. }) = KindName::read(&object) else {
                 return Err(Error::Bug(format!("{object} names no Deployment")));
             };
@@ -187,7 +183,7 @@ impl<'a> Paused<'a> {
                         started_now(self.ctx, self.plan).await;
                     }
                     self.ctx.reporter.progress(&format!("{object} is scaled back to {wanted}"));
-                    scale::to(self.ctx, &name, wanted).await?;
+                    scale::to(self.ctx, self.release.lease(), &name, wanted).await?;
                 }
             }
             let mut left = self.down();

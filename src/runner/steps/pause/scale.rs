@@ -15,6 +15,7 @@ use crate::core::helm::manifest::workload;
 use crate::core::helm::ownership::FIELD_MANAGER;
 use crate::core::object::KindName;
 use crate::core::steps::pause::disowned;
+use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::watch;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
@@ -24,7 +25,7 @@ const TRIES: usize = 20;
 
 /// Gives a Deployment this number of replicas, and gives up the field, so that helm's server-side apply may set it. One
 /// that is gone needs none.
-pub async fn to(ctx: &Context, name: &str, replicas: i32) -> Result<(), Error> {
+pub async fn to(ctx: &Context, lease: &Held, name: &str, replicas: i32) -> Result<(), Error> {
     let deployments: Api<Deployment> = ctx.api();
     let doing = format!("scale Deployment/{name} to {replicas}");
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -37,7 +38,7 @@ pub async fn to(ctx: &Context, name: &str, replicas: i32) -> Result<(), Error> {
         change["metadata"]["uid"] = json!(now.metadata.uid);
         change["metadata"]["resourceVersion"] = json!(now.metadata.resource_version);
         let patch = Patch::Merge(change);
-        match request(&doing, || deployments.patch(name, &parameters, &patch)).await {
+        match lease.write(&doing, || deployments.patch(name, &parameters, &patch)).await {
             Err(error) if error.has_code(409) && left > 0 => {}
             Err(error) => return Err(error),
             Ok(_) => {}

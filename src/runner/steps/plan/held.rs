@@ -5,8 +5,6 @@
 //! garbage collector has no reason to take it. It has no finalizer: in a namespace that is being deleted nobody could remove
 //! that. A step that finds it deleted writes it again from what is mounted into its pod.
 
-use std::path::Path;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
@@ -17,20 +15,16 @@ use crate::api::label;
 use crate::core::plan::Plan;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::io;
+use crate::runner::steps::plan_secret::SavedPlan;
 
 /// How often it is tried to hold a Secret that somebody deletes at the same time.
 const TRIES: usize = 3;
 
 /// Takes the Secrets of the plan out of the reach of the garbage collector, and writes those again that are gone.
-pub async fn hold(ctx: &Context, plan: &Plan, directory: &Path) -> Result<(), Error> {
-    let mut files = Vec::new();
-    for key in plan.files() {
-        files.push((key, io::read(&directory.join(key)).await?));
-    }
+pub async fn hold(ctx: &Context, saved: &SavedPlan) -> Result<(), Error> {
     let secrets: Api<Secret> = ctx.api();
-    for (number, part) in (1..).zip(secret::lay_out(files)?) {
-        hold_part(ctx, &secrets, &secret::object(ctx, plan, number, part, None)).await?;
+    for (number, part) in (1..).zip(secret::lay_out(saved.files().await?)?) {
+        hold_part(ctx, &secrets, &secret::object(ctx, &saved.plan, number, part, None)).await?;
     }
     Ok(())
 }
@@ -46,14 +40,14 @@ async fn hold_part(ctx: &Context, secrets: &Api<Secret>, part: &Secret) -> Resul
 
 /// The end of a step that leads to a verified Coder. After a failure the plan is needed again; that it could not be written
 /// again is less than what the step failed for.
-pub async fn end<T>(ctx: &Context, plan: &Plan, directory: &Path, done: Result<T, Error>) -> Result<T, Error> {
+pub async fn end<T>(ctx: &Context, saved: &SavedPlan, done: Result<T, Error>) -> Result<T, Error> {
     match done {
         Ok(done) => {
-            release(ctx, plan).await;
+            release(ctx, &saved.plan).await;
             Ok(done)
         }
         Err(failed) => {
-            if let Err(also) = hold(ctx, plan, directory).await {
+            if let Err(also) = hold(ctx, saved).await {
                 tracing::error!("{also}");
             }
             Err(failed)

@@ -14,10 +14,9 @@ use crate::core::helm::workload::{Workload, WorkloadKind};
 use crate::core::object::{KindName, ObjectRef};
 use crate::core::plan::checks::Mark;
 use crate::core::plan::rehearsal::Rehearsal;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds::live;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::repair::risk::live;
 
 /// Those of these workloads that exist, and those of the Jobs with which k3s runs helm for the release.
 pub async fn of_workloads(ctx: &Context, release: &str, workloads: &[Workload]) -> Result<Vec<Mark>, Error> {
@@ -58,7 +57,6 @@ async fn jobs_of_k3s(ctx: &Context, release: &str) -> Result<Vec<Mark>, Error> {
 
 /// Those of the objects of a manifest that exist. The rehearsal has seen most of them.
 pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehearsal) -> Result<Vec<Mark>, Error> {
-    let mut kinds = Kinds::default();
     let mut marks = Vec::new();
     for write in &rehearsal.writes {
         let before = write.before.as_ref().map(|object| object["metadata"].clone());
@@ -69,7 +67,7 @@ pub async fn of_objects(ctx: &Context, manifest: &Documents, rehearsal: &Rehears
         if rehearsal.writes.iter().any(|write| is_same(&write.object, &object)) {
             continue;
         }
-        match live(ctx, &mut kinds, &object).await {
+        match live(ctx, &object).await {
             Ok(found) => marks.extend(found.map(|found| (object.kind_name(), found.metadata))),
             Err(error) if error.has_code(403) => tracing::debug!("{error}: its marks stay unknown"),
             Err(error) => return Err(error),

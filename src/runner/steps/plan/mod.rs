@@ -19,6 +19,7 @@ mod values;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::Args;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -27,12 +28,11 @@ use self::chart::Fetched;
 use self::rehearsed::{Outlook, outlook};
 use self::release::Release;
 pub use self::takes::takes;
-use super::highest_version;
 use crate::api::{
     ClaimStatus, CoderUpgrade, CoderUpgradeSpec, FailureClass, Forecast, PlanSummary, PlannedAction, Target,
 };
 use crate::core;
-use crate::core::allowed::Repositories;
+use crate::core::allowed::{OFFICIAL, Repositories, RepositoryPattern};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::hooks::Hook;
 use crate::core::helm::values::lost_nulls as lost;
@@ -47,8 +47,9 @@ use crate::core::rollout::inventory::Inventory;
 use crate::core::rollout::started;
 use crate::core::rollout::verify::Expected;
 use crate::core::text::digest::hex;
-use crate::runner::cluster::{inventory, pod_secrets};
+use crate::runner::cluster::{highest_version, inventory, pod_secrets};
 use crate::runner::context::{Context, request};
+use crate::runner::duration::duration;
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Storage;
 use crate::runner::io;
@@ -57,22 +58,29 @@ use crate::runner::repair::risk;
 use crate::runner::rollout::goal::Goal;
 use crate::runner::rollout::health;
 use crate::runner::rollout::observer::Observer;
-use crate::runner::rollout::verify::{Verified, compare_claims, verify};
+use crate::runner::rollout::verify::{Verified, check_release, compare_claims, verify};
 
 /// Where kubectl keeps what it was given.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The order: which generation of the `CoderUpgrade` the plan is for.
-#[derive(Clone, Debug)]
+/// What the plan step is told.
+#[derive(Clone, Debug, Args)]
 pub struct PlanOrder {
-    /// Generation that the controller decided on.
-    pub generation: i64,
-    /// The wanted version, if it was looked up before: the newest one is looked for once for each request.
-    pub target: Option<String>,
-    /// How long to wait for the right answers when nothing is to be done.
-    pub verify_timeout: Duration,
-    /// Where charts may come from.
-    pub repositories: Repositories,
+    /// Generation of the `CoderUpgrade` that is to be planned
+    #[arg(long, env = "RUNNER_GENERATION")]
+    generation: i64,
+
+    /// The wanted version, if it was looked up before for the same request
+    #[arg(long, env = "RUNNER_TARGET")]
+    target: Option<String>,
+
+    /// How long to wait for the right answers when nothing is to be done
+    #[arg(long, env = "RUNNER_VERIFY_TIMEOUT", default_value = "10m", value_parser = duration)]
+    verify_timeout: Duration,
+
+    /// Where charts may come from, as the controller is told
+    #[arg(long, env = "RUNNER_ALLOWED_REPOSITORIES", value_delimiter = ',', default_values = OFFICIAL)]
+    allowed_repositories: Vec<RepositoryPattern>,
 }
 
 /// A plan that was made, and what it is made of. Nothing is written yet.
@@ -92,11 +100,12 @@ pub struct Made {
 }
 
 /// Makes the plan and writes it into a Secret.
-pub async fn run(ctx: &Context, order: PlanOrder) -> Result<PlanReport, Error> {
+pub async fn run(ctx: &Context, order: &PlanOrder) -> Result<PlanReport, Error> {
     let mut upgrade = read_upgrade(ctx, order.generation).await?;
-    upgrade.spec.version = upgrade.spec.version.or(order.target);
+    upgrade.spec.version = upgrade.spec.version.or_else(|| order.target.clone());
+    let repositories = Repositories::new(order.allowed_repositories.clone());
     let Made { plan, refusal, archive, merged, installed, observer } =
-        Box::pin(make(ctx, &upgrade, &order.repositories)).await?;
+        Box::pin(make(ctx, &upgrade, &repositories)).await?;
     if let Some(refusal) = refusal {
         return Err(refusal.into());
     }
@@ -145,7 +154,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let before = Documents::parse(installed.manifest(), &ctx.namespace)?;
     let mut names = before.claims()?;
     let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
-    let (answers, unanswered) = inventory::answers(&observer).await;
+    let (answers, unanswered) = observer.answers().await;
     installed.check(&chart)?;
     let mut facts = checks::facts(ctx, spec, &chart, &installed, before, observer.seen(), &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
@@ -162,7 +171,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let merged = Value::Object(rendered.values());
     ctx.secrets.hide_values(&merged);
     core::plan::presence::name_values(&mut facts.path, &traces, &rendered.values());
-    pod_secrets::of_record(ctx, &rendered).await;
+    pod_secrets::of_manifest(ctx, rendered.manifest()).await;
 
     names.extend(objects.claims()?);
     names.extend(inventory::owned_claims(ctx, &[&facts.old, &objects]).await?);
@@ -383,6 +392,7 @@ async fn check_running(
         token: None,
         health: None,
     };
+    check_release(storage, &goal).await?;
     let Verified { summary, .. } = verify(ctx, storage, observer, &goal).await?;
     ctx.reporter.progress(&format!("up to date: {summary}"));
     Ok(())

@@ -85,7 +85,7 @@ impl Release {
         };
         for found in base.iter().chain([&newest]) {
             ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
-            pod_secrets::of_record(ctx, &found.stored.record).await;
+            pod_secrets::of_manifest(ctx, found.stored.record.manifest()).await;
         }
         Ok(Self { newest: Some(newest), base, running: Running::default() })
     }

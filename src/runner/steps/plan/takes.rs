@@ -7,7 +7,7 @@ use crate::api::CoderUpgrade;
 use crate::core::allowed::Repositories;
 use crate::core::helm::documents::Documents;
 use crate::core::rights::{Needs, Subject};
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::cluster::pod_secrets;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -26,12 +26,12 @@ pub async fn takes(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories
     let old = Documents::parse(installed.manifest(), &ctx.namespace)?;
     let outlook = Box::pin(outlook(ctx, &spec.release, &fetched.archive, files, &installed, &old)).await?;
     let Outlook { rendered, objects, rehearsal, .. } = outlook;
-    pod_secrets::of_record(ctx, &rendered).await;
+    pod_secrets::of_manifest(ctx, rendered.manifest()).await;
     let hooks = Documents::parse(&rendered.hooks(), &ctx.namespace)?;
 
-    let (mut kinds, mut subjects) = (Kinds::default(), Vec::new());
+    let mut subjects = Vec::new();
     for (object, body) in [&old, &objects, &hooks].into_iter().flat_map(Documents::objects) {
-        if let Some(resource) = kinds.resource(ctx, &object).await? {
+        if let Some(resource) = kinds::resource(ctx, &object).await? {
             subjects.push(Subject { object, resource, body: body.clone() });
         } else {
             tracing::warn!("{object}: the API server does not know {} of {}", object.kind, object.api_version);

@@ -14,7 +14,7 @@ use crate::core::object::ObjectRef;
 use crate::core::plan::rehearsal::if_dependency_existed;
 use crate::core::repair::disposable::is_disposable;
 use crate::core::text::digest::short_hash;
-use crate::runner::cluster::kinds::Kinds;
+use crate::runner::cluster::kinds;
 use crate::runner::context::{Context, is_unreachable, request};
 use crate::runner::error::Error;
 use crate::runner::helm::HelmFailure;
@@ -47,7 +47,6 @@ impl Trials {
 /// are checked so.
 pub async fn create_dry(
     ctx: &Context,
-    kinds: &mut Kinds,
     release: &str,
     seen: &RehearsalResult,
     rendered: Option<&Documents>,
@@ -65,7 +64,7 @@ pub async fn create_dry(
                 .push(format!("{object}: it is recreated, which cannot be tried beside the present one"));
             continue;
         }
-        let Some(api) = kinds.api(ctx, object).await? else { continue };
+        let Some(api) = kinds::api(ctx, object).await? else { continue };
         match try_out(ctx, &api, release, object, new).await? {
             Ok(made) => {
                 let mut made =
@@ -105,20 +104,14 @@ async fn try_out(
 /// Finds the causes for which the live object is to blame and not the chart: fields that the API server has filled in for the
 /// installed version, and that the new one does not allow beside its own. Server-side apply leaves them, as nobody owns them. The
 /// same object could be created, so replacing it cures that.
-pub async fn left_over(
-    ctx: &Context,
-    kinds: &mut Kinds,
-    release: &str,
-    causes: &mut [Cause],
-    rendered: &Documents,
-) -> Result<(), Error> {
+pub async fn left_over(ctx: &Context, release: &str, causes: &mut [Cause], rendered: &Documents) -> Result<(), Error> {
     for cause in causes.iter_mut().filter(|cause| cause.class == Some(FailureClass::ObjectInvalid)) {
         let Some(named) = cause.object.clone() else { continue };
         let Some((object, new)) = rendered.objects().find(|(name, _)| name.kind_name() == named) else { continue };
         if CLASHING.contains(&object.kind.as_str()) || !is_disposable(&object) {
             continue;
         }
-        let Some(api) = kinds.api(ctx, &object).await? else { continue };
+        let Some(api) = kinds::api(ctx, &object).await? else { continue };
         let exists = request(&format!("read {object}"), || api.get_metadata_opt(&object.name)).await?.is_some();
         if exists && try_out(ctx, &api, release, &object, new).await?.is_ok() {
             cause.class = Some(FailureClass::Immutable);

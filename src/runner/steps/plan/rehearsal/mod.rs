@@ -29,7 +29,6 @@ use crate::core::plan::rehearsal::discovery::{Brought, brought};
 use crate::core::repair::escalation;
 use crate::core::repair::escalation::Next;
 use crate::core::text::bounded;
-use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::record::Record;
@@ -79,7 +78,6 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
 
     let mut repairs = Repairs::begin(ctx, script).await?;
     let brought = if script.installs { definitions_of(script.chart).await? } else { Vec::new() };
-    let mut kinds = Kinds::default();
     let mut times = 0;
     loop {
         times += 1;
@@ -96,11 +94,11 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
         let rendered = seen.record.as_ref().map(|record| Documents::parse(record.manifest(), &ctx.namespace));
         let rendered = rendered.transpose()?;
         if let Some(rendered) = rendered.as_ref().filter(|_| repairs.adopts()) {
-            repairs.adopt(unowned(ctx, &mut kinds, script.release, rendered).await?);
+            repairs.adopt(unowned(ctx, script.release, rendered).await?);
         }
         let (causes, failure, trials) = match ended {
             Ok(()) => {
-                let trials = dry_run::create_dry(ctx, &mut kinds, script.release, &seen, rendered.as_ref()).await?;
+                let trials = dry_run::create_dry(ctx, script.release, &seen, rendered.as_ref()).await?;
                 let failure = trials.failure();
                 (trials.causes.clone(), failure, Some(trials))
             }
@@ -109,7 +107,7 @@ pub async fn rehearse(ctx: &Context, script: &Script<'_>) -> Result<Rehearsed, E
         let objects: Vec<ObjectRef> = rendered.iter().flat_map(Documents::objects).map(|(name, _)| name).collect();
         let mut causes = escalation::narrowed(causes, &objects);
         if let Some(rendered) = &rendered {
-            dry_run::left_over(ctx, &mut kinds, script.release, &mut causes, rendered).await?;
+            dry_run::left_over(ctx, script.release, &mut causes, rendered).await?;
         }
         let Some(failure) = failure else { return Ok(done(repairs, seen, trials, None, Vec::new())) };
         match escalation::next(&causes, &repairs.done, Recovery::Repair) {
@@ -199,7 +197,7 @@ async fn rendered_only(
         Ok((record, foreign)) => {
             if foreign {
                 let documents = Documents::parse(record.manifest(), &ctx.namespace)?;
-                unowned(ctx, &mut Kinds::default(), script.release, &documents).await?;
+                unowned(ctx, script.release, &documents).await?;
             }
             Rehearsed { record: Some(record), rehearsal, failure: None }
         }

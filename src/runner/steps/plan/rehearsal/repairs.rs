@@ -12,7 +12,6 @@ use crate::core::helm::history::{Revision, left_behind};
 use crate::core::object::ObjectRef;
 use crate::core::repair::escalation::RepairAction;
 use crate::core::text::redact;
-use crate::runner::cluster::kinds::Kinds;
 use crate::runner::context::{Context, request, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::storage::Stored;
@@ -121,7 +120,7 @@ impl Repairs {
     /// Rehearses with records that name the successors of removed APIs.
     async fn rewrite(&mut self, ctx: &Context, script: &Script<'_>) -> Result<(), Error> {
         let storage = storage(ctx, script);
-        for rewrite in repair::rewrites(ctx, &mut Kinds::default(), &storage).await? {
+        for rewrite in repair::rewrites(ctx, &storage, &storage.history().await?).await? {
             let mut stored = rewrite.stored;
             stored.record.set_manifest(rewrite.documents.text());
             if script.locked.is_some_and(|locked| locked.number == rewrite.revision.number) {
