@@ -4,9 +4,9 @@
 //! - [`cluster`]: start a cluster, find it again, use it, stop it; what tests and `cargo xtask` call;
 //! - [`components`]: the programs it consists of, built once from pinned Go modules;
 //! - [`supervisor`]: the process that holds one cluster together, and ends all of it;
-//! - [`control_plane`]: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
+//! - `control_plane`: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
 //! - [`node`]: runs pods as local processes; [`sim`]: what stands for Coder in them;
-//! - [`load_balancer`], [`charts`]: what a cloud and the internet would bring;
+//! - `load_balancer`, [`charts`]: what a cloud and the internet would bring;
 //! - [`webhook`]: what admission webhooks do to pods;
 //! - [`servers`]: real servers of Coder, for those who have the programs;
 //! - [`process`], [`address_range`]: small tools.
@@ -17,8 +17,8 @@ pub mod address_range;
 pub mod charts;
 pub mod cluster;
 pub mod components;
-pub mod control_plane;
-pub mod load_balancer;
+pub(crate) mod control_plane;
+pub(crate) mod load_balancer;
 pub mod node;
 pub mod pki;
 mod ports;

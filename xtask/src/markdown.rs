@@ -9,7 +9,6 @@ pub fn meaning(word: &impl EnumMessage) -> String {
 }
 
 /// The anchor of a class on the page about failures, as Markdown viewers make it.
-#[must_use]
 pub fn anchor(class: FailureClass) -> String {
     class.to_string().to_lowercase()
 }

@@ -12,7 +12,6 @@ use crate::markdown::{anchor, meaning};
 pub const PATH: &str = "docs/reference.md";
 
 /// The whole reference as Markdown.
-#[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Reference of `CoderUpgrade`\n\nGenerated from the types by `cargo xtask generate`; `cargo xtask test generated` tells when it is stale.\n\

@@ -86,7 +86,6 @@ impl Identities {
     }
 
     /// The kubeconfig of a user.
-    #[must_use]
     pub fn kubeconfig_file(&self, user: User) -> PathBuf {
         self.dir.join(user.file())
     }

@@ -142,7 +142,6 @@ impl Settings<'_> {
 }
 
 /// Where the component `name` of the cluster in `dir` writes its log.
-#[must_use]
 pub fn log_file(dir: &Path, name: &str) -> PathBuf {
     dir.join("logs").join(format!("{name}.log"))
 }

@@ -8,7 +8,7 @@ use super::relation::is_unknown;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The image file cannot be used.
-    #[error("image table {}: {message}; see `testbed::node::ImageRow` for the fields of a row", path.display())]
+    #[error("image table {}: {message}; docs/test-bed.md shows the fields of a row", path.display())]
     Images {
         /// The file.
         path: PathBuf,

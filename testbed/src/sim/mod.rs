@@ -16,20 +16,20 @@
 //! [`settings`] lists the variables that it heeds.
 
 mod connect;
-pub mod database;
+mod database;
 mod faults;
 mod front;
 mod listen;
-pub mod migration;
+mod migration;
 pub mod owner;
 pub mod record;
-pub mod schema;
+mod schema;
 mod serve;
-pub mod settings;
-pub mod store;
+mod settings;
+mod store;
 mod texts;
-pub mod v1;
-pub mod v2;
+mod v1;
+mod v2;
 mod watchdog;
 
 use std::process::ExitCode;

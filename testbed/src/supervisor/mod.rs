@@ -4,13 +4,13 @@
 //! and ends all of it when it is asked to, when its owner ends, or (by the kernel) when it is killed. What others need to
 //! know about the cluster is in `DIR/cluster.json`.
 
-pub mod directory;
+pub(crate) mod directory;
 mod end;
-pub mod event;
+pub(crate) mod event;
 mod in_process;
 pub mod options;
 mod parts;
-pub mod readiness;
+pub(crate) mod readiness;
 mod resizer;
 mod snapshots;
 pub mod state;

@@ -16,7 +16,6 @@ pub const PATH: &str = "docs/checks.md";
 const SECTIONS: &str = include_str!("sections.md");
 
 /// The whole page as Markdown.
-#[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(include_str!("intro.md"));
     text.push_str(

@@ -21,7 +21,6 @@ const GROUPS: &[(FailureClass, &str)] = &[
 ];
 
 /// The whole page as Markdown.
-#[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(include_str!("intro.md"));
     for remedy in Remedy::iter() {
