@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use cache::{Entry, Flaw};
 pub use progress::Progress;
-pub use table::{CLUSTER, Component};
+pub use table::{CLUSTER, Component, REAL_NODE};
 
 /// Where to find the programs that [`ensure`] was asked for.
 #[derive(Debug, Clone, Default)]

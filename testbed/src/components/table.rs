@@ -15,6 +15,12 @@ pub enum Component {
     KubeControllerManager,
     /// Binds pods to the node.
     KubeScheduler,
+    /// Runs the pods of a real node.
+    Kubelet,
+    /// Leads connections to Services to their pods, on a real node.
+    KubeProxy,
+    /// Answers the names of Services, on a real node.
+    Coredns,
     /// The command line of Kubernetes.
     Kubectl,
     /// Helm 4, which the operator runs.
@@ -35,12 +41,17 @@ pub const CLUSTER: [Component; 6] = [
     Component::Helm,
 ];
 
+/// What a cluster with a real node needs besides.
+pub const REAL_NODE: [Component; 3] = [Component::Kubelet, Component::KubeProxy, Component::Coredns];
+
 /// A Go module with pinned sums that requires programs of one release.
 struct Module {
     /// The module whose version is the version of the programs.
     release: &'static str,
     go_mod: &'static str,
     go_sum: &'static str,
+    /// The source of its own program, if its programs are not only those of other modules.
+    main: Option<&'static str>,
     /// `-X` settings of the linker; `{version}`, `{major}` and `{minor}` are replaced.
     ///
     /// Without them the API server reports a version that clients cannot parse.
@@ -49,10 +60,14 @@ struct Module {
 
 macro_rules! module {
     ($dir:literal, $release:literal, $settings:expr) => {
+        module!($dir, $release, $settings, None)
+    };
+    ($dir:literal, $release:literal, $settings:expr, $main:expr) => {
         Module {
             release: $release,
             go_mod: include_str!(concat!("../../components/", $dir, "/go.mod")),
             go_sum: include_str!(concat!("../../components/", $dir, "/go.sum")),
+            main: $main,
             settings: $settings,
         }
     };
@@ -71,6 +86,8 @@ static KUBERNETES: Module = module!(
 );
 static HELM: Module = module!("helm", "helm.sh/helm/v4", &["helm.sh/helm/v4/internal/version.version={version}"]);
 static HELM3: Module = module!("helm3", "helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version.version={version}"]);
+static COREDNS: Module =
+    module!("coredns", "github.com/coredns/coredns", &[], Some(include_str!("../../components/coredns/main.go")));
 static REGISTRY: Module = module!(
     "registry",
     "github.com/distribution/distribution/v3",
@@ -86,6 +103,9 @@ impl Component {
             Self::KubeApiserver => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Coredns => "coredns",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
             Self::Helm3 => "helm3",
@@ -106,8 +126,10 @@ impl Component {
         Duration::from_secs(match self {
             Self::Etcd => 30,
             Self::KubeApiserver => 230,
-            Self::KubeControllerManager | Self::Registry => 60,
+            Self::KubeControllerManager | Self::Registry | Self::Coredns => 60,
             Self::KubeScheduler => 5,
+            Self::Kubelet => 40,
+            Self::KubeProxy => 10,
             Self::Kubectl => 20,
             Self::Helm => 90,
             Self::Helm3 => 55,
@@ -121,6 +143,9 @@ impl Component {
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::Coredns => ".",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Helm3 => "helm.sh/helm/v3/cmd/helm",
@@ -133,14 +158,16 @@ impl Component {
         match self {
             Self::Kubectl => &["version", "--client"],
             Self::Helm | Self::Helm3 => &["version"],
+            Self::Coredns => &["-version"],
             _ => &["--version"],
         }
     }
 
     /// The files of its module.
-    pub(super) fn module_files(self) -> [(&'static str, &'static str); 2] {
+    pub(super) fn module_files(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let module = self.module();
-        [("go.mod", module.go_mod), ("go.sum", module.go_sum)]
+        let main = module.main.map(|text| ("main.go", text));
+        [("go.mod", module.go_mod), ("go.sum", module.go_sum)].into_iter().chain(main)
     }
 
     /// The oldest Go that builds its module.
@@ -162,7 +189,8 @@ impl Component {
     pub(super) fn digest(self) -> String {
         let module = self.module();
         let mut digest = Sha256::new();
-        for part in [module.go_mod, module.go_sum, self.package(), &self.linker_flags()] {
+        let flags = self.linker_flags();
+        for part in [module.go_mod, module.go_sum, self.package(), &flags].into_iter().chain(module.main) {
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
@@ -174,7 +202,13 @@ impl Component {
     const fn module(self) -> &'static Module {
         match self {
             Self::Etcd => &ETCD,
-            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => &KUBERNETES,
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl
+            | Self::Kubelet
+            | Self::KubeProxy => &KUBERNETES,
+            Self::Coredns => &COREDNS,
             Self::Helm => &HELM,
             Self::Helm3 => &HELM3,
             Self::Registry => &REGISTRY,
