@@ -25,7 +25,15 @@ impl AddressRange {
     /// # Errors
     /// When all 254 are claimed, or the system refuses the socket.
     pub fn claim() -> io::Result<Self> {
-        for second_octet in CLAIMABLE {
+        Self::claim_if(|_| true)
+    }
+
+    /// As [`AddressRange::claim`], only of octets that `is_usable` says yes to.
+    ///
+    /// # Errors
+    /// As [`AddressRange::claim`].
+    pub fn claim_if(is_usable: impl Fn(u8) -> bool) -> io::Result<Self> {
+        for second_octet in CLAIMABLE.filter(|octet| is_usable(*octet)) {
             let name = SocketAddr::from_abstract_name(format!("coder-upgrade-testbed/127.{second_octet}.0.0/16"))?;
             match UnixListener::bind_addr(&name) {
                 Ok(claim) => return Ok(Self { second_octet, _claim: claim }),

@@ -1,11 +1,12 @@
-//! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback.
+//! A real Kubernetes control plane for tests and demonstrations, as an ordinary user, on loopback; for root with a real node.
 //!
 //! From the outside in:
 //! - [`cluster`]: start a cluster, find it again, use it, stop it; what tests and `cargo xtask` call;
 //! - [`components`]: the programs it consists of, built once from pinned Go modules;
 //! - [`supervisor`]: the process that holds one cluster together, and ends all of it;
 //! - `control_plane`: etcd, API server, controller-manager, scheduler, with keys from [`pki`];
-//! - [`node`]: runs pods as local processes; [`sim`]: what stands for Coder in them;
+//! - [`node`]: runs pods as local processes; [`real_node`]: a kubelet that runs them as containers; [`sim`]: what stands for
+//!   Coder in them;
 //! - `load_balancer`, [`charts`]: what a cloud and the internet would bring;
 //! - [`webhook`]: what admission webhooks do to pods;
 //! - [`servers`]: real servers of Coder, for those who have the programs;
@@ -24,6 +25,7 @@ pub mod pki;
 mod ports;
 mod private_file;
 pub mod process;
+pub mod real_node;
 mod secret;
 pub mod servers;
 pub mod sim;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -10,6 +9,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+use crate::control_plane::Network;
 use crate::private_file;
 
 /// Why keys and certificates could not be made.
@@ -74,25 +74,25 @@ enum Usage<'a> {
 }
 
 impl Pki {
-    /// Makes everything and writes it below `dir`. `service_address` is the address of the Service `kubernetes`.
+    /// Makes everything and writes it below `dir`.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn create(dir: &Path, node_name: &str, service_address: Ipv4Addr) -> Result<Self, PkiError> {
+    pub fn create(dir: &Path, node_name: &str, network: &Network) -> Result<Self, PkiError> {
         fs::create_dir_all(dir).map_err(|source| PkiError::Write { path: dir.to_owned(), source })?;
         let authority = authority()?;
         let api_names = [
             "localhost",
-            "127.0.0.1",
+            &network.api_server.to_string(),
             "kubernetes",
             "kubernetes.default",
             "kubernetes.default.svc",
             "kubernetes.default.svc.cluster.local",
-            &service_address.to_string(),
+            &network.kubernetes_service.to_string(),
         ];
         let api_server = issue(dir, &authority, "kube-apiserver", &Usage::Server(&api_names.map(str::to_owned)))?;
         let to_node = issue(dir, &authority, "kube-apiserver-kubelet-client", &Usage::Client("system:masters"))?;
-        let node_names = [node_name.to_owned(), "127.0.0.1".to_owned()];
+        let node_names = [node_name.to_owned(), network.node.to_string()];
         let node = issue(dir, &authority, node_name, &Usage::Server(&node_names))?;
 
         let tokens = generate_key("service accounts")?;
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn keys_are_readable_by_the_owner_only() {
         let dir = tempfile::tempdir().unwrap();
-        let pki = Pki::create(dir.path(), "node-1", Ipv4Addr::new(10, 96, 0, 1)).unwrap();
+        let pki = Pki::create(dir.path(), "node-1", &Network::loopback()).unwrap();
         for file in [&pki.api_server.key_file, &pki.node.key_file, &pki.service_account_key_file] {
             assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o077, 0, "{}", file.display());
         }

@@ -24,6 +24,7 @@ impl Fixture {
             helm: helm.clone(),
             cache: Path::new(env!("CARGO_TARGET_TMPDIR")).join("charts"),
             extra: directory.path().join("extra"),
+            listen: std::net::Ipv4Addr::LOCALHOST,
         };
         let repositories = serve(config, shutdown.clone()).await.unwrap();
         Self { helm, repositories, directory, _stop: shutdown.drop_guard() }

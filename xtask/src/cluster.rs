@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use testbed::cluster::ClusterError;
+use testbed::cluster::{ClusterError, NodeChoice};
 use testbed::supervisor::options::ReleaseDelay;
-use testbed::supervisor::state::{ClusterState, ComponentState, NodeKind, Phase};
+use testbed::supervisor::state::{ClusterState, ComponentState, Phase};
 use testbed::{Cluster, ClusterOptions};
 use tokio::process::Command as Process;
 
@@ -16,8 +16,8 @@ use crate::{Result, build, workspace};
 
 /// Start, look at and stop a throw-away Kubernetes cluster on this machine.
 ///
-/// It needs no root and no containers: etcd, API server, controller-manager and scheduler are real, pods are local
-/// processes. Several clusters run side by side, each in a directory of its own.
+/// etcd, API server, controller-manager and scheduler are real. It needs no root and no containers: pods are local processes,
+/// unless `--node real` asks for kubelet and containerd. Several clusters run side by side, each in a directory of its own.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -69,7 +69,7 @@ struct Up {
     load_operator: bool,
     /// What runs the pods.
     #[arg(long, value_enum, default_value_t)]
-    node: NodeKind,
+    node: NodeChoice,
     /// Write every API request to DIR/logs/audit.log (metadata only).
     #[arg(long)]
     audit_log: bool,

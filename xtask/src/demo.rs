@@ -14,6 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use scene::Scene;
+use testbed::cluster::NodeChoice;
 use testbed::{Cluster, ClusterOptions};
 
 use crate::{Result, build, interrupt, workspace};
@@ -36,6 +37,10 @@ pub struct Args {
     /// Which Coder the story `upgrade` is about: v2, or Coder Classic (v1)
     #[arg(long, value_enum)]
     line: Option<Line>,
+
+    /// What runs the pods
+    #[arg(long, value_enum, default_value_t)]
+    node: NodeChoice,
 
     /// Leave the cluster running and say how to use it
     #[arg(long)]
@@ -80,6 +85,7 @@ pub async fn run(args: Args) -> Result<()> {
     let directory = workspace::target().join("demo");
     let cluster = Cluster::up(ClusterOptions {
         dir: args.keep.then(|| directory.clone()),
+        node: args.node,
         owner_pid: (!args.keep).then(std::process::id),
         progress: Arc::new(|line| eprintln!("  {line}")),
         ..ClusterOptions::default()

@@ -1,4 +1,4 @@
-//! Serves the packaged charts as helm repositories, over HTTP and HTTPS, on loopback.
+//! Serves the packaged charts as helm repositories, over HTTP and HTTPS.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub cache: PathBuf,
     /// Where the repositories of single tests lie; see [`ChartRepositories::extra`].
     pub extra: PathBuf,
+    /// Where they listen: an address that pods reach.
+    pub listen: Ipv4Addr,
 }
 
 /// Where the chart repositories of a cluster are.
@@ -89,14 +91,14 @@ impl ChartRepositories {
 /// Packages the charts if need be and serves them until `shutdown`.
 pub async fn serve(config: ServerConfig, shutdown: CancellationToken) -> Result<ChartRepositories, ChartError> {
     let packages = package(&config.helm, &charts_dir(), &config.cache).await?;
-    let identity = ServerIdentity::generate()?;
+    let identity = ServerIdentity::of(&[&config.listen.to_string(), "localhost"])?;
     let password = secret::token().map_err(ChartError::Random)?;
     let shelves = Arc::new(Shelves { packages, extra: config.extra.clone() });
     let router = router(shelves, &password);
 
-    let plain = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(ChartError::Listen)?;
+    let plain = TcpListener::bind((config.listen, 0)).await.map_err(ChartError::Listen)?;
     let plain_url = format!("http://{}", plain.local_addr().map_err(ChartError::Listen)?);
-    let secured = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(ChartError::Listen)?;
+    let secured = TcpListener::bind((config.listen, 0)).await.map_err(ChartError::Listen)?;
     let secured_url = format!("https://{}", secured.local_addr().map_err(ChartError::Listen)?);
     let secured = TlsListener::new(secured, &identity)?;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::ToolError;
 use crate::components::ComponentError;
+use crate::real_node::Unfit;
 use crate::supervisor::directory::DirectoryError;
 use crate::supervisor::state::StateError;
 
@@ -24,6 +25,12 @@ pub enum ClusterError {
     /// kubectl or helm failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// This machine cannot run a real node.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Rows for the image table were given for a node that has none.
+    #[error("a table of images is for a node of local processes; a real node runs images")]
+    TableOnRealNode,
     /// No cluster runs there.
     #[error("no cluster runs in {dir}; start one with `cargo xtask cluster up --dir {dir}`", dir = .0.display())]
     NotRunning(PathBuf),

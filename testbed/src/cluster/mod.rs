@@ -3,7 +3,7 @@
 //! A [`Cluster`] is only a directory and what its `cluster.json` says; the processes belong to the supervisor (see
 //! [`crate::supervisor`]), which lives on when the value is dropped. Files: `up` starts one, `tools` runs kubectl and helm
 //! on it, `data` looks into its databases, `availability` measures outages, `audit` reads the audit log,
-//! `operator` loads the operator into it, `locate` finds the binaries of this workspace.
+//! `operator` loads the operator into it, `node_choice` chooses its node, `locate` finds the binaries of this workspace.
 
 mod audit;
 mod availability;
@@ -11,6 +11,7 @@ mod data;
 mod down;
 mod error;
 mod locate;
+mod node_choice;
 mod operator;
 mod tools;
 mod up;
@@ -24,6 +25,7 @@ pub use data::DataError;
 pub use error::ClusterError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+pub use node_choice::NodeChoice;
 pub use operator::OPERATOR_NAMESPACE;
 use tokio::sync::OnceCell;
 pub use tools::ToolError;
@@ -31,10 +33,10 @@ pub use tools::ToolError;
 use crate::charts::ChartRepositories;
 use crate::node::BackOff;
 use crate::supervisor::options::ReleaseDelay;
-use crate::supervisor::state::{ClusterState, NodeKind};
+use crate::supervisor::state::ClusterState;
 
 /// The program that the operator's image stands for.
-const OPERATOR_PROGRAM: &str = "coder-upgrade-operator";
+pub(crate) const OPERATOR_PROGRAM: &str = "coder-upgrade-operator";
 
 /// Names the directory of a running cluster that tests should use; set by `cargo xtask test`.
 pub const TESTBED_VARIABLE: &str = "CODER_UPGRADE_TESTBED";
@@ -54,7 +56,7 @@ pub struct ClusterOptions {
     /// Delay before the second restart of a container that ends again and again; it doubles each time.
     pub restart_back_off: Duration,
     /// What runs the pods.
-    pub node: NodeKind,
+    pub node: NodeChoice,
     /// Write every API request to `logs/audit.log` (metadata only).
     pub audit_log: bool,
     /// Apply the operator's manifests and wait until the controller is available.
@@ -75,7 +77,7 @@ impl Default for ClusterOptions {
             images: None,
             lb_release_delay: ReleaseDelay::default(),
             restart_back_off: BackOff::default().base,
-            node: NodeKind::default(),
+            node: NodeChoice::default(),
             audit_log: false,
             load_operator: false,
             helm3: false,

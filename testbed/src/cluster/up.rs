@@ -9,18 +9,19 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStdout, Command};
 use tokio::task::spawn_blocking;
 
-use super::{Cluster, ClusterError, ClusterOptions, Progress, locate};
-use crate::components::{self, Binaries, CLUSTER, Component};
+use super::{Cluster, ClusterError, ClusterOptions, Progress, locate, node_choice};
+use crate::components::{self, Binaries, CLUSTER, Component, REAL_NODE};
 use crate::supervisor::directory::SUPERVISOR_LOG;
 use crate::supervisor::event::Event;
 use crate::supervisor::options::ServeOptions;
-use crate::supervisor::state::ClusterState;
+use crate::supervisor::state::{ClusterState, NodeKind};
 use crate::tail;
 
 pub(super) async fn up(options: ClusterOptions) -> Result<Cluster, ClusterError> {
     let bin_dir = locate::bin_dir_with("testbed")?;
     let dir = directory(options.dir.as_deref())?;
-    let binaries = binaries(options.helm3, options.progress.clone()).await?;
+    let node = node_choice::choose(&options, &dir, &bin_dir)?;
+    let binaries = binaries(node, options.helm3, options.progress.clone()).await?;
     let serve = ServeOptions {
         dir: dir.clone(),
         bin_dir: bin_dir.clone(),
@@ -28,7 +29,7 @@ pub(super) async fn up(options: ClusterOptions) -> Result<Cluster, ClusterError>
         images: options.images,
         lb_release_delay: options.lb_release_delay,
         restart_back_off: options.restart_back_off,
-        node: options.node,
+        node,
         audit_log: options.audit_log,
         owner_pid: options.owner_pid,
         remove_dir: options.dir.is_none(),
@@ -63,8 +64,11 @@ fn directory(wanted: Option<&Path>) -> Result<PathBuf, ClusterError> {
     }
 }
 
-async fn binaries(helm3: bool, progress: Progress) -> Result<Binaries, ClusterError> {
+async fn binaries(node: NodeKind, helm3: bool, progress: Progress) -> Result<Binaries, ClusterError> {
     let mut wanted = CLUSTER.to_vec();
+    if node == NodeKind::Real {
+        wanted.extend(REAL_NODE);
+    }
     if helm3 {
         wanted.push(Component::Helm3);
     }

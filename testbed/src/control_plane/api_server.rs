@@ -6,8 +6,8 @@ use http::Request;
 use kube::Client;
 
 use super::identity::{Identities, User};
-use super::launch::{Program, Running, launch, with_free_ports};
-use super::{ControlPlaneError, SERVICES, Settings, log_file};
+use super::launch::{Running, launch, with_free_ports};
+use super::{ControlPlaneError, Network, Settings, log_file};
 use crate::components::Component;
 use crate::pki::Pki;
 use crate::ports::free_ports;
@@ -31,33 +31,30 @@ pub(super) async fn start(
     let audit = audit_arguments(settings)?;
     with_free_ports(async || {
         let [port] = free_ports().map_err(|source| ControlPlaneError::System { what: "a free port", source })?;
-        let api_url = format!("https://127.0.0.1:{port}");
+        let api_url = format!("https://{}:{port}", settings.network.api_server);
         let client = identities.client(User::TestBed, &api_url, &pki.authority).await?;
-        let mut arguments = arguments(pki, identities, etcd_url, port);
+        let mut arguments = arguments(&settings.network, pki, identities, etcd_url, port);
         arguments.extend(audit.iter().cloned());
-        let program = Program {
-            component: Component::KubeApiserver,
-            path: settings.binary(Component::KubeApiserver)?,
-            arguments,
-            log: settings.log(Component::KubeApiserver),
-        };
+        let program = settings.program(Component::KubeApiserver, arguments)?;
         let running = launch(program, async || is_ready(&client).await).await?;
         Ok((api_url, running))
     })
     .await
 }
 
-fn arguments(pki: &Pki, identities: &Identities, etcd_url: &str, port: u16) -> Vec<String> {
+fn arguments(network: &Network, pki: &Pki, identities: &Identities, etcd_url: &str, port: u16) -> Vec<String> {
+    let Network { api_server, services, .. } = network;
+    // Endpoints may not be loopback addresses, so the Service `kubernetes` gets none there.
+    let reconciler = if api_server.is_loopback() { "none" } else { "lease" };
     let file = |flag: &str, path: &PathBuf| format!("--{flag}={}", path.display());
     vec![
         format!("--etcd-servers={etcd_url}"),
-        "--bind-address=127.0.0.1".to_owned(),
+        format!("--bind-address={api_server}"),
         format!("--secure-port={port}"),
         // Otherwise it looks for the machine's address on the default route, which there may not be.
-        "--advertise-address=127.0.0.1".to_owned(),
-        // Endpoints may not be loopback addresses, so the Service `kubernetes` gets none.
-        "--endpoint-reconciler-type=none".to_owned(),
-        format!("--service-cluster-ip-range={SERVICES}"),
+        format!("--advertise-address={api_server}"),
+        format!("--endpoint-reconciler-type={reconciler}"),
+        format!("--service-cluster-ip-range={services}"),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--allow-privileged=true".to_owned(),
         file("token-auth-file", &identities.token_file()),

@@ -1,7 +1,7 @@
 //! kube-controller-manager and kube-scheduler. Both only talk to the API server; they listen nowhere.
 
 use super::identity::{Identities, User};
-use super::launch::{Program, Running, launch};
+use super::launch::{Running, launch};
 use super::{ControlPlaneError, Settings};
 use crate::components::Component;
 use crate::pki::Pki;
@@ -48,6 +48,5 @@ async fn start(
     component: Component,
     arguments: Vec<String>,
 ) -> Result<Running, ControlPlaneError> {
-    let program = Program { component, path: settings.binary(component)?, arguments, log: settings.log(component) };
-    Ok(launch(program, async || true).await?)
+    Ok(launch(settings.program(component, arguments)?, async || true).await?)
 }

@@ -1,6 +1,6 @@
 //! etcd: one member, without fsync, because nothing it holds must survive a power cut.
 
-use super::launch::{Program, Running, launch, with_free_ports};
+use super::launch::{Running, launch, with_free_ports};
 use super::{ControlPlaneError, Settings};
 use crate::components::Component;
 use crate::ports::free_ports;
@@ -22,12 +22,7 @@ pub(super) async fn start(settings: &Settings<'_>) -> Result<(String, Running), 
             format!("--initial-advertise-peer-urls={peer_url}"),
             format!("--initial-cluster=default={peer_url}"),
         ];
-        let program = Program {
-            component: Component::Etcd,
-            path: settings.binary(Component::Etcd)?,
-            arguments: arguments.into(),
-            log: settings.log(Component::Etcd),
-        };
+        let program = settings.program(Component::Etcd, arguments.into())?;
         let health = format!("{client_url}/health");
         let running = launch(program, async || is_healthy(&health).await).await?;
         Ok((client_url, running))

@@ -26,11 +26,14 @@ pub enum User {
     Scheduler,
     /// The node, with a kubelet's rights.
     Node,
+    /// kube-proxy, on a real node.
+    KubeProxy,
 }
 
 impl User {
     /// All users.
-    pub const ALL: [Self; 5] = [Self::Admin, Self::TestBed, Self::ControllerManager, Self::Scheduler, Self::Node];
+    pub const ALL: [Self; 6] =
+        [Self::Admin, Self::TestBed, Self::ControllerManager, Self::Scheduler, Self::Node, Self::KubeProxy];
 
     /// User name and group; the built-in roles are bound to these.
     fn name_and_group(self, node_name: &str) -> (String, &'static str) {
@@ -40,6 +43,7 @@ impl User {
             Self::ControllerManager => ("system:kube-controller-manager".to_owned(), ""),
             Self::Scheduler => ("system:kube-scheduler".to_owned(), ""),
             Self::Node => (format!("system:node:{node_name}"), "system:nodes"),
+            Self::KubeProxy => ("system:kube-proxy".to_owned(), ""),
         }
     }
 
@@ -51,6 +55,7 @@ impl User {
             Self::ControllerManager => "identities/kube-controller-manager.kubeconfig",
             Self::Scheduler => "identities/kube-scheduler.kubeconfig",
             Self::Node => "identities/node.kubeconfig",
+            Self::KubeProxy => "identities/kube-proxy.kubeconfig",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Starts one program and waits until it serves.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -8,7 +9,6 @@ use std::time::Duration;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::components::Component;
 use crate::process::{self, Identity, Signal};
 use crate::tail;
 
@@ -24,12 +24,16 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A program to start.
 #[derive(Debug)]
 pub struct Program<'a> {
-    /// Which one.
-    pub component: Component,
+    /// Its name.
+    pub name: &'static str,
+    /// Its version, if it is built here.
+    pub version: Option<&'static str>,
     /// Its binary.
     pub path: &'a Path,
     /// Its arguments.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
+    /// Its `PATH`, if not our own.
+    pub path_variable: Option<&'a OsStr>,
     /// Where its output goes.
     pub log: PathBuf,
 }
@@ -37,8 +41,10 @@ pub struct Program<'a> {
 /// A program that runs.
 #[derive(Debug)]
 pub struct Running {
-    /// Which one.
-    pub component: Component,
+    /// Its name.
+    pub name: &'static str,
+    /// Its version, if it is built here.
+    pub version: Option<&'static str>,
     /// Which process.
     pub identity: Identity,
     child: Child,
@@ -49,20 +55,20 @@ pub struct Running {
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// It could not be started.
-    #[error("cannot start {component} ({}): {source}", path.display())]
+    #[error("cannot start {name} ({}): {source}", path.display())]
     Start {
         /// Which program.
-        component: Component,
+        name: &'static str,
         /// Its binary or its log file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// It ended by itself.
-    #[error("{component} ended ({status}) before it was ready; the end of {}:\n{tail}", log.display())]
+    #[error("{name} ended ({status}) before it was ready; the end of {}:\n{tail}", log.display())]
     Ended {
         /// Which program.
-        component: Component,
+        name: &'static str,
         /// How it ended.
         status: String,
         /// Its log file.
@@ -71,10 +77,10 @@ pub enum LaunchError {
         tail: String,
     },
     /// It runs, but does not serve.
-    #[error("{component} was not ready within {} s; the end of {}:\n{tail}", READY_TIMEOUT.as_secs(), log.display())]
+    #[error("{name} was not ready within {} s; the end of {}:\n{tail}", READY_TIMEOUT.as_secs(), log.display())]
     NotReady {
         /// Which program.
-        component: Component,
+        name: &'static str,
         /// Its log file.
         log: PathBuf,
         /// The log's last lines.
@@ -120,7 +126,7 @@ impl AsLaunchError for super::ControlPlaneError {
 }
 
 /// Starts `program` and returns when `serves` says yes; it is asked every 50 ms.
-pub(super) async fn launch(program: Program<'_>, serves: impl AsyncFn() -> bool) -> Result<Running, LaunchError> {
+pub(crate) async fn launch(program: Program<'_>, serves: impl AsyncFn() -> bool) -> Result<Running, LaunchError> {
     let mut running = start(program).await?;
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
@@ -129,31 +135,31 @@ pub(super) async fn launch(program: Program<'_>, serves: impl AsyncFn() -> bool)
             return Ok(running);
         }
         if Instant::now() > deadline {
-            let Running { component, log, .. } = running;
-            return Err(LaunchError::NotReady { component, tail: tail::of_file(&log), log });
+            let Running { name, log, .. } = running;
+            return Err(LaunchError::NotReady { name, tail: tail::of_file(&log), log });
         }
         tokio::select! {
             () = sleep_until(ask_again) => {}
             status = running.ended() => {
-                let Running { component, log, .. } = running;
-                return Err(LaunchError::Ended { component, status, tail: tail::of_file(&log), log });
+                let Running { name, log, .. } = running;
+                return Err(LaunchError::Ended { name, status, tail: tail::of_file(&log), log });
             }
         }
     }
 }
 
 async fn start(program: Program<'_>) -> Result<Running, LaunchError> {
-    let Program { component, path, arguments, log } = program;
+    let Program { name, version, path, arguments, path_variable, log } = program;
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| LaunchError::Start { component, path, source }
+        move |source| LaunchError::Start { name, path, source }
     };
     let mut command = Command::new(path);
-    command.args(arguments);
+    command.args(arguments).envs(path_variable.map(|value| ("PATH", value)));
     process::log_to(&mut command, &log).map_err(failed(&log))?;
     let child = process::spawn(command).await.map_err(failed(path))?;
     let identity = child.id().and_then(Identity::of).ok_or_else(|| io::Error::other("it ended at once"));
-    Ok(Running { component, identity: identity.map_err(failed(path))?, child, log })
+    Ok(Running { name, version, identity: identity.map_err(failed(path))?, child, log })
 }
 
 impl Running {

@@ -1,4 +1,5 @@
-//! etcd, kube-apiserver, kube-controller-manager and kube-scheduler as child processes on loopback.
+//! etcd, kube-apiserver, kube-controller-manager and kube-scheduler as child processes. Only the API server listens elsewhere than
+//! on loopback, for a real node.
 //!
 //! Files: one for each program with its settings, [`launch`] to start a program and wait until it serves, [`identity`]
 //! for the users of the API.
@@ -15,15 +16,36 @@ use std::path::{Path, PathBuf};
 
 use identity::{Identities, User};
 use kube::Client;
-use launch::{LaunchError, Running};
+use launch::{LaunchError, Program, Running};
 
 use crate::components::{Binaries, Component};
 use crate::pki::{Pki, PkiError};
 
-/// Addresses of Services. Nothing routes them on the process node.
-const SERVICES: &str = "10.96.0.0/16";
-/// The address of the Service `kubernetes`: the first one of [`SERVICES`].
-const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// Where the parts of a cluster reach each other.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Where the API server listens.
+    pub api_server: Ipv4Addr,
+    /// The node's address.
+    pub node: Ipv4Addr,
+    /// Addresses of Services.
+    pub services: String,
+    /// The address of the Service `kubernetes`: the first one of them.
+    pub kubernetes_service: Ipv4Addr,
+}
+
+impl Network {
+    /// Everything on loopback. Nothing routes the addresses of Services.
+    #[must_use]
+    pub fn loopback() -> Self {
+        Self {
+            api_server: Ipv4Addr::LOCALHOST,
+            node: Ipv4Addr::LOCALHOST,
+            services: "10.96.0.0/16".to_owned(),
+            kubernetes_service: Ipv4Addr::new(10, 96, 0, 1),
+        }
+    }
+}
 
 /// What a control plane is made of.
 #[derive(Debug)]
@@ -34,6 +56,8 @@ pub struct Settings<'a> {
     pub binaries: &'a Binaries,
     /// The node that will register.
     pub node_name: &'a str,
+    /// Where they reach each other.
+    pub network: Network,
     /// Write every API request (metadata only) to `logs/audit.log`.
     pub audit_log: bool,
 }
@@ -41,7 +65,7 @@ pub struct Settings<'a> {
 /// An API server that serves, and its store.
 #[derive(Debug)]
 pub struct ControlPlane {
-    /// Where the API server listens: `https://127.0.0.1:PORT`.
+    /// Where the API server listens: `https://127.0.0.1:PORT` with the process node.
     pub api_url: String,
     /// Keys and certificates.
     pub pki: Pki,
@@ -100,7 +124,7 @@ impl ControlPlane {
         for dir in ["logs", "etcd", "volume-plugins", "identities"].map(|name| settings.dir.join(name)) {
             std::fs::create_dir_all(&dir).map_err(|source| ControlPlaneError::Write { path: dir, source })?;
         }
-        let pki = Pki::create(&settings.dir.join("pki"), settings.node_name, KUBERNETES_SERVICE)?;
+        let pki = Pki::create(&settings.dir.join("pki"), settings.node_name, &settings.network)?;
         let identities = Identities::create(settings.dir, settings.node_name)?;
 
         starting(Component::Etcd);
@@ -132,12 +156,15 @@ impl ControlPlane {
 }
 
 impl Settings<'_> {
-    fn binary(&self, component: Component) -> Result<&Path, ControlPlaneError> {
-        self.binaries.get(component).ok_or(ControlPlaneError::Missing(component))
-    }
-
-    fn log(&self, component: Component) -> PathBuf {
-        log_file(self.dir, component.name())
+    fn program(&self, component: Component, arguments: Vec<String>) -> Result<Program<'_>, ControlPlaneError> {
+        Ok(Program {
+            name: component.name(),
+            version: Some(component.version()),
+            path: self.binaries.get(component).ok_or(ControlPlaneError::Missing(component))?,
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            path_variable: None,
+            log: log_file(self.dir, component.name()),
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::volumes;
+use crate::real_node;
 
 /// The file that the supervisor keeps locked while it lives.
 const LOCK: &str = "lock";
@@ -52,25 +53,27 @@ impl OwnDirectory {
             Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
         }
         let directory = Self { path: path.to_owned(), _lock: lock };
-        directory.remove_volumes()?;
+        directory.remove_outside()?;
         directory.remove_all_but(&[LOCK, LOGS])?;
         directory.remove_old_logs()?;
         Ok(directory)
     }
 
-    /// Removes the volumes that the cluster made elsewhere, and everything but the logs and the state.
+    /// Removes what the cluster made elsewhere, and everything but the logs and the state.
     pub(super) fn clean_up(&self) -> Result<(), DirectoryError> {
-        self.remove_volumes()?;
+        self.remove_outside()?;
         self.remove_all_but(&KEPT_AT_END)
     }
 
     /// Removes the directory with all that is in it.
     pub(super) fn remove(self) -> Result<(), DirectoryError> {
-        self.remove_volumes()?;
+        self.remove_outside()?;
         fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path))
     }
 
-    fn remove_volumes(&self) -> Result<(), DirectoryError> {
+    /// Removes what the cluster made outside of its directory: volumes, and the cgroups and the cable of a real node.
+    fn remove_outside(&self) -> Result<(), DirectoryError> {
+        real_node::remove_remains(&self.path).map_err(failed("remove the cgroups and the cable of", &self.path))?;
         volumes::remove(&self.path).map_err(failed("remove the volumes of", &self.path))
     }
 
@@ -84,7 +87,7 @@ impl OwnDirectory {
     }
 }
 
-/// Removes what a supervisor that was killed could not: its volumes, keys and data. Does nothing if another one has
+/// Removes what a supervisor that was killed could not: its volumes, keys and data, and what a real node leaves. Does nothing if another one has
 /// taken over the directory.
 ///
 /// # Errors

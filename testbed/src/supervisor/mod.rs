@@ -1,13 +1,14 @@
 //! The process that holds a cluster together: `testbed serve`.
 //!
-//! It starts the control plane as child processes, runs node, load balancer stand-in and chart repositories inside itself,
-//! and ends all of it when it is asked to, when its owner ends, or (by the kernel) when it is killed. What others need to
+//! It starts the control plane as child processes, runs node, load balancer stand-in and chart repositories inside itself (a real
+//! node as child processes, too), and ends all of it when it is asked to, when its owner ends, or (by the kernel) when it is killed. What others need to
 //! know about the cluster is in `DIR/cluster.json`.
 
 pub(crate) mod directory;
 mod end;
 pub(crate) mod event;
 mod in_process;
+mod node;
 pub mod options;
 mod parts;
 pub(crate) mod readiness;
@@ -36,6 +37,8 @@ use crate::control_plane::identity::User;
 use crate::control_plane::{ControlPlane, ControlPlaneError, Settings};
 use crate::node::NodeError;
 use crate::process::Identity;
+use crate::real_node::RealNodeError;
+use crate::real_node::addresses::Addresses;
 
 /// The name of the only node.
 const NODE_NAME: &str = "node-1";
@@ -69,9 +72,9 @@ pub enum SupervisorError {
     /// Charts cannot be packaged or served.
     #[error("chart repositories: {0}")]
     Charts(Box<dyn std::error::Error + Send + Sync>),
-    /// This kind of node is not there yet.
-    #[error("`--node {0}` is not built yet; use `--node process`")]
-    NodeKind(&'static str),
+    /// The real node did not start.
+    #[error("the real node: {0}")]
+    RealNode(#[from] RealNodeError),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     System {
@@ -100,11 +103,6 @@ pub async fn serve(options: ServeOptions) -> Result<(), SupervisorError> {
 }
 
 async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> {
-    match options.node {
-        NodeKind::Process => {}
-        NodeKind::Real => return Err(SupervisorError::NodeKind("real")),
-        NodeKind::Existing => return Err(SupervisorError::NodeKind("existing")),
-    }
     let starter = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
     if options.detach {
         rustix::process::setsid().map_err(|errno| system("leave the session")(errno.into()))?;
@@ -112,7 +110,11 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
     let starter = options.detach.then_some(starter).flatten();
     let mut end = End::new(options.owner_pid, starter).map_err(system("watch for the end"))?;
     let directory = OwnDirectory::take(&options.dir)?;
-    let addresses = AddressRange::claim().map_err(system("claim addresses for pods"))?;
+    let addresses = match options.node {
+        NodeKind::Process => AddressRange::claim(),
+        NodeKind::Real => AddressRange::claim_if(|octet| Addresses::new(octet).are_free().unwrap_or(false)),
+    };
+    let addresses = addresses.map_err(system("claim addresses for pods"))?;
     let state = Arc::new(StateFile::create(&options.dir, first_state(options, &addresses)?)?);
 
     let mut parts = Parts::new(Arc::clone(&state));
@@ -154,15 +156,22 @@ async fn start(
     state: &StateFile,
     parts: &mut Parts,
 ) -> Result<(), SupervisorError> {
-    let images = in_process::images(options)?;
     let binaries = options.binaries();
-    let settings =
-        Settings { dir: &options.dir, binaries: &binaries, node_name: NODE_NAME, audit_log: options.audit_log };
-    let (charts, control_plane) = tokio::join!(
-        in_process::start_charts(options),
-        ControlPlane::start(&settings, |component| starting(component.name()))
+    let (node, namespaces) = node::Starting::open(options, addresses, &binaries).await?;
+    let settings = Settings {
+        dir: &options.dir,
+        binaries: &binaries,
+        node_name: NODE_NAME,
+        network: node.network(),
+        audit_log: options.audit_log,
+    };
+    let (charts, control_plane, containerd) = tokio::join!(
+        in_process::start_charts(options, settings.network.api_server),
+        ControlPlane::start(&settings, |component| starting(component.name())),
+        node.start_containerd(),
     );
     let (control_plane, processes) = control_plane?;
+    let node_processes = namespaces.into_iter().chain(containerd?);
     for process in processes {
         parts.add_process(process)?;
     }
@@ -188,10 +197,10 @@ async fn start(
     in_process::start_load_balancer(options, client.clone(), parts)?;
     in_process::start_resizer(client.clone(), parts)?;
     in_process::start_snapshots(options, client.clone(), parts)?;
-    in_process::start_node(options, &control_plane, addresses, images, parts).await?;
+    node.start(&control_plane, node_processes, parts).await?;
     readiness::controllers_work(&client).await?;
     readiness::node_is_ready(&client, NODE_NAME).await?;
-    Ok(())
+    node.start_dns(&client).await
 }
 
 fn starting(what: &str) {
@@ -200,13 +209,17 @@ fn starting(what: &str) {
 }
 
 fn first_state(options: &ServeOptions, addresses: &AddressRange) -> Result<ClusterState, SupervisorError> {
+    let pod_addresses = match options.node {
+        NodeKind::Process => addresses.to_string(),
+        NodeKind::Real => Addresses::new(addresses.second_octet()).pods(),
+    };
     let own = Identity::of(std::process::id()).ok_or_else(|| io::Error::other("/proc is not mounted"));
     Ok(ClusterState {
         phase: Phase::Starting,
         supervisor: own.map_err(system("find out which process this is"))?,
         started_at: Timestamp::now(),
         api_url: None,
-        node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses: addresses.to_string() },
+        node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses },
         components: BTreeMap::new(),
         programs: options.components.iter().map(|(name, path)| (name.to_string(), path.clone())).collect(),
         repositories: None,

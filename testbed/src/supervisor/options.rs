@@ -104,7 +104,6 @@ impl ServeOptions {
         let node = match node {
             NodeKind::Process => "process",
             NodeKind::Real => "real",
-            NodeKind::Existing => "existing",
         };
         arguments.extend(["--node".into(), node.into()]);
         if let Some(pid) = owner_pid {

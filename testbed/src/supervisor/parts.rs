@@ -32,16 +32,16 @@ impl Parts {
 
     /// Takes over a process.
     pub(super) fn add_process(&mut self, mut process: Running) -> Result<(), StateError> {
-        let component = process.component;
-        let version = Some(component.version().to_owned());
+        let name = process.name;
+        let version = process.version.map(str::to_owned);
         let identity = Some(process.identity);
-        self.add(component.name(), ComponentState { process: identity, version, ended: None }, async move |stop| {
+        self.add(name, ComponentState { process: identity, version, ended: None }, async move |stop| {
             tokio::select! {
                 how = process.ended() => Some(how),
                 () = stop.cancelled() => match process.stop().await {
                     Ok(ended_before) => ended_before,
                     Err(error) => {
-                        tracing::error!(%error, %component, "cannot stop it");
+                        tracing::error!(%error, component = name, "cannot stop it");
                         None
                     }
                 },

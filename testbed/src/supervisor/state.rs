@@ -68,12 +68,8 @@ pub enum NodeKind {
     /// Local processes instead of containers: no root, no packages.
     #[default]
     Process,
-    /// kubelet and containerd; not built yet, and therefore not offered.
-    #[value(hide = true)]
+    /// kubelet and containerd, in namespaces of their own: takes root and packages of the distribution.
     Real,
-    /// The nodes of a cluster that exists already (`KUBECONFIG`); not built yet, and therefore not offered.
-    #[value(hide = true)]
-    Existing,
 }
 
 /// One component of a cluster.

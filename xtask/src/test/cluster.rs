@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use testbed::cluster::TESTBED_VARIABLE;
+use testbed::cluster::{NodeChoice, TESTBED_VARIABLE};
 use testbed::{Cluster, ClusterOptions};
 
 use super::binaries::Suite;
@@ -23,8 +23,9 @@ pub struct TestCluster(Cluster);
 impl TestCluster {
     /// Starts it with the operator in it, and an audit log for tests that count requests.
     /// `images` are rows to put before the image table.
-    pub async fn start(images: Option<&Path>) -> Result<Self> {
+    pub async fn start(node: NodeChoice, images: Option<&Path>) -> Result<Self> {
         let cluster = Cluster::up(ClusterOptions {
+            node,
             images: images.map(Path::to_owned),
             audit_log: true,
             load_operator: true,

@@ -27,6 +27,7 @@ use plan::{Plan, Selection};
 use servers::Servers;
 use summary::{Row, Summary};
 use tempfile::TempDir;
+use testbed::cluster::NodeChoice;
 use testbed::components::{CLUSTER, Component, ensure};
 use tokio::time::sleep;
 
@@ -46,6 +47,9 @@ pub struct Args {
     /// How many integration tests run at a time. They share one cluster, and mostly wait for it.
     #[arg(long, default_value = "4")]
     test_threads: NonZeroUsize,
+    /// What runs the pods of the cluster that the tests share. Stories that ask for faults of the process node need that one.
+    #[arg(long, value_enum, default_value_t)]
+    node: NodeChoice,
     #[command(flatten)]
     servers: servers::ServerArgs,
 }
@@ -58,7 +62,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let temporary = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
     let summary = Summary::default();
     let servers = Servers::start(&args.servers).await?;
-    let mut session = Session { logs, threads: args.test_threads, summary, temporary, servers, cluster: None };
+    let (threads, node) = (args.test_threads, args.node);
+    let mut session = Session { logs, threads, node, summary, temporary, servers, cluster: None };
     let ran = tokio::select! {
         ran = session.steps(&selection) => Some(ran),
         asked = interrupt::asked() => asked.map(|()| None)?,
@@ -79,6 +84,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 struct Session {
     logs: PathBuf,
     threads: NonZeroUsize,
+    node: NodeChoice,
     summary: Summary,
     /// Where test programs make temporary files: one that was killed cannot remove its own.
     temporary: TempDir,
@@ -162,7 +168,7 @@ impl Session {
         }
         let started = Instant::now();
         println!("==> test bed");
-        let (name, directory) = match TestCluster::start(self.servers.as_ref().map(Servers::images)).await {
+        let (name, directory) = match TestCluster::start(self.node, self.servers.as_ref().map(Servers::images)).await {
             Ok(cluster) => self.cluster.insert(cluster).variable(),
             Err(error) => {
                 println!("    {error}");

@@ -1,0 +1,196 @@
+//! The images of the node: this workspace's programs, laid out as images and imported, because there is no registry.
+//!
+//! The operator's image holds what the Dockerfile lists. Coder and its databases are coder-sim, in every version for which a
+//! chart is packaged; what the node tells coder-sim elsewhere is in the environment of its images.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::dockerfile::{self, Copied};
+use super::oci::{Archive, Config, Files};
+use crate::charts::{Catalog, charts_dir};
+use crate::cluster::OPERATOR_PROGRAM;
+use crate::components::{Binaries, Component};
+
+/// What holds the namespaces of a pod.
+pub(super) const PAUSE: &str = "localhost/pause:1";
+/// The cluster's DNS.
+pub(super) const COREDNS: &str = "localhost/coredns:1";
+/// The overlay of charts whose images cannot be pulled: there are none.
+const NEVER_PUBLISHED: &str = "pull-error";
+/// The program that all images of Coder hold.
+const SIM: &str = "/usr/local/bin/coder-sim";
+/// Its other names: those that the charts of Coder call, and those of parts of Coder Classic.
+const SIM_LINKS: [&str; 7] = [
+    "/opt/coder",
+    "/usr/local/bin/coder",
+    "/usr/local/bin/cemanager",
+    "/usr/local/bin/coderd",
+    "/usr/local/bin/envproxy",
+    "/usr/local/bin/dashboard",
+    "/usr/local/bin/pause",
+];
+
+/// Where an image has its list of certificate authorities.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Why the images cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A file cannot be read or written.
+    #[error("cannot make the images of the node: {0}")]
+    File(#[from] io::Error),
+    /// The Dockerfile lists something that is not known here.
+    #[error("the Dockerfile: {0}")]
+    Dockerfile(String),
+    /// The list of charts cannot be read.
+    #[error(transparent)]
+    Charts(#[from] crate::charts::ChartError),
+}
+
+/// Writes all images to the archive `path`. `bin_dir` holds the programs of this workspace.
+pub(super) fn write(path: &Path, bin_dir: &Path, binaries: &Binaries) -> Result<PathBuf, ImageError> {
+    let mut archive = Archive::create(path)?;
+    coder(&mut archive, &bin_dir.join("coder-sim"))?;
+    let coredns = binary(binaries, Component::Coredns)?;
+    let mut files = Files::default();
+    program(&mut files, coredns, "/coredns")?;
+    let layer = archive.layer(&files)?;
+    let config = Config { entrypoint: vec!["/coredns".into()], ..Config::default() };
+    archive.image(&layer, &config, &[COREDNS.to_owned()])?;
+    let operator_program = bin_dir.join(OPERATOR_PROGRAM);
+    if operator_program.is_file() {
+        let name = format!("coder-upgrade-operator:v{}", env!("CARGO_PKG_VERSION"));
+        operator(&mut archive, &operator_program, binary(binaries, Component::Helm)?, &name)?;
+        if let Some(helm3) = binaries.get(Component::Helm3) {
+            operator(&mut archive, &operator_program, helm3, &format!("{name}-helm3"))?;
+        }
+    }
+    Ok(archive.finish()?)
+}
+
+/// The image of Coder in every version, of its databases, and of what holds a pod.
+fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
+    let mut files = Files::default();
+    program(&mut files, sim, SIM)?;
+    for link in SIM_LINKS {
+        files.link(SIM, link);
+    }
+    // Its HTTP client does not start without any.
+    files.copy(authorities(), AUTHORITIES);
+    files.shared_directory("/tmp");
+    files.shared_directory("/home/coder");
+    let layer = archive.layer(&files)?;
+    let config = |arguments: &[&str], version: Option<&str>| Config {
+        entrypoint: std::iter::once(SIM).chain(arguments.iter().copied()).map(str::to_owned).collect(),
+        env: ["PATH=/usr/local/bin", "HOME=/home/coder", "POD_IP=0.0.0.0"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(version.map(|version| format!("CODER_SIM_VERSION={version}")))
+            .collect(),
+        user: String::new(),
+    };
+    archive.image(&layer, &config(&["pause"], None), &[PAUSE.to_owned()])?;
+    let mut databases = vec!["docker.io/library/postgres:16".to_owned()];
+    for (chart, version) in versions()? {
+        if chart == "coder-v2" || chart == "coder-provisioner" {
+            let image = format!("ghcr.io/coder/coder:v{version}");
+            archive.image(&layer, &config(&[], Some(&version)), &[image])?;
+            continue;
+        }
+        let image = |name: &str| format!("docker.io/coderenvs/{name}:{version}");
+        archive.image(&layer, &config(&[], Some(&version)), &[image("coder-service")])?;
+        for part in ["dashboard", "envproxy"] {
+            archive.image(&layer, &config(&[part], Some(&version)), &[image(part)])?;
+        }
+        archive.image(&layer, &config(&["pause"], None), &[image("nginx-ingress-controller")])?;
+        databases.push(image("timescale"));
+    }
+    archive.image(&layer, &config(&["database"], None), &databases)?;
+    Ok(())
+}
+
+/// Chart and version of everything that is packaged and has an image.
+fn versions() -> Result<BTreeSet<(String, String)>, ImageError> {
+    let Catalog(repositories) = Catalog::read(&charts_dir())?;
+    let rows = repositories.into_values().flatten().filter(|row| row.overlay.as_deref() != Some(NEVER_PUBLISHED));
+    Ok(rows.map(|row| (row.chart, row.version)).collect())
+}
+
+/// The operator's image, from the file list of the Dockerfile.
+fn operator(archive: &mut Archive, operator: &Path, helm: &Path, name: &str) -> Result<(), ImageError> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile"))?;
+    let (copied, config) = dockerfile::last_stage(&text).map_err(ImageError::Dockerfile)?;
+    let mut files = Files::default();
+    for Copied { stage, source, target } in copied {
+        match (stage.as_str(), source.as_str()) {
+            ("helm", "/helm") => program(&mut files, helm, &target)?,
+            ("operator", "/coder-upgrade-operator") => program(&mut files, operator, &target)?,
+            ("helm", AUTHORITIES) => files.copy(authorities(), target),
+            _ => return Err(ImageError::Dockerfile(format!("{source} of the stage {stage} is not known here"))),
+        }
+    }
+    let layer = archive.layer(&files)?;
+    archive.image(&layer, &config, &[name.to_owned()])?;
+    Ok(())
+}
+
+/// This machine's list of certificate authorities: as Debian, or as Fedora has it.
+fn authorities() -> &'static str {
+    let places = [AUTHORITIES, "/etc/pki/tls/certs/ca-bundle.crt"];
+    places.into_iter().find(|place| Path::new(place).exists()).unwrap_or(places[0])
+}
+
+fn binary(binaries: &Binaries, component: Component) -> Result<&Path, ImageError> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{component} was not given"));
+    Ok(binaries.get(component).ok_or_else(missing)?)
+}
+
+/// A program with the libraries that it is linked to, at the paths where its loader looks for them.
+fn program(files: &mut Files, source: &Path, target: &str) -> Result<(), ImageError> {
+    files.copy(source, target);
+    let output = Command::new("ldd").arg(source).stdin(Stdio::null()).output()?;
+    // A static program makes `ldd` fail.
+    if output.status.success() {
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+        libraries(&listed).for_each(|library| files.copy(library, library));
+    }
+    Ok(())
+}
+
+/// The paths in what `ldd` prints: `libc.so.6 => /lib/libc.so.6 (0x…)`, and the loader `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+fn libraries(listed: &str) -> impl Iterator<Item = &str> {
+    listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_read_from_what_ldd_prints() {
+        let listed = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                      \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let found: Vec<_> = libraries(listed).collect();
+        assert_eq!(found, ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+    }
+
+    #[test]
+    fn the_operators_image_holds_what_the_dockerfile_lists() {
+        let dir = tempfile::tempdir().unwrap();
+        let helm = dir.path().join("helm");
+        fs::write(&helm, "").unwrap();
+        let mut archive = Archive::create(&dir.path().join("images.tar")).unwrap();
+        operator(&mut archive, &helm, &helm, "operator:1").unwrap();
+    }
+
+    #[test]
+    fn an_image_that_was_never_published_is_not_made() {
+        let versions = versions().unwrap();
+        assert!(versions.contains(&("coder-v2".into(), "2.31.7".into())));
+        assert!(!versions.contains(&("coder-v2".into(), "2.31.17".into())));
+    }
+}

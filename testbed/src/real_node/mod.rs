@@ -1,0 +1,185 @@
+//! The real node: a kubelet with containerd, in namespaces of its own on this machine, for root.
+//!
+//! - `host`: what the machine must have, and the command that installs it;
+//! - `addresses`: the network `10.N.0.0/16` of one cluster;
+//! - `space`, `first_process`: the namespaces (mounts, network, processes, IPC, host name); with their first process, the
+//!   kernel ends every process, mount, rule and interface in them;
+//! - `cgroups`: those of the pods, which are the machine's and are removed at the end;
+//! - `network`: the cable to the machine, the network of pods, kube-proxy;
+//! - `containerd`, `kubelet`: their settings;
+//! - `images`, `oci`, `dockerfile`: this workspace's programs as images;
+//! - `dns`: the cluster's DNS.
+//!
+//! The control plane runs on the machine, as with the process node, and is reached over the cable.
+
+pub(crate) mod addresses;
+mod cgroups;
+mod containerd;
+mod dns;
+mod dockerfile;
+pub mod first_process;
+mod host;
+mod images;
+mod kubelet;
+mod network;
+mod oci;
+mod space;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use host::{Host, Unfit};
+pub use images::ImageError;
+use kube::Client;
+use tokio::task::spawn_blocking;
+
+use self::addresses::Addresses;
+use self::first_process::Arguments;
+use self::space::Space;
+use crate::components::{Binaries, Component};
+use crate::control_plane::ControlPlane;
+use crate::control_plane::identity::User;
+use crate::control_plane::launch::{LaunchError, Running};
+use crate::private_file;
+
+/// The file in the cluster's directory that names what a killed supervisor cannot remove from the machine.
+const REMAINS: &str = "node-name";
+
+/// Why a real node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RealNodeError {
+    /// The machine cannot run one.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A program of it did not start, or did not become ready.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A command failed.
+    #[error("`{line}` failed: {said}")]
+    Command {
+        /// The command line.
+        line: String,
+        /// What it said.
+        said: String,
+    },
+    /// A file cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The cgroup of the pods cannot be made.
+    #[error("cannot make the cgroup of the pods: {0}")]
+    Cgroups(io::Error),
+    /// The images cannot be made.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// The first process ended while it was looked for.
+    #[error("the first process of the node ended at once")]
+    Lost,
+    /// The cluster's DNS does not work.
+    #[error("the cluster's DNS: {0}")]
+    Dns(String),
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub(crate) struct Settings<'a> {
+    /// The directory of the cluster.
+    pub(crate) cluster: &'a Path,
+    pub(crate) name: &'a str,
+    pub(crate) addresses: Addresses,
+    pub(crate) binaries: &'a Binaries,
+    /// Where the programs of this workspace lie, `testbed` among them.
+    pub(crate) bin_dir: &'a Path,
+}
+
+/// A node that has its namespaces and is connected to the machine.
+#[derive(Debug)]
+pub(crate) struct RealNode<'a> {
+    settings: Settings<'a>,
+    dir: PathBuf,
+    host: Host,
+    space: Space,
+}
+
+impl<'a> RealNode<'a> {
+    /// Makes the namespaces and lays the cable: from then on the machine has the address that the API server listens at.
+    pub(crate) async fn open(settings: Settings<'a>) -> Result<(Self, Running), RealNodeError> {
+        let Settings { cluster, name, addresses, bin_dir, .. } = settings;
+        let host = examine(cluster, bin_dir, settings.binaries)?;
+        let dir = cluster.join("node");
+        fs::create_dir_all(&dir).map_err(|source| RealNodeError::File { path: dir.clone(), source })?;
+        write(&cluster.join(REMAINS), &addresses.name())?;
+        cgroups::create(&addresses.name()).map_err(RealNodeError::Cgroups)?;
+        let arguments = Arguments { dir: dir.clone(), hostname: name.to_owned() };
+        let (space, first) = Space::open(&host, &bin_dir.join("testbed"), cluster, &arguments).await?;
+        network::connect(&host, &space, addresses)?;
+        Ok((Self { settings, dir, host, space }, first))
+    }
+
+    /// Starts containerd and gives it the images.
+    pub(crate) async fn start_containerd(&self) -> Result<Running, RealNodeError> {
+        let Settings { cluster, addresses, bin_dir, binaries, .. } = self.settings;
+        let networks = network::configure_pods(&self.dir, addresses)?;
+        let (archive, bin_dir, binaries) = (self.dir.join("images.tar"), bin_dir.to_owned(), binaries.clone());
+        let write = spawn_blocking(move || images::write(&archive, &bin_dir, &binaries));
+        let containerd = containerd::start(cluster, &self.dir, &self.host, &self.space, &networks).await?;
+        let archive = write.await.map_err(|error| ImageError::File(io::Error::other(error)))??;
+        containerd::import(&self.host, &self.space, archive.clone()).await?;
+        fs::remove_file(&archive).map_err(|source| RealNodeError::File { path: archive, source })?;
+        Ok(containerd)
+    }
+
+    /// Starts kubelet and kube-proxy, in this order. They run when this returns; the Node becomes ready later.
+    pub(crate) async fn start_kubernetes(&self, control_plane: &ControlPlane) -> Result<[Running; 2], RealNodeError> {
+        let Settings { addresses, name, .. } = self.settings;
+        let kubeconfig = |user| control_plane.identities.kubeconfig_file(user);
+        let (dir, pki) = (&self.dir, &control_plane.pki);
+        let kubelet = kubelet::configure(dir, addresses, name, pki, &kubeconfig(User::Node))?;
+        let proxy = network::configure_proxy(dir, &self.host, addresses, name, &kubeconfig(User::KubeProxy))?;
+        Ok([self.start(Component::Kubelet, kubelet).await?, self.start(Component::KubeProxy, proxy).await?])
+    }
+
+    /// Starts the cluster's DNS and returns when it answers at its Service.
+    pub(crate) async fn start_dns(&self, client: &Client) -> Result<(), RealNodeError> {
+        dns::start(client, self.settings.addresses).await
+    }
+
+    async fn start(&self, component: Component, arguments: Vec<String>) -> Result<Running, RealNodeError> {
+        let missing =
+            || RealNodeError::Command { line: component.name().to_owned(), said: "it was not given".to_owned() };
+        let program = self.settings.binaries.get(component).ok_or_else(missing)?;
+        let named = (component.name(), Some(component.version()));
+        Ok(self.space.launch(self.settings.cluster, named, program, arguments, async || true).await?)
+    }
+}
+
+/// Whether this machine can run the node of a cluster in `cluster`, and with what.
+pub(crate) fn examine(cluster: &Path, bin_dir: &Path, binaries: &Binaries) -> Result<Host, Unfit> {
+    let programs = binaries.iter().filter_map(|(_, path)| path.parent());
+    Host::examine(&[cluster, bin_dir].into_iter().chain(programs).collect::<Vec<_>>())
+}
+
+/// Removes from the machine what a node leaves there whose first process has ended: its cgroups, and the cable if the kernel has
+/// not done so yet. Does nothing for a cluster that had no real node.
+///
+/// # Errors
+/// When something cannot be removed.
+pub(crate) fn remove_remains(cluster: &Path) -> io::Result<()> {
+    let file = cluster.join(REMAINS);
+    let name = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        name => name?,
+    };
+    network::disconnect(&name)?;
+    cgroups::remove(&name)?;
+    fs::remove_file(file)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), RealNodeError> {
+    private_file::write(path, text).map_err(|source| RealNodeError::File { path: path.to_owned(), source })
+}
