@@ -1,5 +1,4 @@
-//! Arguments of the steps: flags and environment variables of `runner`. What a step alone is told stands beside it, as its
-//! `Order`.
+//! Arguments of the steps: flags and environment variables of `runner`. Those of one step alone are its `…Order`, beside the step.
 
 use std::path::PathBuf;
 
@@ -73,19 +72,19 @@ pub struct StepOrder<T: Args> {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// What this step alone is told.
+    /// Arguments of this step alone.
     #[command(flatten)]
     pub order: T,
 }
 
-/// What a step is told that follows a plan.
+/// Arguments of a step that follows a plan.
 #[derive(Clone, Debug, Args)]
 pub struct AfterPlan<T: Args> {
     /// Where the plan Secret is mounted
     #[arg(long, env = "RUNNER_PLAN_DIR", default_value = "/plan")]
     pub plan_dir: PathBuf,
 
-    /// What this step alone is told.
+    /// Arguments of this step alone.
     #[command(flatten)]
     pub order: T,
 }

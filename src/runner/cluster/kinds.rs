@@ -49,7 +49,7 @@ pub async fn resource(ctx: &Context, object: &ObjectRef) -> Result<Option<Resour
     }))
 }
 
-/// The server is asked anew from here on: helm, or whoever held the Lease before, may have installed definitions.
+/// The server is asked again from here on: helm, or whoever held the Lease before, may have installed definitions.
 pub fn forget(ctx: &Context) {
     ctx.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }

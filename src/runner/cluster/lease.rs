@@ -89,7 +89,7 @@ impl Held {
         &self.lost.taken
     }
 
-    /// Refuses to go on when the Lease is lost, and only then: what was begun is put back although the runner shall stop.
+    /// Refuses to go on when the Lease is lost, and only then: what was begun is undone although the runner shall stop.
     pub fn not_lost(&self) -> Result<(), Error> {
         if self.lost().is_cancelled() { Err(Error::LeaseLost(self.name.clone())) } else { Ok(()) }
     }
@@ -110,7 +110,7 @@ impl Held {
     }
 
     /// Sends a request that changes something of the release, as [`request`] does, but never once the Lease is lost: not even
-    /// again after a connection that broke. That the runner shall stop is no reason: what was begun is put back then.
+    /// again after a connection that broke. That the runner shall stop is no reason: what was begun is undone then.
     pub async fn write<T, F>(&self, doing: &str, call: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = kube::Result<T>>,

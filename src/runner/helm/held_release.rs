@@ -22,7 +22,6 @@ pub struct HeldRelease {
 
 impl HeldRelease {
     /// Under this Lease, which must be that of the release.
-    #[must_use]
     pub fn new(lease: Held, storage: Storage) -> Self {
         Self { lease, storage, history: Mutex::default() }
     }
@@ -33,18 +32,16 @@ impl HeldRelease {
     }
 
     /// The Lease.
-    #[must_use]
     pub fn lease(&self) -> &Held {
         &self.lease
     }
 
     /// helm's records, to be read.
-    #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// The revisions, the newest first, as they were read last. They are read anew if helm or this program has written since.
+    /// The revisions, the newest first, as they were read last. They are read again if helm or this program has written since.
     pub async fn history(&self) -> Result<Arc<History>, Error> {
         let known = self.history.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
@@ -80,7 +77,7 @@ impl HeldRelease {
         ended
     }
 
-    /// Releases the lock that a killed helm left: marks its revision as failed, both in the record and in the label that
+    /// Releases the lock that a killed helm process left: marks its revision as failed, both in the record and in the label that
     /// helm finds it by. Refused by the API server if the record changed since it was read.
     pub async fn unlock(&self, revision: &Revision, description: &str) -> Result<(), Error> {
         let mut stored = self.storage.read(revision).await?;

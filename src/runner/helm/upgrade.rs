@@ -97,7 +97,6 @@ pub struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     /// What helm is told.
-    #[must_use]
     pub fn arguments(&self, major: Major) -> Vec<String> {
         let mut arguments: Vec<String> = vec![
             "upgrade".into(),

@@ -69,7 +69,7 @@ pub async fn verify(ctx: &Context, storage: &Storage, observer: &Observer, goal:
                         sleep(RECOVERY).await;
                         continue;
                     }
-                    // Read anew: a person may have run helm since this began.
+                    // Read again: a person may have run helm since this began.
                     check_release(storage, goal).await?;
                     let claims = same_claims(ctx, goal.claims).await?;
                     let summary = verify::summary(&goal.expected, &seen) + &opinion.remarks;

@@ -217,7 +217,7 @@ async fn run(
     let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
-    // Read anew: labels with the number of a revision that a person makes meanwhile would count for nobody.
+    // Read again: labels with the number of a revision that a person makes meanwhile would count for nobody.
     let number = history::next_number(&release.refresh().await?);
     let labels = storage::labels(&plan.id, number, package.restores);
     let upgrade = Upgrade {

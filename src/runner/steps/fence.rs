@@ -43,7 +43,7 @@ pub async fn fenced<T>(
 /// they name are there.
 async fn with_aftermath(ctx: &Context, storage: &Storage, before: Option<&History>, error: Error) -> Error {
     let problem = error.into_problem();
-    // Read anew whatever was read before: another one decides by this what is done next.
+    // Read again whatever was read before: the controller decides by this what is done next.
     let now = match storage.history().await {
         Ok(now) => now,
         Err(unread) => {

@@ -36,7 +36,7 @@ use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::{Starts, started_now};
 use crate::runner::rollout::verify::same_claims;
 
-/// The saved release, as it is put back.
+/// The saved release, as it is restored.
 struct Unpacked {
     record: Record,
     metadata: ChartMetadata,

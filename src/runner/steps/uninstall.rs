@@ -37,7 +37,7 @@ use crate::runner::rollout::verify::same_claims;
 /// say why.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// What the uninstall step is told.
+/// Arguments of the uninstall step.
 #[derive(Clone, Debug, Args)]
 pub struct UninstallOrder {
     /// How long helm may wait for hooks; for objects it waits less if this is long

@@ -41,7 +41,7 @@ use crate::runner::rollout::observer::Observer;
 use crate::runner::rollout::starts::started_now;
 use crate::runner::rollout::verify::same_claims;
 
-/// What the steps are told that lead to a verified Coder: upgrade, install and restore.
+/// Arguments of the steps that lead to a verified Coder: upgrade, install and restore.
 #[derive(Clone, Debug, Args)]
 pub struct UpgradeOrder {
     /// How long helm waits for the objects of the release

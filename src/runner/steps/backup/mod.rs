@@ -17,7 +17,7 @@ use crate::runner::context::Context;
 use crate::runner::duration::duration;
 use crate::runner::error::Error;
 
-/// What the backup step is told.
+/// Arguments of the backup step.
 #[derive(Clone, Debug, Args)]
 #[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
 pub struct BackupOrder {

@@ -63,7 +63,7 @@ use crate::runner::rollout::verify::{Verified, check_release, compare_claims, ve
 /// Where kubectl keeps what it was given.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What the plan step is told.
+/// Arguments of the plan step.
 #[derive(Clone, Debug, Args)]
 pub struct PlanOrder {
     /// Generation of the `CoderUpgrade` that is to be planned
