@@ -157,7 +157,8 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     draft.status.change_started |= problem.changed;
     if step.name == StepName::Uninstall {
         // helm's records may say what they like (it only logs that it could not write them): the objects tell.
-        draft.status.removed |= !problem.whole;
+        // A step that does not find its plan has done nothing.
+        draft.status.removed |= !problem.whole && problem.class != FailureClass::PlanMissing;
         draft.status.recovery_required = draft.status.removed || !draft.status.scaled_down.is_empty();
     }
     let way = recover::way(draft, step.name, &problem);
@@ -166,7 +167,7 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     if let NextMove::Remedy(remedy) = way {
         failure.next_step = recover::offer(draft, remedy, failure.object.as_deref());
     }
-    if class == FailureClass::PlanMissing {
+    if class == FailureClass::PlanMissing && failure.object.is_none() {
         failure.object = draft.status.plan.as_ref().map(|plan| format!("Secret/{}", plan.secret_name));
     }
     failure::tell(draft, &failure);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::plan::secret;
 use crate::api::FailureClass;
 use crate::core::helm::history::History;
 use crate::core::plan::parts::{self, FileIndex, PlanFile};
@@ -108,16 +109,18 @@ async fn whole(ctx: &Context, mounted: &Path) -> Result<PathBuf, Error> {
         let Some(entry) = index.entry(file) else { continue };
         let mut content = Vec::new();
         for (number, key) in entry.pieces(file) {
-            let piece = io::read_existing(&mounted.join(&key)).await?;
-            let gone = || missing(format!("the Secret with part {number} of the plan is gone, or has no {key}"));
-            content.extend(piece.ok_or_else(gone)?);
+            let Some(piece) = io::read_existing(&mounted.join(&key)).await? else {
+                return Err(lost(&directory, &[number], |part| format!("{part} is gone, or has no {key}"))
+                    .await
+                    .into());
+            };
+            content.extend(piece);
         }
         if !entry.is_of(&content) {
-            let numbers: Vec<String> = entry.pieces(file).map(|(number, _)| number.to_string()).collect();
-            let numbers = numbers.join(" or ");
-            return Err(
-                missing(format!("the Secret with part {numbers} of the plan has the {file} of another plan")).into()
-            );
+            let numbers: Vec<usize> = entry.pieces(file).map(|(number, _)| number).collect();
+            return Err(lost(&directory, &numbers, |part| format!("{part} has the {file} of another plan"))
+                .await
+                .into());
         }
         io::write_private(&directory.join(file), &content).await?;
     }
@@ -126,4 +129,20 @@ async fn whole(ctx: &Context, mounted: &Path) -> Result<PathBuf, Error> {
 
 fn missing(message: impl Into<String>) -> Box<Problem> {
     Problem::new(FailureClass::PlanMissing, message).boxed()
+}
+
+/// One of these parts of the plan is lost. How its Secret is called is known from the plan itself, which is put together first.
+async fn lost(directory: &Path, numbers: &[usize], message: impl Fn(&str) -> String) -> Box<Problem> {
+    let plan = io::read_existing(&directory.join(key::PLAN)).await.ok().flatten();
+    let plan: Option<Plan> = plan.and_then(|plan| bounded::json(&plan).ok());
+    let name = |number: &usize| match &plan {
+        Some(plan) => format!("Secret/{}", parts::name(&secret::name(plan), *number)),
+        None => format!("the Secret with part {number} of the plan"),
+    };
+    let names: Vec<String> = numbers.iter().map(name).collect();
+    let problem = missing(message(&names.join(" or ")));
+    match &names[..] {
+        [one] if plan.is_some() => problem.object(one).boxed(),
+        _ => problem,
+    }
 }

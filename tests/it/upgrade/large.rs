@@ -2,11 +2,12 @@
 //! and what is lost or exchanged of it is told and not believed.
 
 use crate::common::{World, copy, noise, program};
-use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeStatus, Phase};
+use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeStatus, Phase, StepName, StepState};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
 use testbed::components::Component;
@@ -14,14 +15,14 @@ use testbed::components::Component;
 /// What each version of the chart brings along and cannot be packed: helm's record takes 0.8 MiB with it.
 const NOISE: usize = 600 << 10;
 
-/// A repository with a chart in these versions, each with a large file.
-async fn large(world: &World, chart: &str, versions: &[&str]) -> String {
+/// A repository with the chart of Coder v2 in these versions, each with a large file.
+async fn large(world: &World, versions: &[&str]) -> String {
     let repository = world.repositories().extra(&world.namespace);
     let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();
     for (seed, version) in (1..).zip(versions) {
         let directory = tempfile::tempdir().unwrap();
         let copied = directory.path().join("coder");
-        copy(&charts_dir().join(chart), &copied);
+        copy(&charts_dir().join("coder-v2"), &copied);
         let about = std::fs::read_to_string(copied.join("Chart.yaml")).unwrap();
         let mut about: Value = serde_saphyr::from_str(&about).unwrap();
         (about["version"], about["appVersion"]) = ((*version).into(), (*version).into());
@@ -65,7 +66,7 @@ async fn exchange(world: &World, part: &Secret) {
 async fn a_plan_that_takes_several_secrets_is_carried_out_and_taken_back() {
     let world = World::new("large").await;
     world.database().await;
-    let repository = large(&world, "coder-v2", &["2.30.0", "2.31.7", "2.32.0"]).await;
+    let repository = large(&world, &["2.30.0", "2.31.7", "2.32.0"]).await;
     world.install("coder", &repository, "2.30.0", "coder-v2-values.yaml", &[]).await;
     let mut spec = json!({
         "version": "2.31.7", "chart": {"repository": repository}, "approval": "Manual", "historyLimit": 1,
@@ -111,5 +112,57 @@ async fn a_plan_that_takes_several_secrets_is_carried_out_and_taken_back() {
     let kept = plans(&world).await;
     assert!(kept.iter().all(|part| part.labels()["coderupgrade.dev/plan"] != plan.id), "{:?}", names(&kept));
     assert!(kept.len() > 1 && kept.iter().all(|part| part.owner_references()[0].uid == uid));
+    world.finish().await;
+}
+
+#[rstest]
+#[case::deleted(false)]
+#[case::exchanged(true)]
+#[tokio::test]
+async fn nothing_is_uninstalled_when_a_part_of_the_plan_is_lost(#[case] exchanged: bool) {
+    let world = World::new("large-lost").await;
+    world.database().await;
+    let repository = large(&world, &["2.30.0", "2.31.7"]).await;
+    let extra = |type_: &str| {
+        json!([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls"}, "type": type_,
+            "stringData": {"tls.crt": "a", "tls.key": "b"}}])
+    };
+    let opaque = format!("extraTemplates={}", extra("Opaque"));
+    let values = charts_dir().join("coder-v2-values.yaml");
+    let mut install = vec!["install", "coder", "coder", "--repo", &repository, "--version", "2.30.0", "--wait"];
+    install.extend(["--values", values.to_str().unwrap(), "--set-json", &opaque]);
+    world.helm(&install).await;
+    // The type of a Secret cannot be changed.
+    let spec = json!({
+        "version": "2.31.7", "chart": {"repository": repository}, "recovery": "Stop",
+        "values": {"extraTemplates": extra("kubernetes.io/tls")},
+    });
+    world.declare("coder", spec).await;
+    world.phase("coder", Phase::AwaitingApproval).await;
+    let parts = plans(&world).await;
+    assert_eq!(parts.len(), 2, "{:?}", names(&parts));
+    if exchanged {
+        exchange(&world, &parts[1]).await;
+    } else {
+        world.kubectl(&["delete", "secret", &parts[1].name_any()]).await;
+    }
+    world.approve("reinstall").await;
+    let told = world.eventually("event about the plan", || async {
+        let events = world.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let told = events.into_iter().find(|event| event.reason.as_deref() == Some("PlanMissing"))?;
+        Some((told.message?, told.event_time?))
+    });
+    let (told, told_at) = told.await;
+    let lost = format!("Secret/{} {}", parts[1].name_any(), if exchanged { "has the chart.tgz of" } else { "is gone" });
+    assert!(told.contains(&lost), "{told}");
+    // The same plan was approved: it is made again, and carried out, for the release that was there all the time.
+    let object = world.ready("coder").await.status.unwrap();
+    let steps: Vec<_> = object.steps.iter().map(|step| (step.name, step.state)).collect();
+    assert_eq!(steps.first(), Some(&(StepName::Plan, StepState::Succeeded)), "{steps:?}");
+    assert!(steps.contains(&(StepName::Uninstall, StepState::Succeeded)), "{steps:?}");
+    let first = world.helm(&["status", "coder", "--revision", "1", "-o", "json"]).await;
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let uninstalled: jiff::Timestamp = first["info"]["deleted"].as_str().unwrap().parse().unwrap();
+    assert!(uninstalled > told_at.0, "nothing was uninstalled before the plan was whole");
     world.finish().await;
 }

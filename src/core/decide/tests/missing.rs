@@ -157,6 +157,16 @@ fn a_plan_that_is_gone_is_made_again_without_asking_anybody_again() {
 }
 
 #[test]
+fn a_plan_that_is_gone_before_the_uninstall_leaves_nothing_to_recover() {
+    let mut world = upgrading();
+    world.observed.upgrade.spec.recovery = Recovery::Reinstall;
+    world.report(failed(FailureClass::HistoryBroken, Some(Remedy::Reinstall), "failed"));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Uninstalling, true));
+    world.report(problem(FailureClass::PlanMissing, false));
+    assert_eq!((world.status().phase, world.status().recovery_required), (Phase::Planning, false));
+}
+
+#[test]
 fn a_lock_of_somebody_else_waits_for_a_word_and_is_looked_at_again() {
     let locked = || {
         let Outcome::Planned(mut planned) = planned(PlannedAction::Upgrade, "2.31.7") else { unreachable!() };

@@ -11,7 +11,7 @@ pub mod rehearsal;
 mod rehearsed;
 mod release;
 mod rendered_again;
-mod secret;
+pub mod secret;
 mod surroundings;
 mod takes;
 mod values;
