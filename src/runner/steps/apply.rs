@@ -107,6 +107,10 @@ async fn going(ctx: &Context, lease: &Held, starts: &Starts) -> Option<String> {
             () = starts.seen().cancelled() => {}
         }
     };
+    if let Some(pod) = starts.none_leaving(Duration::ZERO).await.filter(|_| !starts.seen().is_cancelled()) {
+        ctx.reporter
+            .progress(&format!("helm has failed; waiting for Pod/{pod} to end, to know whether it had started"));
+    }
     tokio::select! {
         left = starts.none_leaving(ENDING) => left,
         () = no_time => starts.none_leaving(Duration::ZERO).await,

@@ -110,6 +110,18 @@ impl World {
         self.kubectl(&["apply", "-f", manifest.to_str().unwrap()]).await;
     }
 
+    /// A node that starts nothing and says nothing: its name, and what brings pods there.
+    pub async fn dead_node(&self) -> (String, Value) {
+        let name = format!("dead-{}", self.namespace);
+        let metadata = json!({"name": name, "labels": {"dead": self.namespace}});
+        let spec = json!({"taints": [{"key": "dead", "effect": "NoSchedule"}]});
+        self.apply(&json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec})).await;
+        let room = json!({"pods": "9", "cpu": "9", "memory": "9Gi"});
+        let status = json!({"status": {"capacity": room, "allocatable": room}}).to_string();
+        self.kubectl(&["patch", "node", &name, "--subresource=status", "--type=merge", "-p", &status]).await;
+        (name, json!({"nodeSelector": {"dead": self.namespace}, "tolerations": [{"operator": "Exists"}]}))
+    }
+
     /// Installs a release as an administrator would.
     pub async fn install(&self, release: &str, repository: &str, version: &str, values: &str, settings: &[&str]) {
         let values = charts_dir().join(values);

@@ -135,18 +135,8 @@ async fn a_policy_is_told_with_its_own_words() {
 #[tokio::test]
 async fn a_node_that_does_not_start_the_pod_is_told_and_another_one_does() {
     let world = World::with_v2("dead-node", "2.31.6", &[]).await;
-    let node = format!("dead-{}", world.namespace);
-    world
-        .apply(
-            &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": {"dead": world.namespace}},
-            "spec": {"taints": [{"key": "dead", "effect": "NoSchedule"}]}}),
-        )
-        .await;
-    let room = json!({"status": {"capacity": {"pods": "9", "cpu": "9", "memory": "9Gi"},
-        "allocatable": {"pods": "9", "cpu": "9", "memory": "9Gi"}}});
-    world.kubectl(&["patch", "node", &node, "--subresource=status", "--type=merge", "-p", &room.to_string()]).await;
-    let job = json!({"nodeSelector": {"dead": world.namespace}, "tolerations": [{"operator": "Exists"}]});
-    world.declare("coder", spec(&world, &job)).await;
+    let (node, only_there) = world.dead_node().await;
+    world.declare("coder", spec(&world, &only_there)).await;
     let told = |o: &CoderUpgrade| o.status.as_ref().is_some_and(|s| s.message.contains("has not started yet"));
     let object = world.until("coder", "told of the slow start", told).await;
     let message = object.status.unwrap().message;
