@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::servers::{Kind, Servers};
 use coder_upgrade_operator::api::{CoderUpgrade, Failure, Phase};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn verified(servers: &Servers) {
     let status = servers.world.ready("coder").await.status.unwrap();
@@ -16,6 +16,14 @@ async fn verified(servers: &Servers) {
         "{}",
         status.message
     );
+}
+
+/// An upgrade that nothing hinders.
+async fn upgraded(name: &str, kind: Kind, settings: &[&str], spec: Value) -> Servers {
+    let servers = Servers::installed(name, kind, settings).await;
+    servers.upgrade(spec).await;
+    verified(&servers).await;
+    servers
 }
 
 async fn failed(servers: &Servers) -> Failure {
@@ -37,9 +45,7 @@ async fn says(servers: &Servers, words: &str) {
 #[case::real(Kind::Real)]
 #[tokio::test]
 async fn an_upgrade_is_verified(#[case] kind: Kind) {
-    let servers = Servers::installed("verified", kind, &[]).await;
-    servers.upgrade(json!({})).await;
-    verified(&servers).await;
+    let servers = upgraded("verified", kind, &[], json!({})).await;
     servers.world.finish().await;
 }
 
@@ -49,9 +55,7 @@ async fn an_upgrade_is_verified(#[case] kind: Kind) {
 #[case::real(Kind::Real)]
 #[tokio::test]
 async fn all_pods_are_replaced_at_once(#[case] kind: Kind) {
-    let servers = Servers::installed("recreated", kind, &["coder.replicaCount=2"]).await;
-    servers.upgrade(json!({"strategy": "Recreate"})).await;
-    verified(&servers).await;
+    let servers = upgraded("recreated", kind, &["coder.replicaCount=2"], json!({"strategy": "Recreate"})).await;
     servers.world.finish().await;
 }
 
@@ -75,15 +79,13 @@ async fn a_silent_migration_is_told_while_it_runs(#[case] kind: Kind) {
 #[case::real(Kind::Real)]
 #[tokio::test]
 async fn a_migration_that_a_liveness_probe_kills_is_called_that(#[case] kind: Kind) {
-    // A server that migrates heeds no SIGTERM: it is killed at the end of its grace period.
-    let probe = [
-        "coder.livenessProbe.enabled=true",
-        "coder.livenessProbe.periodSeconds=1",
-        "coder.terminationGracePeriodSeconds=3",
-    ];
-    let servers = Servers::installed("probed", kind, &probe).await;
+    let servers = Servers::installed("probed", kind, &[]).await;
     servers.hold_migration(Duration::from_secs(120)).await;
-    servers.upgrade(json!({"overrides": ["Probe"], "helm": {"timeout": "60s"}})).await;
+    // With the change, as a first install migrates for longer than this probe waits. A server that migrates heeds no SIGTERM: it
+    // is killed at the end of its grace period.
+    let probe = json!({"enabled": true, "periodSeconds": 1});
+    let values = json!({"coder": {"livenessProbe": probe, "terminationGracePeriodSeconds": 3}});
+    servers.upgrade(json!({"values": values, "overrides": ["Probe"], "helm": {"timeout": "60s"}})).await;
     let failure = failed(&servers).await;
     assert_eq!(failure.class.to_string(), "MigrationKilled", "{failure:?}");
     servers.world.finish().await;
@@ -155,9 +157,7 @@ async fn a_wrong_password_is_told(#[case] kind: Kind) {
 #[tokio::test]
 async fn servers_behind_a_redirect_are_verified(#[case] kind: Kind) {
     let redirect = ["testbed.env[0].name=CODER_REDIRECT_TO_ACCESS_URL", "testbed.env[0].value=T"];
-    let servers = Servers::installed("redirect", kind, &redirect).await;
-    servers.upgrade(json!({})).await;
-    verified(&servers).await;
+    let servers = upgraded("redirect", kind, &redirect, json!({})).await;
     servers.world.finish().await;
 }
 
@@ -167,9 +167,7 @@ async fn servers_behind_a_redirect_are_verified(#[case] kind: Kind) {
 #[case::real(Kind::Real)]
 #[tokio::test]
 async fn servers_that_speak_tls_alone_are_verified(#[case] kind: Kind) {
-    let servers = Servers::installed("tls", kind, &["testbed.tlsOnly=https"]).await;
-    servers.upgrade(json!({})).await;
-    verified(&servers).await;
+    let servers = upgraded("tls", kind, &["testbed.tlsOnly=https"], json!({})).await;
     let message = servers.world.get("coder").await.status.unwrap().message;
     assert!(message.contains("same deployment; Pod/") && message.contains("asked over TLS"), "{message}");
     servers.world.finish().await;
