@@ -1,7 +1,7 @@
 //! P2, P3 and P9: whatever is killed, edited or deleted in the middle, the end is the right one.
 
 use crate::common::{World, observed, reason};
-use coder_upgrade_operator::api::{CoderUpgrade, Phase, StepState, label};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, StepState, label};
 use futures::future::try_join_all;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
@@ -134,5 +134,35 @@ async fn a_controller_that_is_restarted_in_the_middle_goes_on_where_it_was() {
     assert_eq!(reason(&object, "Ready").unwrap().1, "Verified");
     assert_eq!(world.job_counts().await, (1, 1), "no step was done twice");
     assert_eq!(world.release().await, (2, "deployed".into()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_does_not_answer_is_asked_again_until_it_does() {
+    let world = World::with_v2("webhook", "2.30.0", &[]).await;
+    let name = &world.namespace;
+    let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["*"]});
+    let webhook = json!({
+        "name": "deployments.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [rule],
+        "failurePolicy": "Fail", "timeoutSeconds": 1, "clientConfig": {"url": "https://127.0.0.1:1/nobody"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+    });
+    let kind = "ValidatingWebhookConfiguration";
+    let metadata = json!({"name": name});
+    let webhooks = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": metadata, "webhooks": [webhook]});
+    world.apply(&webhooks).await;
+    let touch = ["annotate", "deployment/coder", "seen=yes", "--dry-run=server", "--namespace", name];
+    world.eventually("webhook that is asked", || async { world.cluster.kubectl(&touch).await.err() }).await;
+    world.upgrade_to("2.31.7").await;
+    let told = |o: &CoderUpgrade| {
+        let failure = o.status.as_ref().and_then(|status| status.failure.as_ref());
+        failure.is_some_and(|f| {
+            f.class == FailureClass::WebhookUnavailable && f.retryable && f.message.contains("deployments.example.com")
+        })
+    };
+    world.until("coder", "one that names the webhook", told).await;
+    assert_eq!(world.release().await, (1, "deployed".into()), "nothing was changed");
+    world.kubectl(&["delete", kind, name]).await;
+    world.ready("coder").await;
     world.finish().await;
 }
