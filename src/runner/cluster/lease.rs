@@ -257,7 +257,50 @@ async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Leas
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
     use super::*;
+
+    fn held() -> Held {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(nowhere).unwrap();
+        Held {
+            leases: Api::namespaced(client, "ns"),
+            name: "coder-upgrade-coder".into(),
+            holder: "job_1".into(),
+            lost: Lost::default(),
+            stop: CancellationToken::new(),
+            renewal: tokio::spawn(async {}),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_once_the_lease_is_lost() {
+        let (held, requests) = (held(), Cell::new(0));
+        let send = async || {
+            requests.set(requests.get() + 1);
+            Ok(())
+        };
+        held.write("scale", send).await.unwrap();
+        held.stop.cancel();
+        held.write("scale back", send).await.unwrap();
+        assert!(matches!(held.still_held(), Err(Error::Stopped)));
+        held.lost.at_all.cancel();
+        assert!(matches!(held.write("scale", send).await, Err(Error::LeaseLost(_))));
+        assert!(matches!(held.still_held(), Err(Error::LeaseLost(_))));
+        assert_eq!(requests.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_when_the_lease_is_lost_is_not_sent_again() {
+        let held = held();
+        let unanswered = held.write("scale", pending::<kube::Result<()>>);
+        let lost = async { held.lost.at_all.cancel() };
+        let (ended, ()) = tokio::join!(unanswered, lost);
+        assert!(matches!(ended, Err(Error::LeaseLost(_))));
+    }
 
     #[test]
     fn a_lease_is_free_when_nobody_holds_it_or_its_holder_is_silent() {
