@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::volumes;
-use crate::api::{ClaimStatus, FailureClass, Installed, Recovery};
+use crate::api::{FailureClass, Installed, Recovery};
 use crate::core::helm::documents::Documents;
 use crate::core::helm::version;
 use crate::core::plan::Plan;
@@ -92,9 +92,10 @@ impl<'a> ExpectedRelease<'a> {
         let verified = verify(ctx, release.storage(), &observer, &goal).await?;
         let marks = observer.marks();
         // A first install has claims that no plan could know.
-        let mut names = manifest.claims()?;
-        names.extend(verified.claims.into_iter().map(|claim| claim.name));
-        let mut claims: Vec<ClaimStatus> = inventory::claims(ctx, &names).await?.into_values().collect();
+        let (mut claims, mut names) = (verified.claims, manifest.claims()?);
+        names.retain(|name| claims.iter().all(|known| known.name != *name));
+        claims.extend(inventory::claims(ctx, &names).await?.into_values());
+        claims.sort_by(|a, b| a.name.cmp(&b.name));
         volumes::reconcile(ctx, release.lease(), &manifest, &mut claims, self.recovery).await?;
         let before = &plan.inventory.exposures;
         let exposures =
