@@ -51,3 +51,65 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{CoderUpgrade, CoderUpgradeSpec, ScaledDown, StepName};
+    use crate::core::decide::job::JobRequest;
+    use crate::core::decide::runner_job::{RunnerDefaults, job};
+    use serde_json::{Value, json};
+    use strum::IntoEnumIterator;
+
+    /// The arguments of the step's Job for an object with this backup.
+    fn arguments(step: StepName, backup: &Value) -> Vec<String> {
+        let spec = json!({"chart": {"repository": "https://helm.coder.com/v2"}, "backup": backup});
+        let mut upgrade = CoderUpgrade::new("coder", serde_json::from_value::<CoderUpgradeSpec>(spec).unwrap());
+        upgrade.metadata.namespace = Some("coder".into());
+        upgrade.metadata.uid = Some("uid".into());
+        let down = ScaledDown { object: "Deployment/coder".into(), replicas: 2 };
+        let request = JobRequest {
+            name: "job".into(),
+            step,
+            target: Some("2.31.7".into()),
+            scaled_down: vec![down],
+            ..JobRequest::planning()
+        };
+        let defaults = RunnerDefaults {
+            image: "operator:1".into(),
+            allowed: Default::default(),
+            outbound: Default::default(),
+            log_format: LogFormat::Json,
+        };
+        let mut pod = job(&upgrade, &request, &defaults).spec.unwrap().template.spec.unwrap();
+        pod.containers.remove(0).args.unwrap()
+    }
+
+    #[test]
+    fn the_runner_reads_the_arguments_of_every_job() {
+        let methods = [
+            json!({"cronJob": "dump", "maxAge": "1h", "timeout": "5m"}),
+            json!({"volumeSnapshotClass": "csi", "timeout": "5m"}),
+        ];
+        for step in StepName::iter().filter(|step| *step != StepName::Drain) {
+            for method in &methods {
+                let arguments = arguments(step, method);
+                let read = Cli::try_parse_from(["coder-upgrade-operator".to_owned()].iter().chain(&arguments));
+                assert!(read.is_ok(), "{step}: {arguments:?}: {}", read.unwrap_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_backup_has_one_method() {
+        let with = |method: &[&str]| {
+            let mut all = arguments(StepName::Backup, &json!({"cronJob": "dump"}));
+            let at = all.iter().position(|argument| argument == "--cron-job").unwrap();
+            all.splice(at..at + 2, method.iter().map(ToString::to_string));
+            Cli::try_parse_from(["coder-upgrade-operator".to_owned()].into_iter().chain(all)).is_ok()
+        };
+        assert!(with(&["--volume-snapshot-class", "csi"]));
+        assert!(!with(&[]));
+        assert!(!with(&["--cron-job", "dump", "--volume-snapshot-class", "csi"]));
+    }
+}

@@ -19,19 +19,14 @@ use crate::runner::error::Error;
 
 /// Arguments of the backup step.
 #[derive(Clone, Debug, Args)]
-#[group(id = "method", required = true, multiple = false, args = ["cron_job", "volume_snapshot_class"])]
 pub struct BackupOrder {
     /// Number of the attempt; another one makes a backup of its own
     #[arg(long, env = "RUNNER_ATTEMPT")]
     attempt: i32,
 
-    /// `CronJob` from which a Job is made
-    #[arg(long, env = "RUNNER_CRON_JOB")]
-    cron_job: Option<String>,
-
-    /// Class of the snapshots that are made of the claims of the release
-    #[arg(long, env = "RUNNER_VOLUME_SNAPSHOT_CLASS")]
-    volume_snapshot_class: Option<String>,
+    /// How the backup is made.
+    #[command(flatten)]
+    method: BackupMethod,
 
     /// A backup that is not older counts as well
     #[arg(long, env = "RUNNER_MAX_AGE", value_parser = duration)]
@@ -40,6 +35,19 @@ pub struct BackupOrder {
     /// How long the backup may take
     #[arg(long, env = "RUNNER_BACKUP_TIMEOUT", default_value = "1h", value_parser = duration)]
     timeout: Duration,
+}
+
+/// The ways to make a backup. A struct of its own: clap counts every argument beside them as one of the group.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct BackupMethod {
+    /// `CronJob` from which a Job is made
+    #[arg(long, env = "RUNNER_CRON_JOB")]
+    cron_job: Option<String>,
+
+    /// Class of the snapshots that are made of the claims of the release
+    #[arg(long, env = "RUNNER_VOLUME_SNAPSHOT_CLASS")]
+    volume_snapshot_class: Option<String>,
 }
 
 impl BackupOrder {
@@ -67,7 +75,7 @@ impl BackupOrder {
 /// has begun.
 pub async fn run(ctx: &Context, order: &BackupOrder, plan: &Plan) -> Result<BackupRecord, Error> {
     let made = async {
-        match (&order.cron_job, &order.volume_snapshot_class) {
+        match (&order.method.cron_job, &order.method.volume_snapshot_class) {
             (Some(name), _) => Box::pin(cron_job::run(ctx, plan, order, name)).await,
             (None, Some(class)) => Box::pin(snapshots::run(ctx, plan, order, class)).await,
             (None, None) => Err(Error::Bug("the step has no way to make a backup".into())),
