@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// What one node makes must not show to the test of another.
 static ALONE: Mutex<()> = Mutex::const_new(());
+/// What the cgroups of a node begin with; others come and go with other programs of the machine.
+const CGROUP: &str = "/testbed";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Directories in which kubelet, containerd and CNI would leave something.
 const WRITTEN: [&str; 4] = ["/run", "/var/lib", "/var/log", "/etc/cni"];
@@ -49,7 +51,8 @@ impl Machine {
         for mount in mounts.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup")))
         {
             walk(Path::new(mount.split(' ').nth(1).unwrap()), &mut |path, is_dir| {
-                cgroups.extend(is_dir.then(|| path.display().to_string()));
+                let path = path.display().to_string();
+                cgroups.extend((is_dir && path.contains(CGROUP)).then_some(path));
             });
         }
         for root in SETTINGS {

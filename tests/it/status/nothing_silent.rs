@@ -63,8 +63,12 @@ async fn a_missing_service_account_is_told_and_its_creation_is_enough() {
 async fn a_corrected_account_is_taken_up_without_deleting_anything() {
     let world = World::with_v2("wrong-account", "2.31.6", &[]).await;
     world.declare("coder", spec(&world, &json!({"serviceAccountName": "nobody"}))).await;
-    let (_, told) = blocked(&world, BlockedReason::PodRefused).await;
-    assert_eq!(told.object, "ServiceAccount/nobody");
+    // The Job is blamed until the event that names the account has come.
+    let told = |object: &CoderUpgrade| {
+        let blocked = object.status.as_ref().and_then(|status| status.blocked.as_ref());
+        blocked.is_some_and(|blocked| blocked.object == "ServiceAccount/nobody")
+    };
+    world.until("coder", "told of the account", told).await;
     world.declare("coder", spec(&world, &json!({}))).await;
     world.phase("coder", Phase::AwaitingApproval).await;
     world.finish().await;
