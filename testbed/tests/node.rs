@@ -88,11 +88,8 @@ async fn a_stateful_set_keeps_its_data_when_its_pod_is_deleted() {
     namespace
         .apply(&[json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": spec})])
         .await;
-    let first = namespace.ready_pod("db-0").await["metadata"]["uid"].clone();
-    // Not waited for here: kubectl may wait for the namesake that comes at once.
-    namespace.kubectl(&["delete", "pod", "db-0", "--wait=false"]).await;
-    let is_new = |pod: &Value| is_ready(pod) && pod["metadata"]["uid"] != first;
-    namespace.eventually("the pod's successor", is_new, &["pod", "db-0"]).await;
+    namespace.ready_pod("db-0").await;
+    namespace.replace_pod("db-0").await;
 
     let claim = namespace.get(&["pvc", "data-db-0"]).await;
     let volume = namespace.get(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]).await;

@@ -60,7 +60,8 @@ async fn a_server_migrates_before_it_answers_and_never_goes_back() {
     namespace.apply(&[coder("old", "ghcr.io/coder/coder:v2.30.0", &server, &[])]).await;
     let old = build_info(&namespace, "old").await;
     assert!(old["version"].as_str().unwrap().starts_with("v2.30.0"), "{old}");
-    namespace.kubectl(&["delete", "pod", "old", "database-0"]).await;
+    namespace.kubectl(&["delete", "pod", "old"]).await;
+    namespace.replace_pod("database-0").await;
 
     let slow = [("CODER_SIM_MIGRATION", "2s")];
     namespace.apply(&[coder("new", "ghcr.io/coder/coder:v2.31.7", &server, &slow)]).await;

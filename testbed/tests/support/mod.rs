@@ -88,6 +88,15 @@ impl Namespace {
         self.eventually("a ready pod", is_ready, &["pod", name]).await
     }
 
+    /// Deletes a pod of a `StatefulSet`, and waits until its successor is ready.
+    pub async fn replace_pod(&self, name: &str) {
+        let first = self.get(&["pod", name]).await["metadata"]["uid"].clone();
+        // Not waited for by kubectl, which may wait for the namesake that comes at once.
+        self.kubectl(&["delete", "pod", name, "--wait=false"]).await;
+        let is_new = |pod: &Value| is_ready(pod) && pod["metadata"]["uid"] != first;
+        self.eventually("the pod's successor", is_new, &["pod", name]).await;
+    }
+
     /// Waits until a pod has ended, and returns it.
     pub async fn ended_pod(&self, name: &str) -> Value {
         let ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
