@@ -54,6 +54,8 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::api::{CoderUpgrade, CoderUpgradeSpec, ScaledDown, StepName};
     use crate::core::decide::job::JobRequest;
@@ -77,8 +79,8 @@ mod tests {
         };
         let defaults = RunnerDefaults {
             image: "operator:1".into(),
-            allowed: Default::default(),
-            outbound: Default::default(),
+            allowed: Arc::default(),
+            outbound: Arc::default(),
             log_format: LogFormat::Json,
         };
         let mut pod = job(&upgrade, &request, &defaults).spec.unwrap().template.spec.unwrap();

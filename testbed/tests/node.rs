@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Namespace, fetch, is_ready, processes_of, shell_pod, terminated};
+use support::{Namespace, fetch, processes_of, shell_pod, terminated};
 use testbed::node::Control;
 
 /// An HTTP server that needs no more than a shell and Python, on the pod's own address.
