@@ -28,7 +28,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, info_span, warn};
 
-use super::owned::NamespacedName;
+use super::owned::{NamespacedName, key};
 use super::request::{ReconcileError, bounded};
 use crate::api::{CoderUpgrade, WorkloadMark};
 use crate::core::helm::workload::WorkloadKind;
@@ -205,10 +205,6 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let object = bounded(format!("read {kind}/{name}"), api.get_opt(name)).await?;
     Ok(object.map(|object| found(kind, &object)))
-}
-
-fn key<K: Resource>(object: &PartialObjectMeta<K>) -> NamespacedName {
-    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
 }
 
 fn meta<K: Resource>(object: &PartialObjectMeta<K>) -> WorkloadMeta {

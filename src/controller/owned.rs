@@ -58,7 +58,8 @@ fn add<K: Resource>(names: &mut HashMap<String, BTreeSet<NamespacedName>>, objec
     }
 }
 
-fn key<K: Resource>(object: &K) -> NamespacedName {
+/// Where an object is found.
+pub fn key<K: Resource>(object: &K) -> NamespacedName {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 

@@ -11,12 +11,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testbed::cluster::NodeChoice;
 use testbed::process::{Identity, Signal};
 use testbed::real_node::Host;
 use testbed::supervisor::state::NodeKind;
 use testbed::{Cluster, ClusterOptions};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 /// What one node makes must not show to the test of another.
@@ -103,14 +104,25 @@ fn printed(command: &str) -> Vec<String> {
     text.lines().filter(|line| !line.starts_with(['#', ':'])).map(str::to_owned).collect()
 }
 
-/// Whether this machine can run a real node; if not, it is said why.
-fn is_fit(dir: &Path) -> bool {
-    Host::examine(&[dir]).inspect_err(|unfit| eprintln!("left out: {unfit}")).is_ok()
+/// A cluster with a real node, and the machine as it was before.
+struct Started {
+    dir: TempDir,
+    alone: MutexGuard<'static, ()>,
+    before: Machine,
+    cluster: Cluster,
 }
 
-async fn up(dir: &Path) -> Cluster {
-    let (dir, owner_pid) = (Some(dir.to_owned()), Some(std::process::id()));
-    Cluster::up(ClusterOptions { dir, owner_pid, node: NodeChoice::Real, ..ClusterOptions::default() }).await.unwrap()
+impl Started {
+    /// None where this machine cannot run a real node; then it is said why.
+    async fn now() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        Host::examine(&[dir.path()]).inspect_err(|unfit| eprintln!("left out: {unfit}")).ok()?;
+        let alone = ALONE.lock().await;
+        let before = Machine::now();
+        let (own, owner_pid) = (Some(dir.path().to_owned()), Some(std::process::id()));
+        let options = ClusterOptions { dir: own, owner_pid, node: NodeChoice::Real, ..ClusterOptions::default() };
+        Some(Self { cluster: Cluster::up(options).await.unwrap(), before, dir, alone })
+    }
 }
 
 fn processes(cluster: &Cluster) -> Vec<Identity> {
@@ -166,13 +178,7 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
 
 #[tokio::test]
 async fn pods_services_and_names_work_and_nothing_is_left() {
-    let dir = tempfile::tempdir().unwrap();
-    if !is_fit(dir.path()) {
-        return;
-    }
-    let _alone = ALONE.lock().await;
-    let before = Machine::now();
-    let cluster = up(dir.path()).await;
+    let Some(Started { dir, alone: _alone, before, cluster }) = Started::now().await else { return };
     let state = cluster.status().unwrap();
     assert_eq!(state.node.kind, NodeKind::Real);
     assert!(["node", "containerd", "kubelet", "kube-proxy"].iter().all(|name| state.components.contains_key(*name)));
@@ -200,13 +206,7 @@ async fn pods_services_and_names_work_and_nothing_is_left() {
 
 #[tokio::test]
 async fn what_a_killed_supervisor_leaves_is_removed_by_down() {
-    let dir = tempfile::tempdir().unwrap();
-    if !is_fit(dir.path()) {
-        return;
-    }
-    let _alone = ALONE.lock().await;
-    let before = Machine::now();
-    let cluster = up(dir.path()).await;
+    let Some(Started { dir, alone: _alone, before, cluster }) = Started::now().await else { return };
     let running = processes(&cluster);
     running[0].open().unwrap().unwrap().signal(Signal::KILL).unwrap();
     for process in &running {

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::common::files;
+
 /// What a row may have instead of a name.
 const OTHERWISE: [&str; 5] = ["", "–", "test", "the same", "all tests"];
 
@@ -46,11 +48,6 @@ fn tests(text: &str) -> Vec<String> {
         }
     }
     names
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 fn all() -> Vec<Tests> {

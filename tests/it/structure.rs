@@ -8,6 +8,8 @@ use std::{
 
 use syn::visit::{self, Visit};
 
+use crate::common::files;
+
 /// What a folder of `src` may use of the others.
 const LAYERS: [(&str, &[&str]); 4] =
     [("api", &[]), ("core", &["api"]), ("controller", &["api", "core"]), ("runner", &["api", "core"])];
@@ -175,11 +177,6 @@ impl<'ast> Visit<'ast> for Paths {
         self.add(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
         visit::visit_path(self, path);
     }
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// All files that are part of the program; `main.rs` uses the library like any other program.

@@ -1,6 +1,8 @@
 //! Names and texts keep to the terms of Kubernetes and Helm: no metaphors of our own in the code, the docs and the samples.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::common::files;
 
 /// What is said in other words, and how.
 const WORDS: &[(&str, &str)] = &[
@@ -59,13 +61,6 @@ fn odd(text: &str) -> Option<(usize, String)> {
         let helm = words[at].1 == "a" && is(at + 1, "helm") && !AFTER_A_HELM.iter().any(|word| is(at + 2, word));
         Some((words[at].0, instead.or_else(|| helm.then(|| "a helm: say a helm process".to_owned()))?))
     })
-}
-
-fn files(path: &Path) -> Vec<PathBuf> {
-    if path.is_file() {
-        return vec![path.to_owned()];
-    }
-    std::fs::read_dir(path).unwrap().flat_map(|entry| files(&entry.unwrap().path())).collect()
 }
 
 #[test]

@@ -13,8 +13,10 @@ pub mod uninstall;
 pub mod upgrade;
 pub mod volumes;
 
+use clap::Args;
+
 use self::plan_secret::SavedPlan;
-use super::args::{AfterPlan, StepArgs};
+use super::args::{AfterPlan, StepArgs, StepOrder};
 use super::context::Context;
 use super::error::Error;
 use crate::core::report::Outcome;
@@ -29,29 +31,30 @@ pub async fn perform(ctx: &Context, step: &StepArgs) -> Result<Outcome, Error> {
             () = ctx.stop.cancelled() => Err(Error::Stopped),
         },
         StepArgs::Backup(args) => {
-            let AfterPlan { plan_dir, order } = &args.order;
-            let saved = SavedPlan::read(ctx, plan_dir).await?;
+            let (saved, order) = read(ctx, args).await?;
             backup::run(ctx, order, &saved.plan).await.map(Outcome::BackedUp)
         }
         StepArgs::Uninstall(args) => {
-            let AfterPlan { plan_dir, order } = &args.order;
-            let saved = SavedPlan::read(ctx, plan_dir).await?;
+            let (saved, order) = read(ctx, args).await?;
             uninstall::run(ctx, order, &saved).await.map(Outcome::Uninstalled)
         }
         StepArgs::Upgrade(args) => {
-            let AfterPlan { plan_dir, order } = &args.order;
-            let saved = SavedPlan::read(ctx, plan_dir).await?;
+            let (saved, order) = read(ctx, args).await?;
             Box::pin(upgrade::run(ctx, order, &saved, Start::Planned)).await.map(Outcome::Upgraded)
         }
         StepArgs::Install(args) => {
-            let AfterPlan { plan_dir, order } = &args.order;
-            let saved = SavedPlan::read(ctx, plan_dir).await?;
+            let (saved, order) = read(ctx, args).await?;
             Box::pin(upgrade::run(ctx, order, &saved, Start::Uninstalled)).await.map(Outcome::Upgraded)
         }
         StepArgs::Restore(args) => {
-            let AfterPlan { plan_dir, order } = &args.order;
-            let saved = SavedPlan::read(ctx, plan_dir).await?;
+            let (saved, order) = read(ctx, args).await?;
             Box::pin(restore::run(ctx, order, &saved)).await.map(Outcome::Restored)
         }
     }
+}
+
+/// The plan that a step follows, and the arguments of that step alone.
+async fn read<'a, T: Args>(ctx: &Context, args: &'a StepOrder<AfterPlan<T>>) -> Result<(SavedPlan, &'a T), Error> {
+    let AfterPlan { plan_dir, order } = &args.order;
+    Ok((SavedPlan::read(ctx, plan_dir).await?, order))
 }
