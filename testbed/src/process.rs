@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -100,6 +101,15 @@ pub struct Handled {
 }
 
 impl Handled {
+    /// Waits for the process to end, at most this long; whether it has.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn ends_within(&self, time: Duration) -> io::Result<bool> {
+        let time = time.try_into().map_err(io::Error::other)?;
+        Ok(poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], Some(&time))? > 0)
+    }
+
     /// Returns when the process has ended. A thread waits in the kernel for it, also if the future is dropped before.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -25,52 +25,55 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// What the cgroups of a node begin with; others come and go with other programs of the machine.
 const CGROUP: &str = "/testbed";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Directories in which kubelet, containerd and CNI would leave something.
-const WRITTEN: [&str; 4] = ["/run", "/var/lib", "/var/log", "/etc/cni"];
+/// Directories in which kubelet, containerd, runc and CNI would leave something.
+const WRITTEN: [&str; 4] = ["/run", "/var/lib", "/var/log", "/etc"];
+/// What would be theirs there; the rest comes and goes with other programs of the machine.
+const WRITERS: [&str; 7] = ["cni", "containerd", "containers", "kubelet", "netns", "pods", "runc"];
 /// Settings of the kernel that kubelet and kube-proxy change.
-const SETTINGS: [&str; 4] = ["/proc/sys/net/ipv4", "/proc/sys/net/netfilter", "/proc/sys/kernel/keys", "/proc/sys/vm"];
-const PANIC: [&str; 2] = ["/proc/sys/kernel/panic", "/proc/sys/kernel/panic_on_oops"];
+const SETTINGS: [&str; 3] = ["/proc/sys/net/ipv4", "/proc/sys/net/netfilter", "/proc/sys/kernel/keys"];
+const SINGLE: [&str; 4] = ["kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory", "vm/panic_on_oom"];
 /// Of these the kernel changes the values by itself.
-const COUNTERS: [&str; 4] = ["nf_conntrack_count", "stat_refresh", "fs-nr", "route/flush"];
+const COUNTERS: [&str; 2] = ["nf_conntrack_count", "route/flush"];
 
-/// What a node could leave on a machine.
-#[derive(Debug, PartialEq, Eq)]
-struct Machine {
-    mounts: String,
-    routes: String,
-    rules: Vec<String>,
-    interfaces: BTreeSet<String>,
-    cgroups: BTreeSet<String>,
-    files: BTreeSet<String>,
-    settings: BTreeMap<String, String>,
-}
+/// What a node could leave on a machine: one fact each.
+struct Machine(BTreeSet<String>);
 
 impl Machine {
     fn now() -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let (mut cgroups, mut settings) = (BTreeSet::new(), BTreeMap::new());
+        let mut facts: BTreeSet<String> = mounts.lines().map(|mount| format!("mount {mount}")).collect();
         for mount in mounts.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup")))
         {
             walk(Path::new(mount.split(' ').nth(1).unwrap()), &mut |path, is_dir| {
                 let path = path.display().to_string();
-                cgroups.extend((is_dir && path.contains(CGROUP)).then_some(path));
+                facts.extend((is_dir && path.contains(CGROUP)).then(|| format!("cgroup {path}")));
             });
         }
         for root in SETTINGS {
-            walk(Path::new(root), &mut |path, _| read_setting(path, &mut settings));
+            walk(Path::new(root), &mut |path, _| facts.extend(setting(path)));
         }
-        for path in PANIC {
-            read_setting(Path::new(path), &mut settings);
-        }
-        Self {
-            routes: fs::read_to_string("/proc/net/route").unwrap(),
-            rules: ["nft list ruleset", "iptables-save"].map(printed).concat(),
-            interfaces: names("/sys/class/net").collect(),
-            files: WRITTEN.iter().flat_map(|dir| names(dir).map(move |name| format!("{dir}/{name}"))).collect(),
-            mounts,
-            cgroups,
-            settings,
-        }
+        facts.extend(SINGLE.iter().filter_map(|name| setting(&Path::new("/proc/sys").join(name))));
+        let routes = fs::read_to_string("/proc/net/route").unwrap();
+        facts.extend(routes.lines().map(|route| format!("route {route}")));
+        facts.extend(["nft --stateless list ruleset", "iptables-save"].into_iter().flat_map(rules));
+        facts.extend(names("/sys/class/net").map(|name| format!("interface {name}")));
+        facts.extend(WRITTEN.iter().flat_map(|dir| {
+            names(dir).filter(|name| WRITERS.contains(&name.as_str())).map(move |name| format!("file {dir}/{name}"))
+        }));
+        Self(facts)
+    }
+
+    /// What is on the machine now and was not before, and the reverse.
+    fn changes(&self) -> Vec<String> {
+        let now = Self::now().0;
+        let came = now.difference(&self.0).map(|fact| format!("+ {fact}"));
+        came.chain(self.0.difference(&now).map(|fact| format!("- {fact}"))).collect()
+    }
+
+    #[track_caller]
+    fn assert_unchanged(&self) {
+        let changes = self.changes();
+        assert!(changes.is_empty(), "the machine is not as before: {changes:?}");
     }
 }
 
@@ -84,24 +87,23 @@ fn walk(path: &Path, found: &mut impl FnMut(&Path, bool)) {
     }
 }
 
-fn read_setting(path: &Path, settings: &mut BTreeMap<String, String>) {
+fn setting(path: &Path) -> Option<String> {
     let name = path.display().to_string();
-    if let Ok(value) = fs::read_to_string(path)
-        && !COUNTERS.iter().any(|counter| name.ends_with(counter))
-    {
-        settings.insert(name, value);
+    if COUNTERS.iter().any(|counter| name.ends_with(counter)) {
+        return None;
     }
+    Some(format!("setting {name} = {}", fs::read_to_string(path).ok()?.trim_end()))
 }
 
 fn names(dir: &str) -> impl Iterator<Item = String> {
     fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
 }
 
-/// What a command prints, without counters and times; nothing if it is not there.
-fn printed(command: &str) -> Vec<String> {
+/// The packet filter's rules that a command prints, without counters and times; nothing if it is not there.
+fn rules(command: &str) -> Vec<String> {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().filter(|line| !line.starts_with(['#', ':'])).map(str::to_owned).collect()
+    text.lines().filter(|line| !line.starts_with(['#', ':'])).map(|rule| format!("{command}: {rule}")).collect()
 }
 
 /// A cluster with a real node, and the machine as it was before.
@@ -197,11 +199,12 @@ async fn pods_services_and_names_work_and_nothing_is_left() {
     eventually("an image that nobody has cannot be pulled", pull).await;
 
     let running = processes(&cluster);
-    assert_ne!(Machine::now(), before, "the cable and the cgroups show");
+    let shows = |kind: &str| before.changes().iter().any(|change| change.starts_with(kind));
+    assert!(shows("+ interface") && shows("+ cgroup"), "{:?}", before.changes());
     cluster.down().await.unwrap();
     assert!(running.iter().all(|process| !process.is_alive()));
     assert_eq!(named_after(dir.path()), [""; 0]);
-    assert_eq!(Machine::now(), before);
+    before.assert_unchanged();
 }
 
 #[tokio::test]
@@ -216,5 +219,5 @@ async fn what_a_killed_supervisor_leaves_is_removed_by_down() {
     }
     eventually("the kernel ends every process", async || named_after(dir.path()).is_empty()).await;
     Cluster::down_in(dir.path()).await.unwrap();
-    assert_eq!(Machine::now(), before);
+    before.assert_unchanged();
 }

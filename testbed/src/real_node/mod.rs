@@ -28,10 +28,12 @@ mod space;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use host::{Host, Unfit};
 pub use images::ImageError;
 use kube::Client;
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use self::addresses::Addresses;
@@ -42,9 +44,12 @@ use crate::control_plane::ControlPlane;
 use crate::control_plane::identity::User;
 use crate::control_plane::launch::{LaunchError, Running};
 use crate::private_file;
+use crate::process::Identity;
 
-/// The file in the cluster's directory that names what a killed supervisor cannot remove from the machine.
-const REMAINS: &str = "node-name";
+/// The file in the cluster's directory with the [`Remains`].
+const REMAINS: &str = "node-remains.json";
+/// The kernel ends thousands of processes in less.
+const END: Duration = Duration::from_secs(30);
 
 /// Why a real node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -113,10 +118,13 @@ impl<'a> RealNode<'a> {
         let host = examine(cluster, bin_dir, settings.binaries)?;
         let dir = cluster.join("node");
         fs::create_dir_all(&dir).map_err(|source| RealNodeError::File { path: dir.clone(), source })?;
-        write(&cluster.join(REMAINS), &addresses.name())?;
+        let mut remains = Remains { name: addresses.name(), first_process: None };
+        remains.write(cluster)?;
         cgroups::create(&addresses.name()).map_err(RealNodeError::Cgroups)?;
         let arguments = Arguments { dir: dir.clone(), hostname: name.to_owned() };
         let (space, first) = Space::open(&host, &bin_dir.join("testbed"), cluster, &arguments).await?;
+        remains.first_process = Identity::of(space.pid());
+        remains.write(cluster)?;
         network::connect(&host, &space, addresses)?;
         Ok((Self { settings, dir, host, space }, first))
     }
@@ -164,17 +172,42 @@ pub(crate) fn examine(cluster: &Path, bin_dir: &Path, binaries: &Binaries) -> Re
     Host::examine(&[cluster, bin_dir].into_iter().chain(programs).collect::<Vec<_>>())
 }
 
-/// Removes from the machine what a node leaves there whose first process has ended: its cgroups, and the cable if the kernel has
+/// What a killed supervisor cannot remove from the machine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Remains {
+    /// Name of cgroup and cable.
+    name: String,
+    /// The kernel lets it end as the last of the node's processes, each of which may still make a cgroup.
+    first_process: Option<Identity>,
+}
+
+impl Remains {
+    fn write(&self, cluster: &Path) -> Result<(), RealNodeError> {
+        let path = cluster.join(REMAINS);
+        let text = serde_json::to_string(self)
+            .map_err(|error| RealNodeError::File { path: path.clone(), source: error.into() })?;
+        write(&path, &text)
+    }
+}
+
+/// Removes from the machine what a node leaves there whose first process ends: its cgroups, and the cable if the kernel has
 /// not done so yet. Does nothing for a cluster that had no real node.
 ///
 /// # Errors
 /// When something cannot be removed.
 pub(crate) fn remove_remains(cluster: &Path) -> io::Result<()> {
     let file = cluster.join(REMAINS);
-    let name = match fs::read_to_string(&file) {
+    let remains = match fs::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        name => name?,
+        remains => remains?,
     };
+    let Remains { name, first_process } = serde_json::from_slice(&remains)?;
+    if let Some(process) = first_process.map(Identity::open).transpose()?.flatten()
+        && !process.ends_within(END)?
+    {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "processes of the node do not end"));
+    }
     network::disconnect(&name)?;
     cgroups::remove(&name)?;
     fs::remove_file(file)
