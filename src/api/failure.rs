@@ -94,8 +94,10 @@ pub enum FailureClass {
     /// The Secret with the plan of the change under way is gone.
     PlanMissing,
 
-    /// The runner was told to stop.
+    /// The runner was told to stop, or its helm process was killed.
     Interrupted,
+    /// The memory of the runner's container ran out, and helm or the runner was killed.
+    OutOfMemory,
     /// The runner lacks a right.
     Forbidden,
     /// A `ResourceQuota` or a `LimitRange` leaves no room.
@@ -286,6 +288,9 @@ impl FailureClass {
             ),
 
             Self::Interrupted => time("No action needed: the operator retries the step."),
+            Self::OutOfMemory => time(
+                "Raise spec.job.resources.limits.memory, or the LimitRange of the namespace that sets it; it is tried again with growing delays.",
+            ),
             Self::Forbidden => person(
                 "Grant the right to the runner's ServiceAccount: the message ends with the command for it. Then set the annotation coderupgrade.dev/requested-at to a new value.",
             ),
@@ -374,5 +379,14 @@ impl FailureClass {
     #[must_use]
     pub const fn next_step(self) -> &'static str {
         self.treatment().next_step
+    }
+
+    /// The field of a `CoderUpgrade` that cures it, for a class of which it is always the same one.
+    #[must_use]
+    pub const fn field(self) -> Option<&'static str> {
+        match self {
+            Self::OutOfMemory => Some("spec.job.resources"),
+            _ => None,
+        }
     }
 }

@@ -241,13 +241,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of which only the class and the words are known.
+    /// A problem of which only the class and the words are known, with the field that goes with the class.
     #[must_use]
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
         Self {
             class,
             object: None,
-            field: None,
+            field: class.field().map(ToOwned::to_owned),
             message: message.into(),
             excerpt: None,
             changed: false,

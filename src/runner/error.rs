@@ -196,11 +196,12 @@ pub fn of_cause(cause: Cause, text: &str) -> Problem {
         }
         None => (failures::shortened(text), false),
     };
+    let problem = Problem::new(class, message);
     Problem {
         object: cause.object.map(|object| object.to_string()),
-        field: cause.field,
+        field: cause.field.or(problem.field),
         lacks_right,
-        ..Problem::new(class, message)
+        ..problem
     }
 }
 

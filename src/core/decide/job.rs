@@ -3,7 +3,7 @@
 use crate::core::object::controlling;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
@@ -117,6 +117,8 @@ pub struct RunnerPod {
     pub trouble: Option<String>,
     /// The end of its log, if its container ended with an error.
     pub last_words: Option<String>,
+    /// The kernel killed the runner, or a process of it, because the memory of its container ran out.
+    pub out_of_memory: bool,
     /// The runner's container has ended, and others that a webhook has added keep the pod from ending.
     pub outlived: Option<Outlived>,
 }
@@ -156,6 +158,7 @@ impl From<&Pod> for RunnerPod {
             started: runner.map_or(matches!(phase, Some("Running" | "Succeeded")), |container| container.started),
             trouble: facts.trouble().filter(|_| !facts.leaving),
             last_words: last_words(pod),
+            out_of_memory: runner_end(pod).is_some_and(|end| end.reason.as_deref() == Some("OOMKilled")),
             outlived: status.and_then(|status| outlived(status, &facts.name)),
             name: facts.name,
             uid: facts.uid,
@@ -165,9 +168,13 @@ impl From<&Pod> for RunnerPod {
 }
 
 fn last_words(pod: &Pod) -> Option<String> {
-    let containers = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
-    let mut ended = containers.filter(|container| container.name == CONTAINER).filter_map(|c| c.state.as_ref());
-    ended.find_map(|state| Some(readable(state.terminated.as_ref()?.message.as_ref()?)))
+    Some(readable(runner_end(pod)?.message.as_ref()?))
+}
+
+/// How the runner's container ended.
+fn runner_end(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let mut containers = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
+    containers.find(|container| container.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()
 }
 
 impl JobFacts {
@@ -378,7 +385,10 @@ mod tests {
         let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
         let killed = json!({"terminated": {"exitCode": 137, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z"}});
         let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no"}});
+        let no_memory = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        assert!(pod("Failed", no_memory, killed.clone()).out_of_memory);
         let ended = pod("Running", killed.clone(), running.clone());
+        assert!(!ended.out_of_memory);
         let how = ended.outlived.map(|outlived| outlived.how);
         assert_eq!(how.as_deref(), Some("container runner of Pod/p ended with exit code 137 (Error)"));
         assert!(ended.started);

@@ -40,7 +40,8 @@ pub(super) fn running_step(draft: &mut Draft) {
                 return outcome::failed(draft, unreported(draft, &lacking));
             }
             let unreadable = job.unreadable.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
-            outcome::lost(draft, &format!("{how}{unreadable}"));
+            let out_of_memory = job.pod.as_ref().is_some_and(|pod| pod.out_of_memory);
+            outcome::lost(draft, &format!("{how}{unreadable}"), out_of_memory);
         }
         (None, JobState::Active) => {
             if !job.has_run() && job.settings != draft.observed.settings && !draft.observed.deleting() {

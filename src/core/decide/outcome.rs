@@ -198,11 +198,16 @@ pub(super) fn failed(draft: &mut Draft, problem: Problem) {
 
 /// The Job ended without a word: the pod was killed, or its node is gone. The same step is done again, since every step
 /// first looks at what is there and does only what remains.
-pub(super) fn lost(draft: &mut Draft, how: &str) {
+pub(super) fn lost(draft: &mut Draft, how: &str, out_of_memory: bool) {
     let Some(step) = draft.status.steps.last().map(|step| step.name) else { return };
     let again = draft.status.recovery_required || draft.status.retries < draft.observed.upgrade.spec.retry.limit;
-    let class = if again { FailureClass::Interrupted } else { FailureClass::RetriesExhausted };
-    let message = format!("The {} Job ended without an outcome ({how}).", step.to_string().to_lowercase());
+    let class = match again {
+        _ if out_of_memory => FailureClass::OutOfMemory,
+        true => FailureClass::Interrupted,
+        false => FailureClass::RetriesExhausted,
+    };
+    let why = if out_of_memory { "the memory of its container ran out; " } else { "" };
+    let message = format!("The {} Job ended without an outcome ({why}{how}).", step.to_string().to_lowercase());
     step::end_step(draft, StepState::Interrupted, &message);
     draft.status.change_started |= step.changes(); // Nobody knows how far it came.
     if matches!(step, StepName::Upgrade | StepName::Install) {

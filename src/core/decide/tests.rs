@@ -82,6 +82,7 @@ impl World {
                     leaving: false,
                     trouble: None,
                     last_words: None,
+                    out_of_memory: false,
                     outlived: None,
                 });
             }
@@ -356,6 +357,18 @@ fn a_runner_that_is_always_killed_ends_stalled() {
     }
     assert_eq!(world.condition(ConditionType::Stalled), pair("True", "RetriesExhausted"));
     assert_eq!(world.created.len(), 1 + (1 + 3) + (1 + 3));
+}
+
+#[test]
+fn a_runner_that_ends_for_lack_of_memory_names_the_field() {
+    let mut world = upgrading();
+    let job = world.observed.jobs.last_mut().unwrap();
+    job.pod.as_mut().unwrap().out_of_memory = true;
+    world.kill();
+    let failure = world.status().failure.clone().unwrap();
+    let (class, field) = (failure.class, failure.field.as_deref());
+    assert_eq!((class, field), (FailureClass::OutOfMemory, Some("spec.job.resources")));
+    assert!(failure.retryable && failure.message.contains("memory of its container ran out"), "{failure:?}");
 }
 
 #[test]

@@ -13,9 +13,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::failure::{HelmFailure, OutOfMemoryKills};
 use super::output::{self, HelmOutput};
 use super::outside;
-use crate::core::helm::failures;
 use crate::core::outbound::Outbound;
 use crate::core::text::bounded;
 use crate::runner::error::Error;
@@ -53,14 +53,6 @@ pub struct Helm {
     outbound: Arc<Outbound>,
     /// It asks a registry, and not the API server.
     outside: bool,
-}
-
-/// helm ended with a failure.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct HelmFailure {
-    /// helm's own words, with whatever secrets they hold.
-    pub text: String,
 }
 
 impl Helm {
@@ -165,6 +157,7 @@ impl Helm {
         tracing::debug!("helm {}", arguments.join(OsStr::new(" ")).to_string_lossy());
         let mut command = self.command(&arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let kills = OutOfMemoryKills::now();
         let mut child = child_process::spawn(command, Some(LIMITS)).await.map_err(Error::HelmMissing)?;
         let ended = timeout(time, self.converse(&mut child, input.unwrap_or_default())).await;
         let Ok(ended) = ended else { return Err(Error::HelmExcess(Excess::Time(time))) };
@@ -175,9 +168,7 @@ impl Helm {
         if let Some(excess) = Excess::of(&said.first) {
             return Err(Error::HelmExcess(excess));
         }
-        let text = failures::helm_error(&said.last);
-        let text = if text.is_empty() { status.to_string() } else { text.to_owned() };
-        Ok(Err(HelmFailure { text }))
+        Ok(Err(HelmFailure::of(status, &said.last, kills)))
     }
 
     /// Tells helm its input and hears it to its end: how it ended, what it printed and what it said.

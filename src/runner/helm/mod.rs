@@ -2,6 +2,7 @@
 
 mod cli;
 mod download;
+mod failure;
 pub mod held_release;
 mod index;
 pub mod merge_base;
@@ -15,4 +16,5 @@ pub mod source;
 pub mod storage;
 pub mod upgrade;
 
-pub use cli::{Excess, Helm, HelmFailure, Major};
+pub use cli::{Excess, Helm, Major};
+pub use failure::HelmFailure;

@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
+use super::failure::OutOfMemoryKills;
 use super::{Helm, HelmFailure, output};
-use crate::core::helm::failures;
 use crate::runner::cluster::lease::Held;
 use crate::runner::error::Error;
 
@@ -33,6 +33,7 @@ pub async fn run(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // Without limits of memory: a helm process that is killed in the middle of a change leaves it unfinished. What it reads here was
     // read by a helm process with limits before, when the plan was made.
+    let kills = OutOfMemoryKills::now();
     let mut child = child_process::spawn(command, None).await.map_err(Error::HelmMissing)?;
     let stderr = child.stderr.take();
     let said = async {
@@ -47,8 +48,7 @@ pub async fn run(
     if status.success() {
         return Ok(Ok(()));
     }
-    let text = failures::helm_error(&said);
-    Ok(Err(HelmFailure { text: if text.is_empty() { status.to_string() } else { text.to_owned() } }))
+    Ok(Err(HelmFailure::of(status, &said, kills)))
 }
 
 async fn wait(child: &mut Child, lease: &Held, stop: &CancellationToken) -> Result<std::process::ExitStatus, Error> {

@@ -85,7 +85,7 @@ async fn restore(
         RestoreWork::Run => true,
         RestoreWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            release.unlock(&revision, "interrupted: the runner was killed").await?;
+            release.unlock(&revision, "interrupted: the helm process was killed").await?;
             true
         }
     };

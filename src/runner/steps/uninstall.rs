@@ -77,7 +77,7 @@ async fn remove(
         UninstallWork::Uninstall => uninstall(ctx, order, plan, release, before).await?,
         UninstallWork::Unlock(revision) => {
             same_claims(ctx, &plan.inventory.claims).await?;
-            release.unlock(&revision, "interrupted: the runner was killed").await?;
+            release.unlock(&revision, "interrupted: the helm process was killed").await?;
             uninstall(ctx, order, plan, release, before).await?;
         }
     }

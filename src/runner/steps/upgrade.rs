@@ -211,7 +211,7 @@ async fn unlock(
     let (object, number, status) = (secret.clone(), revision.number, &revision.status);
     let ours = revision.plan.is_some() || (restored && plan.rollback_on_failure);
     let why = if ours {
-        format!("revision {number} is {status}: a runner was killed in the middle")
+        format!("revision {number} is {status}: a helm process was killed in the middle")
     } else if order.repair_approved {
         format!("revision {number} has been {status}{since}: a person says that no helm process works on it")
     } else if history::left_behind(revision, server_time(ctx).await?) {

@@ -1,7 +1,7 @@
 //! P2, P3 and P9: whatever is killed, edited or deleted in the middle, the end is the right one.
 
 use crate::common::{World, observed, reason};
-use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, StepState, label};
+use coder_upgrade_operator::api::{CoderUpgrade, FailureClass, Phase, StepName, StepState, label};
 use futures::future::try_join_all;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
@@ -9,6 +9,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
+use testbed::process::{Identity, Signal};
 
 /// An upgrade in the middle of helm's wait: the new pods start slowly.
 async fn upgrading(name: &str) -> World {
@@ -113,6 +114,42 @@ async fn a_runner_killed_in_the_middle_of_helm_is_followed_by_one_that_ends_righ
     assert_eq!(states, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);
     assert_eq!(world.release().await.1, "deployed");
     assert_eq!(world.values().await["coder"]["env"].as_array().unwrap().len(), 2, "the values are kept");
+    world.finish().await;
+}
+
+/// Kills the helm process that upgrades a release of this namespace, and nothing else.
+fn kill_helm(namespace: &str) {
+    let is_helm = |pid: u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split('\0').collect();
+        words.iter().take(2).any(|word| *word == "upgrade") && words.contains(&namespace)
+    };
+    let pids =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let helm: Vec<_> = pids.filter(|pid| is_helm(*pid)).filter_map(Identity::of).collect();
+    assert_eq!(helm.len(), 1, "{helm:?}");
+    helm[0].open().unwrap().unwrap().signal(Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_helm_process_that_is_killed_alone_is_followed_by_another() {
+    let world = upgrading("helm-killed").await;
+    kill_helm(&world.namespace);
+    let interrupted =
+        |object: &CoderUpgrade| {
+            object.status.as_ref().and_then(|status| status.failure.as_ref()).is_some_and(|failure| {
+                failure.class == FailureClass::Interrupted && failure.message.contains("SIGKILL")
+            })
+        };
+    world.until("coder", "interrupted", interrupted).await;
+    let steps = world.ready("coder").await.status.unwrap().steps;
+    let states: Vec<_> = steps.iter().map(|step| (step.name, step.state)).collect();
+    let upgrade = |state| (StepName::Upgrade, state);
+    assert_eq!(
+        states,
+        [(StepName::Plan, StepState::Succeeded), upgrade(StepState::Failed), upgrade(StepState::Succeeded)]
+    );
+    assert_eq!(world.release().await.1, "deployed");
     world.finish().await;
 }
 

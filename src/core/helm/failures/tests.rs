@@ -127,6 +127,8 @@ fn objects_of_others(#[case] errors: &str) {
 #[case("create: failed to create: etcdserver: request is too large", TooLarge)]
 #[case("UPGRADE FAILED: context canceled", Interrupted)]
 #[case("Release coder has been cancelled.", Interrupted)]
+#[case("helm was killed by signal: 15 (SIGTERM)", Interrupted)]
+#[case("helm was killed for lack of memory by signal: 9 (SIGKILL)", OutOfMemory)]
 #[case("UPGRADE FAILED: context deadline exceeded", RolloutTimedOut)]
 #[case("timed out waiting for the condition", RolloutTimedOut)]
 #[case("client rate limiter Wait returned an error: context deadline exceeded", RolloutTimedOut)]

@@ -156,6 +156,12 @@ pub const DELETION: &[TextRule] = &[
 pub const TIME: &[TextRule] = &[
     rule(&["context canceled"], Interrupted, "context canceled"),
     rule(&["has been cancelled"], Interrupted, "Release coder has been cancelled."),
+    rule(
+        &["helm was killed for lack of memory"],
+        OutOfMemory,
+        "helm was killed for lack of memory by signal: 9 (SIGKILL)",
+    ),
+    rule(&["helm was killed by signal"], Interrupted, "helm was killed by signal: 9 (SIGKILL)"),
     rule(&["hooks failed"], HookFailed, "pre-upgrade hooks failed: timed out waiting for the condition"),
     rule(&["failed pre-install"], HookFailed, "failed pre-install: timed out waiting for the condition"),
     rule(&["failed post-install"], HookFailed, "failed post-install: timed out waiting for the condition"),
