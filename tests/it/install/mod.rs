@@ -1,5 +1,6 @@
 //! What is installed in a cluster: the API and the manifests.
 
 mod api;
+mod apply;
 mod controller;
 mod manifests;
