@@ -220,7 +220,9 @@ async fn keep_writing(
     while changes.wait_for(|report| *report != *written.borrow()).await.is_ok() {
         let report = changes.borrow_and_update().clone();
         let begun = Instant::now();
-        tracing::info!("{}", report.progress);
+        if !report.progress.is_empty() && report.progress != written.borrow().progress {
+            tracing::info!("{}", report.progress);
+        }
         match write(&jobs, &job, &report, &secrets).await {
             Ok(()) => drop(written.send_replace(report.clone())),
             Err(error) => tracing::warn!("progress could not be written to Job/{}: {error}", job.name),

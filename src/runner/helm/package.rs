@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Recovery,
-    core::{helm::workload::Workload, object::ObjectRef},
+    api::{Recovery, Strategy},
+    core::{helm::workload::Workload, object::ObjectRef, plan::Plan},
 };
 
 /// What is brought into the cluster.
@@ -38,4 +38,11 @@ pub struct Package<'a> {
     pub old_images: Option<BTreeSet<String>>,
     /// helm is stopped, and nothing is repaired any more, once this is cancelled.
     pub halt: CancellationToken,
+}
+
+impl Package<'_> {
+    /// Whether no pod of Coder runs while this is brought into the cluster.
+    pub fn is_down(&self, plan: &Plan) -> bool {
+        self.pauses && plan.pause.strategy == Strategy::Recreate
+    }
 }

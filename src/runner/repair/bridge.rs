@@ -4,32 +4,25 @@
 //! the middle finds the workload again and does the same once more. The label of the bridge says which `ReplicaSets` and
 //! pods are only left for the time being.
 
-use std::fmt::Debug;
-
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{
-    DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy,
-};
-use kube::{Api, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::api::{DynamicObject, PartialObjectMeta, Patch, PatchParams, PropagationPolicy};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::RepairContext;
+use super::bridged::{Kind, bridged, controller, list, relabel};
 use super::refused::RefusedObject;
 use crate::api::label;
 use crate::core::helm::manifest;
 use crate::core::helm::ownership::FIELD_MANAGER;
-use crate::core::helm::workload::Workload;
-use crate::core::object::{KindName, ObjectRef};
-use crate::core::repair::bridge::{Bridge, Labels, is_made_by, labels, selects};
+use crate::core::object::KindName;
+use crate::core::repair::bridge::{Bridge, Labels, labels, selects};
 use crate::runner::cluster::lease::Held;
 use crate::runner::cluster::objects::{delete, wait_gone};
 use crate::runner::cluster::watch;
-use crate::runner::context::{Context, request};
+use crate::runner::context::request;
 use crate::runner::error::Error;
-use crate::runner::repair::risk::none_owned_by;
 
 /// Longest value of a label, in characters.
 const LABEL_LENGTH: usize = 63;
@@ -211,76 +204,12 @@ async fn point(lease: &Held, services: &Api<Service>, name: &str, selector: &Lab
     Ok(())
 }
 
-/// The new workloads are ready: what was only left for the time being goes, that of earlier attempts which did not get so
-/// far as well. What a workload has taken over stays, without the label of the bridge.
-pub async fn finish(ctx: &Context, lease: &Held, workloads: &[Workload]) -> Result<(), Error> {
-    let names = names(workloads);
-    clear::<ReplicaSet>(ctx, lease, &names).await?;
-    clear::<Pod>(ctx, lease, &names).await
-}
-
-/// Whether a bridge was begun for these workloads, or their namesakes, and not ended.
-pub async fn begun(ctx: &Context, workloads: &[Workload]) -> Result<bool, Error> {
-    let names = names(workloads);
-    Ok(!marked::<ReplicaSet>(ctx, &names).await?.is_empty() || !marked::<Pod>(ctx, &names).await?.is_empty())
-}
-
-fn names(workloads: &[Workload]) -> Vec<&str> {
-    workloads.iter().map(|workload| workload.name.as_str()).collect()
-}
-
-async fn clear<K: Kind>(ctx: &Context, lease: &Held, workloads: &[&str]) -> Result<(), Error> {
-    for object in marked::<K>(ctx, workloads).await? {
-        lease.still_held()?;
-        if controller(&object).is_none() {
-            dismiss(ctx, lease, &K::kind(&()), &object).await?;
-        } else {
-            let none = json!({label::BRIDGE: Value::Null});
-            relabel::<K>(ctx, lease, &object.name_any(), &none).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn dismiss<K>(ctx: &Context, lease: &Held, kind: &str, object: &PartialObjectMeta<K>) -> Result<(), Error>
-where
-    K: Kind,
-{
-    if object.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    let (api, name): (Api<K>, String) = (ctx.api(), object.name_any());
-    let reference = ObjectRef {
-        api_version: K::api_version(&()).into_owned(),
-        kind: kind.to_owned(),
-        namespace: Some(ctx.namespace.clone()),
-        name: name.clone(),
-    };
-    none_owned_by(ctx, &[reference]).await?;
-    ctx.reporter.progress(&format!("the new pods are ready: {kind}/{name} goes"));
-    let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
-    let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
-    match lease.write(&format!("delete {kind}/{name}"), || api.delete(&name, &parameters)).await {
-        // Gone, or another one by now.
-        Err(error) if error.has_code(404) || error.has_code(409) => Ok(()),
-        other => other.map(|_| ()),
-    }
-}
-
 /// The label of the bridge. It is the same in each attempt: a Service that an earlier one left pointing at it keeps its
 /// pods.
 fn mark(workload: &str) -> Labels {
     let value: String = workload.chars().take(LABEL_LENGTH).collect();
     Labels::from([(label::BRIDGE.to_owned(), value.trim_end_matches(['-', '.']).to_owned())])
 }
-
-/// The kinds that a bridge is made of.
-trait Kind:
-    Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned
-{
-}
-impl Kind for ReplicaSet {}
-impl Kind for Pod {}
 
 /// The Services that the chart renders in the namespace of the release.
 async fn services(repairing: &mut RepairContext<'_>) -> Result<Vec<Value>, Error> {
@@ -300,42 +229,4 @@ async fn owned<K: Kind>(
     let mut found = list::<K>(repairing.ctx, &workload.selector).await?;
     found.retain(|object| controller(object).is_some_and(|owner| owners.contains(owner)));
     Ok(found)
-}
-
-/// What is only left for the time being of these workloads: it has the label of the bridge, and nothing controls it.
-async fn bridged<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<Vec<PartialObjectMeta<K>>, Error> {
-    let mut found = marked::<K>(ctx, workloads).await?;
-    found.retain(|object| controller(object).is_none());
-    Ok(found)
-}
-
-/// What has the label of the bridge of these workloads.
-async fn marked<K: Kind>(ctx: &Context, workloads: &[&str]) -> Result<Vec<PartialObjectMeta<K>>, Error> {
-    let mut found = list::<K>(ctx, label::BRIDGE).await?;
-    found.retain(|object| workloads.iter().any(|workload| is_made_by(&object.name_any(), workload)));
-    Ok(found)
-}
-
-async fn list<K: Kind>(ctx: &Context, selector: &str) -> Result<Vec<PartialObjectMeta<K>>, Error> {
-    let api: Api<K> = ctx.api();
-    let parameters = ListParams::default().labels(selector);
-    let doing = format!("list {}s", K::kind(&()));
-    Ok(request(&doing, || api.list_metadata(&parameters)).await?.items)
-}
-
-/// UID of what controls an object.
-fn controller<K: Kind>(object: &PartialObjectMeta<K>) -> Option<&String> {
-    object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.uid)
-}
-
-/// Changes labels (null takes one away). An object that is gone by now needs none.
-async fn relabel<K: Kind>(ctx: &Context, lease: &Held, name: &str, labels: &impl Serialize) -> Result<(), Error> {
-    let api: Api<K> = ctx.api();
-    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-    let parameters = PatchParams::default();
-    match lease.write(&format!("label {}/{name}", K::kind(&())), || api.patch_metadata(name, &parameters, &patch)).await
-    {
-        Err(error) if error.has_code(404) => Ok(()),
-        other => other.map(|_| ()),
-    }
 }

@@ -3,6 +3,7 @@
 mod adopt;
 mod apis;
 mod bridge;
+mod bridged;
 pub mod refused;
 mod replace;
 pub mod risk;
@@ -14,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use adopt::unowned;
 pub use apis::{rewrites, serve};
-pub use bridge::{begun, finish};
+pub use bridged::{begun, finish};
 
 use super::cluster::lease::Held;
 use super::context::Context;

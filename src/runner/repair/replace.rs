@@ -48,7 +48,9 @@ pub async fn replace(repairing: &mut RepairContext<'_>, object: &KindName) -> Re
     belongs(repairing, &reference, &live).await?;
     same_claims(repairing.ctx, &repairing.plan.inventory.claims).await?;
     none_owned_by(repairing.ctx, std::slice::from_ref(&reference)).await?;
-    repairing.record(Remedy::Replace, object, how(&object.kind).to_owned()).await?;
+    repairing
+        .record(Remedy::Replace, object, how(&object.kind, repairing.package.is_down(repairing.plan)).to_owned())
+        .await?;
     let uid = live.uid().unwrap_or_default();
     let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
     let refused = RefusedObject { object, api, live, uid, new };
@@ -75,8 +77,9 @@ pub async fn is_still_there(repairing: &RepairContext<'_>, object: &str) -> Resu
 }
 
 /// How an object is replaced, for people.
-fn how(kind: &str) -> &'static str {
+fn how(kind: &str, down: bool) -> &'static str {
     match kind {
+        "Deployment" | "StatefulSet" | "DaemonSet" if down => "it is recreated; its pods have ended before",
         "Deployment" => "it is recreated; its pods serve on until the new ones are ready",
         "StatefulSet" => "it is recreated; the new one takes over its pods and claims",
         "DaemonSet" => "it is recreated; the new one takes over its pods",

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pause::Paused;
 use super::replicas;
-use crate::api::{FailureClass, ProductLine, Remedy, Strategy};
+use crate::api::{FailureClass, ProductLine, Remedy};
 use crate::core::helm::failures;
 use crate::core::helm::failures::Cause;
 use crate::core::helm::history;
@@ -218,7 +218,7 @@ async fn run(
     observer: &Observer,
     starts: Option<&Starts>,
 ) -> Result<Result<(), Failed>, Error> {
-    let down = if plan.pause.strategy == Strategy::Recreate && package.pauses { "Coder is down; " } else { "" };
+    let down = if package.is_down(plan) { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
     // Read again: labels with the number of a revision that a person makes meanwhile would count for nobody.
