@@ -143,10 +143,10 @@ pub struct AddressChange {
     pub kind: String,
     /// Name of the object.
     pub name: String,
-    /// Addresses before the upgrade.
+    /// Addresses, cluster IPs and node ports before the upgrade.
     #[serde(default)]
     pub before: Vec<String>,
-    /// Addresses now; empty if it has none any more.
+    /// The same now; empty if it has none any more.
     #[serde(default)]
     pub after: Vec<String>,
     /// Host names whose DNS must point to the new addresses.

@@ -151,8 +151,8 @@ pub struct CoderUpgradeSpec {
     #[serde(default)]
     pub recovery: Recovery,
 
-    /// A reinstall keeps the `LoadBalancer` Services and the Ingresses that the new chart still has, with their addresses.
-    /// False: they are removed, waited for and made again, as Coder's guide has it; their addresses may change.
+    /// A reinstall keeps the Services and the Ingresses that the new chart still has, with their addresses, cluster IPs and
+    /// node ports. False: they are removed, waited for and made again, as Coder's guide has it; all of these may change.
     #[serde(default = "default_true")]
     pub keep_addresses: bool,
 

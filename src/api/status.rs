@@ -155,7 +155,7 @@ pub struct CoderUpgradeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub persistent_volume_claims: Vec<ClaimStatus>,
 
-    /// The LoadBalancer Services and the Ingresses of the release with their addresses, as seen last.
+    /// The Services and the Ingresses of the release with their addresses, as seen last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Exposure>,
 
@@ -338,7 +338,7 @@ pub struct ClaimStatus {
     pub note: Option<String>,
 }
 
-/// A `LoadBalancer` Service or an Ingress of the release.
+/// A Service or an Ingress of the release, by which Coder is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exposure {
@@ -348,9 +348,12 @@ pub struct Exposure {
     pub name: String,
     /// UID of the object.
     pub uid: String,
-    /// Addresses and host names that it was given.
+    /// Addresses and host names outside of the cluster that it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// What the cluster assigned to a Service, for example `cluster IP 10.96.0.7` and `node port 32329 (http)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigned: Vec<String>,
 }
 
 /// Why it does not go on, and what a person can do.

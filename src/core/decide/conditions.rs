@@ -197,7 +197,7 @@ pub fn address_changes(changes: &[AddressChange]) -> String {
         .iter()
         .map(|change| {
             let dns = match change.hosts.as_slice() {
-                [] => "update the DNS of the hosts that point to it".to_owned(),
+                [] => "update whatever points to it (DNS, load balancers, firewalls)".to_owned(),
                 hosts => format!("update the DNS of {}", hosts.join(", ")),
             };
             format!(

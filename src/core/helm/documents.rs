@@ -177,20 +177,20 @@ impl Documents {
     }
 
     /// Removes the objects for which this is true.
-    pub fn remove(&mut self, unwanted: impl Fn(&ObjectRef, &Value) -> bool) {
-        self.change(|name, object| if unwanted(name, object) { Change::Remove } else { Change::None });
+    pub fn remove(&mut self, unwanted: impl Fn(&ObjectRef) -> bool) {
+        self.change(|name, _| if unwanted(name) { Change::Remove } else { Change::None });
     }
 
     /// Marks the objects for which this is true, so that helm leaves them when it uninstalls. Returns the names of all
     /// objects that are marked now, those that the chart marked itself included.
-    pub fn keep(&mut self, wanted: impl Fn(&ObjectRef, &Value) -> bool) -> Vec<ObjectRef> {
+    pub fn keep(&mut self, wanted: impl Fn(&ObjectRef) -> bool) -> Vec<ObjectRef> {
         let mut marked = Vec::new();
         let mut documents = Vec::new();
         for document in &self.documents {
             let mut objects = document.objects.clone();
             for object in &mut objects {
                 let Some(name) = self.name(object) else { continue };
-                if is_kept(object) || wanted(&name, object) {
+                if is_kept(object) || wanted(&name) {
                     mark(object);
                     marked.push(name);
                 }
@@ -311,7 +311,7 @@ mod tests {
     fn what_is_not_marked_stays_as_helm_wrote_it() {
         let mut documents = Documents::parse(MANIFEST, "here").unwrap();
         assert_eq!(names(&documents), ["Service/coder", "Secret/token", "ConfigMap/odd", "ConfigMap/plain"]);
-        let kept = documents.keep(|name, _| name.kind == "Secret");
+        let kept = documents.keep(|name| name.kind == "Secret");
         assert_eq!(kept.iter().map(ToString::to_string).collect::<Vec<_>>(), ["Secret/token"]);
         let text = documents.text();
         assert!(text.starts_with(&MANIFEST[..MANIFEST.find("---\n# Source: coder/templates/list").unwrap()]));
@@ -320,7 +320,7 @@ mod tests {
 
         let mut again = Documents::parse(&text, "here").unwrap();
         assert_eq!(names(&again), names(&documents), "the List was taken apart, nothing is lost");
-        assert_eq!(again.keep(|_, _| false), kept);
+        assert_eq!(again.keep(|_| false), kept);
         assert_eq!(again.text(), text, "nothing changes when it is done again");
     }
 
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn what_is_removed_leaves_its_neighbours() {
         let mut documents = Documents::parse(MANIFEST, "here").unwrap();
-        documents.remove(|name, _| name.kind == "Secret" || name.is_in("other"));
+        documents.remove(|name| name.kind == "Secret" || name.is_in("other"));
         assert_eq!(names(&documents), ["Service/coder", "ConfigMap/odd"]);
     }
 

@@ -7,25 +7,40 @@ use serde_json::{Map, Value};
 use crate::api::{AddressChange, Exposure};
 use crate::core::helm::documents::Documents;
 
-/// The addresses that are not what they were. An object that had none before does not count: no DNS points there.
+/// The addresses that are not what they were. An object that had none outside of the cluster before does not count there: no
+/// DNS points to it. Cluster IPs and node ports of a Service count if it still exists: others may have been told these.
 pub fn changes(before: &[Exposure], after: &[Exposure], hosts: &Hosts) -> Vec<AddressChange> {
     let change = |old: &Exposure| {
         let new = successor(old, before, after);
-        let now = new.map(|new| new.addresses.clone()).unwrap_or_default();
-        let mut sorted = [old.addresses.clone(), now.clone()];
-        for addresses in &mut sorted {
-            addresses.sort();
+        let none = Exposure { addresses: Vec::new(), assigned: Vec::new(), ..old.clone() };
+        let new = new.unwrap_or(&none);
+        let moved = !old.addresses.is_empty() && sorted(&old.addresses) != sorted(&new.addresses);
+        let gone = |old: &&String| !new.assigned.contains(old);
+        let lost: Vec<&String> = old.assigned.iter().filter(gone).filter(|_| !new.assigned.is_empty()).collect();
+        if !moved && lost.is_empty() {
+            return None;
         }
-        let name = new.map_or(&old.name, |new| &new.name).clone();
-        (sorted[0] != sorted[1]).then(|| AddressChange {
-            hosts: hosts.of(&old.kind, &name),
+        let addresses = |exposure: &Exposure| if moved { exposure.addresses.clone() } else { Vec::new() };
+        let (mut was, mut now) = (addresses(old), addresses(new));
+        if !lost.is_empty() {
+            was.extend(lost.into_iter().cloned());
+            now.extend(new.assigned.iter().filter(|new| !old.assigned.contains(new)).cloned());
+        }
+        Some(AddressChange {
+            hosts: if moved { hosts.of(&old.kind, &new.name) } else { Vec::new() },
             kind: old.kind.clone(),
-            name,
-            before: old.addresses.clone(),
+            name: new.name.clone(),
+            before: was,
             after: now,
         })
     };
-    before.iter().filter(|old| !old.addresses.is_empty()).filter_map(change).collect()
+    before.iter().filter_map(change).collect()
+}
+
+fn sorted(addresses: &[String]) -> Vec<&String> {
+    let mut sorted: Vec<_> = addresses.iter().collect();
+    sorted.sort();
+    sorted
 }
 
 /// The objects whose address is still to come: they take the place of one that had an address.
@@ -118,7 +133,7 @@ mod tests {
 
     fn exposure(kind: &str, name: &str, addresses: &[&str]) -> Exposure {
         let addresses = addresses.iter().map(ToString::to_string).collect();
-        Exposure { kind: kind.into(), name: name.into(), uid: String::new(), addresses }
+        Exposure { kind: kind.into(), name: name.into(), uid: String::new(), addresses, assigned: Vec::new() }
     }
 
     fn hosts() -> Hosts {
@@ -142,6 +157,28 @@ mod tests {
         let other = [exposure("Service", "coder", &["4.4.4.4"])];
         assert_eq!(changed(&before, &other), [r#"Service/coder ["1.1.1.1", "2.2.2.2"] ["4.4.4.4"] 2"#]);
         assert_eq!(changed(&before, &[]), [r#"Service/coder ["1.1.1.1", "2.2.2.2"] [] 2"#]);
+    }
+
+    #[test]
+    fn another_node_port_or_cluster_ip_is_told_and_needs_no_dns() {
+        let with = |addresses: &[&str], assigned: &[&str]| {
+            let assigned = assigned.iter().map(ToString::to_string).collect();
+            [Exposure { assigned, ..exposure("Service", "coder", addresses) }]
+        };
+        let before = with(&["1.1.1.1"], &["cluster IP 10.0.0.7", "node port 30001"]);
+        assert_eq!(changed(&before, &before.clone()), [] as [String; 0]);
+        assert_eq!(
+            changed(&before, &with(&["1.1.1.1"], &["cluster IP 10.0.0.7", "node port 30002"])),
+            [r#"Service/coder ["node port 30001"] ["node port 30002"] 0"#]
+        );
+        assert_eq!(
+            changed(&before, &with(&["2.2.2.2"], &["cluster IP 10.0.0.8"])),
+            [
+                r#"Service/coder ["1.1.1.1", "cluster IP 10.0.0.7", "node port 30001"] ["2.2.2.2", "cluster IP 10.0.0.8"] 2"#
+            ]
+        );
+        let inner = with(&[], &["cluster IP 10.0.0.7"]);
+        assert_eq!(changed(&inner, &[]), [] as [String; 0], "the chart has it no more");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod drift;
 pub mod endpoint;
+pub mod exposure;
 pub mod health;
 pub mod image;
 pub mod inventory;

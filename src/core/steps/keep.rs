@@ -1,7 +1,5 @@
 //! What a reinstall leaves in place, because it cannot be made again as it was: data, addresses, generated Secrets.
 
-use serde_json::Value;
-
 use crate::core::object::ObjectRef;
 use crate::core::plan::Plan;
 use crate::core::repair::disposable::{is_data, is_disposable};
@@ -10,7 +8,7 @@ use crate::core::repair::disposable::{is_data, is_disposable};
 ///
 /// Data always is. Otherwise only what the new chart has, too, is kept: nobody would ever remove the rest. What may own data
 /// and is not kept must not be uninstalled at all.
-pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef, object: &Value) -> bool {
+pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef) -> bool {
     if is_data(name) {
         return true;
     }
@@ -19,11 +17,8 @@ pub fn is_kept(plan: &Plan, addresses: bool, name: &ObjectRef, object: &Value) -
     }
     let has_address = match name.kind.as_str() {
         "Secret" => return stays(plan, name),
-        "Ingress" => true,
-        "Service" => {
-            let known = plan.inventory.exposures.iter().any(|e| e.kind == name.kind && e.name == name.name);
-            object["spec"]["type"] == "LoadBalancer" || known
-        }
+        // A Service of any type has something that the cluster assigned: a cluster IP, node ports, an address outside.
+        "Ingress" | "Service" => true,
         _ => false,
     };
     has_address && addresses && stays(plan, name)
@@ -36,7 +31,6 @@ fn stays(plan: &Plan, name: &ObjectRef) -> bool {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
     use crate::core::plan::sample;
@@ -76,10 +70,6 @@ mod tests {
             name("pg.example.com/v1", "Cluster", "database"),
         ];
         let plan = Plan { objects, ..sample() };
-        let object = json!({"spec": {"type": "LoadBalancer"}});
-        assert_eq!(is_kept(&plan, addresses, &name(version, kind, called), &object), expected);
-        if kind == "Service" {
-            assert!(!is_kept(&plan, true, &name(version, kind, called), &json!({})), "it has no address");
-        }
+        assert_eq!(is_kept(&plan, addresses, &name(version, kind, called)), expected);
     }
 }

@@ -1,11 +1,14 @@
 //! What belongs to a release beside its objects: claims with their volumes, addresses, answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::{Api, ResourceExt};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 
 use super::owners::owned;
 use crate::api::{ClaimStatus, Exposure};
@@ -55,35 +58,21 @@ async fn reclaim_policy(ctx: &Context, volume: &str) -> Result<Option<String>, E
     }
 }
 
-/// The `LoadBalancer` Services and the Ingresses of a manifest, with their addresses.
+/// The Services and the Ingresses of a manifest by which something is reached, with their addresses.
 pub async fn exposures(ctx: &Context, manifest: &Documents) -> Result<Vec<Exposure>, Error> {
-    let services = try_join_all(manifest.names("Service").map(|name| service(ctx, name)));
-    let ingresses = try_join_all(manifest.names("Ingress").map(|name| ingress(ctx, name)));
+    let services = try_join_all(manifest.names("Service").map(|name| live::<Service>(ctx, "Service", name)));
+    let ingresses = try_join_all(manifest.names("Ingress").map(|name| live::<Ingress>(ctx, "Ingress", name)));
     let (services, ingresses) = tokio::try_join!(services, ingresses)?;
-    Ok(services.into_iter().chain(ingresses).flatten().collect())
+    let services = services.iter().flatten().map(Exposure::from);
+    // Nobody outside points to a headless Service.
+    let services = services.filter(|service| !service.addresses.is_empty() || !service.assigned.is_empty());
+    Ok(services.chain(ingresses.iter().flatten().map(Exposure::from)).collect())
 }
 
-async fn service(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
-    let services: Api<Service> = ctx.api();
-    let Some(service) = request(&format!("read Service/{name}"), || services.get_opt(name)).await? else {
-        return Ok(None);
-    };
-    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) != Some("LoadBalancer") {
-        return Ok(None);
-    }
-    let uid = service.uid().unwrap_or_default();
-    let points = service.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
-    let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
-    Ok(Some(Exposure { kind: "Service".into(), name: name.to_owned(), uid, addresses }))
-}
-
-async fn ingress(ctx: &Context, name: &str) -> Result<Option<Exposure>, Error> {
-    let ingresses: Api<Ingress> = ctx.api();
-    let Some(ingress) = request(&format!("read Ingress/{name}"), || ingresses.get_opt(name)).await? else {
-        return Ok(None);
-    };
-    let uid = ingress.uid().unwrap_or_default();
-    let points = ingress.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
-    let addresses = points.into_iter().filter_map(|point| point.ip.or(point.hostname)).collect();
-    Ok(Some(Exposure { kind: "Ingress".into(), name: name.to_owned(), uid, addresses }))
+async fn live<K>(ctx: &Context, kind: &str, name: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = ctx.api();
+    request(&format!("read {kind}/{name}"), || api.get_opt(name)).await
 }

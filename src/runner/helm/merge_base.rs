@@ -85,7 +85,7 @@ impl MergeBase {
             });
         }
         let must_not_delete = must_not_delete(ctx, plan, storage, applied, &all, wanted).await?;
-        all.remove(|name, _| must_not_delete.iter().any(|owned| owned.same(name)));
+        all.remove(|name| must_not_delete.iter().any(|owned| owned.same(name)));
         let stored = storage.read(revision).await?;
         let manifest = stored.record.manifest().to_owned();
         let extended = all.text();

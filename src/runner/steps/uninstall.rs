@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use kube::ResourceExt;
-use serde_json::Value;
 
 use super::fence::fenced;
 use super::plan::held;
@@ -82,7 +81,7 @@ async fn remove(
         }
     }
     let (current, mut documents) = newest(ctx, release).await?;
-    let kept = documents.keep(|_, _| false);
+    let kept = documents.keep(|_| false);
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
     let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
     Ok(Uninstalled {
@@ -126,15 +125,13 @@ async fn uninstall(
     let applied = uninstall::applied(plan, before);
     let documents = storage.union(applied, &ctx.namespace).await?;
     let owned_by_others = owned_by_others(ctx, plan, &documents).await?;
-    let kept = |name: &ObjectRef, object: &_| {
-        owned_by_others.contains(name) || is_kept(plan, order.keep_addresses, name, object)
-    };
+    let kept = |name: &ObjectRef| owned_by_others.contains(name) || is_kept(plan, order.keep_addresses, name);
     let hooks = match applied.first() {
         Some(newest) => storage.read(newest).await?.record.hook_objects(&ctx.namespace)?,
         None => Vec::new(),
     };
     let marked = safe(ctx, &documents, &kept, &hooks).await?;
-    let kept = |name: &ObjectRef, object: &Value| marked.contains(name) || kept(name, object);
+    let kept = |name: &ObjectRef| marked.contains(name) || kept(name);
     let record = mark(ctx, release, applied, documents, kept).await?;
     ctx.reporter.progress(&format!("uninstalling release {}; its volumes, values and records stay", plan.release));
     // Hooks of the uninstall may take as long as any. helm's timeout is theirs as well, so it waits for nothing else then.
@@ -174,13 +171,13 @@ enum Wait {
 async fn safe(
     ctx: &Context,
     documents: &Documents,
-    kept: impl Fn(&ObjectRef, &Value) -> bool,
+    kept: impl Fn(&ObjectRef) -> bool,
     hooks: &[Hook],
 ) -> Result<Vec<ObjectRef>, Error> {
     let (mut going, mut marked) = (Vec::new(), Vec::new());
     let mut left = documents.clone();
-    let by_chart = left.keep(|_, _| false);
-    for (name, _) in documents.objects().filter(|(name, object)| !kept(name, object) && !by_chart.contains(name)) {
+    let by_chart = left.keep(|_| false);
+    for (name, _) in documents.objects().filter(|(name, _)| !kept(name) && !by_chart.contains(name)) {
         if is_disposable(&name) {
             going.push(name);
             continue;
@@ -222,7 +219,7 @@ async fn mark(
     release: &HeldRelease,
     applied: &History,
     mut documents: Documents,
-    kept: impl Fn(&ObjectRef, &Value) -> bool,
+    kept: impl Fn(&ObjectRef) -> bool,
 ) -> Result<Option<MergeBase>, Error> {
     let Some(newest) = applied.first() else { return Ok(None) };
     let mut stored = release.storage().read(newest).await?;
@@ -232,7 +229,9 @@ async fn mark(
     // helm cannot uninstall what it finds no API for.
     serve(ctx, &mut documents).await?;
     let extended = documents.text();
-    tracing::info!("kept: {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    if !kept.is_empty() {
+        tracing::info!("keeping {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    }
     if extended == as_it_is {
         return Ok(None);
     }

@@ -21,13 +21,22 @@ fn names(uninstalled: &Uninstalled) -> Vec<String> {
 async fn a_reinstall_keeps_data_addresses_and_secrets(#[case] helm: HelmMajor) {
     let steps = Steps::with("reinstall-keep", helm, |r| &r.v1, "1.16.2", &[]).await;
     let claims = steps.world.claims().await;
-    let kept = ["secret/built-in-envproxy-token", "service/ingress-nginx", "ingress/web-ingress"];
+    // One has an address outside, the others a cluster IP each.
+    let kept = [
+        "Secret/built-in-envproxy-token",
+        "Service/cemanager",
+        "Service/dashboard",
+        "Service/envproxy",
+        "Service/ingress-nginx",
+        "Service/timescale",
+        "Ingress/web-ingress",
+    ];
     let before = steps.identities(&kept).await;
     steps.plan(json!({"version": "1.17.0"})).await;
 
     let uninstalled = steps.uninstall(&[]).await;
     assert_eq!((uninstalled.current.revision, uninstalled.current.status.as_str()), (1, "uninstalled"));
-    assert_eq!(uninstalled.kept, ["Secret/built-in-envproxy-token", "Service/ingress-nginx", "Ingress/web-ingress"]);
+    assert_eq!(uninstalled.kept, kept);
     assert!(steps.uid("deployment/cemanager").await.is_empty());
     steps.gone("pod/timescale-0").await;
 
@@ -98,9 +107,13 @@ async fn addresses_go_if_that_is_wanted_and_slow_ones_are_named(#[case] helm: He
     assert_eq!(names(&steps.uninstall(&["--keep-addresses", "false"]).await), [] as [String; 0]);
     let installed = steps.install(&[]).await;
     assert_ne!(steps.uid("service/ingress-nginx").await, address);
-    let change = installed.address_changes.iter().find(|change| change.kind == "Service").expect("another address");
-    assert_eq!((change.before.len(), change.after.len(), change.name.as_str()), (1, 1, "ingress-nginx"));
+    let named = |name: &str| installed.address_changes.iter().find(|change| change.name == name).expect("a change");
+    let change = named("ingress-nginx");
+    let ports = |told: &[String]| told.iter().filter(|told| told.starts_with("node port")).count();
+    assert_eq!((ports(&change.before), ports(&change.after)), (3, 3), "{change:?}");
     assert_eq!(change.hosts, ["*.dev.example.com", "coder.example.com"]);
+    let inner = named("cemanager");
+    assert!(inner.hosts.is_empty() && inner.before[0].starts_with("cluster IP "), "{inner:?}");
     assert_eq!(steps.world.claims().await, claims);
     steps.world.finish().await;
 }

@@ -8,8 +8,10 @@ use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
+use rstest::rstest;
 use serde_json::json;
 use testbed::process::{Identity, Signal};
+use tokio::net::TcpListener;
 
 /// An upgrade in the middle of helm's wait: the new pods start slowly.
 async fn upgrading(name: &str) -> World {
@@ -174,14 +176,21 @@ async fn a_controller_that_is_restarted_in_the_middle_goes_on_where_it_was() {
     world.finish().await;
 }
 
+/// Nobody listens, or somebody does and says nothing until the API server gives up.
+#[rstest]
+#[case::absent("webhook-absent", false)]
+#[case::slow("webhook-slow", true)]
 #[tokio::test]
-async fn a_webhook_that_does_not_answer_is_asked_again_until_it_does() {
-    let world = World::with_v2("webhook", "2.30.0", &[]).await;
+async fn a_webhook_that_does_not_answer_is_asked_again_until_it_does(#[case] name: &str, #[case] listens: bool) {
+    let world = World::with_v2(name, "2.30.0", &[]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = if listens { silent.local_addr().unwrap().port() } else { 1 };
+    let url = format!("https://127.0.0.1:{port}/nobody");
     let name = &world.namespace;
     let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["*"]});
     let webhook = json!({
         "name": "deployments.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [rule],
-        "failurePolicy": "Fail", "timeoutSeconds": 1, "clientConfig": {"url": "https://127.0.0.1:1/nobody"},
+        "failurePolicy": "Fail", "timeoutSeconds": 1, "clientConfig": {"url": url},
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
     });
     let kind = "ValidatingWebhookConfiguration";

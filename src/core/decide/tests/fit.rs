@@ -39,7 +39,7 @@ fn claim(number: usize) -> ClaimStatus {
 
 fn exposure(number: usize) -> Exposure {
     let addresses = vec!["a".repeat(500)];
-    Exposure { kind: "Service".into(), name: format!("{number}"), uid: "u".into(), addresses }
+    Exposure { kind: "Service".into(), name: format!("{number}"), uid: "u".into(), addresses, assigned: Vec::new() }
 }
 
 fn with(outcome: Outcome) -> Report {

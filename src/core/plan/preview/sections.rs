@@ -161,6 +161,7 @@ fn claim(claim: &ClaimStatus) -> String {
 }
 
 fn address(exposure: &Exposure) -> String {
-    let addresses = if exposure.addresses.is_empty() { "none".to_owned() } else { exposure.addresses.join(", ") };
+    let addresses = exposure.addresses.iter().chain(&exposure.assigned).map(String::as_str).collect::<Vec<_>>();
+    let addresses = if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") };
     format!("{}/{}: {addresses}", exposure.kind, exposure.name)
 }

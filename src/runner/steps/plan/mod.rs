@@ -300,7 +300,7 @@ fn foresee(
     if plan.from.is_none() {
         // helm deletes nothing of which it has no record.
         let new: Vec<_> = new.objects().map(|(name, _)| name).collect();
-        known.remove(|name, _| !new.iter().any(|new| new.same(name)));
+        known.remove(|name| !new.iter().any(|new| new.same(name)));
     }
     let (difference, interruption) = difference::between(&Sides {
         rehearsal,
