@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    testbed::sim::run(std::env::args().skip(1).collect(), std::env::vars().collect()).await
+    testbed::sim::run(std::env::args().collect(), std::env::vars().collect()).await
 }

@@ -32,6 +32,7 @@ mod v1;
 mod v2;
 mod watchdog;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -74,8 +75,12 @@ pub enum SimError {
     Watchdog,
 }
 
-/// Plays the part that arguments and environment ask for, until it ends or SIGTERM comes.
-pub async fn run(arguments: Vec<String>, environment: Variables) -> ExitCode {
+/// Its name, unless a link in an image gives it another one.
+const PROGRAM: &str = "coder-sim";
+
+/// Plays the part that the command line and the environment ask for, until it ends or SIGTERM comes.
+pub async fn run(command_line: Vec<String>, environment: Variables) -> ExitCode {
+    let arguments = arguments(command_line);
     let terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => return fail(None, &format!("cannot listen for SIGTERM: {error}")),
@@ -91,6 +96,15 @@ pub async fn run(arguments: Vec<String>, environment: Variables) -> ExitCode {
         },
         () = stopped(terminate, &settings) => ExitCode::SUCCESS,
     }
+}
+
+/// What says which part is played: the arguments, and before them the name of a link, such as `dashboard`.
+fn arguments(mut command_line: Vec<String>) -> Vec<String> {
+    let name = command_line.first().and_then(|program| Path::new(program).file_name());
+    if name.is_none_or(|name| name == PROGRAM) {
+        command_line.drain(..1.min(command_line.len()));
+    }
+    command_line
 }
 
 /// Returns once SIGTERM has come and is heeded: coderd of v2 looks at it only when its start is done, so that a migration goes
@@ -128,4 +142,22 @@ fn fail(part: Option<Part>, message: &str) -> ExitCode {
 /// Writes a line of log to stderr, as coderd does.
 fn log(level: &str, message: &str) {
     eprintln!("{} [{level}]  {message}", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%3f"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_says_what_is_played() {
+        for (command_line, expected) in [
+            ("/bin/coder-sim database", "database"),
+            ("dashboard", "dashboard"),
+            ("/opt/coder server", "/opt/coder server"),
+            ("/bin/coder-sim", ""),
+        ] {
+            let words = command_line.split(' ').map(str::to_owned).collect();
+            assert_eq!(arguments(words).join(" "), expected);
+        }
+    }
 }
