@@ -8,7 +8,7 @@
 //! - [`node`]: runs pods as local processes; [`real_node`]: a kubelet that runs them as containers; [`sim`]: what stands for
 //!   Coder in them;
 //! - `load_balancer`, [`charts`]: what a cloud and the internet would bring;
-//! - [`webhook`]: what admission webhooks do to pods;
+//! - [`webhook`]: what admission webhooks do to pods; `pod_faults`: what pods ask a node for;
 //! - [`servers`]: real servers of Coder, for those who have the programs;
 //! - [`process`], [`address_range`]: small tools.
 //!
@@ -22,6 +22,7 @@ pub(crate) mod control_plane;
 pub(crate) mod load_balancer;
 pub mod node;
 pub mod pki;
+mod pod_faults;
 mod ports;
 mod private_file;
 pub mod process;

@@ -42,6 +42,11 @@ impl PodWebhook {
         Ok(Self { url, ca_pem: identity.ca_pem, task })
     }
 
+    /// How the API server reaches it.
+    pub(crate) fn client_config(&self) -> Value {
+        json!({"url": self.url, "caBundle": STANDARD.encode(&self.ca_pem)})
+    }
+
     /// What registers it for the pods of a namespace that have this label. A cluster has one of that name.
     #[must_use]
     pub fn configuration(&self, namespace: &str, label: (&str, &str)) -> Value {
@@ -51,7 +56,7 @@ impl PodWebhook {
             "webhooks": [{
                 "name": "pods.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
                 "failurePolicy": "Fail", "timeoutSeconds": 10,
-                "clientConfig": {"url": self.url, "caBundle": STANDARD.encode(&self.ca_pem)},
+                "clientConfig": self.client_config(),
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "objectSelector": {"matchLabels": {label.0: label.1}},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],

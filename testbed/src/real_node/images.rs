@@ -14,11 +14,25 @@ use super::oci::{Archive, Config, Files};
 use crate::charts::{Catalog, charts_dir};
 use crate::cluster::OPERATOR_PROGRAM;
 use crate::components::{Binaries, Component};
+use crate::node::digest_of;
 
 /// What holds the namespaces of a pod.
 pub(super) const PAUSE: &str = "localhost/pause:1";
 /// The cluster's DNS.
 pub(super) const COREDNS: &str = "localhost/coredns:1";
+/// Programs of this machine, for hooks and sidecars that run a script.
+pub(super) const TOOLS: &str = "docker.io/mesh/testbed-host:1";
+/// What is in it.
+const TOOL_PROGRAMS: [&str; 9] = ["sh", "sleep", "true", "false", "cat", "echo", "touch", "ls", "date"];
+/// Has the images of Coder v2, too: an admission webhook may have pods take them from there.
+const MIRROR: &str = "mirror.local:5000";
+/// Builds of Coder that a company has made: version and name.
+const OWN_BUILDS: [(&str, &str); 2] = [
+    ("2.31.7-acme1", "ghcr.io/coder/coder:v2.31.7-acme1"),
+    ("2.31.7", "ghcr.io/coder/coder@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
+];
+/// What is ready and does nothing, as every image that the process node does not know.
+const IDLE: [&str; 3] = ["docker.io/library/pause:1", "docker.io/mesh/proxy:1", "example.com/thing:1"];
 /// The overlay of charts whose images cannot be pulled: there are none.
 const NEVER_PUBLISHED: &str = "pull-error";
 /// The program that all images of Coder hold.
@@ -55,6 +69,7 @@ pub enum ImageError {
 pub(super) fn write(path: &Path, bin_dir: &Path, binaries: &Binaries) -> Result<PathBuf, ImageError> {
     let mut archive = Archive::create(path)?;
     coder(&mut archive, &bin_dir.join("coder-sim"))?;
+    tools(&mut archive)?;
     let coredns = binary(binaries, Component::Coredns)?;
     let mut files = Files::default();
     program(&mut files, coredns, "/coredns")?;
@@ -79,6 +94,7 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
     for link in SIM_LINKS {
         files.link(SIM, link);
     }
+    program(&mut files, Path::new("/bin/sh"), "/bin/sh")?;
     // Its HTTP client does not start without any.
     files.copy(authorities(), AUTHORITIES);
     files.shared_directory("/tmp");
@@ -86,19 +102,22 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
     let layer = archive.layer(&files)?;
     let config = |arguments: &[&str], version: Option<&str>| Config {
         entrypoint: std::iter::once(SIM).chain(arguments.iter().copied()).map(str::to_owned).collect(),
-        env: ["PATH=/usr/local/bin", "HOME=/home/coder", "POD_IP=0.0.0.0"]
+        env: ["PATH=/usr/local/bin:/bin", "HOME=/home/coder", "POD_IP=0.0.0.0"]
             .map(str::to_owned)
             .into_iter()
             .chain(version.map(|version| format!("CODER_SIM_VERSION={version}")))
             .collect(),
         user: String::new(),
     };
-    archive.image(&layer, &config(&["pause"], None), &[PAUSE.to_owned()])?;
+    let mut idle: Vec<_> = [PAUSE].iter().chain(&IDLE).map(|name| (*name).to_owned()).collect();
     let mut databases = vec!["docker.io/library/postgres:16".to_owned()];
     for (chart, version) in versions()? {
         if chart == "coder-v2" || chart == "coder-provisioner" {
             let image = format!("ghcr.io/coder/coder:v{version}");
-            archive.image(&layer, &config(&[], Some(&version)), &[image])?;
+            let by_digest = format!("ghcr.io/coder/coder@{}", digest_of(&format!("v{version}")));
+            let mirrored = format!("{MIRROR}/{image}");
+            archive.image(&layer, &config(&[], Some(&version)), &[image, by_digest, mirrored])?;
+            idle.push(format!("example.com/thing:{version}"));
             continue;
         }
         let image = |name: &str| format!("docker.io/coderenvs/{name}:{version}");
@@ -106,10 +125,27 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
         for part in ["dashboard", "envproxy"] {
             archive.image(&layer, &config(&[part], Some(&version)), &[image(part)])?;
         }
-        archive.image(&layer, &config(&["pause"], None), &[image("nginx-ingress-controller")])?;
+        idle.push(image("nginx-ingress-controller"));
         databases.push(image("timescale"));
     }
+    archive.image(&layer, &config(&["pause"], None), &idle)?;
     archive.image(&layer, &config(&["database"], None), &databases)?;
+    for (version, name) in OWN_BUILDS {
+        archive.image(&layer, &config(&[], Some(version)), &[name.to_owned()])?;
+    }
+    Ok(())
+}
+
+/// The image of this machine's programs, as the process node has them.
+fn tools(archive: &mut Archive) -> Result<(), ImageError> {
+    let mut files = Files::default();
+    for name in TOOL_PROGRAMS {
+        program(&mut files, &Path::new("/bin").join(name), &format!("/bin/{name}"))?;
+    }
+    files.shared_directory("/tmp");
+    let layer = archive.layer(&files)?;
+    let config = Config { env: vec!["PATH=/bin".into()], ..Config::default() };
+    archive.image(&layer, &config, &[TOOLS.to_owned(), "docker.io/library/testbed-host:1".to_owned()])?;
     Ok(())
 }
 

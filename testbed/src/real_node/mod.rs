@@ -8,7 +8,8 @@
 //! - `network`: the cable to the machine, the network of pods, kube-proxy;
 //! - `containerd`, `kubelet`: their settings;
 //! - `images`, `oci`, `dockerfile`: this workspace's programs as images;
-//! - `dns`: the cluster's DNS.
+//! - `dns`: the cluster's DNS;
+//! - `faults`: what pods ask for by annotations.
 //!
 //! The control plane runs on the machine, as with the process node, and is reached over the cable.
 
@@ -17,6 +18,7 @@ mod cgroups;
 mod containerd;
 mod dns;
 mod dockerfile;
+pub(crate) mod faults;
 pub mod first_process;
 mod host;
 mod images;
@@ -88,6 +90,9 @@ pub enum RealNodeError {
     /// The cluster's DNS does not work.
     #[error("the cluster's DNS: {0}")]
     Dns(String),
+    /// The webhook for faults cannot be served.
+    #[error("the webhook for faults of pods: {0}")]
+    Faults(String),
 }
 
 /// What a node is made of.

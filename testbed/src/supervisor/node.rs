@@ -16,6 +16,7 @@ use crate::control_plane::launch::Running;
 use crate::control_plane::{ControlPlane, Network};
 use crate::node::{self, BackOff, ImageTable, LogServerConfig, NodeConfig};
 use crate::real_node::addresses::Addresses;
+use crate::real_node::faults::PodFaults;
 use crate::real_node::{RealNode, Settings};
 
 /// A node before it registers.
@@ -87,7 +88,8 @@ impl<'a> Starting<'a> {
                 for process in node.start_kubernetes(control_plane).await? {
                     parts.add_process(process)?;
                 }
-                Ok(())
+                let faults = PodFaults::register(control_plane.client(User::TestBed).await?).await?;
+                Ok(parts.add_task("pod-faults", move |stop| faults.serve(stop))?)
             }
         }
     }

@@ -312,7 +312,7 @@ async fn a_rollout_that_cannot_end_is_not_begun() {
     );
 
     let labels = json!({"app": "side"});
-    let container = json!({"name": "side", "image": "pause", "readinessProbe": {"httpGet": {"port": "web"}}});
+    let container = json!({"name": "side", "image": "pause:1", "readinessProbe": {"httpGet": {"port": "web"}}});
     let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
     let side = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "side"},

@@ -112,7 +112,7 @@ fn extras(role: &str, size: &str, more: &[Value]) -> Value {
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "extra"},
         "spec": {
             "replicas": 0, "serviceName": "extra", "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "extra", "image": "pause"}]}},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "extra", "image": "pause:1"}]}},
             "volumeClaimTemplates": [template],
         },
     });

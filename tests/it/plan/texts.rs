@@ -104,7 +104,7 @@ fn documents<'a>(objects: impl IntoIterator<Item = &'a str>) -> String {
 fn deployment(name: &str, label: &str, pod: &str) -> String {
     format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{selector: {{matchLabels: {{app: {label}}}}}, \
-         template: {{metadata: {{labels: {{app: {label}}} }}, spec: {{containers: [{{name: c, image: pause}}]{pod}}} }} }} }}"
+         template: {{metadata: {{labels: {{app: {label}}} }}, spec: {{containers: [{{name: c, image: 'pause:1'}}]{pod}}} }} }} }}"
     )
 }
 

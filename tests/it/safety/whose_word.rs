@@ -40,7 +40,7 @@ fn forged(object: &CoderUpgrade, name: &str, report: &Value) -> Job {
                 "controller": true}],
         },
         "spec": {"suspend": true, "template": {"spec": {"restartPolicy": "Never",
-            "containers": [{"name": "runner", "image": "pause"}]}}},
+            "containers": [{"name": "runner", "image": "pause:1"}]}}},
     }))
     .unwrap()
 }

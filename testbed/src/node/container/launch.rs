@@ -19,12 +19,10 @@ use crate::node::paths::MountTable;
 use crate::node::pod::PodRuntime;
 use crate::node::sources::{Sources, Unmet};
 use crate::node::volumes::{self, Volumes};
+use crate::pod_faults::{PULL_ERROR, START_DELAY};
 
 /// Names the container in its processes' environment, so that all of them can be found when it ends.
 pub const CONTAINER_MARK: &str = "TESTBED_CONTAINER";
-/// Annotations of a pod that ask for faults.
-const START_DELAY: &str = "testbed.coderupgrade.dev/start-delay";
-const PULL_ERROR: &str = "testbed.coderupgrade.dev/pull-error";
 /// Pause before an image is pulled again for the first time. A kubelet's is 10 s; tests wait for less.
 const PULL_PAUSE: Duration = Duration::from_secs(1);
 /// Where clients in a pod expect its token.
