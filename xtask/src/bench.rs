@@ -114,6 +114,13 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
         requests.runner.push(audit.runner_requests(&operator.namespace)?);
         requests.helm.push(audit.helm_requests(helm.started, helm.started + helm.took)?);
     }
+    if let Some(Pair { operator, .. }) = instant.last() {
+        let kinds = audit.runner_requests_by_kind(&operator.namespace)?;
+        eprintln!("requests of the runner for the last upgrade:");
+        for (kind, count) in kinds {
+            eprintln!("{count:>4} {kind}");
+        }
+    }
     let (runner, helm) = (median(&requests.runner), median(&requests.helm));
     plannings.report(&mut report);
     recoveries.report(&mut report);

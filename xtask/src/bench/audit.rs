@@ -1,6 +1,6 @@
 //! Requests, counted in the API server's audit log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,6 +60,18 @@ impl AuditLog {
     pub fn runner_requests(&self, namespace: &str) -> Result<f64> {
         let runner = format!("system:serviceaccount:{namespace}:coder-upgrade-runner");
         self.count(|event| event.user.username == runner)
+    }
+
+    /// The requests of the runner of one namespace by what they ask for, for example `helm get secrets`, with their numbers.
+    pub fn runner_requests_by_kind(&self, namespace: &str) -> Result<BTreeMap<String, usize>> {
+        let runner = format!("system:serviceaccount:{namespace}:coder-upgrade-runner");
+        let mut kinds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for event in self.events(|event| event.user.username == runner)? {
+            let who = if event.is_helm() { "helm" } else { "runner" };
+            let what = if event.object_ref.resource.is_empty() { "discovery" } else { &event.object_ref.resource };
+            kinds.entry(format!("{who} {} {what}", event.verb)).or_default().insert(event.id);
+        }
+        Ok(kinds.into_iter().map(|(kind, ids)| (kind, ids.len())).collect())
     }
 
     /// What an administrator's helm has asked for in a span of time.

@@ -71,7 +71,7 @@ impl<'a> Scene<'a> {
     /// Loads the operator and gives the runner its rights in the namespace.
     pub async fn load_operator(&self) -> Result<()> {
         self.heading("The operator is loaded, with the rights of deploy/ and no others");
-        say("$ kubectl apply -k deploy/default && kubectl apply -k deploy/runner");
+        say("$ kubectl apply --server-side -k deploy/default && kubectl apply --server-side -k deploy/runner");
         self.cluster.load_operator().await?;
         self.cluster.allow_runner(NAME).await?;
         Ok(())
