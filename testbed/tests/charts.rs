@@ -1,6 +1,7 @@
 //! The chart repositories, as helm sees them.
 #![allow(clippy::unwrap_used)] // a test may; clippy does not take its helper functions for one
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -167,7 +168,9 @@ async fn registries_take_charts_with_and_without_tls_and_credentials() {
     let registry = program(Component::Registry);
     for (tls, credentials) in [(false, false), (false, true), (true, true)] {
         let directory = fixture.directory.path().join(format!("registry-{tls}-{credentials}"));
-        let registry = OciRegistry::start(&registry, &directory, OciOptions { tls, credentials }).await.unwrap();
+        let registry = OciRegistry::start(&registry, &directory, Ipv4Addr::LOCALHOST, OciOptions { tls, credentials })
+            .await
+            .unwrap();
         registry.push(&fixture.helm, &Row::new("coder-v2", "2.31.7")).await.unwrap();
 
         let chart = format!("{}/coder", registry.url);

@@ -283,6 +283,28 @@ async fn a_deleted_pod_has_its_grace_period_and_not_longer() {
     assert_eq!(processes_of(&uid), 0, "a pod leaves no process behind, in whatever session it hides");
 }
 
+/// Measured on a kubelet: SIGTERM at once, SIGKILL 2 s later, though the object is gone from the start.
+#[tokio::test]
+async fn a_pod_that_is_deleted_by_force_is_asked_to_end_first() {
+    let namespace = Namespace::new("forced").await;
+    let directory = tempfile::tempdir().unwrap();
+    let asked = directory.path().join("asked");
+    let script = format!("trap 'echo asked > {}' TERM; echo up; while true; do sleep 0.1; done", asked.display());
+    namespace.apply(&[shell_pod("main", &script)]).await;
+    let uid = namespace.ready_pod("main").await["metadata"]["uid"].as_str().unwrap().to_owned();
+    while namespace.kubectl(&["logs", "main"]).await != "up\n" {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let began = Instant::now();
+    namespace.kubectl(&["delete", "pod", "main", "--grace-period=0", "--force"]).await;
+    while processes_of(&uid) > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert_eq!(std::fs::read_to_string(asked).unwrap(), "asked\n");
+}
+
 #[tokio::test]
 async fn a_killed_container_takes_all_its_processes_along() {
     let namespace = Namespace::new("killed").await;

@@ -1,4 +1,4 @@
-//! An OCI registry on loopback, for charts at `oci://` addresses.
+//! An OCI registry, for charts at `oci://` addresses.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -34,7 +34,7 @@ pub struct OciOptions {
 /// A running registry. It ends when this value is dropped, or with this process.
 #[derive(Debug)]
 pub struct OciRegistry {
-    /// Where `helm push` puts charts: `oci://127.0.0.1:PORT/charts`. The chart itself is at `URL/coder`.
+    /// Where `helm push` puts charts: `oci://ADDRESS:PORT/charts`. The chart itself is at `URL/coder`.
     pub url: String,
     /// User and password, if it asks for them.
     pub credentials: Option<(String, String)>,
@@ -46,8 +46,13 @@ pub struct OciRegistry {
 }
 
 impl OciRegistry {
-    /// Starts the program `registry` with everything it keeps in `directory`, and waits until it listens.
-    pub async fn start(registry: &Path, directory: &Path, options: OciOptions) -> Result<Self, ChartError> {
+    /// Starts the program `registry` with everything it keeps in `directory`, and waits until it listens at the address `listen`.
+    pub async fn start(
+        registry: &Path,
+        directory: &Path,
+        listen: Ipv4Addr,
+        options: OciOptions,
+    ) -> Result<Self, ChartError> {
         fs::create_dir_all(directory).map_err(ChartError::at(directory))?;
         let mut http = serde_json::Map::new();
         let mut config = json!({
@@ -58,7 +63,7 @@ impl OciRegistry {
         let ca_file = directory.join("ca.pem");
         let mut ca_pem = None;
         if options.tls {
-            let identity = ServerIdentity::generate()?;
+            let identity = ServerIdentity::of(&[&listen.to_string()])?;
             let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
             write(&certificate, &identity.certificate_pem)?;
             write(&key, &identity.key_pem)?;
@@ -75,7 +80,7 @@ impl OciRegistry {
             credentials = Some((USER.to_owned(), password));
         }
         config["http"] = Value::Object(http);
-        let (process, address) = run(registry, directory, config).await?;
+        let (process, address) = run(registry, directory, listen, config).await?;
         let url = format!("oci://{address}/charts");
         Ok(Self { url, credentials, ca_pem, ca_file, directory: directory.to_owned(), _process: process })
     }
@@ -100,11 +105,16 @@ impl OciRegistry {
 }
 
 /// Starts the process on a free port; on another one if that is taken meanwhile.
-async fn run(registry: &Path, directory: &Path, mut config: Value) -> Result<(Child, SocketAddr), ChartError> {
+async fn run(
+    registry: &Path,
+    directory: &Path,
+    listen: Ipv4Addr,
+    mut config: Value,
+) -> Result<(Child, SocketAddr), ChartError> {
     let (config_file, log) = (directory.join("config.yml"), directory.join("registry.log"));
     let mut problem = String::new();
     for _ in 0..PORTS_TO_TRY {
-        let address = free_address()?;
+        let address = free_address(listen)?;
         config["http"]["addr"] = json!(address);
         // JSON is YAML, too.
         write(&config_file, &config.to_string())?;
@@ -143,8 +153,8 @@ async fn listening(child: &mut Child, address: SocketAddr) -> std::io::Result<St
     }
 }
 
-fn free_address() -> Result<SocketAddr, ChartError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).map_err(ChartError::Listen)
+fn free_address(listen: Ipv4Addr) -> Result<SocketAddr, ChartError> {
+    TcpListener::bind((listen, 0)).and_then(|listener| listener.local_addr()).map_err(ChartError::Listen)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ChartError> {

@@ -33,7 +33,7 @@ pub use tools::ToolError;
 use crate::charts::ChartRepositories;
 use crate::node::BackOff;
 use crate::supervisor::options::ReleaseDelay;
-use crate::supervisor::state::ClusterState;
+use crate::supervisor::state::{ClusterState, NodeState};
 
 /// The program that the operator's image stands for.
 pub(crate) const OPERATOR_PROGRAM: &str = "coder-upgrade-operator";
@@ -93,6 +93,7 @@ pub struct Cluster {
     dir: PathBuf,
     kubectl: PathBuf,
     helm: PathBuf,
+    node: NodeState,
     repositories: Option<ChartRepositories>,
 }
 
@@ -146,7 +147,7 @@ impl Cluster {
             path.ok_or_else(|| ClusterError::NoProgram { dir: dir.clone(), name })
         };
         let (kubectl, helm) = (program("kubectl")?, program("helm")?);
-        Ok(Self { dir, kubectl, helm, repositories: state.repositories })
+        Ok(Self { dir, kubectl, helm, node: state.node, repositories: state.repositories })
     }
 
     /// Its directory, absolute.
@@ -173,6 +174,12 @@ impl Cluster {
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Client::try_from(config)?)
         };
         made.await.map_err(|source| ClusterError::Client { path: path.clone(), source })
+    }
+
+    /// What runs its pods, and where they reach this machine.
+    #[must_use]
+    pub fn node(&self) -> &NodeState {
+        &self.node
     }
 
     /// Where charts come from.

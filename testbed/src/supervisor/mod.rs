@@ -21,6 +21,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use directory::{DirectoryError, OwnDirectory};
@@ -209,9 +210,12 @@ fn starting(what: &str) {
 }
 
 fn first_state(options: &ServeOptions, addresses: &AddressRange) -> Result<ClusterState, SupervisorError> {
-    let pod_addresses = match options.node {
-        NodeKind::Process => addresses.to_string(),
-        NodeKind::Real => Addresses::new(addresses.second_octet()).pods(),
+    let (pod_addresses, machine) = match options.node {
+        NodeKind::Process => (addresses.to_string(), Ipv4Addr::LOCALHOST),
+        NodeKind::Real => {
+            let addresses = Addresses::new(addresses.second_octet());
+            (addresses.pods(), addresses.machine())
+        }
     };
     let own = Identity::of(std::process::id()).ok_or_else(|| io::Error::other("/proc is not mounted"));
     Ok(ClusterState {
@@ -219,7 +223,7 @@ fn first_state(options: &ServeOptions, addresses: &AddressRange) -> Result<Clust
         supervisor: own.map_err(system("find out which process this is"))?,
         started_at: Timestamp::now(),
         api_url: None,
-        node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses },
+        node: NodeState { kind: options.node, name: NODE_NAME.to_owned(), pod_addresses, machine },
         components: BTreeMap::new(),
         programs: options.components.iter().map(|(name, path)| (name.to_string(), path.clone())).collect(),
         repositories: None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -59,6 +60,8 @@ pub struct NodeState {
     pub name: String,
     /// The addresses of its pods, as a range.
     pub pod_addresses: String,
+    /// The address at which its pods reach this machine.
+    pub machine: Ipv4Addr,
 }
 
 /// What runs the pods.
@@ -182,6 +185,7 @@ mod tests {
                 kind: NodeKind::Process,
                 name: "node-1".to_owned(),
                 pod_addresses: "127.1.0.0/16".to_owned(),
+                machine: Ipv4Addr::LOCALHOST,
             },
             components: BTreeMap::new(),
             programs: BTreeMap::new(),

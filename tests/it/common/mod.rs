@@ -6,6 +6,7 @@ pub mod api_server;
 pub mod audit;
 pub mod drift;
 pub mod memory;
+pub mod node;
 pub mod post_renderer;
 pub mod proxy;
 pub mod recorder;
@@ -17,6 +18,7 @@ pub mod terminal;
 use std::{
     fmt::Write,
     future::Future,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,6 +89,11 @@ impl World {
         let world = Self::new(name).await;
         world.install("coder", &world.repositories().v1, version, "coder-v1-values.yaml", &[]).await;
         world
+    }
+
+    /// Where pods reach what a test serves.
+    pub fn machine(&self) -> Ipv4Addr {
+        self.cluster.node().machine
     }
 
     pub fn repositories(&self) -> &ChartRepositories {
@@ -175,10 +182,13 @@ impl World {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         // A controller that another test has stopped or killed has no pod for a moment.
         let running = || async {
-            let running = pods.list(&ListParams::default()).await.unwrap().items;
+            let mut running = pods.list(&ListParams::default()).await.unwrap().items;
+            running.retain(node::is_running);
             (!running.is_empty()).then_some(running)
         };
         for pod in self.eventually("a pod of the controller", running).await {
+            node::kill(self.cluster, &pod, "controller").await;
+            // Another pod starts, with another name: the Lease has to run out.
             pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
         }
     }
@@ -317,6 +327,12 @@ impl World {
                 .find(running)
         })
         .await
+    }
+
+    /// Kills the runner of that step with SIGKILL: its helm has no time to write anything, and leaves its lock.
+    pub async fn kill_runner(&self, step: &str) {
+        let pod = self.runner_pod(step).await;
+        node::kill(self.cluster, &pod, "runner").await;
     }
 
     /// Asks again and again until there is an answer; for what cannot be watched by name.

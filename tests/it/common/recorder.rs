@@ -37,9 +37,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Answers 404 to everything that it has no answer for.
-    pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    /// Listens at that address, and answers 404 to everything that it has no answer for.
+    pub async fn start(listen: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((listen, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let desk = Arc::new(Desk::default());
         let router = Router::new().fallback(answer).with_state(desk.clone());

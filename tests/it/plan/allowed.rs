@@ -76,7 +76,7 @@ async fn whoever_may_write_coderupgrades_has_nothing_of_their_own_run_or_sent() 
         let asked = ["auth", "can-i", verb, resource, "--as", WRITER, "--namespace", &world.namespace];
         assert!(world.cluster.kubectl(&asked).await.is_err(), "{verb} {resource}");
     }
-    let theirs = Recorder::start().await;
+    let theirs = Recorder::start(world.machine()).await;
     let image = json!({"version": VERSION, "job": {"image": "attacker.example/own-tool:1"}});
     Box::pin(refused(&world, image, "spec.job.image", "--allowed-job-images")).await;
     let account = json!({"version": VERSION, "job": {"serviceAccountName": "powerful"}});

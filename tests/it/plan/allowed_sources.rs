@@ -52,7 +52,8 @@ impl Scene {
     async fn new(name: &str) -> Self {
         let steps = Steps::with(name, HelmMajor::Four, |repositories| &repositories.v2, "2.30.0", &[]).await;
         steps.world.create_login("reader", PASSWORD).await;
-        let (ours, theirs) = (Recorder::start().await, Recorder::start().await);
+        let machine = steps.world.machine();
+        let (ours, theirs) = (Recorder::start(machine).await, Recorder::start(machine).await);
         *steps.allowed.borrow_mut() = format!("{}/team", ours.url);
         Self { steps, ours, theirs }
     }

@@ -116,7 +116,9 @@ async fn helm_asks_a_registry_by_way_of_the_proxy_and_the_api_server_without_it(
     let steps = steps("proxy-registry").await;
     let directory = tempfile::tempdir().unwrap();
     let options = OciOptions { tls: false, credentials: false };
-    let registry = OciRegistry::start(&program(Component::Registry), directory.path(), options).await.unwrap();
+    let registry = OciRegistry::start(&program(Component::Registry), directory.path(), steps.world.machine(), options)
+        .await
+        .unwrap();
     registry.push(&program(Component::Helm), &Row::new("coder-v2", VERSION)).await.unwrap();
     let host = format!("{HOST}:5000");
     let proxy = ForwardProxy::start(&[(&host, &lies(&registry.url))], None).await;
@@ -153,7 +155,9 @@ async fn the_authority_of_a_company_is_trusted_beside_those_of_the_image() {
 
     let directory = tempfile::tempdir().unwrap();
     let options = OciOptions { tls: true, credentials: false };
-    let registry = OciRegistry::start(&program(Component::Registry), directory.path(), options).await.unwrap();
+    let registry = OciRegistry::start(&program(Component::Registry), directory.path(), steps.world.machine(), options)
+        .await
+        .unwrap();
     registry.push(&program(Component::Helm), &Row::new("coder-v2", VERSION)).await.unwrap();
     let problem = steps.refused(spec(&registry.url)).await;
     assert_eq!(problem.class, FailureClass::RepositoryUnreachable);
@@ -171,7 +175,8 @@ async fn packages_on_a_host_of_their_own_get_the_credentials_that_are_named_for_
     world.helm(&["pull", "coder", "--repo", &repository, "--version", VERSION, "--destination", destination]).await;
     let package = std::fs::read(directory.path().join(format!("coder-{VERSION}.tgz"))).unwrap();
 
-    let (index, archives) = (Recorder::start().await, Recorder::start().await);
+    let machine = world.machine();
+    let (index, archives) = (Recorder::start(machine).await, Recorder::start(machine).await);
     index.want(&basic("reader", "p"));
     archives.want(&basic("fetcher", PASSWORD));
     index.index("/index.yaml", VERSION, &format!("{}/files/coder.tgz", archives.url));

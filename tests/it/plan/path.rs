@@ -1,12 +1,9 @@
 //! The way to a version that cannot be reached at once: hop by hop, whatever is killed in between, or refused.
 
-use crate::common::{World, program, reason};
+use crate::common::{World, node, program, reason};
 use coder_upgrade_operator::api::{CheckName, CoderUpgrade, CoderUpgradeStatus, Finding, Phase, Severity};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use kube::api::ListParams;
 use serde_json::json;
 use testbed::{
     charts::{OciOptions, OciRegistry, Row},
@@ -78,7 +75,7 @@ async fn classic_goes_one_minor_version_at_a_time_whatever_is_killed() {
         })
         .await;
     assert!(status(&world.get("coder").await).message.contains("1.17.1 of 1.15.2 → 1.18.0"));
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    node::kill(world.cluster, &pod, "runner").await;
 
     let object = world.ready("coder").await;
     assert_eq!(made(&object), [("1.15.2", "1.16.2"), ("1.16.2", "1.17.1"), ("1.17.1", "1.18.0")]);
@@ -147,8 +144,8 @@ async fn a_registry_without_a_list_is_asked_for_each_stop() {
     let directory = tempfile::tempdir().unwrap();
     let (helm, registry) =
         tokio::task::spawn_blocking(|| (program(Component::Helm), program(Component::Registry))).await.unwrap();
-    let registry =
-        OciRegistry::start(&registry, directory.path(), OciOptions { tls: false, credentials: false }).await.unwrap();
+    let options = OciOptions { tls: false, credentials: false };
+    let registry = OciRegistry::start(&registry, directory.path(), world.machine(), options).await.unwrap();
     registry.push(&helm, &Row::new("coder-v2", "2.27.8")).await.unwrap();
     let chart = json!({"repository": registry.url, "plainHTTP": true});
     world.declare("coder", json!({"chart": chart})).await;

@@ -65,11 +65,11 @@ async fn an_archive_in_the_cluster_needs_no_repository() {
 }
 
 /// A registry with a password, with or without TLS, that holds the chart.
-async fn registry(tls: bool) -> (OciRegistry, tempfile::TempDir) {
+async fn registry(world: &World, tls: bool) -> (OciRegistry, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let registry = program(Component::Registry);
-    let registry =
-        OciRegistry::start(&registry, directory.path(), OciOptions { tls, credentials: true }).await.unwrap();
+    let options = OciOptions { tls, credentials: true };
+    let registry = OciRegistry::start(&registry, directory.path(), world.machine(), options).await.unwrap();
     registry.push(&program(Component::Helm), &Row::new("coder-v2", "2.31.7")).await.unwrap();
     (registry, directory)
 }
@@ -82,7 +82,7 @@ async fn login(world: &World, registry: &OciRegistry) {
 #[tokio::test]
 async fn a_registry_with_credentials_and_a_certificate_of_its_own() {
     let world = World::with_v2("registry", "2.30.0", &[]).await;
-    let (registry, _directory) = registry(true).await;
+    let (registry, _directory) = registry(&world, true).await;
     login(&world, &registry).await;
     world.create_secret("authority", json!({"ca.crt": registry.ca_pem})).await;
     let chart = json!({"repository": registry.url, "credentialsSecretRef": {"name": "login"}, "caSecretRef": {"name": "authority"}});
@@ -93,7 +93,7 @@ async fn a_registry_with_credentials_and_a_certificate_of_its_own() {
 #[tokio::test]
 async fn a_registry_without_tls() {
     let world = World::with_v2("plain", "2.30.0", &[]).await;
-    let (registry, _directory) = registry(false).await;
+    let (registry, _directory) = registry(&world, false).await;
     login(&world, &registry).await;
     let chart = json!({"repository": registry.url, "credentialsSecretRef": {"name": "login"}, "plainHTTP": true});
     upgraded_from(&world, chart).await;

@@ -3,11 +3,8 @@
 
 use crate::common::{CLASSIC_CLAIM, World, is, reason};
 use coder_upgrade_operator::api::{CoderUpgrade, CoderUpgradeStatus, Phase, StepName, StepState};
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use k8s_openapi::api::core::v1::Service;
+use kube::{ResourceExt, api::ListParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -119,8 +116,7 @@ async fn whoever_is_killed_in_a_reinstall_the_end_is_the_same(
         Victim::Controller => world.restart_controller().await,
         Victim::Runner => {
             let step = if phase == Phase::Installing { "install" } else { "uninstall" };
-            let pod = world.runner_pod(step).await;
-            world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+            world.kill_runner(step).await;
         }
     }
     let object = world.ready("coder").await;

@@ -8,7 +8,7 @@ use coder_upgrade_operator::api::Remedy;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::ListParams;
 use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::cluster::ServiceWatch;
@@ -87,8 +87,7 @@ impl Scene {
     }
 
     async fn kill(&self) {
-        let pod = self.world.runner_pod("upgrade").await;
-        self.world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+        self.world.kill_runner("upgrade").await;
     }
 
     async fn let_go(&self) {

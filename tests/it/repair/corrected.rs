@@ -3,8 +3,7 @@
 
 use crate::common::World;
 use crate::common::steps::{HelmMajor, Steps};
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::api::core::v1::Secret;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -76,8 +75,7 @@ async fn a_runner_killed_in_the_corrected_upgrade_leaves_nothing_either() {
             (world.release().await == (failed + 1, "pending-upgrade".into())).then_some(())
         })
         .await;
-    let pod = world.runner_pod("upgrade").await;
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.kill_runner("upgrade").await;
     world.ready("coder").await;
     assert_eq!(traces(&world).await, NONE);
     assert_eq!(world.release().await.0, failed + 2);

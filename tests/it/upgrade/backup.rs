@@ -6,11 +6,7 @@ use crate::common::{
 };
 use coder_upgrade_operator::api::{FailureClass, Phase, StepName};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use kube::{ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 /// A `CronJob` whose Jobs run a line of shell.
@@ -168,9 +164,9 @@ async fn a_runner_killed_while_it_backs_up_is_followed_by_one_that_waits_for_the
     cron_job(&world, "nightly", "sleep 10").await;
     world.declare("coder", spec(&world, &json!({"cronJob": "nightly"}))).await;
     world.phase("coder", Phase::BackingUp).await;
-    let pod = world.runner_pod("backup").await;
+    world.runner_pod("backup").await;
     world.eventually("the backup", || async { (jobs_of(&world, "nightly").await.len() == 1).then_some(()) }).await;
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.kill_runner("backup").await;
     let object = world.ready("coder").await;
     assert_eq!(reason(&object, "BackedUp").unwrap(), ("True".into(), "BackupSucceeded".into()));
     let jobs = jobs_of(&world, "nightly").await;

@@ -4,7 +4,7 @@ use crate::common::World;
 use crate::common::steps::{HelmMajor, Steps};
 use coder_upgrade_operator::api::{CheckName, CoderUpgrade, FailureClass, Phase, Severity};
 use serde_json::{Value, json};
-use testbed::node::digest_of;
+use testbed::{node::digest_of, supervisor::state::NodeKind};
 
 const FROM: &str = "2.30.0";
 const TO: &str = "2.31.7";
@@ -65,11 +65,16 @@ async fn an_image_that_is_not_pulled_is_the_first_thing_that_is_said() {
         "retry": {"limit": 0},
     });
     world.declare("coder", spec).await;
+    // Of the registry as the stand-in has it, or of containerd without a way to the registry.
+    let words = match world.cluster.node().kind {
+        NodeKind::Process => "manifest unknown",
+        NodeKind::Real => "failed to resolve reference",
+    };
     let begins = |text: &str| {
         let line = first_line(text);
         let rest = line.strip_prefix("Pod/coder-").and_then(|rest| rest.split_once([' ', ':']));
         rest.is_some_and(|(_, rest)| rest.trim_start().starts_with("image of container coder cannot be pulled"))
-            && line.contains("manifest unknown")
+            && line.contains(words)
     };
     let told = |object: &CoderUpgrade| {
         object.status.as_ref().is_some_and(|s| s.phase == Phase::Upgrading && s.message.contains("cannot be pulled"))

@@ -9,7 +9,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::process::{Identity, Signal};
 use tokio::net::TcpListener;
 
@@ -107,9 +107,7 @@ async fn an_object_deleted_while_no_controller_runs_is_held_until_the_upgrade_ha
 #[tokio::test]
 async fn a_runner_killed_in_the_middle_of_helm_is_followed_by_one_that_ends_right() {
     let world = upgrading("killed").await;
-    let pod = world.runner_pod("upgrade").await;
-    // Grace period 0: SIGKILL. helm has no time to write anything and leaves its lock.
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.kill_runner("upgrade").await;
     let object = world.ready("coder").await;
     let steps = object.status.unwrap().steps;
     let states: Vec<_> = steps.iter().map(|step| step.state).collect();
@@ -152,6 +150,20 @@ async fn a_helm_process_that_is_killed_alone_is_followed_by_another() {
         [(StepName::Plan, StepState::Succeeded), upgrade(StepState::Failed), upgrade(StepState::Succeeded)]
     );
     assert_eq!(world.release().await.1, "deployed");
+    world.finish().await;
+}
+
+/// A kubelet sends SIGTERM to what is deleted by force, too, and SIGKILL after 2 seconds.
+#[tokio::test]
+async fn a_runner_that_is_deleted_by_force_lets_helm_end_and_is_followed_by_another() {
+    let world = upgrading("forced").await;
+    let pod = world.runner_pod("upgrade").await;
+    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.ready("coder").await;
+    let history: Value = serde_json::from_str(&world.helm(&["history", "coder", "-o", "json"]).await).unwrap();
+    assert_eq!(history[1]["status"], "failed", "{history}");
+    assert!(history[1]["description"].as_str().unwrap().contains("context canceled"), "helm said so itself: {history}");
+    assert_eq!(world.release().await, (3, "deployed".into()));
     world.finish().await;
 }
 

@@ -213,8 +213,7 @@ fn down(object: &CoderUpgrade) -> Vec<String> {
 #[tokio::test]
 async fn a_runner_killed_at_zero_is_followed_by_one_that_remembers() {
     let world = paused("recreate-killed").await;
-    let pod = world.runner_pod("upgrade").await;
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.kill_runner("upgrade").await;
     let object = world.ready("coder").await;
     assert_eq!((down(&object), object.status.unwrap().recovery_required), (vec![], false));
     assert_eq!(replicas(&world, "coder").await, (2, 2));
@@ -237,8 +236,7 @@ async fn a_runner_that_is_evicted_brings_the_replicas_back_and_another_goes_on()
 async fn a_deleted_object_does_not_leave_coder_at_zero() {
     let world = paused("recreate-deleted").await;
     world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
-    let pod = world.runner_pod("upgrade").await;
-    world.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.unwrap();
+    world.kill_runner("upgrade").await;
     world.restart_controller().await;
     world.gone("coder").await;
     assert_eq!(replicas(&world, "coder").await, (2, 2));

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::ListParams};
 use rstest::rstest;
 use serde_json::{Value, json};
-use testbed::{node::Control, webhook::PodWebhook};
+use testbed::webhook::PodWebhook;
 
 /// The label of Coder's pods.
 const CODER: (&str, &str) = ("app.kubernetes.io/name", "coder");
@@ -183,9 +183,7 @@ async fn a_runner_that_is_killed_beside_another_container_is_followed_by_one_tha
     let spec = json!({"version": "2.31.7", "chart": chart, "verify": {"soak": "10s", "timeout": "60s"}});
     world.declare("coder", spec).await;
     world.phase("coder", Phase::Verifying).await;
-    let pod = world.runner_pod("upgrade").await.name_any();
-    let control = Control::of(&world.cluster.dir().join("node")).unwrap();
-    control.kill(&world.namespace, &pod, "runner", None).await.unwrap();
+    world.kill_runner("upgrade").await;
     let status = world.ready("coder").await.status.unwrap();
     let ended: Vec<_> = status.steps.iter().map(|step| step.state).collect();
     assert_eq!(ended, [StepState::Succeeded, StepState::Interrupted, StepState::Succeeded]);

@@ -27,6 +27,8 @@ use super::token::{self, HeldToken};
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// A kubelet gives at least as much, even to a pod that is deleted by force: SIGTERM comes first.
+pub(super) const SHORTEST_GRACE: Duration = Duration::from_secs(2);
 
 /// What the watch says of the pod.
 #[derive(Debug, Clone)]
@@ -63,6 +65,12 @@ pub async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) {
 pub struct Kill {
     /// The reason its status is to show, such as `OOMKilled`.
     pub reason: Option<String>,
+}
+
+/// The grace period that so many seconds stand for, where they are given.
+fn grace(seconds: Option<i64>) -> Option<Duration> {
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.map(|seconds| Duration::from_secs(seconds).max(SHORTEST_GRACE))
 }
 
 /// A pod on the node.
@@ -200,7 +208,7 @@ impl PodRuntime {
     pub fn grace(&self) -> Duration {
         let object = self.object();
         let seconds = object.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-        seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(DEFAULT_GRACE, Duration::from_secs)
+        grace(seconds).unwrap_or(DEFAULT_GRACE)
     }
 
     /// Orders all containers to stop; of several orders the one with the earliest deadline counts.

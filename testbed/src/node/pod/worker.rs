@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::report::{keep_reporting, remove, report};
-use super::{Feed, PodRuntime, Stop, stopped};
+use super::{Feed, PodRuntime, SHORTEST_GRACE, Stop, grace, stopped};
 use crate::node::backoff;
 use crate::node::container::{ContainerTask, Role};
 use crate::node::state::ContainerState;
@@ -184,14 +184,14 @@ async fn take_orders(pod: &PodRuntime) {
         let now = Instant::now();
         let object = match feed.borrow_and_update().clone() {
             Feed::Gone(object) => {
-                pod.order_stop(now);
+                pod.order_stop(now + SHORTEST_GRACE);
                 object
             }
             Feed::Present(object) => object,
         };
         if object.metadata.deletion_timestamp.is_some() {
-            let seconds = object.metadata.deletion_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-            pod.order_stop(now + seconds.map_or_else(|| pod.grace(), Duration::from_secs));
+            let asked = grace(object.metadata.deletion_grace_period_seconds);
+            pod.order_stop(now + asked.unwrap_or_else(|| pod.grace()));
         }
         let limit = object.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
         let deadline = limit.and_then(|seconds| u64::try_from(seconds).ok()).map(|seconds| {
