@@ -15,6 +15,8 @@ use crate::{cargo, workspace};
 
 /// How often a silent command gives a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// With this begins what a test says that has nothing to show on this node (`tests/it/common/node.rs`).
+const LEFT_OUT: &str = "left out on the ";
 /// How many lines of a failed step's log are shown.
 const TAIL: usize = 60;
 
@@ -81,11 +83,13 @@ pub struct Outcome {
     pub failed: usize,
     /// The names of those that passed and of those that failed, as far as they were read.
     pub results: Vec<(String, bool)>,
+    /// The names of those that showed nothing on this node, each with node and reason. The test program lets them pass.
+    pub left_out: Vec<(String, String)>,
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { success: true, passed: 0, failed: 0, results: Vec::new() }
+        Self { success: true, passed: 0, failed: 0, results: Vec::new(), left_out: Vec::new() }
     }
 }
 
@@ -96,6 +100,7 @@ impl Outcome {
         self.passed += other.passed;
         self.failed += other.failed;
         self.results.extend_from_slice(&other.results);
+        self.left_out.extend_from_slice(&other.left_out);
     }
 
     /// What it says of the tests with these names. Those that a program did not come to before it broke off have failed.
@@ -104,15 +109,20 @@ impl Outcome {
         let passed = results.iter().filter(|(_, passed)| *passed).count();
         let broken_off = !self.success && self.passed + self.failed == 0;
         let failed = if broken_off { names.len() } else { results.len() } - passed;
-        Self { success: failed == 0, passed, failed, results }
+        let left_out = self.left_out.iter().filter(|(name, _)| names.contains(name)).cloned().collect();
+        Self { success: failed == 0, passed, failed, results, left_out }
     }
 
     /// Counts a line of a test program such as `test result: ok. 7 passed; 0 failed; 0 ignored; …`, and keeps one such as
-    /// `test plan::checks::a_pin ... ok`.
+    /// `test plan::checks::a_pin ... ok`, or one such as `left out on the real node: plan::checks::a_pin: WHY`.
     fn count(&mut self, line: &str) {
         if let Some((name, result)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
             let passed = [("ok", true), ("FAILED", false)].into_iter().find(|(word, _)| result == *word);
             self.results.extend(passed.map(|(_, passed)| (name.to_owned(), passed)));
+        }
+        let left_out = line.find(LEFT_OUT).and_then(|at| line[at + LEFT_OUT.len()..].split_once(": "));
+        if let Some((node, (name, why))) = left_out.and_then(|(node, rest)| Some((node, rest.split_once(": ")?))) {
+            self.left_out.push((name.to_owned(), format!("not on the {node}: {why}")));
         }
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let number = |what: &str| {
@@ -266,6 +276,18 @@ mod tests {
         let ended = outcome.of(&names);
         assert_eq!((ended.success, ended.passed, ended.failed), (false, 1, 1));
         assert!(outcome.of(&names[..1]).success);
+    }
+
+    #[test]
+    fn a_test_that_is_left_out_is_told_with_its_reason() {
+        let mut outcome = Outcome::default();
+        outcome.count("left out on the real node: a::one::case_1: images are not: pulled");
+        outcome.count("test a::one::case_1 ... ok");
+        outcome.count("test result: ok. 1 passed; 0 failed");
+        let told = ("a::one::case_1".to_owned(), "not on the real node: images are not: pulled".to_owned());
+        assert_eq!((outcome.passed, &outcome.left_out), (1, &vec![told.clone()]));
+        assert_eq!(outcome.of(std::slice::from_ref(&told.0)).left_out, [told]);
+        assert!(outcome.of(&["a::two".to_owned()]).left_out.is_empty());
     }
 
     #[test]

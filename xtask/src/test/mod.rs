@@ -224,6 +224,7 @@ impl Session {
         if !total.success {
             self.summary.explain(command::explain(&log));
         }
+        self.summary.leave_out(total.left_out.clone());
         match counting {
             Counting::AsOne => self.summary.add(Row::check(name, total.success, started.elapsed())),
             Counting::Suites(suites) if suites.len() > 1 => {

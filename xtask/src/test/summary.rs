@@ -11,6 +11,8 @@ pub struct Summary {
     rows: Vec<Row>,
     /// The name of each failed test with the words that it ended with.
     failures: Vec<(String, String)>,
+    /// The name of each test that showed nothing on this node, with the reason.
+    left_out: Vec<(String, String)>,
 }
 
 /// One step.
@@ -38,7 +40,8 @@ impl Row {
     /// counts as one failure.
     pub fn tests(name: &str, outcome: &Outcome, took: Duration) -> Self {
         let failed = if outcome.success { outcome.failed } else { outcome.failed.max(1) };
-        Self { name: name.to_owned(), passed: outcome.passed, failed, took: Some(took) }
+        let passed = outcome.passed.saturating_sub(outcome.left_out.len());
+        Self { name: name.to_owned(), passed, failed, took: Some(took) }
     }
 
     /// Tests that ran among others in one step, whose time is told for all.
@@ -56,6 +59,11 @@ impl Summary {
     /// Adds tests that failed in a step, each with the words that it ended with.
     pub fn explain(&mut self, failures: Vec<(String, String)>) {
         self.failures.extend(failures);
+    }
+
+    /// Adds tests that showed nothing on this node, each with the reason.
+    pub fn leave_out(&mut self, tests: Vec<(String, String)>) {
+        self.left_out.extend(tests);
     }
 
     /// How much failed.
@@ -79,6 +87,12 @@ impl fmt::Display for Summary {
         for (name, cause) in &self.failures {
             writeln!(f, "  {name}: {cause}")?;
         }
+        if !self.left_out.is_empty() {
+            writeln!(f, "\nleft out: {}", self.left_out.len())?;
+        }
+        for (name, why) in &self.left_out {
+            writeln!(f, "  {name}: {why}")?;
+        }
         let passed: usize = self.rows.iter().map(|row| row.passed).sum();
         writeln!(f, "\n{passed} passed, {} failed", self.failed())
     }
@@ -100,6 +114,18 @@ mod tests {
         assert_eq!(text.lines().last(), Some("13 passed, 2 failed"));
         assert!(text.contains("fmt      ok           1       0      1.3"), "{text}");
         assert!(text.contains("upgrade  FAILED      12       2     61.0"), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_out_counts_as_neither() {
+        let left_out = vec![("a::b".to_owned(), "not on the real node: no".to_owned())];
+        let outcome = Outcome { passed: 3, left_out: left_out.clone(), ..Outcome::default() };
+        let mut summary = Summary::default();
+        summary.add(Row::tests("a", &outcome, Duration::ZERO));
+        summary.leave_out(left_out);
+        let text = summary.to_string();
+        assert!(text.contains("\nleft out: 1\n  a::b: not on the real node: no\n"), "{text}");
+        assert_eq!(text.lines().last(), Some("2 passed, 0 failed"));
     }
 
     #[test]
