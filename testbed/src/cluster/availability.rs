@@ -43,12 +43,25 @@ impl Cluster {
     /// # Errors
     /// When there is no client for the cluster.
     pub async fn watch_service(&self, namespace: &str, service: &str) -> Result<ServiceWatch, ClusterError> {
+        self.watch(Way::Pods, namespace, service).await
+    }
+
+    /// As [`Cluster::watch_service`], at the Service's own address, with a connection for each request. That is what clients see,
+    /// but Services have one on a real node only.
+    ///
+    /// # Errors
+    /// When there is no client for the cluster.
+    pub async fn watch_service_address(&self, namespace: &str, service: &str) -> Result<ServiceWatch, ClusterError> {
+        self.watch(Way::Address, namespace, service).await
+    }
+
+    async fn watch(&self, way: Way, namespace: &str, service: &str) -> Result<ServiceWatch, ClusterError> {
         let (client, stop) = (self.client().await?, CancellationToken::new());
         // An error says that there is a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build();
+        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).pool_max_idle_per_host(0).build();
         let http = http.map_err(|error| ClusterError::Start(std::io::Error::other(error)))?;
-        let target = Target { client, http, namespace: namespace.to_owned(), service: service.to_owned() };
+        let target = Target { way, client, http, namespace: namespace.to_owned(), service: service.to_owned() };
         let task = tokio::spawn(target.ask_until(stop.clone()));
         Ok(ServiceWatch { stop, task })
     }
@@ -68,7 +81,17 @@ impl Drop for ServiceWatch {
     }
 }
 
+/// Who is asked.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// The pods that would be behind the Service.
+    Pods,
+    /// The Service itself.
+    Address,
+}
+
 struct Target {
+    way: Way,
     client: Client,
     http: reqwest::Client,
     namespace: String,
@@ -99,10 +122,24 @@ impl Target {
     /// endpoints have changed meanwhile, those of now are asked.
     async fn answers(&self) -> bool {
         // The API server's outage is none of the Service.
-        self.asked().await.inspect_err(|error| tracing::warn!(%error, "asking for pods")).unwrap_or(true)
+        let asked = match self.way {
+            Way::Pods => self.asked_pods().await,
+            Way::Address => self.asked_at_its_address().await,
+        };
+        asked.inspect_err(|error| tracing::warn!(%error, "asking for pods")).unwrap_or(true)
     }
 
-    async fn asked(&self) -> Result<bool, kube::Error> {
+    async fn asked_at_its_address(&self) -> Result<bool, kube::Error> {
+        let services = Api::<Service>::namespaced(self.client.clone(), &self.namespace);
+        let Some(spec) = services.get_opt(&self.service).await?.and_then(|service| service.spec) else {
+            return Ok(false);
+        };
+        let port = spec.ports.iter().flatten().map(|port| port.port).next();
+        let (Some(address), Some(port)) = (spec.cluster_ip, port) else { return Ok(false) };
+        Ok(self.is_well(format!("http://{address}:{port}/healthz")).await)
+    }
+
+    async fn asked_pods(&self) -> Result<bool, kube::Error> {
         let mut before = None;
         loop {
             // A Service that does not exist has no pods.
@@ -123,12 +160,15 @@ impl Target {
 
     async fn answered(&self, pods: &[Pod]) -> bool {
         for url in pods.iter().filter_map(url) {
-            let answer = self.http.get(url).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
+            if self.is_well(url).await {
                 return true;
             }
         }
         false
+    }
+
+    async fn is_well(&self, url: String) -> bool {
+        self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// The labels that the Service selects pods by; none if it does not exist.

@@ -46,7 +46,7 @@ pub async fn kill(cluster: &Cluster, pod: &Pod, container: &str) {
 }
 
 /// The processes of a container on a real node. The cgroup that they are in is named after it.
-fn processes(pod: &Pod, container: &str) -> Vec<Identity> {
+pub fn processes(pod: &Pod, container: &str) -> Vec<Identity> {
     let status = pod.status.as_ref().unwrap();
     let statuses = status.container_statuses.iter().flatten();
     let id = statuses.filter(|status| status.name == container).find_map(|status| status.container_id.as_deref());
@@ -56,7 +56,14 @@ fn processes(pod: &Pod, container: &str) -> Vec<Identity> {
     found.into_iter().map(|(_, process)| process).collect()
 }
 
-fn signal(processes: &[Identity], signal: Signal) {
+/// The process of a component of the cluster that runs inside the node: the one that entered it waits for this one.
+pub fn component(cluster: &Cluster, name: &str) -> Identity {
+    let outside = cluster.status().unwrap().components[name].process.unwrap().pid;
+    let children = read(Path::new(&format!("/proc/{outside}/task/{outside}")), "children");
+    children.trim().parse().ok().and_then(Identity::of).expect("the process that entered the node has one child")
+}
+
+pub fn signal(processes: &[Identity], signal: Signal) {
     for process in processes {
         if let Some(process) = process.open().unwrap() {
             process.signal(signal).unwrap();
