@@ -51,9 +51,12 @@ async fn coder_classic_is_upgraded_on_the_same_volume() {
 async fn a_release_that_does_not_exist_is_installed_by_the_same_steps() {
     let world = World::new("install").await;
     world.database().await;
-    let values = json!({"coder": {"env": [
-        {"name": "CODER_PG_CONNECTION_URL", "valueFrom": {"secretKeyRef": {"name": "coder-db-url", "key": "url"}}}
-    ]}});
+    let url = json!({"secretKeyRef": {"name": "coder-db-url", "key": "url"}});
+    // The chart's own requests ask for more than a small machine has.
+    let values = json!({"coder": {
+        "env": [{"name": "CODER_PG_CONNECTION_URL", "valueFrom": url}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+    }});
     let chart = json!({"repository": world.repositories().v2});
     world.declare("coder", json!({"version": "2.31.7", "chart": chart, "values": values})).await;
     let status = world.ready("coder").await.status.unwrap();
