@@ -3,11 +3,10 @@
 use coder_upgrade_operator::api::StepState;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::json;
 use testbed::process::Signal;
 use testbed::supervisor::state::NodeKind;
 
-use super::own_cluster;
+use super::{own_cluster, upgrading};
 use crate::common::World;
 use crate::common::node::{component, left_out_on, signal};
 
@@ -24,13 +23,7 @@ async fn a_kubelet_that_is_silent_while_helm_works_is_waited_for() {
     }
     let cluster = own_cluster().await;
     let world = World::on(cluster, "silent").await;
-    world.database().await;
-    world.install("coder", &world.repositories().v2, "2.30.0", "coder-v2-values.yaml", &[]).await;
-    let annotations = json!({"testbed.coderupgrade.dev/start-delay": "20s"});
-    let values = json!({"coder": {"podAnnotations": annotations}});
-    let spec = json!({"version": "2.31.7", "chart": {"repository": world.repositories().v2}, "values": values});
-    world.declare("coder", spec).await;
-    world.eventually("second revision", || async { (world.release().await.0 == 2).then_some(()) }).await;
+    upgrading(&world, "20s").await;
     let runner = world.runner_pod("upgrade").await;
 
     let kubelet = component(cluster, "kubelet");
