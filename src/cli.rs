@@ -1,9 +1,13 @@
 //! The command line.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::controller::ControllerArgs;
 use crate::core::text::log_format::LogFormat;
+use crate::plugin::PluginCommand;
 use crate::runner::RunnerArgs;
 use crate::runner::preview::PreviewArgs;
 use crate::runner::preview::rights::RightsArgs;
@@ -35,6 +39,9 @@ pub enum Command {
     ///
     /// The rights that suffice for every public chart of Coder, or the least that one CoderUpgrade takes.
     Rights(RightsArgs),
+    /// What people do at a terminal.
+    #[command(flatten)]
+    Plugin(PluginCommand),
     /// Perform one step of an upgrade (runs in the Jobs that the controller makes)
     Runner(RunnerArgs),
     /// Print the CustomResourceDefinition as YAML, for kubectl apply -f -
@@ -47,8 +54,50 @@ impl Command {
         match self {
             Self::Controller(args) => args.log_format,
             Self::Runner(args) => args.log_format(),
-            Self::Plan(_) | Self::Rights(_) | Self::Crd => LogFormat::Text,
+            Self::Plan(_) | Self::Rights(_) | Self::Plugin(_) | Self::Crd => LogFormat::Text,
         }
+    }
+
+    /// Whether a person at a terminal has called it, who is told by itself what happens.
+    pub(crate) fn is_for_people(&self) -> bool {
+        matches!(self, Self::Plan(_) | Self::Rights(_) | Self::Plugin(_))
+    }
+}
+
+/// Name of the program as a plugin of kubectl, which takes the underscore for a dash.
+const PLUGIN: &str = "kubectl-coder_upgrade";
+/// Name under which kubectl asks it what may follow.
+const COMPLETION: &str = "kubectl_complete-coder_upgrade";
+
+impl Cli {
+    /// How the program is called, by the name of its file.
+    #[must_use]
+    pub fn program(called: &OsString) -> &'static str {
+        let name = Path::new(called).file_stem().unwrap_or_default();
+        if name == PLUGIN || name == COMPLETION { "kubectl coder-upgrade" } else { env!("CARGO_PKG_NAME") }
+    }
+
+    /// Whether kubectl asks what may follow the words of a command line.
+    #[must_use]
+    pub fn completes(called: &OsString) -> bool {
+        Path::new(called).file_stem().is_some_and(|name| name == COMPLETION)
+    }
+
+    /// The command line under that name. People at a terminal do not need the parts that run in the cluster.
+    #[must_use]
+    pub fn under(program: &'static str) -> clap::Command {
+        let command = Self::command().bin_name(program);
+        if program == env!("CARGO_PKG_NAME") {
+            return command;
+        }
+        ["controller", "runner"]
+            .into_iter()
+            .fold(command, |command, part| command.mut_subcommand(part, |c| c.hide(true)))
+    }
+
+    /// Reads the command line.
+    pub fn read(program: &'static str, arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::under(program).try_get_matches_from(arguments)?)
     }
 }
 
@@ -100,6 +149,22 @@ mod tests {
                 assert!(read.is_ok(), "{step}: {arguments:?}: {}", read.unwrap_err());
             }
         }
+    }
+
+    #[test]
+    fn kubectl_and_people_call_it_by_different_names() {
+        for (called, program) in [
+            ("/usr/local/bin/kubectl-coder_upgrade", "kubectl coder-upgrade"),
+            ("kubectl-coder_upgrade.exe", "kubectl coder-upgrade"),
+            ("/x/coder-upgrade-operator", "coder-upgrade-operator"),
+            ("", "coder-upgrade-operator"),
+        ] {
+            assert_eq!(Cli::program(&called.into()), program, "{called}");
+            let help = Cli::under(program).render_help().to_string();
+            assert!(help.contains(&format!("Usage: {program} <COMMAND>")), "{help}");
+            assert_eq!(help.contains("\n  controller "), program == "coder-upgrade-operator", "{help}");
+        }
+        Cli::under("kubectl coder-upgrade").debug_assert();
     }
 
     #[test]

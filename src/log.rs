@@ -22,15 +22,19 @@ const MEMORY: usize = 16 * 1024;
 
 /// Begins to log to standard error, without the secrets that are known by then. A panic is logged, too.
 pub fn start(command: &Command, secrets: Secrets) {
-    // A plan at a terminal says by itself where it stands.
-    let level = if matches!(command, Command::Plan(_) | Command::Rights(_)) { "warn" } else { "info" };
-    let events = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},kube_runtime=warn,kube_lease_manager=warn")));
+    // A command at a terminal says by itself where it stands.
+    let level = match command {
+        // What it could not do is told once, in a sentence.
+        Command::Plugin(_) => "error,kube_client=off,kube_runtime=off",
+        _ if command.is_for_people() => "warn,kube_runtime=warn",
+        _ => "info,kube_runtime=warn,kube_lease_manager=warn",
+    };
+    let events = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     // The spans say which object an event is about. That of a pass is kube's, whose events are of no interest.
     let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= LevelFilter::INFO)
         .with_max_level_hint(LevelFilter::INFO);
     // The log of a runner is read by people who do not know the modules, and is about one step from end to end.
-    let bare = matches!(command, Command::Runner(_) | Command::Plan(_) | Command::Rights(_));
+    let bare = command.is_for_people() || matches!(command, Command::Runner(_));
     let writer = Clean { secrets, before: Arc::default(), format: command.log_format(), bare };
     let log = tracing_subscriber::fmt::layer().json().with_current_span(false).with_writer(writer);
     tracing_subscriber::registry().with(log.with_filter(events.or(spans))).init();

@@ -2,10 +2,12 @@
 
 pub(crate) mod allowed;
 pub mod decide;
+pub(crate) mod doctor;
 pub(crate) mod gates;
 pub mod helm;
 pub(crate) mod object;
 pub(crate) mod outbound;
+pub(crate) mod overview;
 pub mod plan;
 pub(crate) mod repair;
 pub mod report;

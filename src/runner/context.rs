@@ -11,7 +11,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use kube::client::Body;
 use kube::core::ApiResource;
 use kube::discovery::Scope;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use super::error::Error;
 use super::helm::Helm;
 use super::report::Reporter;
 use super::secrets::Secrets;
+use crate::access::Access;
 use crate::api::FailureClass;
 use crate::core::report::Problem;
 
@@ -66,9 +67,9 @@ impl Context {
     }
 }
 
-/// A client for the cluster that the environment names: KUBECONFIG, or the service account of the pod.
-pub async fn client() -> Result<Client, Error> {
-    let mut config = Config::infer().await.map_err(|e| Error::NoCluster(e.to_string()))?;
+/// A client for the cluster that flags or the environment name.
+pub async fn client(access: &Access) -> Result<Client, Error> {
+    let mut config = access.config().await.map_err(|e| Error::NoCluster(e.to_string()))?;
     config.connect_timeout = Some(REQUEST_TIMEOUT);
     // For a server that is overloaded or about to end. Its sleeps can add up to minutes; `request` bounds them.
     config.default_retry = true;

@@ -7,7 +7,6 @@ mod args;
 mod cluster;
 mod coder;
 mod context;
-mod duration;
 mod error;
 mod helm;
 mod io;
@@ -34,6 +33,7 @@ use self::error::Error;
 use self::helm::Helm;
 use self::report::{Addressee, ReportWriter};
 use self::secrets::Secrets;
+use crate::access::Access;
 use crate::core::report::Outcome;
 
 /// Performs a step. The exit code is 0 only if it succeeded and could report that.
@@ -45,7 +45,7 @@ pub async fn run(args: RunnerArgs, secrets: Secrets) -> ExitCode {
 
 async fn step(args: &RunnerArgs, secrets: Secrets) -> ExitCode {
     let common = args.step.common();
-    let client = match context::client().await {
+    let client = match context::client(&Access::default()).await {
         Ok(client) => client,
         Err(error) => {
             // Nobody can be told but the log: the controller takes the step for interrupted.

@@ -8,6 +8,7 @@ mod drift;
 mod gates;
 mod install;
 mod plan;
+mod plugin;
 mod real_node;
 mod reinstall;
 mod repair;

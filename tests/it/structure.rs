@@ -11,8 +11,13 @@ use syn::visit::{self, Visit};
 use crate::common::files;
 
 /// What a folder of `src` may use of the others.
-const LAYERS: [(&str, &[&str]); 4] =
-    [("api", &[]), ("core", &["api"]), ("controller", &["api", "core"]), ("runner", &["api", "core"])];
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("api", &[]),
+    ("core", &["api"]),
+    ("controller", &["api", "core"]),
+    ("runner", &["api", "core"]),
+    ("plugin", &["api", "core"]),
+];
 
 /// What the pure folders must not mention: clients, clocks, the environment, files, tasks and logs.
 const IMPURE: [&str; 12] = [
@@ -31,9 +36,9 @@ const IMPURE: [&str; 12] = [
 ];
 
 /// The rooms of `core`: each may use only those that stand after it.
-const ROOMS: [&str; 13] = [
-    "decide", "steps", "plan", "gates", "repair", "rollout", "helm", "allowed", "outbound", "report", "rights",
-    "object", "text",
+const ROOMS: [&str; 15] = [
+    "overview", "doctor", "decide", "steps", "plan", "gates", "repair", "rollout", "helm", "allowed", "outbound",
+    "report", "rights", "object", "text",
 ];
 
 /// The rooms of `runner`: each may use only those that stand after it. The files beside them (context, errors, reports) are everybody's.

@@ -98,6 +98,12 @@ fn distinct(parts: Vec<RightsGroup>) -> Vec<RightsGroup> {
     distinct
 }
 
+/// The wanted rights that are not among those held.
+#[must_use]
+pub fn beyond(wanted: &BTreeSet<Right>, held: &BTreeSet<Right>) -> BTreeSet<Right> {
+    wanted.iter().filter(|right| !held.iter().any(|own| own.includes(right))).cloned().collect()
+}
+
 /// The rights that a Role or a `ClusterRole` grants. Whoever writes it must hold each of them.
 #[must_use]
 pub fn granted_by(role: &Value) -> BTreeSet<Right> {

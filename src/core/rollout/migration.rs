@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::refusal;
 use super::refusal::StartRefusal;
 use super::workload::{ContainerFacts, PodFacts};
+use crate::core::text::duration::elapsed;
 
 /// How long after a failed try the next one is at most: who is silent for longer has reached its database.
 const TRIES: SignedDuration = SignedDuration::from_secs(10);
@@ -137,16 +138,6 @@ fn last_words(log: &str) -> String {
     }
 }
 
-/// A span of time as people write it: 2m10s.
-fn elapsed(since: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(since).max(SignedDuration::ZERO).as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, _) => format!("{hours}h{minutes}m"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -252,14 +243,5 @@ WARN: The access URL  https://coder.example.com  could not be resolved, this may
     fn a_server_that_its_watchdog_ended_is_known() {
         let log = "[crit]  pswatch: pubsub watchdog timeout\nERROR: Unexpected error, shutting down server: pubsub Watchdog timed out\n";
         assert!(lost_its_database(log) && !lost_its_database(START));
-    }
-
-    #[test]
-    fn times_are_written_as_people_do() {
-        let spans = [(9, "9s"), (130, "2m10s"), (3700, "1h1m"), (-5, "0s")];
-        for (seconds, text) in spans {
-            let now = Timestamp::from_second(10_000 + seconds).unwrap();
-            assert_eq!(elapsed(Timestamp::from_second(10_000).unwrap(), now), text);
-        }
     }
 }

@@ -4,6 +4,8 @@ pub(crate) mod bounded;
 pub(crate) mod confidential;
 pub mod digest;
 pub(crate) mod display;
+pub(crate) mod duration;
+pub(crate) mod layout;
 pub(crate) mod log_format;
 pub(crate) mod nesting;
 pub(crate) mod quantity;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::access::Access;
 use crate::core::allowed::{Allowed, ImagePattern, RepositoryPattern};
 
 /// What `plan` is told.
@@ -41,6 +42,10 @@ pub struct PreviewArgs {
     /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// Cluster and user.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 impl PreviewArgs {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::PreviewError;
 use super::source;
+use crate::access::Access;
 use crate::api::{CoderUpgrade, annotation};
 use crate::core::gates::request::digest;
 use crate::runner::context::{self, Context};
@@ -23,6 +24,8 @@ pub struct Wanted<'a> {
     pub file: Option<&'a Path>,
     /// Its namespace.
     pub namespace: Option<&'a str>,
+    /// Which cluster is meant.
+    pub access: &'a Access,
 }
 
 /// The surroundings of a step that runs here, and what it is about.
@@ -38,7 +41,7 @@ pub struct Desk {
 /// Finds the declaration, and prepares for a step that works in `directory`.
 pub async fn set(wanted: &Wanted<'_>, directory: &Path, secrets: &Secrets, quiet: bool) -> Result<Desk, PreviewError> {
     let object = wanted.file.map(|file| source::read(file, wanted.name)).transpose()?;
-    let client = context::client().await?;
+    let client = context::client(wanted.access).await?;
     let named = object.as_ref().and_then(|object| object["metadata"]["namespace"].as_str());
     if let (Some(named), Some(asked)) = (named, wanted.namespace)
         && named != asked

@@ -57,8 +57,8 @@ async fn show(args: &PreviewArgs, secrets: &Secrets) -> Result<u8, PreviewError>
 }
 
 async fn preview(args: &PreviewArgs, secrets: &Secrets) -> Result<Preview, PreviewError> {
-    let wanted =
-        Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
+    let (file, namespace) = (args.file.as_deref(), args.namespace.as_deref());
+    let wanted = Wanted { name: args.name.as_deref(), file, namespace, access: &args.access };
     let directory = tempfile::tempdir().map_err(PreviewError::Scratch)?;
     let Desk { ctx, upgrade, request } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     let Context { client, namespace, .. } = &ctx;

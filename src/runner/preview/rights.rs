@@ -10,6 +10,7 @@ use kube::ResourceExt;
 
 use super::desk::{self, Desk, Wanted};
 use super::error::PreviewError;
+use crate::access::Access;
 use crate::core::allowed::Repositories;
 use crate::core::rights::{ACCOUNT, RoleNames, base, needs, yaml};
 use crate::runner::secrets::Secrets;
@@ -43,6 +44,10 @@ pub struct RightsArgs {
     /// Suppress progress output
     #[arg(short, long)]
     quiet: bool,
+
+    /// Cluster and user.
+    #[command(flatten)]
+    access: Access,
 }
 
 const HELP: &str = "\
@@ -109,8 +114,8 @@ async fn print(args: &RightsArgs, secrets: &Secrets) -> Result<(), PreviewError>
 
 /// What one `CoderUpgrade` takes.
 async fn least(args: &RightsArgs, secrets: &Secrets) -> Result<String, PreviewError> {
-    let wanted =
-        Wanted { name: args.name.as_deref(), file: args.file.as_deref(), namespace: args.namespace.as_deref() };
+    let (file, namespace) = (args.file.as_deref(), args.namespace.as_deref());
+    let wanted = Wanted { name: args.name.as_deref(), file, namespace, access: &args.access };
     let directory = tempfile::tempdir().map_err(PreviewError::Scratch)?;
     let Desk { ctx, upgrade, .. } = desk::set(&wanted, directory.path(), secrets, args.quiet).await?;
     // Who runs this may fetch from wherever they want.

@@ -49,9 +49,11 @@ impl Terminal {
 
     /// Runs the program with the input as its standard input.
     pub async fn run(&self, arguments: &[&str], input: &str) -> Shown {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"))
-            .args(arguments)
-            .env_clear()
+        self.start(Command::new(env!("CARGO_BIN_EXE_coder-upgrade-operator")).env_clear().args(arguments), input).await
+    }
+
+    async fn start(&self, command: &mut Command, input: &str) -> Shown {
+        let mut child = command
             .env("PATH", self.bin.path())
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(Stdio::piped())
@@ -63,6 +65,27 @@ impl Terminal {
         // A program that reads no input may have ended before it is written.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
         child.wait_with_output().await.unwrap().into()
+    }
+
+    /// Runs kubectl, which finds the program as its plugin.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Shown {
+        for name in ["kubectl-coder_upgrade", "kubectl_complete-coder_upgrade"] {
+            // It is there already from the second time on.
+            let _ = symlink(env!("CARGO_BIN_EXE_coder-upgrade-operator"), self.bin.path().join(name));
+        }
+        let kubectl = tokio::task::spawn_blocking(|| program(Component::Kubectl)).await.unwrap();
+        self.start(Command::new(kubectl).args(arguments).env("HOME", self.bin.path()), input).await
+    }
+
+    /// Runs the program in a terminal of its own, as util-linux' `script` makes one. All that is written there is standard
+    /// output.
+    pub async fn run_in_terminal(&self, arguments: &[&str]) -> Shown {
+        let program = env!("CARGO_BIN_EXE_coder-upgrade-operator");
+        let line = format!("stty rows 60 cols 160; {program} {}", arguments.join(" "));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).kill_on_drop(true);
+        command.output().await.unwrap().into()
     }
 
     pub async fn plan(&self, arguments: &[&str], input: &str) -> Shown {

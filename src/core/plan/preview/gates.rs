@@ -8,6 +8,7 @@ use crate::api::Backup;
 use crate::core::gates::approval::{self, Remembered};
 use crate::core::gates::{self, BEFORE_A_CHANGE, GateFacts, GateState, PlannedChange};
 use crate::core::plan::Plan;
+use crate::core::text::duration::span;
 
 /// What must be so before a planned change begins.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -71,18 +72,6 @@ fn backup(backup: &Backup) -> GatePreview {
         (None, Some(class)) => format!("Snapshots of the release's claims must be ready first (class {class})"),
         (None, None) => "A backup must be made first".into(),
     };
-    let recent = backup.max_age.map(|age| {
-        let minutes = std::time::Duration::from(age).as_secs().div_ceil(60);
-        format!("; one that is not older than {} counts", duration(minutes))
-    });
+    let recent = backup.max_age.map(|age| format!("; one that is not older than {} counts", span(age.into())));
     GatePreview::new("spec.backup", true, format!("{what}{}.", recent.unwrap_or_default()))
-}
-
-/// A number of minutes as people write it.
-fn duration(minutes: u64) -> String {
-    match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!("{minutes}m"),
-        (hours, 0) => format!("{hours}h"),
-        (hours, minutes) => format!("{hours}h{minutes}m"),
-    }
 }

@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 pub use self::gates::GatePreview;
+pub(crate) use self::sections::{about, address, check, claim, counts, interruption, repair};
 use super::Plan;
 use super::checks::order;
 use super::difference::{ChangeKind, Difference};

@@ -105,7 +105,8 @@ fn path(plan: &PlanPreview) -> String {
     }
 }
 
-fn interruption(forecast: &Forecast) -> String {
+/// How long Coder is interrupted, and why.
+pub fn interruption(forecast: &Forecast) -> String {
     let foreseen = &forecast.interruption;
     format!("{}. {}", foreseen.length, foreseen.reason).trim_end().to_owned()
 }
@@ -120,12 +121,14 @@ fn refusal(preview: &Preview) -> Vec<String> {
     vec![format!("{}{about}: {}", refusal.class, refusal.message), format!("  Next: {}", refusal.next_step)]
 }
 
-fn about(object: Option<&str>, field: Option<&str>) -> String {
+/// Object and field, in brackets.
+pub fn about(object: Option<&str>, field: Option<&str>) -> String {
     let about: Vec<&str> = object.into_iter().chain(field).collect();
     if about.is_empty() { String::new() } else { format!(" ({})", about.join(", ")) }
 }
 
-fn check(finding: &Finding) -> Vec<String> {
+/// What a check has found, and what to do about it.
+pub fn check(finding: &Finding) -> Vec<String> {
     let weight = match finding.severity {
         Severity::Refusal => "REFUSED",
         Severity::Overridden => "overridden",
@@ -135,11 +138,13 @@ fn check(finding: &Finding) -> Vec<String> {
     vec![format!("{weight}: {}{about}: {}", finding.check, finding.message), format!("  Next: {}", finding.next_step)]
 }
 
-fn repair(repair: &PlannedRepair) -> String {
+/// A repair that is foreseen.
+pub fn repair(repair: &PlannedRepair) -> String {
     format!("{} {}: {}", repair.remedy, repair.object, repair.message)
 }
 
-fn counts(counts: ObjectCounts) -> String {
+/// How many objects change.
+pub fn counts(counts: ObjectCounts) -> String {
     let ObjectCounts { added, changed, removed, replaced } = counts;
     format!("{added} added, {changed} changed, {removed} removed, {replaced} recreated")
 }
@@ -150,7 +155,8 @@ fn values(changes: &Difference) -> String {
     format!("{added} added, {others} changed, {dropped} dropped")
 }
 
-fn claim(claim: &ClaimStatus) -> String {
+/// A claim with its volume.
+pub fn claim(claim: &ClaimStatus) -> String {
     let known = [
         claim.phase.clone(),
         claim.capacity.clone(),
@@ -160,7 +166,8 @@ fn claim(claim: &ClaimStatus) -> String {
     format!("{}: {}", claim.name, known.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
-fn address(exposure: &Exposure) -> String {
+/// A Service or an Ingress with its addresses.
+pub fn address(exposure: &Exposure) -> String {
     let addresses = exposure.addresses.iter().chain(&exposure.assigned).map(String::as_str).collect::<Vec<_>>();
     let addresses = if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") };
     format!("{}/{}: {addresses}", exposure.kind, exposure.name)

@@ -13,8 +13,8 @@ use crate::api::{BackupRecord, FailureClass};
 use crate::core::plan::Plan;
 use crate::core::report::Problem;
 use crate::core::steps::backup::Purpose;
+use crate::core::text::duration::duration;
 use crate::runner::context::Context;
-use crate::runner::duration::duration;
 use crate::runner::error::Error;
 
 /// Arguments of the backup step.
