@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::common::{
     World,
     audit::{CONTROLLER, of_controller, requests, runner},
+    is,
     terminal::Terminal,
 };
 use coder_upgrade_operator::api::{CheckName, CoderUpgrade, FailureClass};
@@ -258,6 +259,35 @@ async fn what_one_chart_takes_is_told_and_is_all_that_it_needs() {
     world.kubectl(&["delete", "clusterrole,clusterrolebinding", &world.namespace]).await;
     world.finish().await;
     lab.finish().await;
+}
+
+/// Coder Classic had ClusterRoles up to 1.19. An upgrade within these takes rights in the whole cluster, and so does the one that
+/// drops them.
+#[tokio::test]
+async fn objects_of_the_whole_cluster_are_upgraded_and_dropped_with_the_rights_that_are_told() {
+    let world = World::new("cluster-roles").await;
+    install(&world, "coder", "1.18.0", "coder-v1-values.yaml").await;
+    let ours = async || {
+        let all = world.kubectl(&["get", "clusterroles,clusterrolebindings", "--output=name"]).await;
+        let of_release = |line: &&str| line.contains(&world.namespace) && !line.contains("upgrade-runner");
+        all.lines().filter(of_release).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ours().await.len(), 4);
+    for version in ["1.19.0", "1.20.0"] {
+        world.declare("coder", spec(&world, "coder", version, &json!({}))).await;
+        if version == "1.19.0" {
+            let object = world.stalled("coder").await;
+            let message = told(&object, "lacks");
+            assert!(message.contains("ClusterRole"), "{message}");
+            grant(&world, &run(&world, &message).await).await;
+            ask_again(&world).await;
+        }
+        let current = |o: &CoderUpgrade| o.status.as_ref().and_then(|status| status.current.clone());
+        let there = |o: &CoderUpgrade| is(o, "Ready", "True") && current(o).is_some_and(|now| now.version == version);
+        world.until("coder", version, there).await;
+    }
+    assert_eq!(ours().await, [""; 0]);
+    world.finish().await;
 }
 
 #[tokio::test]

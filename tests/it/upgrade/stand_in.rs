@@ -15,7 +15,9 @@ use semver::Version;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 /// Longer than a start on an empty database takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +27,8 @@ struct Program {
     child: Child,
     out: Arc<Mutex<Vec<String>>>,
     err: Arc<Mutex<Vec<String>>>,
+    /// Those end when all that it said is read.
+    readers: JoinSet<()>,
     scheme: &'static str,
     port: u16,
     place: Arc<Place>,
@@ -48,6 +52,12 @@ impl Place {
         let mut command = Command::new(stand_in());
         command.arg("database").env("PGDATA", directory.path()).env("PGPORT", port.to_string());
         let database = command.kill_on_drop(true).spawn().unwrap();
+        let began = Instant::now();
+        // A server that comes before its database says that it tries again.
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(began.elapsed() < PATIENCE, "the database does not listen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Self { kind, url: database_url(port), _database: Some((database, directory)) }
     }
 
@@ -94,9 +104,11 @@ impl Program {
         }
         command.envs(more.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let (out, err) = (listen(child.stdout.take().unwrap()), listen(child.stderr.take().unwrap()));
+        let mut readers = JoinSet::new();
+        let out = listen(child.stdout.take().unwrap(), &mut readers);
+        let err = listen(child.stderr.take().unwrap(), &mut readers);
         let scheme = if tls { "https" } else { "http" };
-        Self { child, out, err, scheme, port, place: place.clone(), _home: home }
+        Self { child, out, err, readers, scheme, port, place: place.clone(), _home: home }
     }
 
     /// The session token of an owner.
@@ -129,7 +141,9 @@ impl Program {
     }
 
     async fn end(&mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        while self.readers.join_next().await.is_some() {}
+        status
     }
 
     /// What it said, without what differs from run to run.
@@ -151,10 +165,10 @@ fn http() -> Client {
 }
 
 /// Lines as they come, with their control characters.
-fn listen(stream: impl AsyncRead + Unpin + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+fn listen(stream: impl AsyncRead + Unpin + Send + 'static, readers: &mut JoinSet<()>) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&lines);
-    tokio::spawn(async move {
+    readers.spawn(async move {
         let mut read = BufReader::new(stream).split(b'\n');
         while let Ok(Some(line)) = read.next_segment().await {
             heard.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
