@@ -167,6 +167,19 @@ mod tests {
         Cli::under("kubectl coder-upgrade").debug_assert();
     }
 
+    /// A Deployment sets what it likes by its manifest, without a change of the arguments.
+    #[test]
+    fn every_flag_of_the_controller_is_an_environment_variable_as_well() {
+        let program = Cli::command();
+        let controller = program.find_subcommand("controller").unwrap();
+        let lacking: Vec<_> = controller
+            .get_arguments()
+            .filter(|flag| flag.get_env().is_none())
+            .map(|flag| flag.get_id().as_str())
+            .collect();
+        assert_eq!(lacking, [""; 0]);
+    }
+
     #[test]
     fn a_backup_has_one_method() {
         let with = |method: &[&str]| {

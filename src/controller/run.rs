@@ -94,7 +94,7 @@ pub struct ControllerArgs {
     listen_port: u16,
 
     /// Maximum number of concurrent reconciles
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, env = "CONCURRENCY", default_value_t = 16)]
     concurrency: u16,
 
     /// How many CoderUpgrades may have a Job at a time; the others wait for their turn. A change that has begun is not held back
