@@ -261,7 +261,7 @@ async fn what_one_chart_takes_is_told_and_is_all_that_it_needs() {
     lab.finish().await;
 }
 
-/// Coder Classic had ClusterRoles up to 1.19. An upgrade within these takes rights in the whole cluster, and so does the one that
+/// Coder Classic had `ClusterRoles` up to 1.19. An upgrade within these takes rights in the whole cluster, and so does the one that
 /// drops them.
 #[tokio::test]
 async fn objects_of_the_whole_cluster_are_upgraded_and_dropped_with_the_rights_that_are_told() {
