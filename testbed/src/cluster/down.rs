@@ -23,7 +23,8 @@ pub(super) async fn down(dir: &Path) -> Result<(), ClusterError> {
     }
     // An orderly end leaves nothing to do here, and possibly no directory.
     if dir.exists() {
-        directory::clean_up_after_the_dead(dir)?;
+        let another = || matches!(ClusterState::read(dir), Ok(Some(now)) if now.supervisor != state.supervisor);
+        directory::clean_up_after_the_dead(dir, another)?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::volumes;
 use crate::real_node;
@@ -87,18 +89,28 @@ impl OwnDirectory {
     }
 }
 
+/// How long the lock of a supervisor that was killed may be held by a process that it had forked and not yet executed.
+const UNLOCK: Duration = Duration::from_secs(10);
+
 /// Removes what a supervisor that was killed could not: its volumes, keys and data, and what a real node leaves. Does nothing if another one has
-/// taken over the directory.
+/// taken over the directory, which `is_taken_over` tells.
 ///
 /// # Errors
-/// When something cannot be removed.
-pub(crate) fn clean_up_after_the_dead(path: &Path) -> Result<(), DirectoryError> {
+/// When something cannot be removed, or the lock is held though nobody has taken over.
+pub(crate) fn clean_up_after_the_dead(path: &Path, is_taken_over: impl Fn() -> bool) -> Result<(), DirectoryError> {
     let lock_path = path.join(LOCK);
     let lock = File::create(&lock_path).map_err(failed("open", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => OwnDirectory { path: path.to_owned(), _lock: lock }.clean_up(),
-        Err(TryLockError::WouldBlock) => Ok(()),
-        Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return OwnDirectory { path: path.to_owned(), _lock: lock }.clean_up(),
+            Err(TryLockError::WouldBlock) if is_taken_over() => return Ok(()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() > UNLOCK => {
+                return Err(DirectoryError::Taken(path.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
+        }
     }
 }
 
