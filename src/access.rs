@@ -6,6 +6,8 @@ use clap::Args;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::core::text::causes::causes;
+
 /// The flags of kubectl that say which cluster is meant, and who asks.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -61,18 +63,4 @@ impl Access {
         }
         Ok(config)
     }
-}
-
-/// An error with what it says of its causes, each once.
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use crate::access::{AccessError, causes};
+use crate::access::AccessError;
 use crate::core::rights::Lacking;
+use crate::core::text::causes::causes;
 
 /// A command could not do what it was asked. Nothing but what it has said before was changed.
 #[derive(Debug, thiserror::Error)]

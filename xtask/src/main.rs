@@ -22,6 +22,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use coder_upgrade_operator::core::text::causes::causes;
 
 /// What went wrong, for a person at a terminal.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -63,22 +64,8 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", with_causes(error.as_ref()));
+            eprintln!("error: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and what caused it, in one line; a cause that the text before quotes already is left out.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }

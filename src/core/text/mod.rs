@@ -1,6 +1,7 @@
 //! Texts and data from outside: read within limits, and cleaned of secrets.
 
 pub(crate) mod bounded;
+pub mod causes;
 pub(crate) mod confidential;
 pub mod digest;
 pub(crate) mod display;

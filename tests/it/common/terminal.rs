@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use testbed::components::Component;
 use tokio::io::AsyncWriteExt;
@@ -40,6 +40,19 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// With a kubeconfig that leads nowhere: nobody listens on port 1.
+    pub fn offline() -> Self {
+        let bin = tempfile::tempdir().unwrap();
+        let kubeconfig = bin.path().join("config");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], "users": [{"name": "x", "user": {}}],
+        });
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self { kubeconfig: kubeconfig.display().to_string(), bin }
+    }
+
     pub async fn of(world: &World) -> Self {
         let bin = tempfile::tempdir().unwrap();
         let helm = tokio::task::spawn_blocking(|| program(Component::Helm)).await.unwrap();

@@ -216,17 +216,7 @@ async fn what_cannot_be_planned_at_all_is_an_error(
     #[case] input: &str,
     #[case] words: &str,
 ) {
-    let bin = tempfile::tempdir().unwrap();
-    let kubeconfig = bin.path().join("config");
-    // Nobody listens on port 1.
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "x",
-        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], "users": [{"name": "x", "user": {}}],
-    });
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
-    let terminal = Terminal { kubeconfig: kubeconfig.display().to_string(), bin };
-    let shown = terminal.plan(arguments, input).await;
+    let shown = Terminal::offline().plan(arguments, input).await;
     assert_eq!((shown.code, shown.out.as_str()), (1, ""));
     assert!(shown.err.contains(words), "{words}");
 }

@@ -7,19 +7,6 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use testbed::{Cluster, ClusterOptions};
 
-/// A terminal with a kubeconfig that leads nowhere: nobody listens on port 1.
-fn offline() -> Terminal {
-    let bin = tempfile::tempdir().unwrap();
-    let kubeconfig = bin.path().join("config");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "x",
-        "clusters": [{"name": "x", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}], "users": [{"name": "x", "user": {}}],
-    });
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
-    Terminal { kubeconfig: kubeconfig.display().to_string(), bin }
-}
-
 #[rstest]
 #[case::status(&["status"])]
 #[case::watch(&["status", "coder", "--watch"])]
@@ -33,7 +20,7 @@ fn offline() -> Terminal {
 #[case::setup(&["setup"])]
 #[tokio::test]
 async fn an_api_server_that_is_not_there_is_told(#[case] words: &[&str]) {
-    let shown = offline().run(&[words, &["-n", "coder"]].concat(), "").await;
+    let shown = Terminal::offline().run(&[words, &["-n", "coder"]].concat(), "").await;
     assert_eq!((shown.code, shown.out.as_str()), (1, ""));
     assert!(shown.err.starts_with("error: cannot "), "{}", shown.err);
     assert!(shown.err.contains("the API server at http://127.0.0.1:1 cannot be reached ("), "{}", shown.err);
@@ -52,7 +39,7 @@ async fn an_api_server_that_is_not_there_is_told(#[case] words: &[&str]) {
 #[case::no_shell(&["completion", "tcl"], "bash")]
 #[tokio::test]
 async fn wrong_flags_are_named(#[case] words: &[&str], #[case] told: &str) {
-    let shown = offline().run(words, "").await;
+    let shown = Terminal::offline().run(words, "").await;
     assert_eq!((shown.code, shown.out.as_str()), (1, ""));
     assert!(shown.err.starts_with("error: ") && shown.err.contains(told), "{}", shown.err);
 }
