@@ -145,6 +145,13 @@ pub async fn in_config_maps(maps: &Api<ConfigMap>, release: &str) -> Result<Vec<
     Ok(revisions(found.items.into_iter().map(|map| map.metadata).collect()))
 }
 
+/// The record of such a revision as it is stored. A copy of it in a Secret has the same bytes.
+pub async fn raw_in_config_map(maps: &Api<ConfigMap>, revision: &Revision) -> Result<Option<Vec<u8>>, Error> {
+    let name = &revision.secret;
+    let map = request(&format!("read ConfigMap/{name}"), || maps.get(name)).await?;
+    Ok(map.data.and_then(|mut data| data.remove(RECORD_KEY)).map(String::into_bytes))
+}
+
 /// The revisions that these objects hold, the newest first.
 fn revisions(records: Vec<ObjectMeta>) -> Vec<Revision> {
     let mut revisions: Vec<Revision> = records.into_iter().filter_map(revision).collect();

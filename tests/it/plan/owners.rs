@@ -11,6 +11,7 @@ use coder_upgrade_operator::api::{
     CheckName, FailureClass, Finding, InterruptionLength, PlannedAction, Remedy, Severity,
 };
 use coder_upgrade_operator::core::report::{PlanReport, Problem};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
 
@@ -153,8 +154,22 @@ async fn a_history_that_goes_on_in_config_maps_is_no_old_one() {
     let values = charts_dir().join("coder-v2-values.yaml");
     helm.args(["--values", values.to_str().unwrap(), "--namespace", &world.namespace, "--wait"]);
     assert!(helm.env("HELM_DRIVER", "configmap").status().await.unwrap().success());
+    // As if helm had written both in one second, by a clock that is ahead.
+    let written = format!("modifiedAt={}", Timestamp::now().as_second() + 600);
+    world.kubectl(&["label", "secrets,configmaps", "--selector", RECORDS, "--overwrite", &written]).await;
     let problem = steps.refused(json!({"version": "2.31.7"})).await;
     says(&problem, FailureClass::ReleaseMissing, &["HELM_DRIVER=configmap"]);
+
+    let raw =
+        world.kubectl(&["get", "configmaps", "--selector", RECORDS, "--output=jsonpath={.items[0].data.release}"]);
+    let raw = json!({"stringData": {"release": raw.await}}).to_string();
+    world.kubectl(&["patch", "secret", "sh.helm.release.v1.coder.v1", "--patch", &raw]).await;
+    let planned = steps.plan(json!({"version": "2.31.7"})).await;
+    assert_eq!(
+        found(&planned.findings, CheckName::ReleaseRecords).severity,
+        Severity::Warning,
+        "a copy is no newer one"
+    );
     steps.world.finish().await;
 }
 

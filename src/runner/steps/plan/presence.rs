@@ -1,5 +1,6 @@
 //! Looks for what there is of a release beside helm's records in Secrets: records in `ConfigMaps`, and Coder as it runs.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
@@ -22,7 +23,7 @@ use crate::core::plan::presence::{ConfigMapRecords, LiveWorkload, Relation, Trac
 use crate::runner::cluster::pod_secrets;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
-use crate::runner::helm::storage::{Storage, in_config_maps};
+use crate::runner::helm::storage::{Storage, in_config_maps, raw_in_config_map};
 
 /// Selectors of pods of Coder: its charts of both product lines label them so.
 const PODS: [&str; 2] = ["app.kubernetes.io/name in (coder,coder-provisioner)", "coder.deployment"];
@@ -52,14 +53,19 @@ async fn config_maps(
     upgrade: &CoderUpgrade,
     installed: &Release,
 ) -> Result<Option<ConfigMapRecords>, Error> {
-    let found = in_config_maps(&ctx.api(), &upgrade.spec.release).await;
+    let maps = ctx.api();
+    let found = in_config_maps(&maps, &upgrade.spec.release).await;
     let newest = known("list helm's records in ConfigMaps", found)?.and_then(|found| found.into_iter().next());
-    Ok(newest.map(|newest| ConfigMapRecords {
-        newer: newest.written > installed.written(),
-        name: newest.secret,
-        revision: newest.number,
-        status: newest.status,
-    }))
+    let Some(newest) = newest else { return Ok(None) };
+    let in_secret = installed.newest();
+    let newer = match newest.written.cmp(&in_secret.and_then(|record| record.revision.written)) {
+        // Times of records are in whole seconds, and helm may write both within one: only a copy is not newer for certain.
+        Ordering::Equal => {
+            raw_in_config_map(&maps, &newest).await?.as_ref() != in_secret.map(|record| &record.stored.raw)
+        }
+        order => order.is_gt(),
+    };
+    Ok(Some(ConfigMapRecords { newer, name: newest.secret, revision: newest.number, status: newest.status }))
 }
 
 /// Looks for workloads and pods of their own that belong to the release, or run what its chart runs.

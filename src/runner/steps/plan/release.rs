@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use semver::Version;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
@@ -45,9 +44,11 @@ struct Running {
 }
 
 /// A revision with its record.
-struct RevisionRecord {
-    revision: Revision,
-    stored: Stored,
+pub struct RevisionRecord {
+    /// What helm's labels say of it.
+    pub revision: Revision,
+    /// The record.
+    pub stored: Stored,
     chart: ChartMetadata,
     installed: Installed,
 }
@@ -121,9 +122,9 @@ impl Release {
         self.newest.is_some()
     }
 
-    /// When the newest record was written.
-    pub fn written(&self) -> Option<Timestamp> {
-        self.newest.as_ref().and_then(|newest| newest.revision.written)
+    /// The newest record.
+    pub fn newest(&self) -> Option<&RevisionRecord> {
+        self.newest.as_ref()
     }
 
     /// The installed product line, or that of what runs; Coder v2 if there is nothing.
