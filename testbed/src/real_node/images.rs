@@ -26,8 +26,11 @@ pub(super) const TOOLS: &str = "docker.io/mesh/testbed-host:1";
 const TOOL_PROGRAMS: [&str; 9] = ["sh", "sleep", "true", "false", "cat", "echo", "touch", "ls", "date"];
 /// Has the images of Coder v2, too: an admission webhook may have pods take them from there.
 const MIRROR: &str = "mirror.local:5000";
-/// Builds of Coder that a company has made: version and name.
-const OWN_BUILDS: [(&str, &str); 2] = [
+/// Versions of Coder v2 whose charts tests package themselves.
+const PACKAGED_BY_TESTS: [&str; 6] = ["2.26.0", "2.26.5", "2.26.6", "2.26.7", "2.27.8", "2.39.0"];
+/// Builds of Coder that a company has made, and an image that is in the wrong place: version and name.
+const OWN_BUILDS: [(&str, &str); 3] = [
+    ("2.30.0", "docker.io/coderenvs/coder-service:v2.30.0"),
     ("2.31.7-acme1", "ghcr.io/coder/coder:v2.31.7-acme1"),
     ("2.31.7", "ghcr.io/coder/coder@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
 ];
@@ -94,7 +97,10 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
     for link in SIM_LINKS {
         files.link(SIM, link);
     }
-    program(&mut files, Path::new("/bin/sh"), "/bin/sh")?;
+    // The image of Coder is an Alpine with its shell and tools; these two are what tests call.
+    for name in ["sh", "cat"] {
+        program(&mut files, &Path::new("/bin").join(name), &format!("/bin/{name}"))?;
+    }
     // Its HTTP client does not start without any.
     files.copy(authorities(), AUTHORITIES);
     files.shared_directory("/tmp");
@@ -109,6 +115,8 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
             .collect(),
         user: String::new(),
     };
+    // The server of Coder v2 has a user of its own, so that a pod with runAsNonRoot and no runAsUser starts.
+    let server = |version: &str| Config { user: "1000:1000".into(), ..config(&[], Some(version)) };
     let mut idle: Vec<_> = [PAUSE].iter().chain(&IDLE).map(|name| (*name).to_owned()).collect();
     let mut databases = vec!["docker.io/library/postgres:16".to_owned()];
     for (chart, version) in versions()? {
@@ -116,7 +124,7 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
             let image = format!("ghcr.io/coder/coder:v{version}");
             let by_digest = format!("ghcr.io/coder/coder@{}", digest_of(&format!("v{version}")));
             let mirrored = format!("{MIRROR}/{image}");
-            archive.image(&layer, &config(&[], Some(&version)), &[image, by_digest, mirrored])?;
+            archive.image(&layer, &server(&version), &[image, by_digest, mirrored])?;
             idle.push(format!("example.com/thing:{version}"));
             continue;
         }
@@ -131,7 +139,7 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
     archive.image(&layer, &config(&["pause"], None), &idle)?;
     archive.image(&layer, &config(&["database"], None), &databases)?;
     for (version, name) in OWN_BUILDS {
-        archive.image(&layer, &config(&[], Some(version)), &[name.to_owned()])?;
+        archive.image(&layer, &server(version), &[name.to_owned()])?;
     }
     Ok(())
 }
@@ -149,11 +157,12 @@ fn tools(archive: &mut Archive) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Chart and version of everything that is packaged and has an image.
+/// Chart and version of everything that has an image.
 fn versions() -> Result<BTreeSet<(String, String)>, ImageError> {
     let Catalog(repositories) = Catalog::read(&charts_dir())?;
     let rows = repositories.into_values().flatten().filter(|row| row.overlay.as_deref() != Some(NEVER_PUBLISHED));
-    Ok(rows.map(|row| (row.chart, row.version)).collect())
+    let by_tests = PACKAGED_BY_TESTS.map(|version| ("coder-v2".to_owned(), version.to_owned()));
+    Ok(rows.map(|row| (row.chart, row.version)).chain(by_tests).collect())
 }
 
 /// The operator's image, from the file list of the Dockerfile.

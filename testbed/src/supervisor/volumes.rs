@@ -5,8 +5,9 @@
 //! was killed, when the next cluster starts in the same directory.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component as Part, Path, PathBuf};
 use std::pin::pin;
 
@@ -22,7 +23,7 @@ const SHARED: &str = "/tmp/hostpath_pv";
 /// The list of our directories, one a line.
 const FILE: &str = "volumes";
 
-/// Writes down each volume's directory as it appears, until `stop`, and then whatever the API server knows.
+/// Writes down each volume's directory as it appears, and opens it to every user, until `stop`, and then whatever the API server knows.
 pub(super) async fn write_down(client: Client, dir: PathBuf, stop: CancellationToken) {
     let volumes = Api::<PersistentVolume>::all(client.clone());
     let appeared = watcher(volumes, watcher::Config::default()).default_backoff().applied_objects();
@@ -34,8 +35,10 @@ pub(super) async fn write_down(client: Client, dir: PathBuf, stop: CancellationT
             continue;
         };
         let Some(directory) = directory_of(&volume).filter(|directory| !seen.contains(directory)) else { continue };
-        if let Err(error) = append(&dir, &directory) {
-            tracing::error!(%error, directory = %directory.display(), "cannot write down a volume");
+        // The provisioner makes it for root alone; those of kind and k3s let every user write, as Coder has to.
+        let open = || fs::set_permissions(&directory, Permissions::from_mode(0o777));
+        if let Err(error) = append(&dir, &directory).and_then(|()| open()) {
+            tracing::error!(%error, directory = %directory.display(), "cannot write down or open a volume");
         }
         seen.insert(directory);
     }

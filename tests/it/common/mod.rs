@@ -117,6 +117,13 @@ impl World {
         self.kubectl(&["apply", "-f", manifest.to_str().unwrap()]).await;
     }
 
+    /// Deletes the Secret of a plan whose steps have ended so far. A kubelet keeps an immutable Secret that it has read as long
+    /// as a pod names it, and would serve the next step from there: their pods go, too.
+    pub async fn lose_plan(&self, secret: &str) {
+        self.kubectl(&["delete", "secret", secret]).await;
+        self.kubectl(&["delete", "pods", "--selector", "coderupgrade.dev/upgrade-uid"]).await;
+    }
+
     /// A node that starts nothing and says nothing: its name, and what brings pods there.
     pub async fn dead_node(&self) -> (String, Value) {
         let name = format!("dead-{}", self.namespace);

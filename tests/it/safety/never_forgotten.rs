@@ -183,7 +183,7 @@ async fn an_attempt_in_the_middle_of_a_change_deletes_no_earlier_plan() {
     world.phase("coder", Phase::Draining).await;
     // As if it had been lost: a new plan is made, and the first one comes back.
     let saved = world.kubectl(&["get", "secret", &first, "-o", "json"]).await;
-    world.kubectl(&["delete", "secret", &first]).await;
+    world.lose_plan(&first).await;
     world.kubectl(&["annotate", "--overwrite", "service", "coder", "testbed.coderupgrade.dev/release-delay=0s"]).await;
     let planning = |object: &CoderUpgrade| status(object).attempt > 1 && status(object).phase == Phase::Planning;
     world.until("coder", "planning again", planning).await;

@@ -110,6 +110,9 @@ const SLOW_HOOK: [&str; 11] = [
     "extraTemplates[0].spec.template.spec.containers[0].command[2]=sleep 50",
 ];
 
+/// Asks for the image of Coder that is wanted.
+const IMAGE: [&str; 4] = ["get", "deployment/coder", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
+
 #[rstest]
 #[case::helm_3(HelmMajor::Three)]
 #[case::helm_4(HelmMajor::Four)]
@@ -131,11 +134,13 @@ async fn a_pod_that_starts_while_the_old_release_is_restored_keeps_the_new_one(#
             world.api::<Pod>().list(&ListParams::default().labels("app.kubernetes.io/name=coder")).await.unwrap();
         let new = pods.items.iter().find(|pod| pod.annotations().contains_key(late)).expect("the new pod");
         world.kubectl(&["annotate", "pod", &new.name_any(), &format!("{late}-")]).await;
+        // A real node has no such annotation: there the pod has an image that cannot be pulled.
+        let image = world.kubectl(&IMAGE).await;
+        world.kubectl(&["set", "image", &format!("pod/{}", new.name_any()), &format!("coder={image}")]).await;
     };
     let (problem, ()) = tokio::join!(steps.fails("restore", &[]), meanwhile);
     assert_eq!(problem.class, FailureClass::Downgrade, "{}", problem.message);
-    let image = ["get", "deployment/coder", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
-    assert!(world.kubectl(&image).await.ends_with(":v2.31.7"), "the old release was not put over it");
+    assert!(world.kubectl(&IMAGE).await.ends_with(":v2.31.7"), "the old release was not put over it");
     let lease = ["get", "lease", "coder-upgrade-coder", "-o", "jsonpath={.metadata.annotations}"];
     assert!(world.kubectl(&lease).await.contains("2.31.7"));
 

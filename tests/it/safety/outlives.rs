@@ -70,7 +70,7 @@ async fn a_plan_secret_that_is_deleted_in_the_middle_is_made_again_from_helms_re
         plan.owner_references().is_empty() && plan.finalizers().is_empty(),
         "nobody takes it, and it holds nothing up"
     );
-    world.kubectl(&["delete", "secret", &plan.name_any()]).await;
+    world.lose_plan(&plan.name_any()).await;
     release(&world).await;
     world.ready("coder").await;
     back(&world, &before).await;
