@@ -4,6 +4,7 @@
 
 mod bench;
 mod bin;
+mod book;
 mod build;
 mod cargo;
 mod checks;
@@ -42,6 +43,7 @@ struct Xtask {
 enum Command {
     Bench(bench::Args),
     Bin(bin::Args),
+    Book(book::Args),
     Demo(demo::Args),
     Cluster(cluster::Args),
     Generate(generate::Args),
@@ -53,6 +55,7 @@ async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
         Command::Bench(args) => bench::run(args).await,
         Command::Bin(args) => bin::run(args).await,
+        Command::Book(args) => book::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Generate(args) => generate::run(args).await,

@@ -174,8 +174,8 @@ mod tests {
         assert!(!asked.is_empty() && asked.is_subset(&served), "{asked:?}");
         for alert in include_str!("../../../deploy/monitoring/rules.yaml").split("- alert: ").skip(1) {
             let name = alert.lines().next().unwrap();
-            assert!(include_str!("../../../docs/metrics.md").contains(&format!("## {name}\n")), "{name}");
-            assert!(alert.contains(&format!("docs/metrics.md#{}\n", name.to_lowercase())), "{name}");
+            assert!(include_str!("../../../docs/runbook.md").contains(&format!("## {name}\n")), "{name}");
+            assert!(alert.contains(&format!("docs/runbook.md#{}\n", name.to_lowercase())), "{name}");
         }
     }
 }

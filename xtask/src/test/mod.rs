@@ -36,12 +36,13 @@ use crate::{Result, interrupt, progress, workspace};
 /// How long the end of clusters that killed test programs had started is waited for.
 const REMOVAL: Duration = Duration::from_secs(30);
 
-/// Check everything: format, lints, documentation, generated files, unit tests, and the tests that need a cluster.
+/// Check everything: format, lints, documentation, generated files, the book, the files of a release, unit tests, and the tests
+/// that need a cluster.
 ///
 /// The last line of the output is `N passed, N failed`; the exit code is 0 only if nothing failed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run a part: a step (fmt, clippy, docs, generated, unit), the integration tests of a folder or a file (plan, checks,
+    /// Run a part: a step (fmt, generated, book, release, clippy, docs, unit), the integration tests of a folder or a file (plan, checks,
     /// `plan::checks`), or all tests whose name contains this.
     filter: Option<String>,
     /// How many integration tests run at a time. They share one cluster, and mostly wait for it.
