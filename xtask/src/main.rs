@@ -16,6 +16,7 @@ mod interrupt;
 mod markdown;
 mod progress;
 mod reference;
+mod release;
 mod test;
 mod workspace;
 
@@ -47,6 +48,7 @@ enum Command {
     Demo(demo::Args),
     Cluster(cluster::Args),
     Generate(generate::Args),
+    Release(release::Args),
     Test(test::Args),
 }
 
@@ -59,6 +61,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Generate(args) => generate::run(args).await,
+        Command::Release(args) => release::run(args).await,
         Command::Test(args) => match test::run(args).await {
             Ok(code) => return code,
             Err(error) => Err(error),

@@ -7,7 +7,7 @@ use super::command::Invocation;
 use crate::Result;
 
 /// The steps that are one command and need no test program.
-const CHECKS: [&str; 5] = ["fmt", "generated", "book", "clippy", "docs"];
+const CHECKS: [&str; 6] = ["fmt", "generated", "book", "release", "clippy", "docs"];
 
 /// What the filter on the command line selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,7 @@ fn check_invocation(check: &str) -> Result<Invocation> {
         "fmt" => Invocation::cargo(&["fmt", "--all", "--check"]),
         "generated" => Invocation::program(std::env::current_exe()?, &["generate", "--check"]),
         "book" => Invocation::program(std::env::current_exe()?, &["book"]),
+        "release" => Invocation::program(std::env::current_exe()?, &["release"]),
         "clippy" => Invocation::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         // With private items: the documentation is for those who work on the code.
         _ => Invocation::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])

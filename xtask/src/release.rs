@@ -1,0 +1,143 @@
+//! `cargo xtask release`: what a version is published with.
+//!
+//! - `changelog`: the section of the version;
+//! - `chart`: the packaged chart;
+//! - `manifests`: what kubectl applies, rendered;
+//! - `materials`: the list of what the program and its helm are built from.
+
+mod changelog;
+mod chart;
+mod manifests;
+mod materials;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use testbed::components::{Component, ensure};
+
+use crate::{Result, progress, workspace};
+
+/// Name of the image in deploy/, which a registry stands before.
+const IMAGE: &str = "coder-upgrade-operator";
+
+/// Make the files of a release: manifests, the chart, an SBOM, the section of the changelog, and their checksums.
+///
+/// The version is that of Cargo.toml. The same sources give the same bytes. Fails if the changelog has no section of the version, or
+/// if the chart or deploy/ name another one.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Directory of the files; what is in it is replaced. Default: target/release-VERSION
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Image without its tag, as manifests and chart name it
+    #[arg(long, default_value = IMAGE)]
+    image: String,
+}
+
+/// Files by their names.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Makes the release.
+pub async fn run(args: Args) -> Result<()> {
+    tokio::task::spawn_blocking(move || write(&args)).await?
+}
+
+fn write(args: &Args) -> Result<()> {
+    let root = workspace::root();
+    let version = env!("CARGO_PKG_VERSION");
+    // What can be said without building anything is said first.
+    changelog::section(&std::fs::read_to_string(root.join("CHANGELOG.md"))?, version)?;
+    let programs = ensure(&[Component::Kubectl, Component::Helm], &|event| progress::component(&event))?;
+    let program = |component| programs.get(component).ok_or("a component was not built");
+    let (kubectl, helm) = (program(Component::Kubectl)?, program(Component::Helm)?);
+    let rendered = manifests::rendered(&root, kubectl)?;
+    let materials = materials::document(&root, version, helm)?;
+    let files = files(&root, version, &args.image, rendered, &materials)?;
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None => workspace::target().join(format!("release-{version}")),
+    };
+    if output.exists() {
+        std::fs::remove_dir_all(&output)?;
+    }
+    std::fs::create_dir_all(&output)?;
+    for (name, content) in &files {
+        std::fs::write(output.join(name), content)?;
+        println!("wrote {}", output.join(name).display());
+    }
+    manifests::is_read_by_helm(helm, &output.join(chart::file_name(version)))
+}
+
+/// Everything that is published, with the checksums of all.
+fn files(root: &Path, version: &str, image: &str, rendered: Files, materials: &Value) -> Result<Files> {
+    let mut files = Files::new();
+    let tag = format!("v{version}");
+    for (name, manifest) in rendered {
+        files.insert(name, manifests::with_image(&manifest, &tag, image)?);
+    }
+    files.insert(chart::file_name(version), chart::packaged(&root.join("deploy/chart"), version, image)?);
+    files.insert("sbom.cdx.json".to_owned(), serde_json::to_vec_pretty(materials)?);
+    let changes = changelog::section(&std::fs::read_to_string(root.join("CHANGELOG.md"))?, version)?;
+    files.insert("CHANGELOG.md".to_owned(), changes.into_bytes());
+    let sums = sums(&files);
+    files.insert("SHA256SUMS".to_owned(), sums.into_bytes());
+    Ok(files)
+}
+
+/// What `sha256sum --check` reads.
+fn sums(files: &Files) -> String {
+    let mut sums = String::new();
+    for (name, content) in files {
+        for byte in Sha256::digest(content) {
+            let _ = write!(sums, "{byte:02x}");
+        }
+        let _ = writeln!(sums, "  {name}");
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn made() -> Files {
+        let rendered = Files::from([("a.yaml".to_owned(), b"image: coder-upgrade-operator:v0.1.0\n".to_vec())]);
+        files(&workspace::root(), env!("CARGO_PKG_VERSION"), "registry.example.com/o", rendered, &json!({"a": 1}))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_second_run_gives_the_same_bytes() {
+        assert!(made() == made());
+    }
+
+    #[test]
+    fn the_checksums_are_those_of_the_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = made();
+        for (name, content) in &files {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        let check = |directory: &Path| {
+            let mut sum = std::process::Command::new("sha256sum");
+            sum.args(["--check", "--strict", "SHA256SUMS"]).current_dir(directory).output().unwrap()
+        };
+        let checked = check(directory.path());
+        let said = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.status.success(), "{said}");
+        assert_eq!(said.lines().count(), files.len() - 1, "all but SHA256SUMS itself: {said}");
+        std::fs::write(directory.path().join("a.yaml"), "other").unwrap();
+        assert!(!check(directory.path()).status.success());
+    }
+
+    #[test]
+    fn the_image_is_named_with_its_registry() {
+        let files = made();
+        assert_eq!(files["a.yaml"], b"image: registry.example.com/o:v0.1.0\n");
+    }
+}
