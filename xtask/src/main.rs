@@ -18,6 +18,8 @@ mod progress;
 mod reference;
 mod release;
 mod test;
+#[cfg(test)]
+mod workflows;
 mod workspace;
 
 use std::error::Error;
