@@ -3,5 +3,6 @@
 mod api;
 mod apply;
 mod controller;
+mod documents;
 mod manifests;
 mod packages;

@@ -15,7 +15,7 @@ fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
 }
 
-fn printed(component: Component, arguments: &[&str]) -> String {
+pub fn printed(component: Component, arguments: &[&str]) -> String {
     let output = Command::new(program(component)).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
