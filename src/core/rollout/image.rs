@@ -60,6 +60,14 @@ pub fn incomparable(one: &str, other: &str) -> bool {
     a.name() == b.name() && (bare(&a) || bare(&b)) && (a.digest.is_none() || b.digest.is_none())
 }
 
+/// Whether an image is one of an earlier release than `than`, by their tags. A build that somebody made of the same release is none.
+pub fn is_older(image: &str, than: &str) -> bool {
+    let (image, than) = (Image::of(image), Image::of(than));
+    let release = |image: &Image<'_>| image.version().map(|version| (version.major, version.minor, version.patch));
+    let older = release(&image).zip(release(&than)).is_some_and(|(found, than)| found < than);
+    image.name() == than.name() && older
+}
+
 /// Whether a container with this image may be the one that the template describes.
 pub fn may_be(wanted: &str, image: &str) -> bool {
     similar(wanted, image) || incomparable(wanted, image)

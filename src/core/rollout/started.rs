@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::image::similar;
+use super::image::{is_older, similar};
 use super::verify::WorkloadPods;
 use super::workload::{PodFacts, WorkloadFacts};
 use crate::core::helm::documents::Documents;
@@ -72,7 +72,8 @@ impl Versions {
         if self.has_new(image) {
             return true;
         }
-        let is_old = self.old.iter().any(|old| similar(old, image));
+        // A pod of a yet earlier version may still be ending, and has migrated nothing that the old version had not.
+        let is_old = self.old.iter().any(|old| similar(old, image) || is_older(image, old));
         !is_old && (self.names.is_empty() || self.names.contains(name))
     }
 
@@ -176,6 +177,21 @@ mod tests {
             assert_eq!(new_version_started(&observed, &versions()), expected);
             assert_eq!(may_start(&observed, &versions()), new);
         }
+    }
+
+    #[rstest]
+    #[case::yet_older("coder:v2.30.0", false)]
+    #[case::yet_older_from_a_mirror("mirror/coder:v2.30.0@sha256:ab", false)]
+    #[case::older_than_the_old_and_wanted("other/coder:v2.31.5", true)]
+    #[case::a_build_of_the_new_one("mirror/coder:v2.31.7-acme1", true)]
+    #[case::a_build_of_the_old_one("mirror/coder:v2.31.6-acme1", true)]
+    #[case::a_tag_that_is_no_version("mirror/coder:stable", true)]
+    #[case::another_image("proxy:v1.0.0", true)]
+    fn a_pod_of_a_yet_older_version_is_none_of_the_new_one(#[case] image: &str, #[case] new: bool) {
+        let set = |images: &[&str]| images.iter().map(|image| (*image).to_owned()).collect::<BTreeSet<_>>();
+        let versions =
+            Versions::between(&set(&["coder:v2.31.6"]), &set(&["coder:v2.31.7", "coder:v2.31.5"]), &set(&["coder"]));
+        assert_eq!(versions.is_new("coder", image), new);
     }
 
     #[test]

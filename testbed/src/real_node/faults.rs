@@ -1,5 +1,6 @@
-//! The faults that a pod's annotations ask for, in the form that they have on a real cluster: an image that no registry has,
-//! and an init container that takes its time. An admission webhook of the supervisor puts them into the pod.
+//! What an admission webhook of the supervisor changes in pods: the faults that their annotations ask for get the form that they
+//! have on a real cluster (an image that no registry has, an init container that takes its time), and the processors that Coder's
+//! chart asks for by default are there, as on the node of a company.
 
 use std::convert::Infallible;
 
@@ -14,6 +15,10 @@ use super::images::TOOLS;
 use crate::pod_faults::{PULL_ERROR, START_DELAY};
 use crate::webhook::PodWebhook;
 
+/// What the charts of Coder v2 request for each pod by default: two processors. A machine with two has less to give.
+const DEFAULT_PROCESSORS: &str = "2000m";
+/// What their pods request here.
+const PROCESSORS: &str = "10m";
 /// A registry that does not exist: the domain is reserved.
 const NOBODY: &str = "registry.invalid";
 
@@ -39,30 +44,39 @@ impl PodFaults {
     }
 }
 
-/// Asked for pods with one of the annotations only: no other test depends on it.
+/// Asked for pods with one of the annotations, or with the chart's own request, only: no other test depends on it.
 fn configuration(webhook: &PodWebhook) -> Value {
     let has = |name: &str| format!("'{name}' in object.metadata.?annotations.orValue({{}})");
-    let asks = [PULL_ERROR, START_DELAY].map(has).join(" || ");
+    let requests = format!(
+        "object.spec.containers.exists(c, c.?resources.?requests[?'cpu'].orValue('') in ['2', '{DEFAULT_PROCESSORS}'])"
+    );
+    let asks = [has(PULL_ERROR), has(START_DELAY), requests].join(" || ");
     json!({
         "metadata": {"name": "testbed-pod-faults"},
         "webhooks": [{
             "name": "pod-faults.testbed.coderupgrade.dev", "sideEffects": "None", "admissionReviewVersions": ["v1"],
             "failurePolicy": "Fail", "clientConfig": webhook.client_config(),
-            "matchConditions": [{"name": "asks-for-faults", "expression": asks}],
+            "matchConditions": [{"name": "is-changed", "expression": asks}],
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
         }],
     })
 }
 
-/// The operations that put the faults of a pod into it.
+/// The operations that put the faults of a pod into it, and take the chart's own request out.
 fn patch(pod: &Value) -> Vec<Value> {
     let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
     let mut operations = Vec::new();
-    if annotation(PULL_ERROR).is_some() {
-        for (index, container) in pod["spec"]["containers"].as_array().into_iter().flatten().enumerate() {
-            let image = format!("{NOBODY}/{}", container["image"].as_str().unwrap_or_default());
-            let path = format!("/spec/containers/{index}/image");
-            operations.push(json!({"op": "replace", "path": path, "value": image}));
+    for (index, container) in pod["spec"]["containers"].as_array().into_iter().flatten().enumerate() {
+        let mut replace = |field: &str, value: &str| {
+            let path = format!("/spec/containers/{index}/{field}");
+            operations.push(json!({"op": "replace", "path": path, "value": value}));
+        };
+        if annotation(PULL_ERROR).is_some() {
+            replace("image", &format!("{NOBODY}/{}", container["image"].as_str().unwrap_or_default()));
+        }
+        // The API server has brought the quantity into its shortest form, or passes it on as it was given.
+        if ["2", DEFAULT_PROCESSORS].contains(&container["resources"]["requests"]["cpu"].as_str().unwrap_or_default()) {
+            replace("resources/requests/cpu", PROCESSORS);
         }
     }
     if let Some(delay) = annotation(START_DELAY) {
@@ -103,5 +117,13 @@ mod tests {
         assert_eq!(operations[1]["value"], "registry.invalid/b:2");
         assert_eq!(operations[2]["value"]["command"][3], "5s");
         assert_eq!(patch(&json!({"metadata": {}, "spec": {"containers": [{"image": "a:1"}]}})), [Value::Null; 0]);
+    }
+
+    #[test]
+    fn only_the_request_of_the_charts_of_coder_is_made_small() {
+        let pod = |cpu: &str| json!({"spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}});
+        let operation = json!({"op": "replace", "path": "/spec/containers/0/resources/requests/cpu", "value": "10m"});
+        assert_eq!((patch(&pod("2")), patch(&pod("2000m"))), (vec![operation.clone()], vec![operation]));
+        assert_eq!(patch(&pod("200")), [Value::Null; 0], "what no node has is not given here either");
     }
 }

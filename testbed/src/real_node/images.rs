@@ -26,8 +26,18 @@ pub(super) const TOOLS: &str = "docker.io/mesh/testbed-host:1";
 const TOOL_PROGRAMS: [&str; 9] = ["sh", "sleep", "true", "false", "cat", "echo", "touch", "ls", "date"];
 /// Has the images of Coder v2, too: an admission webhook may have pods take them from there.
 const MIRROR: &str = "mirror.local:5000";
-/// Versions of Coder v2 whose charts tests package themselves.
-const PACKAGED_BY_TESTS: [&str; 6] = ["2.26.0", "2.26.5", "2.26.6", "2.26.7", "2.27.8", "2.39.0"];
+/// Charts that tests package themselves.
+const PACKAGED_BY_TESTS: [(&str, &str); 9] = [
+    ("coder-v1", "1.15.2"),
+    ("coder-v1", "1.17.1"),
+    ("coder-v1", "1.18.0"),
+    ("coder-v2", "2.26.0"),
+    ("coder-v2", "2.26.5"),
+    ("coder-v2", "2.26.6"),
+    ("coder-v2", "2.26.7"),
+    ("coder-v2", "2.27.8"),
+    ("coder-v2", "2.39.0"),
+];
 /// Builds of Coder that a company has made, and an image that is in the wrong place: version and name.
 const OWN_BUILDS: [(&str, &str); 3] = [
     ("2.30.0", "docker.io/coderenvs/coder-service:v2.30.0"),
@@ -161,7 +171,7 @@ fn tools(archive: &mut Archive) -> Result<(), ImageError> {
 fn versions() -> Result<BTreeSet<(String, String)>, ImageError> {
     let Catalog(repositories) = Catalog::read(&charts_dir())?;
     let rows = repositories.into_values().flatten().filter(|row| row.overlay.as_deref() != Some(NEVER_PUBLISHED));
-    let by_tests = PACKAGED_BY_TESTS.map(|version| ("coder-v2".to_owned(), version.to_owned()));
+    let by_tests = PACKAGED_BY_TESTS.map(|(chart, version)| (chart.to_owned(), version.to_owned()));
     Ok(rows.map(|row| (row.chart, row.version)).chain(by_tests).collect())
 }
 

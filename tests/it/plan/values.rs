@@ -1,7 +1,6 @@
 //! P1: values are kept, and the right ones win.
 
 use crate::common::World;
-use crate::common::node::left_out_on;
 use coder_upgrade_operator::api::{CheckName, FailureClass};
 use k8s_openapi::api::core::v1::Secret;
 use proptest::{
@@ -12,7 +11,6 @@ use proptest::{
 };
 use serde_json::{Value, json};
 use testbed::charts::charts_dir;
-use testbed::supervisor::state::NodeKind;
 
 #[tokio::test]
 async fn kept_values_survive_referenced_ones_win_over_them_and_inline_ones_over_all() {
@@ -43,12 +41,6 @@ async fn kept_values_survive_referenced_ones_win_over_them_and_inline_ones_over_
 
 #[tokio::test]
 async fn values_that_are_not_to_be_kept_are_gone() {
-    let small = std::thread::available_parallelism().unwrap().get() <= 2;
-    if small
-        && left_out_on(NodeKind::Real, "the chart's own requests are 2 CPUs, which this machine has not free").await
-    {
-        return;
-    }
     let world = World::with_v2("values-again", "2.30.0", &["coder.annotations.old=old"]).await;
     let env = json!([{"name": "CODER_PG_CONNECTION_URL", "valueFrom": {"secretKeyRef": {"name": "coder-db-url", "key": "url"}}}]);
     let chart = json!({"repository": world.repositories().v2});
