@@ -49,13 +49,13 @@ fn write(args: &Args) -> Result<()> {
     let root = workspace::root();
     let version = env!("CARGO_PKG_VERSION");
     // What can be said without building anything is said first.
-    changelog::section(&std::fs::read_to_string(root.join("CHANGELOG.md"))?, version)?;
+    let changes = changelog::section(&std::fs::read_to_string(root.join("CHANGELOG.md"))?, version)?;
     let programs = ensure(&[Component::Kubectl, Component::Helm], &|event| progress::component(&event))?;
     let program = |component| programs.get(component).ok_or("a component was not built");
     let (kubectl, helm) = (program(Component::Kubectl)?, program(Component::Helm)?);
     let rendered = manifests::rendered(&root, kubectl)?;
     let materials = materials::document(&root, version, helm)?;
-    let files = files(&root, version, &args.image, rendered, &materials)?;
+    let files = files(&root, version, &args.image, rendered, &materials, changes)?;
     let output = match &args.output {
         Some(output) => output.clone(),
         None => workspace::target().join(format!("release-{version}")),
@@ -72,7 +72,14 @@ fn write(args: &Args) -> Result<()> {
 }
 
 /// Everything that is published, with the checksums of all.
-fn files(root: &Path, version: &str, image: &str, rendered: Files, materials: &Value) -> Result<Files> {
+fn files(
+    root: &Path,
+    version: &str,
+    image: &str,
+    rendered: Files,
+    materials: &Value,
+    changes: String,
+) -> Result<Files> {
     let mut files = Files::new();
     let tag = format!("v{version}");
     for (name, manifest) in rendered {
@@ -80,7 +87,6 @@ fn files(root: &Path, version: &str, image: &str, rendered: Files, materials: &V
     }
     files.insert(chart::file_name(version), chart::packaged(&root.join("deploy/chart"), version, image)?);
     files.insert("sbom.cdx.json".to_owned(), serde_json::to_vec_pretty(materials)?);
-    let changes = changelog::section(&std::fs::read_to_string(root.join("CHANGELOG.md"))?, version)?;
     files.insert("CHANGELOG.md".to_owned(), changes.into_bytes());
     let sums = sums(&files);
     files.insert("SHA256SUMS".to_owned(), sums.into_bytes());
@@ -107,8 +113,8 @@ mod tests {
 
     fn made() -> Files {
         let rendered = Files::from([("a.yaml".to_owned(), b"image: coder-upgrade-operator:v0.1.0\n".to_vec())]);
-        files(&workspace::root(), env!("CARGO_PKG_VERSION"), "registry.example.com/o", rendered, &json!({"a": 1}))
-            .unwrap()
+        let (root, version) = (workspace::root(), env!("CARGO_PKG_VERSION"));
+        files(&root, version, "registry.example.com/o", rendered, &json!({"a": 1}), "- a\n".to_owned()).unwrap()
     }
 
     #[test]

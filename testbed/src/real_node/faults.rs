@@ -1,6 +1,6 @@
 //! What an admission webhook of the supervisor changes in pods: the faults that their annotations ask for get the form that they
 //! have on a real cluster (an image that no registry has, an init container that takes its time), and the processors that Coder's
-//! chart asks for by default are there, as on the node of a company.
+//! chart asks for by default are requested as a few thousandths, for a machine with two has less to give.
 
 use std::convert::Infallible;
 
@@ -15,8 +15,8 @@ use super::images::TOOLS;
 use crate::pod_faults::{PULL_ERROR, START_DELAY};
 use crate::webhook::PodWebhook;
 
-/// What the charts of Coder v2 request for each pod by default: two processors. A machine with two has less to give.
-const DEFAULT_PROCESSORS: &str = "2000m";
+/// What the charts of Coder v2 request for each pod by default, as the API server passes it on: two processors.
+const DEFAULT_PROCESSORS: [&str; 2] = ["2", "2000m"];
 /// What their pods request here.
 const PROCESSORS: &str = "10m";
 /// A registry that does not exist: the domain is reserved.
@@ -47,8 +47,9 @@ impl PodFaults {
 /// Asked for pods with one of the annotations, or with the chart's own request, only: no other test depends on it.
 fn configuration(webhook: &PodWebhook) -> Value {
     let has = |name: &str| format!("'{name}' in object.metadata.?annotations.orValue({{}})");
+    // The list is written in CEL as in Rust.
     let requests = format!(
-        "object.spec.containers.exists(c, c.?resources.?requests[?'cpu'].orValue('') in ['2', '{DEFAULT_PROCESSORS}'])"
+        "object.spec.containers.exists(c, c.?resources.?requests[?'cpu'].orValue('') in {DEFAULT_PROCESSORS:?})"
     );
     let asks = [has(PULL_ERROR), has(START_DELAY), requests].join(" || ");
     json!({
@@ -74,8 +75,7 @@ fn patch(pod: &Value) -> Vec<Value> {
         if annotation(PULL_ERROR).is_some() {
             replace("image", &format!("{NOBODY}/{}", container["image"].as_str().unwrap_or_default()));
         }
-        // The API server has brought the quantity into its shortest form, or passes it on as it was given.
-        if ["2", DEFAULT_PROCESSORS].contains(&container["resources"]["requests"]["cpu"].as_str().unwrap_or_default()) {
+        if container["resources"]["requests"]["cpu"].as_str().is_some_and(|cpu| DEFAULT_PROCESSORS.contains(&cpu)) {
             replace("resources/requests/cpu", PROCESSORS);
         }
     }
