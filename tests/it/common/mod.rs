@@ -141,6 +141,8 @@ impl World {
         let values = charts_dir().join(values);
         let mut arguments = vec!["install", release, "coder", "--repo", repository, "--version", version];
         arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
+        // Half of the time that helm takes is that of reading the descriptions of the API.
+        arguments.push("--disable-openapi-validation");
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         self.helm(&arguments).await;
     }

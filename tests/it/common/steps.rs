@@ -70,6 +70,8 @@ impl Steps {
         let values = charts_dir().join(if classic { "coder-v1-values.yaml" } else { "coder-v2-values.yaml" });
         let mut arguments = vec!["install", "coder", "coder", "--repo", &steps.repository, "--version", version];
         arguments.extend(["--values", values.to_str().unwrap(), "--wait", "--timeout", "3m"]);
+        // Half of the time that helm takes is that of reading the descriptions of the API.
+        arguments.push("--disable-openapi-validation");
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         steps.helm(&arguments).await;
         steps

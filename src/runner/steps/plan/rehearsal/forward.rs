@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT, WARNING};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, DATE, ETAG, EXPIRES, IF_NONE_MATCH, USER_AGENT, VARY, WARNING,
+};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -19,6 +21,10 @@ use crate::core::plan::rehearsal::request::{ApiPath, readable};
 const LIMIT: usize = 128 << 20;
 /// How long one request to the API server may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Headers of an answer that matter to helm. By those of the cache it asks once, not for each chart and manifest, for the
+/// descriptions of the API (`OpenAPI` v3), which are its largest answers.
+const KEPT: [HeaderName; 7] = [CONTENT_TYPE, WARNING, CACHE_CONTROL, DATE, ETAG, EXPIRES, VARY];
 
 /// A request of helm.
 pub struct ProxiedRequest {
@@ -85,8 +91,9 @@ impl ProxiedResponse {
         Self::object(status, &failure)
     }
 
-    /// The same with another body of the same type.
-    pub fn with_body(self, body: &Value) -> Self {
+    /// The same with another body of the same type. Its mark was that of the first body: helm must not name it again.
+    pub fn with_body(mut self, body: &Value) -> Self {
+        self.headers.remove(ETAG);
         Self { body: body.to_string().into(), ..self }
     }
 
@@ -124,7 +131,7 @@ pub async fn send(
         if let Ok(accept) = HeaderValue::from_str(&readable(accept)) {
             headers.insert(ACCEPT, accept);
         }
-        for name in [CONTENT_TYPE, USER_AGENT] {
+        for name in [CONTENT_TYPE, USER_AGENT, IF_NONE_MATCH] {
             headers.extend(asked.head.headers.get(&name).map(|value| (name, value.clone())));
         }
     }
@@ -149,7 +156,7 @@ pub async fn send(
         Ok(Ok((head, Ok(body)))) => {
             let body = body.to_bytes();
             let kept = head.headers.into_iter().filter_map(|(name, value)| Some((name?, value)));
-            let headers = kept.filter(|(name, _)| [CONTENT_TYPE, WARNING].contains(name)).collect();
+            let headers = kept.filter(|(name, _)| KEPT.contains(name)).collect();
             ProxiedResponse { status: head.status, headers, body }
         }
         Ok(Err(error)) => unavailable(&format!("the API server could not be asked: {error}")),
