@@ -25,6 +25,8 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// What the cgroups of a node begin with; others come and go with other programs of the machine.
 const CGROUP: &str = "/testbed";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// An end in order takes about 10 s. After 60 s the supervisor is killed.
+const ORDERLY: Duration = Duration::from_secs(40);
 /// Directories in which kubelet, containerd, runc and CNI would leave something.
 const WRITTEN: [&str; 4] = ["/run", "/var/lib", "/var/log", "/etc"];
 /// What would be theirs there; the rest comes and goes with other programs of the machine.
@@ -201,7 +203,7 @@ async fn pods_services_and_names_work_and_nothing_is_left() {
     let running = processes(&cluster);
     let shows = |kind: &str| before.changes().iter().any(|change| change.starts_with(kind));
     assert!(shows("+ interface") && shows("+ cgroup"), "{:?}", before.changes());
-    cluster.down().await.unwrap();
+    timeout(ORDERLY, cluster.down()).await.expect("no part waits for an API server that is out of reach").unwrap();
     assert!(running.iter().all(|process| !process.is_alive()));
     assert_eq!(named_after(dir.path()), [""; 0]);
     before.assert_unchanged();

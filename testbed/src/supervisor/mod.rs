@@ -172,8 +172,9 @@ async fn start(
         node.start_containerd(),
     );
     let (control_plane, processes) = control_plane?;
-    let node_processes = namespaces.into_iter().chain(containerd?);
-    for process in processes {
+    let containerd = containerd?;
+    // Stopped last: with the node's namespaces goes the address of the API server, whose clients would wait for its answers.
+    for process in namespaces.into_iter().chain(processes) {
         parts.add_process(process)?;
     }
     let charts = charts?;
@@ -198,7 +199,7 @@ async fn start(
     in_process::start_load_balancer(options, client.clone(), parts)?;
     in_process::start_resizer(client.clone(), parts)?;
     in_process::start_snapshots(options, client.clone(), parts)?;
-    node.start(&control_plane, node_processes, parts).await?;
+    node.start(&control_plane, containerd, parts).await?;
     readiness::controllers_work(&client).await?;
     readiness::node_is_ready(&client, NODE_NAME).await?;
     node.start_dns(&client).await

@@ -68,15 +68,14 @@ impl<'a> Starting<'a> {
         }
     }
 
-    /// Starts what registers the node and runs pods. `before` are the processes that it runs on: they are stopped after it, and
-    /// before the API server, which would wait for the connections of pods.
+    /// Starts what registers the node and runs pods. `containerd` runs already and is stopped after it.
     pub(super) async fn start(
         &self,
         control_plane: &ControlPlane,
-        before: impl Iterator<Item = Running>,
+        containerd: Option<Running>,
         parts: &mut Parts,
     ) -> Result<(), SupervisorError> {
-        for process in before {
+        if let Some(process) = containerd {
             parts.add_process(process)?;
         }
         match self {
