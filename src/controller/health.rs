@@ -1,9 +1,8 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Router,
@@ -17,23 +16,73 @@ use super::metrics::Metrics;
 /// What `/metrics` answers in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether the controller does its work: it stands by for the Lease, or holds it and its caches are filled. They never
-/// are while the CRD or a right is missing.
-#[derive(Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// What the controller needs before it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needed {
+    /// An answer of the API server about the Lease, by which controllers agree on who leads.
+    Lease,
+    /// The list of all `CoderUpgrades`: they need the CRD.
+    CoderUpgrades,
+    /// The list of their Jobs.
+    Jobs,
+    /// The list of the pods of these.
+    Pods,
+}
+
+impl Display for Needed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lease => "no answer about the Lease yet; apply deploy/controller if a right is missing",
+            Self::CoderUpgrades => "CoderUpgrades are not listed yet; apply deploy/crd if their kind is unknown",
+            Self::Jobs => "Jobs are not listed yet; apply deploy/controller if a right is missing",
+            Self::Pods => "pods are not listed yet; apply deploy/controller if a right is missing",
+        })
+    }
+}
+
+/// Whether the controller does its work: it stands by for the Lease, or holds it and has listed everything. Otherwise what is
+/// missing, each with the last error that it met.
+#[derive(Clone)]
+pub struct Readiness(Arc<Mutex<BTreeMap<Needed, Option<String>>>>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(BTreeMap::from([(Needed::Lease, None)]))))
+    }
+}
 
 impl Readiness {
-    /// Tells whether it does.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+    /// It was found.
+    pub fn found(&self, needed: Needed) {
+        self.missing(|missing| drop(missing.remove(&needed)));
     }
 
-    fn answer(&self) -> (StatusCode, &'static str) {
-        if self.0.load(Ordering::Relaxed) {
-            (StatusCode::OK, "ok")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "starting")
+    /// It is looked for from here on.
+    pub fn wanted(&self, needed: Needed) {
+        self.missing(|missing| drop(missing.insert(needed, None)));
+    }
+
+    /// It was looked for in vain. Says nothing of what was found before: a watch that breaks off begins again.
+    pub fn hindered(&self, needed: Needed, why: &impl Display) {
+        self.missing(|missing| {
+            missing.entry(needed).and_modify(|last| *last = Some(why.to_string()));
+        });
+    }
+
+    fn missing<T>(&self, act: impl FnOnce(&mut BTreeMap<Needed, Option<String>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn answer(&self) -> (StatusCode, String) {
+        let line = |(needed, why): (&Needed, &Option<String>)| match why {
+            Some(why) => format!("{needed}: {why}"),
+            None => needed.to_string(),
+        };
+        let lines: Vec<String> = self.missing(|missing| missing.iter().map(line).collect());
+        if lines.is_empty() {
+            return (StatusCode::OK, "ok".into());
         }
+        (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n"))
     }
 }
 
@@ -51,12 +100,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_not_ready_before_it_says_so_and_not_after_it_takes_it_back() {
+    fn what_is_missing_is_listed_until_it_is_found() {
         let readiness = Readiness::default();
         assert_eq!(readiness.answer().0, StatusCode::SERVICE_UNAVAILABLE);
-        readiness.set(true);
+        readiness.found(Needed::Lease);
+        assert_eq!(readiness.answer(), (StatusCode::OK, "ok".into()));
+        readiness.wanted(Needed::Jobs);
+        readiness.wanted(Needed::Pods);
+        readiness.hindered(Needed::Jobs, &"jobs.batch is forbidden");
+        let (status, text) = readiness.answer();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("Jobs are not listed") && lines[0].ends_with("jobs.batch is forbidden"), "{text}");
+        assert!(lines.len() == 2 && lines[1].starts_with("pods are not listed yet"), "{text}");
+        readiness.found(Needed::Jobs);
+        readiness.found(Needed::Pods);
+        readiness.hindered(Needed::Pods, &"broken off");
         assert_eq!(readiness.answer().0, StatusCode::OK);
-        readiness.set(false);
-        assert_eq!(readiness.answer().0, StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -42,7 +42,7 @@ use super::{
     context::Context,
     drain::Watches,
     drift::Workloads,
-    health::{self, Readiness},
+    health::{self, Needed, Readiness},
     leader::{Leadership, NotHeld},
     metrics::Metrics,
     owned::OwnedIndex,
@@ -59,6 +59,9 @@ use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
 use crate::core::report::LIMIT;
 use crate::core::text::log_format::LogFormat;
 use crate::core::text::nesting::Shallow;
+
+/// What is listed before the first object is reconciled.
+const LISTED: [Needed; 3] = [Needed::CoderUpgrades, Needed::Jobs, Needed::Pods];
 
 /// Name under which the controller reports events.
 const NAME: &str = "coder-upgrade-operator";
@@ -215,14 +218,16 @@ pub async fn run(args: ControllerArgs) -> Result<(), RunError> {
     let lease = |source| RunError::Lease { namespace: args.lease_namespace.clone(), source };
     let mut leadership = tokio::select! {
         // Standing by is ready, too: a rollout must not wait for the old controller's Lease.
-        acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity, || readiness.set(true)) => {
+        acquired = Leadership::acquire(client.clone(), &args.lease_namespace, &args.identity, || readiness.found(Needed::Lease)) => {
             acquired.map_err(lease)?
         }
         error = &mut unserved => return Err(error),
         () = &mut stop => return Ok(()),
     };
     info!("holding the Lease");
-    readiness.set(false);
+    for needed in LISTED {
+        readiness.wanted(needed);
+    }
     let ended = tokio::select! {
         () = control(client, &args, defaults, &readiness, &metrics) => Ok(()),
         why = leadership.lost() => Err(lease(why)),
@@ -259,7 +264,12 @@ async fn control(
     let places = Arc::new(Places::new(args.max_running_jobs.into(), waking.clone()));
     let watching_places = places.clone();
     let siblings = upgrade_store.clone();
+    let hindered = |needed| {
+        let readiness = readiness.clone();
+        move |error: &watcher::Error| readiness.hindered(needed, &reason(error))
+    };
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
+        .inspect_err(hindered(Needed::CoderUpgrades))
         .default_backoff()
         .modify(|upgrade| upgrade.managed_fields_mut().clear())
         .reflect(upgrade_writer)
@@ -283,6 +293,7 @@ async fn control(
     let (job_index, pod_index) = (jobs_of.clone(), pods_of.clone());
     let (job_store, job_writer) = reflector::store();
     let job_stream = watcher(scoped::<Job>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
+        .inspect_err(hindered(Needed::Jobs))
         .default_backoff()
         .modify(slim)
         .inspect_ok(move |event| job_index.take(event))
@@ -291,6 +302,7 @@ async fn control(
 
     let (pod_store, pod_writer) = reflector::store();
     let pod_stream = watcher(scoped::<Pod>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
+        .inspect_err(hindered(Needed::Pods))
         .default_backoff()
         .modify(|pod| {
             pod.managed_fields_mut().clear();
@@ -309,10 +321,15 @@ async fn control(
 
     let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
     let filled = async {
-        let owned = tokio::join!(stores.1.wait_until_ready(), stores.2.wait_until_ready());
-        let listened = known.send(());
-        let filled = stores.0.wait_until_ready().await;
-        readiness.set(matches!((owned, listened, filled), ((Ok(()), Ok(())), Ok(()), Ok(()))));
+        let found = |needed| move |()| readiness.found(needed);
+        let jobs = async { stores.1.wait_until_ready().await.map(found(Needed::Jobs)) };
+        let pods = async { stores.2.wait_until_ready().await.map(found(Needed::Pods)) };
+        // An error says that nobody writes or reads any more: the controller is ending.
+        if let (Ok(()), Ok(())) = tokio::join!(jobs, pods)
+            && known.send(()).is_ok()
+        {
+            let _ = stores.0.wait_until_ready().await.map(found(Needed::CoderUpgrades));
+        }
     };
 
     let context = Arc::new(Context {
@@ -355,6 +372,16 @@ async fn control(
             }
         });
     tokio::join!(reconciling, watching, filled);
+}
+
+/// What the API server says of a refused list or watch, without the form that it says it in.
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn scoped<K>(client: &Client, args: &ControllerArgs) -> Api<K>
