@@ -2,6 +2,7 @@
 //!
 //! One file per command; each has `Args` for clap and `run`.
 
+mod audit;
 mod bench;
 mod bin;
 mod book;
@@ -44,6 +45,7 @@ struct Xtask {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Audit(audit::Args),
     Bench(bench::Args),
     Bin(bin::Args),
     Book(book::Args),
@@ -57,6 +59,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Xtask::parse().command {
+        Command::Audit(args) => audit::run(args),
         Command::Bench(args) => bench::run(args).await,
         Command::Bin(args) => bin::run(args).await,
         Command::Book(args) => book::run(args).await,
