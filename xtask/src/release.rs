@@ -2,11 +2,13 @@
 //!
 //! - `changelog`: the section of the version;
 //! - `chart`: the packaged chart;
+//! - `krew`: the kubectl plugin;
 //! - `manifests`: what kubectl applies, rendered;
 //! - `materials`: the list of what the program and its helm are built from.
 
 mod changelog;
 mod chart;
+mod krew;
 mod manifests;
 mod materials;
 
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use coder_upgrade_operator::core::text::digest::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use testbed::components::{Component, ensure};
@@ -23,7 +26,7 @@ use crate::{Result, progress, workspace};
 /// Name of the image in deploy/, which a registry stands before.
 const IMAGE: &str = "coder-upgrade-operator";
 
-/// Make the files of a release: manifests, the chart, an SBOM, the section of the changelog, and their checksums.
+/// Make the files of a release: manifests, the chart, the kubectl plugin, an SBOM, the section of the changelog, and their checksums.
 ///
 /// The version is that of Cargo.toml. The same sources give the same bytes. Fails if the changelog has no section of the version, or
 /// if the chart or deploy/ name another one.
@@ -35,7 +38,16 @@ pub struct Args {
     /// Image without its tag, as manifests and chart name it
     #[arg(long, default_value = IMAGE)]
     image: String,
+    /// The program for a platform, for Krew (linux-amd64=FILE); may be given several times
+    #[arg(long, value_name = "PLATFORM=FILE", requires = "project")]
+    program: Vec<krew::Program>,
+    /// Address of the repository at its host, below which the files of releases lie, as https://HOST/OWNER/NAME
+    #[arg(long, value_name = "URL")]
+    project: Option<String>,
 }
+
+/// When each file in an archive was changed: the first second of 1980, for some programs take 0 for a missing time.
+const EPOCH: u64 = 315_532_800;
 
 /// Files by their names.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -55,7 +67,11 @@ fn write(args: &Args) -> Result<()> {
     let (kubectl, helm) = (program(Component::Kubectl)?, program(Component::Helm)?);
     let rendered = manifests::rendered(&root, kubectl)?;
     let materials = materials::document(&root, version, helm)?;
-    let files = files(&root, version, &args.image, rendered, &materials, changes)?;
+    let plugin = match &args.project {
+        Some(project) => krew::files(&args.program, project, version, &std::fs::read(root.join("LICENSE"))?)?,
+        None => Files::new(),
+    };
+    let files = files(&root, version, &args.image, rendered, plugin, &materials, changes)?;
     let output = match &args.output {
         Some(output) => output.clone(),
         None => workspace::target().join(format!("release-{version}")),
@@ -77,10 +93,11 @@ fn files(
     version: &str,
     image: &str,
     rendered: Files,
+    plugin: Files,
     materials: &Value,
     changes: String,
 ) -> Result<Files> {
-    let mut files = Files::new();
+    let mut files = plugin;
     let tag = format!("v{version}");
     for (name, manifest) in rendered {
         files.insert(name, manifests::with_image(&manifest, &tag, image)?);
@@ -97,12 +114,14 @@ fn files(
 fn sums(files: &Files) -> String {
     let mut sums = String::new();
     for (name, content) in files {
-        for byte in Sha256::digest(content) {
-            let _ = write!(sums, "{byte:02x}");
-        }
-        let _ = writeln!(sums, "  {name}");
+        let _ = writeln!(sums, "{}  {name}", sum(content));
     }
     sums
+}
+
+/// The SHA-256 digest, in hex.
+fn sum(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
 }
 
 #[cfg(test)]
@@ -114,7 +133,8 @@ mod tests {
     fn made() -> Files {
         let rendered = Files::from([("a.yaml".to_owned(), b"image: coder-upgrade-operator:v0.1.0\n".to_vec())]);
         let (root, version) = (workspace::root(), env!("CARGO_PKG_VERSION"));
-        files(&root, version, "registry.example.com/o", rendered, &json!({"a": 1}), "- a\n".to_owned()).unwrap()
+        files(&root, version, "registry.example.com/o", rendered, Files::new(), &json!({"a": 1}), "- a\n".to_owned())
+            .unwrap()
     }
 
     #[test]

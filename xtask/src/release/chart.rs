@@ -7,7 +7,7 @@ use flate2::{Compression, GzBuilder};
 use serde_json::Value;
 use tar::{Builder, EntryType, Header};
 
-use super::IMAGE;
+use super::{EPOCH, IMAGE};
 use crate::Result;
 
 /// The name that helm gives to the package, and the repository expects.
@@ -44,8 +44,7 @@ pub fn packaged(chart: &Path, version: &str, image: &str) -> Result<Vec<u8>> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(u64::try_from(content.len())?);
         header.set_mode(0o644);
-        // The first second of 1980: some programs take 0 for a missing time.
-        header.set_mtime(315_532_800);
+        header.set_mtime(EPOCH);
         archive.append_data(&mut header, format!("{IMAGE}/{path}"), content.as_slice())?;
     }
     Ok(archive.into_inner()?.finish()?)
