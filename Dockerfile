@@ -26,6 +26,9 @@ FROM scratch
 COPY --from=helm /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=helm /helm /usr/local/bin/helm
 COPY --from=operator /coder-upgrade-operator /usr/local/bin/coder-upgrade-operator
+LABEL org.opencontainers.image.title="Coder upgrade operator"
+LABEL org.opencontainers.image.description="Upgrades Coder on Kubernetes: controller, runner and helm"
+LABEL org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/usr/local/bin
 # A number, because `runAsNonRoot` cannot judge a name.
 USER 65532:65532

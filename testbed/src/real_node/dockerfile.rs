@@ -31,6 +31,8 @@ pub(super) fn last_stage(text: &str) -> Result<(Vec<Copied>, Config), String> {
                 copied.push(Copied { stage: stage.into(), source: source.into(), target: target.into() });
             }
             ["ENV", variable] if variable.contains('=') => config.env.push(variable.to_owned()),
+            // It says what the image is, and changes nothing in a container.
+            ["LABEL", ..] => {}
             ["USER", user] => user.clone_into(&mut config.user),
             ["ENTRYPOINT", ..] => {
                 let list = line.trim_start_matches("ENTRYPOINT");

@@ -175,8 +175,26 @@ fn versions() -> Result<BTreeSet<(String, String)>, ImageError> {
     Ok(rows.map(|row| (row.chart, row.version)).chain(by_tests).collect())
 }
 
-/// The operator's image, from the file list of the Dockerfile.
+/// The operator's image.
 fn operator(archive: &mut Archive, operator: &Path, helm: &Path, name: &str) -> Result<(), ImageError> {
+    let (files, config) = operator_files(operator, helm)?;
+    let layer = archive.layer(&files)?;
+    archive.image(&layer, &config, &[name.to_owned()])?;
+    Ok(())
+}
+
+/// Lays out the operator's image in the directory `root`, as the Dockerfile lists it; says how a container of it starts.
+///
+/// # Errors
+/// When a file cannot be read or written, or the Dockerfile lists something that is not known here.
+pub fn lay_out_operator(root: &Path, operator: &Path, helm: &Path) -> Result<Config, ImageError> {
+    let (files, config) = operator_files(operator, helm)?;
+    files.unpack(root)?;
+    Ok(config)
+}
+
+/// What the last stage of the Dockerfile holds.
+fn operator_files(operator: &Path, helm: &Path) -> Result<(Files, Config), ImageError> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile"))?;
     let (copied, config) = dockerfile::last_stage(&text).map_err(ImageError::Dockerfile)?;
     let mut files = Files::default();
@@ -188,9 +206,7 @@ fn operator(archive: &mut Archive, operator: &Path, helm: &Path, name: &str) -> 
             _ => return Err(ImageError::Dockerfile(format!("{source} of the stage {stage} is not known here"))),
         }
     }
-    let layer = archive.layer(&files)?;
-    archive.image(&layer, &config, &[name.to_owned()])?;
-    Ok(())
+    Ok((files, config))
 }
 
 /// This machine's list of certificate authorities: as Debian, or as Fedora has it.

@@ -33,8 +33,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use host::{Host, Unfit};
-pub use images::ImageError;
+pub use images::{ImageError, lay_out_operator};
 use kube::Client;
+pub use oci::Config as ImageConfig;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 

@@ -11,11 +11,13 @@ use tar::{Builder, EntryType, Header};
 
 /// What a container of an image is started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Config {
-    pub(super) entrypoint: Vec<String>,
+pub struct Config {
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
     /// `NAME=value`.
-    pub(super) env: Vec<String>,
-    pub(super) user: String,
+    pub env: Vec<String>,
+    /// `UID:GID`; empty for root.
+    pub user: String,
 }
 
 /// The files of an image. Directories are made as they are needed.
@@ -46,6 +48,14 @@ impl Files {
     /// An empty directory in which everybody may write.
     pub(super) fn shared_directory(&mut self, target: &str) {
         self.add(target.into(), Content::Shared);
+    }
+
+    /// Writes them below a directory, as a container of the image sees them.
+    pub(super) fn unpack(&self, root: &Path) -> io::Result<()> {
+        let draft = root.with_extension("layer");
+        write_layer(self, &draft)?;
+        tar::Archive::new(File::open(&draft)?).unpack(root)?;
+        fs::remove_file(draft)
     }
 
     /// The first file at a path stays: programs share libraries.

@@ -11,20 +11,24 @@ use testbed::node::Control;
 use testbed::process::{Identity, Signal};
 use testbed::supervisor::state::NodeKind;
 
-/// Whether a test is left out, because it shows nothing on nodes of that kind. It is said on standard error, past what the test
-/// program captures; `cargo xtask test` counts these lines.
+/// Whether a test is left out, because it shows nothing on nodes of that kind.
 pub async fn left_out_on(kind: NodeKind, why: &str) -> bool {
     if Cluster::for_tests().await.expect("the test bed").node().kind != kind {
         return false;
     }
     let node = match kind {
-        NodeKind::Process => "process",
-        NodeKind::Real => "real",
+        NodeKind::Process => "process node",
+        NodeKind::Real => "real node",
     };
+    leave_out(node, why);
+    true
+}
+
+/// Says that a test is left out on standard error, past what the test program captures; `cargo xtask test` counts these lines.
+pub fn leave_out(place: &str, why: &str) {
     let thread = std::thread::current();
     let test = thread.name().expect("a test runs in a thread of its name");
-    writeln!(std::io::stderr(), "left out on the {node} node: {test}: {why}").expect("standard error");
-    true
+    writeln!(std::io::stderr(), "left out on the {place}: {test}: {why}").expect("standard error");
 }
 
 /// Whether a container of the pod runs, and nobody has deleted the pod.

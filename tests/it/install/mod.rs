@@ -4,5 +4,6 @@ mod api;
 mod apply;
 mod controller;
 mod documents;
+mod image;
 mod manifests;
 mod packages;
