@@ -49,6 +49,22 @@ async fn a_version_that_does_not_exist() {
     world.finish().await;
 }
 
+/// The API server validates fields as helm writes, and so as the rehearsal does.
+#[tokio::test]
+async fn a_field_that_the_api_server_does_not_know() {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "dataa": {"a": "b"}});
+    let more = json!({"values": {"extraTemplates": [map]}});
+    let world = declared("unknown-field", |w| {
+        let mut spec = from(&w.repositories().v2, "2.31.7");
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    })
+    .await;
+    let (_, failure) = failure(&world, "ObjectInvalid").await;
+    assert_eq!((failure.object.as_deref(), failure.field.as_deref()), (Some("ConfigMap/extra"), Some("dataa")));
+    world.finish().await;
+}
+
 #[tokio::test]
 async fn a_repository_that_does_not_answer() {
     let world = declared("down", |w| from(&w.repositories().down, "2.31.7")).await;
