@@ -7,9 +7,8 @@ use super::{ALL, Grants, Right, RightsGroup, VERBS, distinct};
 /// API groups, resources, verbs: each verb on each resource of each group.
 type RightsRow = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
-/// What is done with an object of a release: helm reads and writes it and waits for it, a repair deletes it. helm patches; it
-/// replaces (`update`) only with --force, which nobody gives it here.
-pub const MANAGED: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
+/// What is done with an object of a release: helm reads and writes it and waits for it, a repair deletes it.
+pub const MANAGED: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// What the runner itself does, whichever the chart is.
@@ -24,7 +23,7 @@ const OWN: &[(&str, &[RightsRow])] = &[
     ),
     (
         "helm's records of the release, saved plans, and values in Secrets and ConfigMaps.",
-        &[(&[""], &["secrets"], MANAGED), (&[""], &["secrets"], &["update"]), (&[""], &["configmaps"], READ)],
+        &[(&[""], &["secrets"], MANAGED), (&[""], &["configmaps"], READ)],
     ),
     (
         "The backup that spec.backup asks for: a Job is made from a CronJob, or snapshots are made of claims. None is ever \
