@@ -77,6 +77,14 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// The node's power cannot be cut, or it does not come back.
+    #[error("cannot cut the power of the node of {}: {source}", dir.display())]
+    Power {
+        /// The cluster's directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kubeconfig is of no use.
     #[error("cannot make a client from {}: {source}", path.display())]
     Client {

@@ -13,6 +13,7 @@ mod error;
 mod locate;
 mod node_choice;
 mod operator;
+mod power;
 mod tools;
 mod up;
 

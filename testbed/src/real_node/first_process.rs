@@ -14,6 +14,8 @@ use rustix::process::{WaitOptions, wait};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::RealNodeError;
+
 /// Directories of the machine that the node has for itself, because containerd, kubelet and CNI write there.
 pub(super) const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
@@ -43,6 +45,16 @@ pub(super) struct Prepared {
 impl Prepared {
     fn file(dir: &Path) -> PathBuf {
         dir.join("prepared.json")
+    }
+
+    /// Removes what an earlier first process has written.
+    pub(super) fn forget(dir: &Path) -> Result<(), RealNodeError> {
+        match fs::remove_file(Self::file(dir)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(RealNodeError::File { path: Self::file(dir), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the first process of the node in `dir` has written; `None` before it is ready.

@@ -37,7 +37,9 @@ pub use images::{ImageError, lay_out_operator};
 use kube::Client;
 pub use oci::Config as ImageConfig;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use self::addresses::Addresses;
 use self::first_process::Arguments;
@@ -47,12 +49,19 @@ use crate::control_plane::ControlPlane;
 use crate::control_plane::identity::User;
 use crate::control_plane::launch::{LaunchError, Running};
 use crate::private_file;
-use crate::process::Identity;
+use crate::process::{Identity, Signal};
 
 /// The file in the cluster's directory with the [`Remains`].
 const REMAINS: &str = "node-remains.json";
 /// The kernel ends thousands of processes in less.
 const END: Duration = Duration::from_secs(30);
+
+/// Where the kubelet serves, once it works.
+const KUBELET_PORT: u16 = 10250;
+/// What it ends with while containerd is starting.
+const NOT_YET: &str = "server is not initialized yet";
+const KUBELET_STARTS: u32 = 60;
+const KUBELET_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a real node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +106,7 @@ pub enum RealNodeError {
 }
 
 /// What a node is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings<'a> {
     /// The directory of the cluster.
     pub(crate) cluster: &'a Path,
@@ -135,13 +144,34 @@ impl<'a> RealNode<'a> {
         Ok((Self { settings, dir, host, space }, first))
     }
 
+    /// Cuts the node's power and begins again with what is on its disk: every process ends at once, without a signal that it
+    /// could handle, and the cable is laid anew.
+    pub(crate) async fn power_cycle(&mut self) -> Result<Running, RealNodeError> {
+        let cluster = self.settings.cluster.to_owned();
+        let cut = |source| RealNodeError::File { path: self.settings.cluster.join(REMAINS), source };
+        let first = Identity::of(self.space.pid()).map(Identity::open).transpose().map_err(cut)?.flatten();
+        if let Some(first) = first {
+            first.signal(Signal::KILL).map_err(cut)?;
+        }
+        let removed = spawn_blocking(move || remove_remains(&cluster)).await;
+        removed.map_err(io::Error::other).flatten().map_err(cut)?;
+        let (again, first) = Self::open(self.settings).await?;
+        *self = again;
+        Ok(first)
+    }
+
+    /// Starts containerd with what it has.
+    pub(crate) async fn restart_containerd(&self) -> Result<Running, RealNodeError> {
+        let networks = network::configure_pods(&self.dir, self.settings.addresses)?;
+        containerd::start(self.settings.cluster, &self.dir, &self.host, &self.space, &networks).await
+    }
+
     /// Starts containerd and gives it the images.
     pub(crate) async fn start_containerd(&self) -> Result<Running, RealNodeError> {
-        let Settings { cluster, addresses, bin_dir, binaries, .. } = self.settings;
-        let networks = network::configure_pods(&self.dir, addresses)?;
+        let Settings { bin_dir, binaries, .. } = self.settings;
         let (archive, bin_dir, binaries) = (self.dir.join("images.tar"), bin_dir.to_owned(), binaries.clone());
         let write = spawn_blocking(move || images::write(&archive, &bin_dir, &binaries));
-        let containerd = containerd::start(cluster, &self.dir, &self.host, &self.space, &networks).await?;
+        let containerd = self.restart_containerd().await?;
         let archive = write.await.map_err(|error| ImageError::File(io::Error::other(error)))??;
         containerd::import(&self.host, &self.space, archive.clone()).await?;
         fs::remove_file(&archive).map_err(|source| RealNodeError::File { path: archive, source })?;
@@ -155,7 +185,24 @@ impl<'a> RealNode<'a> {
         let (dir, pki) = (&self.dir, &control_plane.pki);
         let kubelet = kubelet::configure(dir, addresses, name, pki, &kubeconfig(User::Node))?;
         let proxy = network::configure_proxy(dir, &self.host, addresses, name, &kubeconfig(User::KubeProxy))?;
-        Ok([self.start(Component::Kubelet, kubelet).await?, self.start(Component::KubeProxy, proxy).await?])
+        let kubelet = self.start_kubelet(kubelet).await?;
+        Ok([kubelet, self.start(Component::KubeProxy, proxy, async || true).await?])
+    }
+
+    /// Starts the kubelet, again and again as systemd does: it ends when containerd, which answers other programs by then, still looks at
+    /// the containers from before a power cut.
+    async fn start_kubelet(&self, arguments: Vec<String>) -> Result<Running, RealNodeError> {
+        let port = (self.settings.addresses.node(), KUBELET_PORT);
+        for _ in 1..KUBELET_STARTS {
+            let serves = async || TcpStream::connect(port).await.is_ok();
+            match self.start(Component::Kubelet, arguments.clone(), serves).await {
+                Err(RealNodeError::Launch(LaunchError::Ended { tail, .. })) if tail.contains(NOT_YET) => {
+                    sleep(KUBELET_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+        self.start(Component::Kubelet, arguments, async || true).await
     }
 
     /// Starts the cluster's DNS and returns when it answers at its Service.
@@ -163,12 +210,17 @@ impl<'a> RealNode<'a> {
         dns::start(client, self.settings.addresses).await
     }
 
-    async fn start(&self, component: Component, arguments: Vec<String>) -> Result<Running, RealNodeError> {
+    async fn start(
+        &self,
+        component: Component,
+        arguments: Vec<String>,
+        serves: impl AsyncFn() -> bool,
+    ) -> Result<Running, RealNodeError> {
         let missing =
             || RealNodeError::Command { line: component.name().to_owned(), said: "it was not given".to_owned() };
         let program = self.settings.binaries.get(component).ok_or_else(missing)?;
         let named = (component.name(), Some(component.version()));
-        Ok(self.space.launch(self.settings.cluster, named, program, arguments, async || true).await?)
+        Ok(self.space.launch(self.settings.cluster, named, program, arguments, serves).await?)
     }
 }
 

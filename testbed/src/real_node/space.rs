@@ -32,6 +32,7 @@ impl Space {
         arguments: &Arguments,
     ) -> Result<(Self, Running), RealNodeError> {
         let Arguments { dir, hostname } = arguments;
+        Prepared::forget(dir)?;
         let unshare = host.program("unshare");
         // When `unshare` is killed, so is the first process, and with it everything.
         let mut words: Vec<OsString> =

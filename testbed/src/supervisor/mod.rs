@@ -33,7 +33,10 @@ use parts::Parts;
 use readiness::NotReady;
 use state::{ClusterState, NodeKind, NodeState, Phase, StateError, StateFile};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::address_range::AddressRange;
+use crate::components::Binaries;
 use crate::control_plane::identity::User;
 use crate::control_plane::{ControlPlane, ControlPlaneError, Settings};
 use crate::node::NodeError;
@@ -109,6 +112,8 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
         rustix::process::setsid().map_err(|errno| system("leave the session")(errno.into()))?;
     }
     let starter = options.detach.then_some(starter).flatten();
+    // Without it the signal would end this process.
+    let mut cuts = signal(SignalKind::user_defined1()).map_err(system("receive SIGUSR1"))?;
     let mut end = End::new(options.owner_pid, starter).map_err(system("watch for the end"))?;
     let directory = OwnDirectory::take(&options.dir)?;
     let addresses = match options.node {
@@ -119,7 +124,7 @@ async fn serve_until_end(options: &ServeOptions) -> Result<(), SupervisorError> 
     let state = Arc::new(StateFile::create(&options.dir, first_state(options, &addresses)?)?);
 
     let mut parts = Parts::new(Arc::clone(&state));
-    let reason = run(options, &addresses, &state, &mut parts, &mut end).await;
+    let reason = run(options, &addresses, &state, &mut parts, &mut end, &mut cuts).await;
     if let Ok(reason) = &reason {
         tracing::info!(%reason, "stopping");
     }
@@ -140,28 +145,35 @@ async fn run(
     state: &StateFile,
     parts: &mut Parts,
     end: &mut End,
+    cuts: &mut Signal,
 ) -> Result<Reason, SupervisorError> {
-    tokio::select! {
-        started = start(options, addresses, state, parts) => started?,
+    let binaries = options.binaries();
+    let (mut node, control_plane) = tokio::select! {
+        started = start(options, addresses, &binaries, state, parts) => started?,
         reason = end.reached_before_ready() => return reason.map_err(system("watch for the end")),
-    }
+    };
     state.update(|state| state.phase = Phase::Running)?;
     tracing::info!("ready");
     Event::Ready.tell();
-    end.reached().await.map_err(system("watch for the end"))
+    loop {
+        tokio::select! {
+            reason = end.reached() => return reason.map_err(system("watch for the end")),
+            _ = cuts.recv() => node.power_cycle(&control_plane, parts).await?,
+        }
+    }
 }
 
-async fn start(
-    options: &ServeOptions,
+async fn start<'a>(
+    options: &'a ServeOptions,
     addresses: &AddressRange,
+    binaries: &'a Binaries,
     state: &StateFile,
     parts: &mut Parts,
-) -> Result<(), SupervisorError> {
-    let binaries = options.binaries();
-    let (node, namespaces) = node::Starting::open(options, addresses, &binaries).await?;
+) -> Result<(node::Starting<'a>, ControlPlane), SupervisorError> {
+    let (node, namespaces) = node::Starting::open(options, addresses, binaries).await?;
     let settings = Settings {
         dir: &options.dir,
-        binaries: &binaries,
+        binaries,
         node_name: NODE_NAME,
         network: node.network(),
         audit_log: options.audit_log,
@@ -202,7 +214,8 @@ async fn start(
     node.start(&control_plane, containerd, parts).await?;
     readiness::controllers_work(&client).await?;
     readiness::node_is_ready(&client, NODE_NAME).await?;
-    node.start_dns(&client).await
+    node.start_dns(&client).await?;
+    Ok((node, control_plane))
 }
 
 fn starting(what: &str) {

@@ -19,6 +19,9 @@ use crate::real_node::addresses::Addresses;
 use crate::real_node::faults::PodFaults;
 use crate::real_node::{RealNode, Settings};
 
+/// What ends with a real node's power.
+const POWERED: [&str; 4] = ["node", "containerd", "kubelet", "kube-proxy"];
+
 /// A node before it registers.
 pub(super) enum Starting<'a> {
     Process { options: &'a ServeOptions, pod_range: u8, images: ImageTable },
@@ -91,6 +94,25 @@ impl<'a> Starting<'a> {
                 Ok(parts.add_task("pod-faults", move |stop| faults.serve(stop))?)
             }
         }
+    }
+
+    /// Cuts the power of a real node and starts it again; its pods begin anew with what their volumes hold. A process node has no
+    /// power.
+    pub(super) async fn power_cycle(
+        &mut self,
+        control_plane: &ControlPlane,
+        parts: &mut Parts,
+    ) -> Result<(), SupervisorError> {
+        let Self::Real { node, .. } = self else { return Ok(()) };
+        tracing::info!("the node's power is cut");
+        let first = node.power_cycle().await?;
+        parts.forget(&POWERED).await;
+        parts.add_first(first)?;
+        parts.add_process(node.restart_containerd().await?)?;
+        for process in node.start_kubernetes(control_plane).await? {
+            parts.add_process(process)?;
+        }
+        Ok(())
     }
 
     /// Starts the cluster's DNS, on a real node.

@@ -105,6 +105,24 @@ impl Parts {
         self.state.update(|state| drop(state.components.insert(name.to_owned(), first)))
     }
 
+    /// Takes over a process that everything else needs: it is stopped last.
+    pub(super) fn add_first(&mut self, process: Running) -> Result<(), StateError> {
+        self.add_process(process)?;
+        self.running.rotate_right(1);
+        Ok(())
+    }
+
+    /// Waits for the end of these, which have nothing left to run on.
+    pub(super) async fn forget(&mut self, names: &[&str]) {
+        let ended: Vec<_> = self.running.extract_if(.., |part| names.contains(&part.name)).collect();
+        for part in ended {
+            part.stop.cancel();
+            if let Err(error) = part.task.await {
+                tracing::error!(%error, component = part.name, "panicked");
+            }
+        }
+    }
+
     /// Stops everything, the last one first.
     pub(super) async fn stop(self) {
         for Part { name, stop, task } in self.running.into_iter().rev() {

@@ -5,6 +5,7 @@ mod kubelet;
 mod leader;
 mod memory;
 mod outage;
+mod power;
 mod runner_image;
 
 use coder_upgrade_operator::api::Phase;
