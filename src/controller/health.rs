@@ -9,6 +9,7 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     routing::get,
 };
+use kube::runtime::watcher;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
@@ -63,9 +64,9 @@ impl Readiness {
     }
 
     /// It was looked for in vain. Says nothing of what was found before: a watch that breaks off begins again.
-    pub fn hindered(&self, needed: Needed, why: &impl Display) {
+    pub fn hindered(&self, needed: Needed, why: &watcher::Error) {
         self.missing(|missing| {
-            missing.entry(needed).and_modify(|last| *last = Some(why.to_string()));
+            missing.entry(needed).and_modify(|last| *last = Some(reason(why)));
         });
     }
 
@@ -86,6 +87,16 @@ impl Readiness {
     }
 }
 
+/// What the API server says of a refused list or watch, without the form that it says it in.
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
     let routes = Router::new()
@@ -97,6 +108,8 @@ pub async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics
 
 #[cfg(test)]
 mod tests {
+    use kube::core::Status;
+
     use super::*;
 
     #[test]
@@ -107,7 +120,8 @@ mod tests {
         assert_eq!(readiness.answer(), (StatusCode::OK, "ok".into()));
         readiness.wanted(Needed::Jobs);
         readiness.wanted(Needed::Pods);
-        readiness.hindered(Needed::Jobs, &"jobs.batch is forbidden");
+        let refused = |message: &str| watcher::Error::WatchError(Status::failure(message, "Forbidden").boxed());
+        readiness.hindered(Needed::Jobs, &refused("jobs.batch is forbidden"));
         let (status, text) = readiness.answer();
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         let lines: Vec<&str> = text.lines().collect();
@@ -115,7 +129,7 @@ mod tests {
         assert!(lines.len() == 2 && lines[1].starts_with("pods are not listed yet"), "{text}");
         readiness.found(Needed::Jobs);
         readiness.found(Needed::Pods);
-        readiness.hindered(Needed::Pods, &"broken off");
+        readiness.hindered(Needed::Pods, &refused("broken off"));
         assert_eq!(readiness.answer().0, StatusCode::OK);
     }
 }

@@ -266,7 +266,7 @@ async fn control(
     let siblings = upgrade_store.clone();
     let hindered = |needed| {
         let readiness = readiness.clone();
-        move |error: &watcher::Error| readiness.hindered(needed, &reason(error))
+        move |error: &watcher::Error| readiness.hindered(needed, error)
     };
     let upgrade_stream = watcher(scoped::<CoderUpgrade>(&client, args), watcher::Config::default())
         .inspect_err(hindered(Needed::CoderUpgrades))
@@ -372,16 +372,6 @@ async fn control(
             }
         });
     tokio::join!(reconciling, watching, filled);
-}
-
-/// What the API server says of a refused list or watch, without the form that it says it in.
-fn reason(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::WatchError(status) => status.message.clone(),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.message.clone(),
-        other => other.to_string(),
-    }
 }
 
 fn scoped<K>(client: &Client, args: &ControllerArgs) -> Api<K>
