@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::sync::Semaphore;
 
-use super::{drain::Watches, drift::Workloads, owned::OwnedIndex, places::Places};
+use super::{drain::Watches, drift::Workloads, metrics::OwnMetrics, owned::OwnedIndex, places::Places};
 use crate::api::CoderUpgrade;
 use crate::core::decide::runner_job::RunnerDefaults;
 
@@ -39,6 +39,8 @@ pub struct Context {
     pub places: Arc<Places>,
     /// One permit for each pass whose events are being published.
     pub publishing: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: OwnMetrics,
     /// Delay before the first retry.
     pub retry_delay: Duration,
 }

@@ -3,6 +3,7 @@
 //! It keeps nothing in memory that it needs: its caches wake it and may tell that nothing is to be done. It knows
 //! neither helm nor Secrets.
 
+mod client;
 mod context;
 mod drain;
 mod drift;

@@ -123,7 +123,7 @@ impl State {
 }
 
 /// Whether an upgrade has a Job that runs, as far as its status tells.
-fn has_job(status: &CoderUpgradeStatus) -> bool {
+pub fn has_job(status: &CoderUpgradeStatus) -> bool {
     status.running_step().is_some_and(|step| step.name != StepName::Drain) && status.blocked.is_none()
 }
 

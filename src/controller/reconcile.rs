@@ -1,6 +1,9 @@
 //! One pass.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action as Next;
@@ -33,7 +36,9 @@ type Events = Vec<(Event, Option<String>)>;
 pub async fn reconcile(upgrade: Arc<CoderUpgrade>, context: Arc<Context>) -> Result<Next, ReconcileError> {
     context.places.seed(&context.upgrades);
     let mut events = Events::new();
+    let begun = Instant::now();
     let next = Box::pin(pass(&upgrade, &context, &mut events)).await;
+    context.metrics.passed(begun.elapsed());
     if !events.is_empty() {
         execute::publish(context, upgrade, events);
     }
@@ -115,7 +120,8 @@ async fn tell_obstruction(
 
 /// When to look again after a pass that could not be finished.
 #[allow(clippy::needless_pass_by_value)] // the signature is kube's
-pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &ReconcileError, _: Arc<Context>) -> Next {
+pub fn after_error(upgrade: Arc<CoderUpgrade>, error: &ReconcileError, context: Arc<Context>) -> Next {
+    context.metrics.failed(error.kind());
     if error.is_stale() {
         debug!(%error, "stale view");
         return Next::requeue(STALE);

@@ -33,7 +33,31 @@ pub enum ReconcileError {
     },
 }
 
+/// What kept a pass from its end, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr)]
+pub enum ErrorKind {
+    /// The view was older than what is stored.
+    Stale,
+    /// The API server refused or could not be reached.
+    Api,
+    /// The Job of the step cannot be created.
+    Obstructed,
+    /// The API server did not answer in time.
+    Timeout,
+}
+
 impl ReconcileError {
+    /// Which kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Changed(_) => ErrorKind::Stale,
+            Self::Api { .. } if self.is_stale() => ErrorKind::Stale,
+            Self::Api { .. } => ErrorKind::Api,
+            Self::Obstructed(_) => ErrorKind::Obstructed,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+        }
+    }
+
     /// Whether our view was older than what is stored. The watch brings the newer one.
     pub fn is_stale(&self) -> bool {
         match self {

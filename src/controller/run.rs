@@ -13,7 +13,6 @@ use futures::{
     channel::{mpsc, oneshot},
     stream,
 };
-use http_body_util::BodyExt;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     batch::v1::Job,
@@ -21,7 +20,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
-    client::{ClientBuilder, DynBody},
     runtime::{
         Controller, WatchStreamExt,
         controller::Config as ControllerConfig,
@@ -35,10 +33,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
 };
-use tower::util::MapResponseLayer;
 use tracing::{info, warn};
 
 use super::{
+    client,
     context::Context,
     drain::Watches,
     drift::Workloads,
@@ -58,7 +56,6 @@ use crate::core::object::controlling;
 use crate::core::outbound::{NoOutbound, Outbound, OutboundFlags};
 use crate::core::report::LIMIT;
 use crate::core::text::log_format::LogFormat;
-use crate::core::text::nesting::Shallow;
 
 /// What is listed before the first object is reconciled.
 const LISTED: [Needed; 3] = [Needed::CoderUpgrades, Needed::Jobs, Needed::Pods];
@@ -190,12 +187,9 @@ pub async fn run(args: ControllerArgs) -> Result<(), RunError> {
         outbound: Arc::new(outbound(&args.outbound)?),
         log_format: args.log_format,
     };
-    let mut config = Config::infer().await?;
-    // A request that sleeps before its retry would hold up its object; the next pass is the retry.
-    config.default_retry = false;
-    let client = ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(shallow)).build();
-    let readiness = Readiness::default();
     let metrics = Metrics::default();
+    let client = client::client(Config::infer().await?, &metrics.own)?;
+    let readiness = Readiness::default();
     let serving = tokio::spawn(health::serve(listener, readiness.clone(), metrics.clone()));
     let unserved = async {
         // Neither a task that has ended nor one that has failed answers any more.
@@ -241,14 +235,6 @@ pub async fn run(args: ControllerArgs) -> Result<(), RunError> {
     ended
 }
 
-/// An answer without what is nested too deep to be read: one such object must not keep all others from being seen.
-fn shallow(answer: http::Response<Box<DynBody>>) -> http::Response<Box<DynBody>> {
-    let mut shallow = Shallow::default();
-    answer.map(|body| -> Box<DynBody> {
-        Box::new(body.map_frame(move |frame| frame.map_data(|piece| shallow.pass(piece))))
-    })
-}
-
 /// Reconciles for ever; ready once the caches are filled.
 async fn control(
     client: Client,
@@ -259,6 +245,7 @@ async fn control(
 ) {
     let (upgrade_store, upgrade_writer) = reflector::store();
     metrics.observe(upgrade_store.clone());
+    metrics.own.leads(args.max_running_jobs);
     let (waking, woken) = mpsc::unbounded();
     let (drained, drifted) = (waking.clone(), waking.clone());
     let places = Arc::new(Places::new(args.max_running_jobs.into(), waking.clone()));
@@ -348,6 +335,7 @@ async fn control(
         defaults,
         places,
         publishing: Arc::new(Semaphore::new(PUBLISHING)),
+        metrics: metrics.own.clone(),
         retry_delay: Duration::from_secs(args.retry_delay),
     });
     let (watched, upgrades) = (context.clone(), upgrade_store.clone());

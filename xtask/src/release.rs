@@ -41,7 +41,8 @@ pub struct Args {
     /// The program for a platform, for Krew (linux-amd64=FILE); may be given several times
     #[arg(long, value_name = "PLATFORM=FILE", requires = "project")]
     program: Vec<krew::Program>,
-    /// Address of the repository at its host, below which the files of releases lie, as https://HOST/OWNER/NAME
+    /// Address of the repository at its host, below which the files of releases lie and where alerts lead to the runbook, as
+    /// https://HOST/OWNER/NAME
     #[arg(long, value_name = "URL")]
     project: Option<String>,
 }
@@ -67,6 +68,10 @@ fn write(args: &Args) -> Result<()> {
     let (kubectl, helm) = (program(Component::Kubectl)?, program(Component::Helm)?);
     let rendered = manifests::rendered(&root, kubectl)?;
     let materials = materials::document(&root, version, helm)?;
+    let rendered = match &args.project {
+        Some(project) => manifests::with_runbook(rendered, project, &format!("v{version}"))?,
+        None => rendered,
+    };
     let plugin = match &args.project {
         Some(project) => krew::files(&args.program, project, version, &std::fs::read(root.join("LICENSE"))?)?,
         None => Files::new(),

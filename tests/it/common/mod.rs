@@ -8,6 +8,7 @@ pub mod drift;
 pub mod memory;
 pub mod node;
 pub mod post_renderer;
+pub mod prometheus;
 pub mod proxy;
 pub mod recorder;
 pub mod samples;

@@ -19,6 +19,9 @@ const MANIFESTS: [(&str, &str); 8] = [
     ("monitoring", "monitoring.yaml"),
 ];
 
+/// Where the runbook is in deploy/monitoring/rules.yaml, until somebody publishes it.
+const UNPUBLISHED: &str = "https://REPOSITORY/blob/main/";
+
 /// All manifests, rendered by kustomize in kubectl.
 pub fn rendered(root: &Path, kubectl: &Path) -> Result<Files> {
     let mut files = Files::new();
@@ -58,6 +61,16 @@ pub fn with_image(manifest: &[u8], tag: &str, image: &str) -> Result<Vec<u8>> {
     Ok(lines.into_bytes())
 }
 
+/// Manifests whose alerts lead to the runbook of this version in a repository.
+pub fn with_runbook(manifests: Files, repository: &str, tag: &str) -> Result<Files> {
+    let published = format!("{}/blob/{tag}/", repository.trim_end_matches('/'));
+    let changed = manifests.into_iter().map(|(name, manifest)| {
+        let text = String::from_utf8(manifest)?.replace(UNPUBLISHED, &published);
+        Ok((name, text.into_bytes()))
+    });
+    changed.collect()
+}
+
 /// Has helm render the packaged chart.
 pub fn is_read_by_helm(helm: &Path, package: &Path) -> Result<()> {
     let output = Command::new(helm).args(["template", "any-name"]).arg(package).output()?;
@@ -81,6 +94,16 @@ mod tests {
         let changed = with_image(manifest.as_bytes(), "v1.0.0", "r.example.com/o").unwrap();
         let expected = "kind: Deployment\nname: coder-upgrade-operator\nimage: r.example.com/o:v1.0.0\n- value: r.example.com/o:v1.0.0\n";
         assert_eq!(String::from_utf8(changed).unwrap(), expected);
+    }
+
+    #[test]
+    fn alerts_lead_to_the_runbook_of_the_version() {
+        let rules = std::fs::read(crate::workspace::root().join("deploy/monitoring/rules.yaml")).unwrap();
+        let manifests = Files::from([("monitoring.yaml".to_owned(), rules)]);
+        let changed = with_runbook(manifests, "https://git.example.com/o/", "v1.0.0").unwrap();
+        let text = String::from_utf8(changed["monitoring.yaml"].clone()).unwrap();
+        assert!(text.contains("runbook: https://git.example.com/o/blob/v1.0.0/docs/runbook.md\n"), "{text}");
+        assert!(!text.contains("REPOSITORY"), "{text}");
     }
 
     #[test]
