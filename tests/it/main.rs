@@ -6,6 +6,7 @@ mod common;
 mod documented;
 mod drift;
 mod gates;
+mod gitops;
 mod install;
 mod plan;
 mod plugin;

@@ -29,6 +29,8 @@ pub enum Component {
     Helm3,
     /// A registry of charts (OCI distribution).
     Registry,
+    /// Says what GitOps tools read from an object.
+    GitopsStatus,
 }
 
 /// What every cluster needs; the others are built on demand.
@@ -50,8 +52,8 @@ struct Module {
     release: &'static str,
     go_mod: &'static str,
     go_sum: &'static str,
-    /// The source of its own program, if its programs are not only those of other modules.
-    main: Option<&'static str>,
+    /// The sources of its own program, if its programs are not only those of other modules.
+    sources: &'static [(&'static str, &'static str)],
     /// `-X` settings of the linker; `{version}`, `{major}` and `{minor}` are replaced.
     ///
     /// Without them the API server reports a version that clients cannot parse.
@@ -60,14 +62,14 @@ struct Module {
 
 macro_rules! module {
     ($dir:literal, $release:literal, $settings:expr) => {
-        module!($dir, $release, $settings, None)
+        module!($dir, $release, $settings, [])
     };
-    ($dir:literal, $release:literal, $settings:expr, $main:expr) => {
+    ($dir:literal, $release:literal, $settings:expr, [$($source:literal),*]) => {
         Module {
             release: $release,
             go_mod: include_str!(concat!("../../components/", $dir, "/go.mod")),
             go_sum: include_str!(concat!("../../components/", $dir, "/go.sum")),
-            main: $main,
+            sources: &[$(($source, include_str!(concat!("../../components/", $dir, "/", $source)))),*],
             settings: $settings,
         }
     };
@@ -86,8 +88,8 @@ static KUBERNETES: Module = module!(
 );
 static HELM: Module = module!("helm", "helm.sh/helm/v4", &["helm.sh/helm/v4/internal/version.version={version}"]);
 static HELM3: Module = module!("helm3", "helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version.version={version}"]);
-static COREDNS: Module =
-    module!("coredns", "github.com/coredns/coredns", &[], Some(include_str!("../../components/coredns/main.go")));
+static COREDNS: Module = module!("coredns", "github.com/coredns/coredns", &[], ["main.go"]);
+static GITOPS_STATUS: Module = module!("gitops-status", "github.com/fluxcd/cli-utils", &[], ["main.go", "lua.go"]);
 static REGISTRY: Module = module!(
     "registry",
     "github.com/distribution/distribution/v3",
@@ -110,6 +112,7 @@ impl Component {
             Self::Helm => "helm",
             Self::Helm3 => "helm3",
             Self::Registry => "registry",
+            Self::GitopsStatus => "gitops-status",
         }
     }
 
@@ -130,7 +133,7 @@ impl Component {
             Self::KubeScheduler => 5,
             Self::Kubelet => 40,
             Self::KubeProxy => 10,
-            Self::Kubectl => 20,
+            Self::Kubectl | Self::GitopsStatus => 20,
             Self::Helm => 90,
             Self::Helm3 => 55,
         })
@@ -145,7 +148,7 @@ impl Component {
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
-            Self::Coredns => ".",
+            Self::Coredns | Self::GitopsStatus => ".",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Helm3 => "helm.sh/helm/v3/cmd/helm",
@@ -166,8 +169,7 @@ impl Component {
     /// The files of its module.
     pub(super) fn module_files(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let module = self.module();
-        let main = module.main.map(|text| ("main.go", text));
-        [("go.mod", module.go_mod), ("go.sum", module.go_sum)].into_iter().chain(main)
+        [("go.mod", module.go_mod), ("go.sum", module.go_sum)].into_iter().chain(module.sources.iter().copied())
     }
 
     /// The oldest Go that builds its module.
@@ -190,7 +192,8 @@ impl Component {
         let module = self.module();
         let mut digest = Sha256::new();
         let flags = self.linker_flags();
-        for part in [module.go_mod, module.go_sum, self.package(), &flags].into_iter().chain(module.main) {
+        let sources = module.sources.iter().map(|(_, text)| *text);
+        for part in [module.go_mod, module.go_sum, self.package(), &flags].into_iter().chain(sources) {
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
@@ -212,6 +215,7 @@ impl Component {
             Self::Helm => &HELM,
             Self::Helm3 => &HELM3,
             Self::Registry => &REGISTRY,
+            Self::GitopsStatus => &GITOPS_STATUS,
         }
     }
 }

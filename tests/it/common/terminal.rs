@@ -1,6 +1,7 @@
 //! A terminal of an administrator: a kubeconfig, helm in the PATH, and the program itself.
 
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -82,12 +83,27 @@ impl Terminal {
 
     /// Runs kubectl, which finds the program as its plugin.
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Shown {
-        for name in ["kubectl-coder_upgrade", "kubectl_complete-coder_upgrade"] {
-            // It is there already from the second time on.
-            let _ = symlink(env!("CARGO_BIN_EXE_coder-upgrade-operator"), self.bin.path().join(name));
-        }
-        let kubectl = tokio::task::spawn_blocking(|| program(Component::Kubectl)).await.unwrap();
+        let kubectl = self.with_kubectl().await;
         self.start(Command::new(kubectl).args(arguments).env("HOME", self.bin.path()), input).await
+    }
+
+    /// Runs a script of a pipeline in a directory, with kubectl and its plugin in the PATH. It ends at the first command that fails.
+    pub async fn script(&self, script: &str, directory: &Path) -> Shown {
+        self.with_kubectl().await;
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-e", "-c", script]).current_dir(directory).env_clear().env("HOME", self.bin.path());
+        self.start(shell.env("GITHUB_OUTPUT", directory.join("output")), "").await
+    }
+
+    /// Puts kubectl and the plugin into the PATH; they are there already from the second time on.
+    async fn with_kubectl(&self) -> PathBuf {
+        let own = PathBuf::from(env!("CARGO_BIN_EXE_coder-upgrade-operator"));
+        let kubectl = tokio::task::spawn_blocking(|| program(Component::Kubectl)).await.unwrap();
+        let names = [("kubectl", &kubectl), ("kubectl-coder_upgrade", &own), ("kubectl_complete-coder_upgrade", &own)];
+        for (name, program) in names {
+            let _ = symlink(program, self.bin.path().join(name));
+        }
+        kubectl
     }
 
     /// Runs the program in a terminal of its own, as util-linux' `script` makes one. All that is written there is standard
