@@ -12,8 +12,8 @@ use crate::{Result, workspace};
 /// Compare what the operator may do with what it did, by the audit log of a running cluster.
 ///
 /// A right of the controller or the runner that was never used fails, and so does a request for which one was missing, but for the
-/// exceptions in xtask/src/audit.rs, each with its reason. `cargo xtask test` does this after all stories; after some of them most
-/// rights are unused.
+/// exceptions in xtask/src/audit.rs, each with its reason. It says something of a cluster on which all stories ran: after some of them
+/// most rights are unused.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Directory of the cluster, which was started with --audit-log; `target/cluster` of this workspace if not given.
@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// What differs, a line each.
-pub fn findings(cluster: &Cluster) -> Result<Vec<String>> {
+fn findings(cluster: &Cluster) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (who, granted) in [(CONTROLLER, of_controller()?), (RUNNER, of_runner())] {
         let Requests { done, refused } = requests(cluster, who)?;

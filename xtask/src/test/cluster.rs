@@ -38,11 +38,6 @@ impl TestCluster {
         Ok(Self(cluster))
     }
 
-    /// The cluster itself.
-    pub fn running(&self) -> &Cluster {
-        &self.0
-    }
-
     /// How test programs find it: name and value of an environment variable.
     pub fn variable(&self) -> (&'static str, PathBuf) {
         (TESTBED_VARIABLE, self.0.dir().to_owned())

@@ -31,15 +31,13 @@ use testbed::cluster::NodeChoice;
 use testbed::components::{CLUSTER, Component, ensure};
 use tokio::time::sleep;
 
-use crate::{Result, audit, interrupt, progress, workspace};
+use crate::{Result, interrupt, progress, workspace};
 
-/// The step that looks at what all stories together did.
-const AUDIT: &str = "audit";
 /// How long the end of clusters that killed test programs had started is waited for.
 const REMOVAL: Duration = Duration::from_secs(30);
 
 /// Check everything: format, lints, documentation, generated files, the book, the files of a release, unit tests, and the tests
-/// that need a cluster. After all of these, the rights that the operator has are compared with those that it used.
+/// that need a cluster.
 ///
 /// The last line of the output is `N passed, N failed`; the exit code is 0 only if nothing failed.
 #[derive(Debug, clap::Args)]
@@ -180,19 +178,7 @@ impl Session {
             }
         };
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        self.suites(&online, Some((name, &directory))).await?;
-        if plan.whole { self.audit() } else { Ok(()) }
-    }
-
-    /// Compares the rights that the operator has with those that it used in all stories.
-    fn audit(&mut self) -> Result<()> {
-        let Some(cluster) = &self.cluster else { return Ok(()) };
-        println!("==> {AUDIT}");
-        let started = Instant::now();
-        let findings = audit::findings(cluster.running())?;
-        self.summary.add(Row::check(AUDIT, findings.is_empty(), started.elapsed()));
-        self.summary.explain(findings.into_iter().map(|finding| (AUDIT.to_owned(), finding)).collect());
-        Ok(())
+        self.suites(&online, Some((name, &directory))).await
     }
 
     /// Builds what is missing of Kubernetes, helm and the registry; says whether it is all there now.

@@ -73,8 +73,6 @@ pub struct Plan {
     pub doc_tests: bool,
     /// Integration tests.
     pub integration: Vec<Suite>,
-    /// Whether these are all that there are.
-    pub whole: bool,
 }
 
 impl Plan {
@@ -84,22 +82,22 @@ impl Plan {
         integration.sort_by(|a, b| a.order().cmp(&b.order()));
         let doc_tests = matches!(selection, Selection::Everything | Selection::Unit);
         let name = match selection {
-            Selection::Everything => return Ok(Self { unit, doc_tests, integration, whole: true }),
-            Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new(), whole: false }),
+            Selection::Everything => return Ok(Self { unit, doc_tests, integration }),
+            Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new() }),
             Selection::Check(_) => {
-                return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new(), whole: false });
+                return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new() });
             }
             Selection::Named(name) => name,
         };
         let called: Vec<_> = integration.iter().filter(|suite| suite.is_called(name)).cloned().collect();
         if !called.is_empty() {
-            return Ok(Self { unit: Vec::new(), doc_tests, integration: called, whole: false });
+            return Ok(Self { unit: Vec::new(), doc_tests, integration: called });
         }
         let narrowed = |suites: Vec<Suite>| -> io::Result<Vec<_>> {
             suites.iter().filter_map(|suite| suite.narrowed(name).transpose()).collect()
         };
         let names = integration.iter().map(|suite| suite.name.clone()).collect::<Vec<_>>().join(", ");
-        let plan = Self { unit: narrowed(unit)?, doc_tests, integration: narrowed(integration)?, whole: false };
+        let plan = Self { unit: narrowed(unit)?, doc_tests, integration: narrowed(integration)? };
         if plan.unit.is_empty() && plan.integration.is_empty() {
             let steps = CHECKS.join(", ");
             return Err(format!(
