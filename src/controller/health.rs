@@ -9,10 +9,13 @@ use axum::{
     http::{StatusCode, header::CONTENT_TYPE},
     routing::get,
 };
-use kube::runtime::watcher;
+use futures::channel::oneshot;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::runtime::{reflector::Store, watcher};
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use crate::api::CoderUpgrade;
 
 /// What `/metrics` answers in.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -70,6 +73,24 @@ impl Readiness {
         });
     }
 
+    /// Follows what is listed until everything is. `known` is told once the Jobs and their pods are.
+    pub async fn fill(
+        &self,
+        upgrades: Store<CoderUpgrade>,
+        (jobs, pods): (Store<Job>, Store<Pod>),
+        known: oneshot::Sender<()>,
+    ) {
+        let found = |needed| move |()| self.found(needed);
+        let jobs = async { jobs.wait_until_ready().await.map(found(Needed::Jobs)) };
+        let pods = async { pods.wait_until_ready().await.map(found(Needed::Pods)) };
+        // An error says that nobody writes or reads any more: the controller is ending.
+        if let (Ok(()), Ok(())) = tokio::join!(jobs, pods)
+            && known.send(()).is_ok()
+        {
+            let _ = upgrades.wait_until_ready().await.map(found(Needed::CoderUpgrades));
+        }
+    }
+
     fn missing<T>(&self, act: impl FnOnce(&mut BTreeMap<Needed, Option<String>>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -90,8 +111,8 @@ impl Readiness {
 /// What the API server says of a refused list or watch, without the form that it says it in.
 fn reason(error: &watcher::Error) -> String {
     match error {
-        watcher::Error::WatchError(status) => status.message.clone(),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        watcher::Error::WatchError(status)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.message.clone(),
         other => other.to_string(),
     }

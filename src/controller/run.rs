@@ -291,11 +291,7 @@ async fn control(
     let pod_stream = watcher(scoped::<Pod>(&client, args), watcher::Config::default().labels(label::UPGRADE_UID))
         .inspect_err(hindered(Needed::Pods))
         .default_backoff()
-        .modify(|pod| {
-            pod.managed_fields_mut().clear();
-            pod.annotations_mut().clear();
-            pod.spec = None;
-        })
+        .modify(slim_pod)
         .inspect_ok(move |event| pod_index.take(event))
         .reflect(pod_writer)
         .touched_objects();
@@ -306,18 +302,7 @@ async fn control(
 
     let (owners, of_jobs, of_pods) = (job_store.clone(), upgrade_store.clone(), upgrade_store.clone());
 
-    let stores = (upgrade_store.clone(), job_store.clone(), pod_store.clone());
-    let filled = async {
-        let found = |needed| move |()| readiness.found(needed);
-        let jobs = async { stores.1.wait_until_ready().await.map(found(Needed::Jobs)) };
-        let pods = async { stores.2.wait_until_ready().await.map(found(Needed::Pods)) };
-        // An error says that nobody writes or reads any more: the controller is ending.
-        if let (Ok(()), Ok(())) = tokio::join!(jobs, pods)
-            && known.send(()).is_ok()
-        {
-            let _ = stores.0.wait_until_ready().await.map(found(Needed::CoderUpgrades));
-        }
-    };
+    let filled = readiness.fill(upgrade_store.clone(), (job_store.clone(), pod_store.clone()), known);
 
     let context = Arc::new(Context {
         recorder: Recorder::new(
@@ -390,6 +375,12 @@ fn slim(job: &mut Job) {
     if let Some(spec) = &mut job.spec {
         spec.template = PodTemplateSpec::default();
     }
+}
+
+fn slim_pod(pod: &mut Pod) {
+    pod.managed_fields_mut().clear();
+    pod.annotations_mut().clear();
+    pod.spec = None;
 }
 
 /// The object that a Job works for: the one that controls it, or the one that its label names if nobody controls it any more.

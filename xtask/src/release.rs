@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "PLATFORM=FILE", requires = "project")]
     program: Vec<krew::Program>,
     /// Address of the repository at its host, below which the files of releases lie and where alerts lead to the runbook, as
-    /// https://HOST/OWNER/NAME
+    /// `https://HOST/OWNER/NAME`
     #[arg(long, value_name = "URL")]
     project: Option<String>,
 }

@@ -29,7 +29,7 @@ async fn read(arguments: &[&str], objects: &[Value]) -> Vec<Value> {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
+    let lines = objects.iter().fold(String::new(), |lines, object| lines + &object.to_string() + "\n");
     let mut input = child.stdin.take().unwrap();
     // It answers while it is written to.
     let writing = tokio::spawn(async move { input.write_all(lines.as_bytes()).await });

@@ -27,22 +27,22 @@ impl Recording {
         let api = Api::<DynamicObject>::namespaced_with(world.client.clone(), &world.namespace, &kind);
         let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (begin, begun) = oneshot::channel();
+        let (started, watched) = oneshot::channel();
         let kept = seen.clone();
         let watch = tokio::spawn(async move {
-            let mut begin = Some(begin);
+            let mut started = Some(started);
             let mut events = watcher::watcher(api, only).boxed();
             while let Some(event) = events.next().await {
                 match event.expect("a watch that goes on") {
                     Event::Apply(object) | Event::InitApply(object) => {
                         kept.lock().unwrap().push(serde_json::to_value(object).unwrap());
                     }
-                    Event::InitDone => drop(begin.take().map(|begin| begin.send(()))),
+                    Event::InitDone => drop(started.take().map(|started| started.send(()))),
                     Event::Init | Event::Delete(_) => {}
                 }
             }
         });
-        begun.await.expect("a watch that begins");
+        watched.await.expect("a watch that begins");
         Self { seen, watch, name: name.to_owned() }
     }
 
