@@ -17,8 +17,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use coder_upgrade_operator::core::text::digest::hex;
+use flate2::{Compression, GzBuilder};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
 use testbed::components::{Component, ensure};
 
 use crate::{Result, progress, workspace};
@@ -68,13 +70,13 @@ fn write(args: &Args) -> Result<()> {
     let (kubectl, helm) = (program(Component::Kubectl)?, program(Component::Helm)?);
     let rendered = manifests::rendered(&root, kubectl)?;
     let materials = materials::document(&root, version, helm)?;
-    let rendered = match &args.project {
-        Some(project) => manifests::with_runbook(rendered, project, &format!("v{version}"))?,
-        None => rendered,
-    };
-    let plugin = match &args.project {
-        Some(project) => krew::files(&args.program, project, version, &std::fs::read(root.join("LICENSE"))?)?,
-        None => Files::new(),
+    let (rendered, plugin) = match &args.project {
+        Some(project) => {
+            let license = std::fs::read(root.join("LICENSE"))?;
+            let plugin = krew::files(&args.program, project, version, &license)?;
+            (manifests::with_runbook(rendered, project, &format!("v{version}"))?, plugin)
+        }
+        None => (rendered, Files::new()),
     };
     let files = files(&root, version, &args.image, rendered, plugin, &materials, changes)?;
     let output = match &args.output {
@@ -122,6 +124,20 @@ fn sums(files: &Files) -> String {
         let _ = writeln!(sums, "{}  {name}", sum(content));
     }
     sums
+}
+
+/// A compressed archive of files, each with its path and mode: the same files give the same bytes.
+fn archive<'a>(members: impl IntoIterator<Item = (&'a str, u32, &'a [u8])>) -> Result<Vec<u8>> {
+    let mut archive = Builder::new(GzBuilder::new().write(Vec::new(), Compression::best()));
+    for (path, mode, content) in members {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(u64::try_from(content.len())?);
+        header.set_mode(mode);
+        header.set_mtime(EPOCH);
+        archive.append_data(&mut header, path, content)?;
+    }
+    Ok(archive.into_inner()?.finish()?)
 }
 
 /// The SHA-256 digest, in hex.

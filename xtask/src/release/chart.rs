@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use flate2::{Compression, GzBuilder};
 use serde_json::Value;
-use tar::{Builder, EntryType, Header};
 
-use super::{EPOCH, IMAGE};
+use super::{IMAGE, archive};
 use crate::Result;
 
 /// The name that helm gives to the package, and the repository expects.
@@ -37,17 +35,9 @@ pub fn packaged(chart: &Path, version: &str, image: &str) -> Result<Vec<u8>> {
     }
     *values = text.replace(&default, &format!("  repository: {image}\n")).into_bytes();
 
-    let gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-    let mut archive = Builder::new(gzip);
-    for (path, content) in &files {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_size(u64::try_from(content.len())?);
-        header.set_mode(0o644);
-        header.set_mtime(EPOCH);
-        archive.append_data(&mut header, format!("{IMAGE}/{path}"), content.as_slice())?;
-    }
-    Ok(archive.into_inner()?.finish()?)
+    let files: BTreeMap<String, Vec<u8>> =
+        files.into_iter().map(|(path, content)| (format!("{IMAGE}/{path}"), content)).collect();
+    archive(files.iter().map(|(path, content)| (path.as_str(), 0o644, content.as_slice())))
 }
 
 /// The files of a directory by their paths in it, with the content that links lead to.
@@ -72,7 +62,7 @@ mod tests {
     use std::io::Read;
 
     use flate2::read::GzDecoder;
-    use tar::Archive;
+    use tar::{Archive, EntryType};
 
     use super::*;
     use crate::workspace;

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
-use tar::{Builder, Header};
 
-use super::{EPOCH, Files, sum};
+use super::{Files, archive, sum};
 use crate::Result;
 
 /// kubectl takes the underscore for a dash.
@@ -40,7 +38,7 @@ pub fn files(programs: &[Program], project: &str, version: &str, license: &[u8])
     for Program { system, architecture, file } in programs {
         let program = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
         let name = format!("{PROGRAM}-{system}-{architecture}.tar.gz");
-        let archive = archive(&[(PROGRAM, 0o755, &program), ("LICENSE", 0o644, license)])?;
+        let archive = archive([(PROGRAM, 0o755, &*program), ("LICENSE", 0o644, license)])?;
         platforms.push(json!({
             "selector": {"matchLabels": {"os": system, "arch": architecture}},
             "uri": format!("{project}/releases/download/v{version}/{name}"),
@@ -68,18 +66,6 @@ fn manifest(platforms: &[Value], project: &str, version: &str) -> Value {
             "platforms": platforms,
         },
     })
-}
-
-fn archive(members: &[(&str, u32, &[u8])]) -> Result<Vec<u8>> {
-    let mut archive = Builder::new(GzBuilder::new().write(Vec::new(), Compression::best()));
-    for (name, mode, content) in members {
-        let mut header = Header::new_ustar();
-        header.set_size(u64::try_from(content.len())?);
-        header.set_mode(*mode);
-        header.set_mtime(EPOCH);
-        archive.append_data(&mut header, name, *content)?;
-    }
-    Ok(archive.into_inner()?.finish()?)
 }
 
 #[cfg(test)]

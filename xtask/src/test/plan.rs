@@ -84,9 +84,7 @@ impl Plan {
         let name = match selection {
             Selection::Everything => return Ok(Self { unit, doc_tests, integration }),
             Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new() }),
-            Selection::Check(_) => {
-                return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new() });
-            }
+            Selection::Check(_) => return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new() }),
             Selection::Named(name) => name,
         };
         let called: Vec<_> = integration.iter().filter(|suite| suite.is_called(name)).cloned().collect();
