@@ -130,7 +130,10 @@ fn checked(text: &str, flag: &'static str) -> Result<String, NoOutbound> {
 }
 
 /// The certificates of a PEM text, without what stands between them.
-fn certificates(text: &str) -> Result<String, NoOutbound> {
+///
+/// # Errors
+/// If it has none, or too many, or a private key.
+pub fn certificates(text: &str) -> Result<String, NoOutbound> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
     if text.contains("PRIVATE KEY-----") {

@@ -65,7 +65,48 @@ pub fn runner_image(deployment: &Deployment) -> Option<String> {
     Some(variable(program(deployment)?, "RUNNER_IMAGE")?.to_owned())
 }
 
-/// How runners reach repositories, as the controller is told by its variables. The file of certificates is not read.
+/// A key of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The key.
+    pub key: String,
+}
+
+/// Where the certificates come from that the controller has its runners trust (`RUNNER_CA_FILE`): the ConfigMap that is mounted
+/// there. Nothing if it names no file; the file, if it comes from elsewhere.
+///
+/// # Errors
+/// The path of a file that no ConfigMap is mounted at.
+pub fn authorities(deployment: &Deployment) -> Result<Option<ConfigMapKey>, String> {
+    let Some(container) = program(deployment) else { return Ok(None) };
+    let Some(file) = variable(container, "RUNNER_CA_FILE") else { return Ok(None) };
+    mounted(deployment, container, file).map(Some).ok_or_else(|| file.to_owned())
+}
+
+fn mounted(deployment: &Deployment, container: &Container, file: &str) -> Option<ConfigMapKey> {
+    let (mount, path) = container.volume_mounts.iter().flatten().find_map(|mount| {
+        let rest = file.strip_prefix(mount.mount_path.trim_end_matches('/'))?;
+        match &mount.sub_path {
+            Some(path) if rest.is_empty() => Some((mount, path.as_str())),
+            Some(_) => None,
+            None => Some((mount, rest.strip_prefix('/')?)),
+        }
+    })?;
+    let volumes = deployment.spec.as_ref()?.template.spec.as_ref()?.volumes.as_ref()?;
+    let map = volumes.iter().find(|volume| volume.name == mount.name)?.config_map.as_ref()?;
+    let key = match &map.items {
+        Some(items) => &items.iter().find(|item| item.path == path)?.key,
+        None => path,
+    };
+    let namespace = deployment.namespace()?;
+    Some(ConfigMapKey { namespace, name: map.name.clone(), key: key.to_owned() })
+}
+
+/// How runners reach repositories, as the controller is told by its variables; without what [`authorities`] names.
 #[must_use]
 pub fn outbound(deployment: &Deployment) -> Outbound {
     let told = |name: &str| program(deployment).and_then(|container| variable(container, name)).map(ToOwned::to_owned);

@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::controller::{controller, outbound, runner_image};
+pub use self::controller::{ConfigMapKey, authorities, controller, outbound, runner_image};
 pub use self::definition::definition;
 pub use self::pod::{TrialEnd, trial, trial_lines};
 pub use self::runner::{person, runner};

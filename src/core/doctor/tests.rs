@@ -125,3 +125,28 @@ fn findings_stand_below_each_other() {
     let lines = [DoctorLine::ok("you", "fine"), DoctorLine::problem("controller", "down", "Look.")];
     assert_eq!(text(&lines), "ok       you         fine\nproblem  controller  down\n         next: Look.\n");
 }
+
+#[rstest]
+#[case::whole(json!({"name": "ca"}), "/etc/company", None, Some("ca.pem"))]
+#[case::under_another_name(json!({"name": "ca", "items": [{"key": "root", "path": "ca.pem"}]}), "/etc/company/", None, Some("root"))]
+#[case::alone(json!({"name": "ca"}), "/etc/company/ca.pem", Some("ca.pem"), Some("ca.pem"))]
+#[case::elsewhere(json!({"name": "ca"}), "/etc/comp", None, None)]
+#[case::not_among_its_items(json!({"name": "ca", "items": [{"key": "root", "path": "x"}]}), "/etc/company", None, None)]
+fn the_certificates_of_runners_are_found_in_the_config_map_that_is_mounted(
+    #[case] map: Value,
+    #[case] path: &str,
+    #[case] sub_path: Option<&str>,
+    #[case] key: Option<&str>,
+) {
+    let mut controller = deployment("r/op:v0.1.0", 1);
+    assert_eq!(authorities(&controller), Ok(None));
+    let pod = controller.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    pod.volumes = serde_json::from_value(json!([{"name": "v", "configMap": map}])).unwrap();
+    let container = &mut pod.containers[1];
+    let file = json!({"name": "RUNNER_CA_FILE", "value": "/etc/company/ca.pem"});
+    container.env.as_mut().unwrap().push(serde_json::from_value(file).unwrap());
+    let mount = json!([{"name": "v", "mountPath": path, "subPath": sub_path}]);
+    container.volume_mounts = serde_json::from_value(mount).unwrap();
+    let wanted = |key: &str| ConfigMapKey { namespace: "ns".into(), name: "ca".into(), key: key.into() };
+    assert_eq!(authorities(&controller), key.map(wanted).map(Some).ok_or_else(|| "/etc/company/ca.pem".to_owned()));
+}

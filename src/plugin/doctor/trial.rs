@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, LogParams, PostParams, Preconditions};
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
@@ -12,7 +12,10 @@ use tokio::time::timeout;
 use super::super::error::PluginError;
 use super::super::session::Session;
 use crate::core::decide::job::CONTAINER;
-use crate::core::doctor::{DoctorLine, TrialEnd, outbound, runner_image, trial, trial_lines};
+use crate::core::doctor::{
+    ConfigMapKey, DoctorLine, TrialEnd, authorities, outbound, runner_image, trial, trial_lines,
+};
+use crate::core::outbound::{Outbound, certificates};
 use crate::core::rollout::workload::PodFacts;
 
 /// How long the pod is waited for. A first pull of the image takes a while.
@@ -46,9 +49,48 @@ pub async fn look(
         let finding = "no plan is tried: the image of the runner is not known without the controller";
         return Ok(vec![DoctorLine::note(SUBJECT, finding, "load the controller")]);
     };
-    let told = controllers.first().map(outbound).unwrap_or_default();
-    let Some(pod) = trial(&upgrade, &image, told) else { return Ok(Vec::new()) };
-    Ok(trial_lines(&tried(session, &pod).await?, &upgrade.name_any(), &session.namespace, session.program))
+    let (told, mut lines) = match controllers.first() {
+        Some(controller) => told(session, controller).await?,
+        None => (Outbound::default(), Vec::new()),
+    };
+    let Some(pod) = trial(&upgrade, &image, told) else { return Ok(lines) };
+    let end = tried(session, &pod).await?;
+    lines.extend(trial_lines(&end, &upgrade.name_any(), &session.namespace, session.program));
+    Ok(lines)
+}
+
+/// What the controller tells its runners of ways and certificates; a note if its certificates cannot be read.
+async fn told(session: &Session, controller: &Deployment) -> Result<(Outbound, Vec<DoctorLine>), PluginError> {
+    let outbound = outbound(controller);
+    let read = match authorities(controller) {
+        Ok(None) => return Ok((outbound, Vec::new())),
+        Ok(Some(place)) => read(session, &place).await?,
+        Err(file) => Err(format!("{file} comes from no ConfigMap")),
+    };
+    Ok(match read {
+        Ok(pem) => (Outbound { authorities: Some(pem), ..outbound }, Vec::new()),
+        Err(why) => {
+            let finding =
+                format!("the plan is tried without the certificates of the controller's RUNNER_CA_FILE: {why}");
+            let remedy = "a repository whose certificate is not trusted below may be trusted by real runners";
+            (outbound, vec![DoctorLine::note("certificates", finding, remedy)])
+        }
+    })
+}
+
+/// The certificates in a ConfigMap, or why there are none.
+async fn read(session: &Session, place: &ConfigMapKey) -> Result<Result<String, String>, PluginError> {
+    let ConfigMapKey { namespace, name, key } = place;
+    let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), namespace);
+    let map = match session.ask(&format!("read ConfigMap/{name} in namespace {namespace}"), api.get_opt(name)).await {
+        Ok(map) => map,
+        Err(PluginError::Forbidden(text)) => return Ok(Err(text)),
+        Err(error) => return Err(error),
+    };
+    let Some(text) = map.and_then(|map| map.data?.remove(key)) else {
+        return Ok(Err(format!("there is no key {key} in ConfigMap/{name} of namespace {namespace}")));
+    };
+    Ok(certificates(&text).map_err(|error| error.to_string()))
 }
 
 /// How a pod ends. It is deleted whatever becomes of it.

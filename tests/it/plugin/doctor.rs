@@ -12,9 +12,41 @@ fn about(lines: &Value, subject: &str) -> (String, String, String) {
     (text("grade"), text("finding"), text("remedy"))
 }
 
+/// A second controller, whose runners trust an authority that stands in a ConfigMap. Its namespace comes first in a list.
+async fn with_certificates(world: &World, terminal: &Terminal) {
+    let chart = json!({"repository": world.repositories().tls_v2});
+    world.declare("coder", json!({"version": "2.31.7", "chart": chart, "suspend": true})).await;
+    let doctor = async || terminal.run(&["doctor", "-n", &world.namespace, "-o", "json"], "").await.json();
+    let (grade, finding, _) = about(&doctor().await, "trial");
+    assert!(grade == "Problem" && finding.contains("certificate"), "{finding}");
+
+    let labels = json!({"app.kubernetes.io/name": "coder-upgrade-operator"});
+    let env = json!([
+        {"name": "RUNNER_IMAGE", "value": "coder-upgrade-operator:v0.1.0"},
+        {"name": "RUNNER_CA_FILE", "value": "/etc/company/ca.pem"},
+    ]);
+    let mount = json!({"name": "company-ca", "mountPath": "/etc/company"});
+    let container = json!({"name": "controller", "image": "pause:1", "env": env, "volumeMounts": [mount]});
+    let volume = json!({"name": "company-ca", "configMap": {"name": "company-ca"}});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container], "volumes": [volume]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": template});
+    let metadata = json!({"name": "other", "labels": labels});
+    world.apply(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})).await;
+    let (grade, finding, _) = about(&doctor().await, "certificates");
+    assert!(grade == "Note" && finding.contains("no key ca.pem in ConfigMap/company-ca"), "{finding}");
+
+    let data = json!({"ca.pem": world.repositories().ca_pem});
+    world
+        .apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "company-ca"}, "data": data}))
+        .await;
+    let (grade, finding, _) = about(&doctor().await, "trial");
+    assert!(grade == "Ok" && finding.contains("reaches the repository"), "{finding}");
+    world.kubectl(&["delete", "deployment", "other"]).await;
+}
+
 #[tokio::test]
 async fn an_installation_that_works_has_no_problem_and_what_is_broken_has_a_remedy() {
-    let world = World::with_v2("plugin-doctor", "2.30.0", &[]).await;
+    let world = World::with_v2("ailing-doctor", "2.30.0", &[]).await;
     let terminal = Terminal::of(&world).await;
     let run = async |words: &[&str]| {
         terminal.run(&[&["doctor", "-n", &world.namespace, "-o", "json"], words].concat(), "").await
@@ -58,6 +90,8 @@ async fn an_installation_that_works_has_no_problem_and_what_is_broken_has_a_reme
         assert_eq!((shown.code, found["subject"].as_str()), (2, Some(subject)), "{lines}");
         assert!(found["finding"].as_str().unwrap().contains(words) && found["remedy"] != "", "{lines}");
     }
+
+    with_certificates(&world, &terminal).await;
 
     world.kubectl(&["delete", "rolebinding", "coder-upgrade-runner"]).await;
     let less = run(&["--no-pod"]).await;
