@@ -31,9 +31,13 @@ impl FromStr for Program {
     }
 }
 
-/// The archives, and the manifest that says where they can be had. `project` is the address of the repository at its host.
+/// The archives, and the manifest that says where they can be had; nothing without a program, for Krew refuses a plugin without
+/// platforms. `project` is the address of the repository at its host.
 pub fn files(programs: &[Program], project: &str, version: &str, license: &[u8]) -> Result<Files> {
     let mut files = Files::new();
+    if programs.is_empty() {
+        return Ok(files);
+    }
     let mut platforms = Vec::new();
     for Program { system, architecture, file } in programs {
         let program = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -94,6 +98,11 @@ mod tests {
         assert_eq!(program.metadata().unwrap().permissions().mode() & 0o777, 0o755);
         assert_eq!(Command::new(program).output().unwrap().stdout, b"runs\n");
         assert!(directory.path().join("LICENSE").exists());
+    }
+
+    #[test]
+    fn without_a_program_there_is_no_plugin() {
+        assert!(files(&[], "https://example.com/o", "1.2.3", b"Apache").unwrap().is_empty());
     }
 
     #[test]
