@@ -60,6 +60,7 @@ pub(super) struct Entry {
     name: &'static str,
     version: &'static str,
     version_arguments: &'static [&'static str],
+    tells_its_version: bool,
 }
 
 /// Held while an entry is being built; other builders wait.
@@ -70,7 +71,8 @@ impl Entry {
     pub(super) fn of(component: Component, root: &Path) -> Self {
         let (name, version) = (component.name(), component.version());
         let dir = root.join(format!("{name}-{version}-{}", component.digest()));
-        Self { dir, name, version, version_arguments: component.version_arguments() }
+        let (version_arguments, tells_its_version) = (component.version_arguments(), component.tells_its_version());
+        Self { dir, name, version, version_arguments, tells_its_version }
     }
 
     /// Where the binary is, once it is sound.
@@ -139,7 +141,7 @@ impl Entry {
             let why = String::from_utf8_lossy(&output.stderr);
             return Err(Flaw::DoesNotRun(format!("{}: {}", output.status, first_line(&why))));
         }
-        if said.contains(self.version.trim_start_matches('v')) {
+        if !self.tells_its_version || said.contains(self.version.trim_start_matches('v')) {
             return Ok(());
         }
         Err(Flaw::Version { wanted: self.version.to_owned(), said: first_line(&said).to_owned() })
@@ -163,7 +165,8 @@ mod tests {
     use super::*;
 
     fn entry(root: &Path) -> Entry {
-        Entry { dir: root.join("tiny-v1.2.3"), name: "tiny", version: "v1.2.3", version_arguments: &["--version"] }
+        let dir = root.join("tiny-v1.2.3");
+        Entry { dir, name: "tiny", version: "v1.2.3", version_arguments: &["--version"], tells_its_version: true }
     }
 
     /// Writes a program that says `text`. A child process does it, as in earnest: a program that is still open for

@@ -1,11 +1,13 @@
 //! Runs the Go compiler.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{Component, ComponentError};
 
@@ -42,6 +44,22 @@ pub(super) fn build(
         version: component.version().to_owned(),
         output: last_lines(&String::from_utf8_lossy(&output.stderr)),
     })
+}
+
+/// The directory of the component's own module in Go's cache; downloads it if it is not there any more.
+pub(super) fn sources(component: Component, module_dir: &Path) -> Result<PathBuf, ComponentError> {
+    let failed = |source| ComponentError::Io {
+        component: component.name(),
+        what: "have Go find the sources for",
+        path: module_dir.to_owned(),
+        source,
+    };
+    let output = go(module_dir).args(["mod", "download", "-json", component.release()]).output().map_err(failed)?;
+    let answer: Value = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.into()))?;
+    match answer["Dir"].as_str() {
+        Some(dir) => Ok(dir.into()),
+        None => Err(failed(io::Error::other(answer["Error"].to_string()))),
+    }
 }
 
 /// `go`, free of settings of the developer's environment that would change the result.

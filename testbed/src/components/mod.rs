@@ -141,6 +141,22 @@ pub fn ensure(wanted: &[Component], progress: &dyn Fn(Progress<'_>)) -> Result<B
     Ok(Binaries(found))
 }
 
+/// Whether a component was built and works, so that [`ensure`] returns at once.
+///
+/// # Errors
+/// When there is no place for built components.
+pub fn is_built(component: Component) -> Result<bool, ComponentError> {
+    Ok(Entry::of(component, &cache::root()?).inspect().is_ok())
+}
+
+/// Where the sources lie that a component is built from: those of the module whose version is its version.
+///
+/// # Errors
+/// As [`ensure`], which must have been called for it.
+pub fn sources(component: Component) -> Result<PathBuf, ComponentError> {
+    go::sources(component, &Entry::of(component, &cache::root()?).module_dir())
+}
+
 /// Builds one entry, unless somebody else has done so while we waited for the lock.
 fn build(step: &progress::Step<'_>, entry: &Entry, progress: &dyn Fn(Progress<'_>)) -> Result<(), ComponentError> {
     let component = step.component;

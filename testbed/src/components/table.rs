@@ -31,6 +31,10 @@ pub enum Component {
     Registry,
     /// Says what GitOps tools read from an object.
     GitopsStatus,
+    /// Fetches what Flux applies.
+    SourceController,
+    /// Applies it, and waits for it.
+    KustomizeController,
 }
 
 /// What every cluster needs; the others are built on demand.
@@ -90,6 +94,8 @@ static HELM: Module = module!("helm", "helm.sh/helm/v4", &["helm.sh/helm/v4/inte
 static HELM3: Module = module!("helm3", "helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version.version={version}"]);
 static COREDNS: Module = module!("coredns", "github.com/coredns/coredns", &[], ["main.go"]);
 static GITOPS_STATUS: Module = module!("gitops-status", "github.com/fluxcd/cli-utils", &[], ["main.go", "lua.go"]);
+static FLUX_SOURCE: Module = module!("flux", "github.com/fluxcd/source-controller", &[]);
+static FLUX_KUSTOMIZE: Module = module!("flux", "github.com/fluxcd/kustomize-controller", &[]);
 static REGISTRY: Module = module!(
     "registry",
     "github.com/distribution/distribution/v3",
@@ -113,14 +119,20 @@ impl Component {
             Self::Helm3 => "helm3",
             Self::Registry => "registry",
             Self::GitopsStatus => "gitops-status",
+            Self::SourceController => "source-controller",
+            Self::KustomizeController => "kustomize-controller",
         }
+    }
+
+    /// The module whose version is that of the component.
+    pub(super) fn release(self) -> &'static str {
+        self.module().release
     }
 
     /// The version that is built, with its `v`.
     #[must_use]
     pub fn version(self) -> &'static str {
-        let module = self.module();
-        required_version(module.go_mod, module.release).unwrap_or_default()
+        required_version(self.module().go_mod, self.release()).unwrap_or_default()
     }
 
     /// How long a first build takes on 2 cores, with nothing in Go's build cache.
@@ -129,13 +141,14 @@ impl Component {
         Duration::from_secs(match self {
             Self::Etcd => 30,
             Self::KubeApiserver => 230,
-            Self::KubeControllerManager | Self::Registry | Self::Coredns => 60,
+            Self::KubeControllerManager | Self::Registry | Self::Coredns | Self::KustomizeController => 60,
             Self::KubeScheduler => 5,
             Self::Kubelet => 40,
             Self::KubeProxy => 10,
             Self::Kubectl | Self::GitopsStatus => 20,
             Self::Helm => 90,
             Self::Helm3 => 55,
+            Self::SourceController => 420,
         })
     }
 
@@ -153,17 +166,26 @@ impl Component {
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Helm3 => "helm.sh/helm/v3/cmd/helm",
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
+            Self::SourceController => "github.com/fluxcd/source-controller",
+            Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
         }
     }
 
-    /// Arguments with which the program prints its version and ends at once.
+    /// Arguments with which the program ends at once, and prints its version if it knows it.
     pub(super) const fn version_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kubectl => &["version", "--client"],
             Self::Helm | Self::Helm3 => &["version"],
             Self::Coredns => &["-version"],
+            Self::SourceController | Self::KustomizeController => &["--help"],
             _ => &["--version"],
         }
+    }
+
+    /// Whether the program tells its version when asked with those arguments. Flux' controllers know none; their entry in the
+    /// cache is named after the sums of what they were built from.
+    pub(super) const fn tells_its_version(self) -> bool {
+        !matches!(self, Self::SourceController | Self::KustomizeController)
     }
 
     /// The files of its module.
@@ -216,6 +238,8 @@ impl Component {
             Self::Helm3 => &HELM3,
             Self::Registry => &REGISTRY,
             Self::GitopsStatus => &GITOPS_STATUS,
+            Self::SourceController => &FLUX_SOURCE,
+            Self::KustomizeController => &FLUX_KUSTOMIZE,
         }
     }
 }

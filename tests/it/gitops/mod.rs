@@ -1,6 +1,8 @@
 //! What tools read from a CoderUpgrade: none takes it for done before the version that is asked for is verified.
 
 mod argocd;
+mod controllers;
+mod flux;
 mod kstatus;
 mod pipelines;
 mod reader;
