@@ -35,7 +35,7 @@ impl SecondNode {
             node_name: "node-2".to_owned(),
             dir: dir.to_owned(),
             pod_range: addresses.second_octet(),
-            images: ImageTable::defaults(bin, bin, None),
+            images: ImageTable::defaults(bin, bin, bin, None),
             backoff: BackOff { base: Duration::from_secs(1), ..BackOff::default() },
             logs: LogServerConfig {
                 listen: ([127, 0, 0, 1], 0).into(),

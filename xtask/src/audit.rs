@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// What differs, a line each.
-fn findings(cluster: &Cluster) -> Result<Vec<String>> {
+pub fn findings(cluster: &Cluster) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (who, granted) in [(CONTROLLER, of_controller()?), (RUNNER, of_runner())] {
         let Requests { done, refused } = requests(cluster, who)?;

@@ -14,9 +14,9 @@ mod recovery;
 mod report;
 mod rollout;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use audit::AuditLog;
 use planning::Plannings;
@@ -25,8 +25,9 @@ use recovery::Recovery;
 use report::{Line, Report, median};
 use rollout::{Bench, Scenario, Trial};
 use testbed::{Cluster, ClusterOptions};
+use tokio::process::Command;
 
-use crate::{Result, build, cargo, workspace};
+use crate::{Result, build};
 
 /// Measure what an upgrade through the operator costs against bare `helm upgrade --wait` on the same cluster.
 ///
@@ -55,33 +56,37 @@ pub struct Args {
 const INSTANT: Scenario = Scenario { name: "instant", faults: false, from: "2.31.6", to: "2.31.7" };
 /// A rollout whose new pod must be ready for 60 s.
 const SLOW: Scenario = Scenario { name: "slow", faults: true, from: "2.31.6", to: "2.31.10" };
+/// Objects of a small installation.
+const FEW: usize = 10;
 /// How long an idle controller is watched for requests.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Runs everything and prints the table.
 pub async fn run(args: Args) -> Result<()> {
     build::workspace_programs().await?;
-    let binary = release_binary().await?;
+    let binary = build::release_operator().await?;
     let directory = tempfile::Builder::new().prefix("coder-upgrade-bench-").tempdir()?;
-    let images = directory.path().join("images.yaml");
-    std::fs::write(&images, operator_row(&binary))?;
     let cluster = Cluster::up(ClusterOptions {
         dir: Some(directory.path().join("cluster")),
-        images: Some(images),
+        operator: Some(binary.clone()),
         audit_log: true,
-        load_operator: true,
         owner_pid: Some(std::process::id()),
         progress: Arc::new(|line| eprintln!("{line}")),
         ..ClusterOptions::default()
     })
     .await?;
-    let measured = measure(&args, &cluster, &binary).await;
+    let measured = async {
+        let began = Instant::now();
+        cluster.load_operator().await?;
+        measure(&args, &cluster, &binary, began.elapsed()).await
+    };
+    let measured = measured.await;
     let stopped = cluster.down().await;
     println!("{}", measured?);
     Ok(stopped?)
 }
 
-async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Result<Report> {
+async fn measure(args: &Args, cluster: &Cluster, binary: &Path, loaded: Duration) -> Result<Report> {
     let audit = AuditLog::of(cluster);
     let controller = Controller::find(cluster, binary)?;
     let bench = Bench::new(cluster, &controller).await?;
@@ -98,8 +103,10 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
     tokio::time::sleep(IDLE).await;
     let idle = audit.controller_requests()? - quiet;
 
+    bench.suspended(0..FEW).await?;
+    let few = controller.memory()?;
     eprintln!("{} suspended CoderUpgrades", args.objects);
-    bench.suspended(args.objects).await?;
+    bench.suspended(FEW..args.objects).await?;
     let full = controller.memory()?;
 
     let mut report = Report::new(args.rounds, args.slow_rounds);
@@ -115,6 +122,8 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
         requests.helm.push(audit.helm_requests(helm.started, helm.started + helm.took)?);
     }
     if let Some(Pair { operator, .. }) = instant.last() {
+        let status = status(cluster, binary, &operator.namespace).await?;
+        report.add(Line::new("`status` of one upgrade, median", format!("{:.2} s", status.as_secs_f64()), "≤ 0.3 s"));
         let kinds = audit.runner_requests_by_kind(&operator.namespace)?;
         eprintln!("requests of the runner for the last upgrade:");
         for (kind, count) in kinds {
@@ -124,6 +133,8 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
     let (runner, helm) = (median(&requests.runner), median(&requests.helm));
     plannings.report(&mut report);
     recoveries.report(&mut report);
+    let loaded = format!("{:.1} s", loaded.as_secs_f64());
+    report.add(Line::new("manifests of the operator applied until it is available", loaded, "≤ 15 s"));
     report.add(Line::new("apply to first Job, median", format!("{:.0} ms", median(&to_job)), "≤ 40 ms"));
     report.add(Line::new("requests of the controller for one upgrade", median(&requests.controller), "≤ 20"));
     report.add(Line::new(
@@ -134,9 +145,26 @@ async fn measure(args: &Args, cluster: &Cluster, binary: &std::path::Path) -> Re
     report.add(Line::new("requests of the idle controller in a minute, leases aside", idle, "0"));
     report.add(Line::new("CPU time of the controller for one upgrade", format!("{:.1} ms", median(&busy)), "≤ 10 ms"));
     report.add(Line::new("memory (RSS) of the controller, no objects", empty, "≤ 10 MiB"));
+    report.add(Line::new(format!("memory (RSS) of the controller, {FEW} objects"), few, "≤ 15 MiB"));
     report.add(Line::new(format!("memory (RSS) of the controller, {} objects", args.objects), full, "≤ 20 MiB"));
     report.add(Line::new("binary, stripped", process::size(binary)?, "≤ 15 MiB"));
     Ok(report)
+}
+
+/// How long the plugin takes to show an upgrade, as the median of as many calls as [`FEW`].
+async fn status(cluster: &Cluster, binary: &Path, namespace: &str) -> Result<Duration> {
+    let mut seconds = Vec::new();
+    for _ in 0..FEW {
+        let began = Instant::now();
+        let mut command = Command::new(binary);
+        command.args(["status", "coder", "--namespace", namespace]).env("KUBECONFIG", cluster.kubeconfig());
+        let output = command.output().await?;
+        seconds.push(began.elapsed().as_secs_f64());
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+    }
+    Ok(Duration::from_secs_f64(median(&seconds)))
 }
 
 /// Durations of recoveries, in seconds.
@@ -219,21 +247,4 @@ async fn pairs(bench: &Bench<'_>, scenario: &Scenario, rounds: usize) -> Result<
         pairs.push(pair);
     }
     Ok(pairs)
-}
-
-/// Builds the operator as its image has it.
-async fn release_binary() -> Result<PathBuf> {
-    eprintln!("building the operator for release");
-    cargo::run(&["build", "--quiet", "--release", "--package=coder-upgrade-operator"]).await?;
-    // Beside the directory of the profile that this program was built with.
-    Ok(workspace::target().join("release/coder-upgrade-operator"))
-}
-
-/// The release binary in place of the one that tests use.
-fn operator_row(binary: &std::path::Path) -> String {
-    let row = serde_json::json!([{
-        "pattern": "**/coder-upgrade-operator:*", "command": [binary], "tools": {"helm": "{helm}"}
-    }]);
-    // JSON is YAML, too.
-    row.to_string()
 }

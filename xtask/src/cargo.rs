@@ -55,38 +55,53 @@ fn is_set_by_cargo(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::build;
 
-    /// Builds what `cargo xtask cluster up` builds, called from a program whose environment has these variables, too.
-    /// Returns the names of all crates, and of those that were compiled.
-    async fn build_with(planted: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    /// Builds with a cargo that is called from a program whose environment has these variables, too; returns what cargo says of
+    /// each crate.
+    async fn build_with(arguments: &[&str], planted: &[(&str, &str)]) -> Vec<Value> {
         let planted = planted.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let mut cargo = with_environment(path(), std::env::vars_os().chain(planted));
-        cargo.current_dir(workspace::root()).args(build::WORKSPACE_PROGRAMS).arg("--message-format=json");
+        cargo.current_dir(workspace::root()).args(arguments).arg("--message-format=json");
         let output = cargo.output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let messages = String::from_utf8(output.stdout).unwrap();
-        let artifacts: Vec<Value> = messages.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let names = |wanted: &dyn Fn(&Value) -> bool| {
-            let artifacts = artifacts.iter().filter(|message| message["reason"] == "compiler-artifact");
-            artifacts.filter(|artifact| wanted(artifact)).map(|one| one["target"]["name"].to_string()).collect()
-        };
-        (names(&|_| true), names(&|artifact| artifact["fresh"] == false))
+        let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        messages.filter(|message| message["reason"] == "compiler-artifact").collect()
     }
 
     #[tokio::test]
     async fn a_second_build_compiles_nothing_whatever_package_the_caller_belongs_to() {
-        build_with(&[]).await;
+        let programs = build::WORKSPACE_PROGRAMS;
+        build_with(&programs, &[]).await;
         let callers = [("CARGO_PKG_NAME", "x"), ("CARGO_MANIFEST_DIR", "/nowhere"), ("CARGO_PKG_VERSION_MAJOR", "9")];
         let inside = [("CARGO_MANIFEST_LINKS", "x"), ("CARGO_CFG_TARGET_OS", "x"), ("OUT_DIR", "/nowhere")];
         for planted in [callers, inside] {
-            let (all, compiled) = build_with(&planted).await;
-            assert!(all.contains(&"\"ring\"".to_owned()), "{all:?}");
+            let crates = build_with(&programs, &planted).await;
+            assert!(crates.iter().any(|one| one["target"]["name"] == "ring"), "{crates:?}");
+            let compiled: Vec<_> = crates.iter().filter(|one| one["fresh"] == false).collect();
             assert!(compiled.is_empty(), "{planted:?}: {compiled:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn tests_are_built_of_the_same_crates_as_the_programs() {
+        let files = |crates: &[Value]| -> BTreeSet<String> {
+            let libraries = crates.iter().filter(|one| one["target"]["kind"] != json!(["bin"]));
+            libraries.flat_map(|one| one["filenames"].as_array().unwrap()).map(ToString::to_string).collect()
+        };
+        let programs = files(&build_with(&build::WORKSPACE_PROGRAMS, &[]).await);
+        let tests = files(&build_with(&["test", "--quiet", "--workspace", "--no-run"], &[]).await);
+        let compiled_twice: Vec<_> = programs.difference(&tests).collect();
+        assert!(
+            compiled_twice.is_empty(),
+            "a dependency of tests alone changes a feature of these: {compiled_twice:#?}"
+        );
     }
 
     #[test]

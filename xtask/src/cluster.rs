@@ -61,12 +61,18 @@ struct Up {
     /// YAML file with rows to add before the default image table (pattern, command, readiness, faults).
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
+    /// A directory with real servers of Coder v2, programs named coder-VERSION, to be images of real.example.com/coder/coder.
+    #[arg(long, value_name = "DIR")]
+    coder_binaries: Option<PathBuf>,
     /// How long the load balancer stand-in takes to release an address: a duration such as `5s`, or `never`.
     #[arg(long, value_name = "DELAY", default_value = "0s", value_parser = ReleaseDelay::parse)]
     lb_release_delay: ReleaseDelay,
     /// Also load the operator: CRD, rights and controller.
     #[arg(long)]
     load_operator: bool,
+    /// Run the release build of the operator, as its image has it: static if this machine can build that. It takes minutes.
+    #[arg(long)]
+    release: bool,
     /// What runs the pods.
     #[arg(long, value_enum, default_value_t)]
     node: NodeChoice,
@@ -97,7 +103,7 @@ pub async fn run(Args { command }: Args) -> Result<()> {
 }
 
 async fn up(args: Up) -> Result<()> {
-    let Up { which, images, lb_release_delay, load_operator, node, audit_log } = args;
+    let Up { which, images, coder_binaries, lb_release_delay, load_operator, release, node, audit_log } = args;
     let (flag, dir) = (which.flag(), which.dir());
     if let Ok(cluster) = Cluster::attach(&dir) {
         println!("a cluster runs in {} already, with the options that it was started with", dir.display());
@@ -109,10 +115,13 @@ async fn up(args: Up) -> Result<()> {
         return Ok(());
     }
     build::workspace_programs().await?;
+    let operator = if release { Some(build::release_operator().await?) } else { None };
     let started = Instant::now();
     let options = ClusterOptions {
         dir: Some(dir),
         images: images.map(std::path::absolute).transpose()?,
+        coder_binaries: coder_binaries.map(std::path::absolute).transpose()?,
+        operator,
         lb_release_delay,
         node,
         audit_log,

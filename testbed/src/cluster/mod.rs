@@ -42,6 +42,10 @@ pub(crate) const OPERATOR_PROGRAM: &str = "coder-upgrade-operator";
 /// Names the directory of a running cluster that tests should use; set by `cargo xtask test`.
 pub const TESTBED_VARIABLE: &str = "CODER_UPGRADE_TESTBED";
 
+/// Names the program for the operator's image, if it is not the one beside the program that starts a cluster; set by
+/// `cargo xtask test --release`.
+pub const OPERATOR_VARIABLE: &str = "CODER_UPGRADE_OPERATOR";
+
 /// Hears what happens while a cluster comes up, a line at a time.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -52,6 +56,10 @@ pub struct ClusterOptions {
     pub dir: Option<PathBuf>,
     /// Rows to add before the default image table, as a YAML file.
     pub images: Option<PathBuf>,
+    /// Servers of Coder, programs named coder-VERSION in this directory, as images of [`crate::servers::REPOSITORY`].
+    pub coder_binaries: Option<PathBuf>,
+    /// The program in the operator's image; the one that [`OPERATOR_VARIABLE`] names, or else that beside this program, if `None`.
+    pub operator: Option<PathBuf>,
     /// How long the load balancer stand-in takes to release an address.
     pub lb_release_delay: ReleaseDelay,
     /// Delay before the second restart of a container that ends again and again; it doubles each time.
@@ -76,6 +84,8 @@ impl Default for ClusterOptions {
         Self {
             dir: None,
             images: None,
+            coder_binaries: None,
+            operator: None,
             lb_release_delay: ReleaseDelay::default(),
             restart_back_off: BackOff::default().base,
             node: NodeChoice::default(),

@@ -9,7 +9,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{ChildStdout, Command};
 use tokio::task::spawn_blocking;
 
-use super::{Cluster, ClusterError, ClusterOptions, Progress, locate, node_choice};
+use super::{
+    Cluster, ClusterError, ClusterOptions, OPERATOR_PROGRAM, OPERATOR_VARIABLE, Progress, locate, node_choice,
+};
 use crate::components::{self, Binaries, CLUSTER, Component, REAL_NODE};
 use crate::supervisor::directory::SUPERVISOR_LOG;
 use crate::supervisor::event::Event;
@@ -19,14 +21,17 @@ use crate::tail;
 
 pub(super) async fn up(options: ClusterOptions) -> Result<Cluster, ClusterError> {
     let bin_dir = locate::bin_dir_with("testbed")?;
+    let named = || std::env::var_os(OPERATOR_VARIABLE).map(PathBuf::from);
     let dir = directory(options.dir.as_deref())?;
     let node = node_choice::choose(&options, &dir, &bin_dir)?;
     let binaries = binaries(node, options.helm3, options.progress.clone()).await?;
     let serve = ServeOptions {
         dir: dir.clone(),
         bin_dir: bin_dir.clone(),
+        operator: options.operator.or_else(named).unwrap_or_else(|| bin_dir.join(OPERATOR_PROGRAM)),
         components: binaries.iter().map(|(component, path)| (component, path.to_owned())).collect(),
         images: options.images,
+        coder_binaries: options.coder_binaries,
         lb_release_delay: options.lb_release_delay,
         restart_back_off: options.restart_back_off,
         node,

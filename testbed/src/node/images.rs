@@ -75,11 +75,12 @@ pub struct ResolvedImage {
 }
 
 impl ImageTable {
-    /// The images of this project and of Coder. `bin_dir` holds the operator and coder-sim, `helm` is a helm 4 program;
+    /// The images of this project and of Coder. `operator` is its program, `bin_dir` holds coder-sim, `helm` is a helm 4 program;
     /// with `helm3`, operator images whose tag ends in `-helm3` get that one.
     #[must_use]
-    pub fn defaults(bin_dir: &Path, helm: &Path, helm3: Option<&Path>) -> Self {
-        let mut placeholders = BTreeMap::from([("bin", text(bin_dir)), ("helm", text(helm))]);
+    pub fn defaults(operator: &Path, bin_dir: &Path, helm: &Path, helm3: Option<&Path>) -> Self {
+        let named = [("operator", operator), ("bin", bin_dir), ("helm", helm)];
+        let mut placeholders: BTreeMap<_, _> = named.into_iter().map(|(name, path)| (name, text(path))).collect();
         let mut rows = Vec::new();
         if let Some(helm3) = helm3 {
             placeholders.insert("helm3", text(helm3));
@@ -108,7 +109,8 @@ impl ImageTable {
     }
 
     /// Puts rows before those there are.
-    fn with_rows(mut self, mut rows: Vec<ImageRow>) -> Self {
+    #[must_use]
+    pub(crate) fn with_rows(mut self, mut rows: Vec<ImageRow>) -> Self {
         rows.append(&mut self.rows);
         Self { rows, ..self }
     }
@@ -161,7 +163,7 @@ impl ImageRow {
     fn operator(pattern: &str, helm: &str) -> Self {
         Self {
             pattern: pattern.into(),
-            command: Some(vec!["{bin}/coder-upgrade-operator".into()]),
+            command: Some(vec!["{operator}".into()]),
             tools: BTreeMap::from([("helm".into(), helm.into())]),
             ..Self::default()
         }
@@ -199,7 +201,12 @@ mod tests {
     use super::*;
 
     fn table() -> ImageTable {
-        ImageTable::defaults(Path::new("/bin"), Path::new("/helm4/helm"), Some(Path::new("/helm3/helm3")))
+        ImageTable::defaults(
+            Path::new("/bin/coder-upgrade-operator"),
+            Path::new("/bin"),
+            Path::new("/helm4/helm"),
+            Some(Path::new("/helm3/helm3")),
+        )
     }
 
     fn words(text: &str) -> Vec<String> {

@@ -53,7 +53,7 @@ use self::context::Node;
 pub use self::control::Control;
 pub use self::error::NodeError;
 pub use self::image_ref::digest_of;
-pub use self::images::ImageTable;
+pub use self::images::{ImageRow, ImageTable};
 use self::running::Running;
 
 /// What the node is started with.

@@ -9,12 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use semver::Version;
+
 use super::dockerfile::{self, Copied};
 use super::oci::{Archive, Config, Files};
 use crate::charts::{Catalog, charts_dir};
-use crate::cluster::OPERATOR_PROGRAM;
 use crate::components::{Binaries, Component};
 use crate::node::digest_of;
+use crate::servers::{self, CoderServers};
 
 /// What holds the namespaces of a pod.
 pub(super) const PAUSE: &str = "localhost/pause:1";
@@ -48,6 +50,12 @@ const OWN_BUILDS: [(&str, &str); 3] = [
 const IDLE: [&str; 3] = ["docker.io/library/pause:1", "docker.io/mesh/proxy:1", "example.com/thing:1"];
 /// The overlay of charts whose images cannot be pulled: there are none.
 const NEVER_PUBLISHED: &str = "pull-error";
+/// A real `PostgreSQL`, for rows that must survive; see [`postgres`].
+const POSTGRES: &str = "localhost/postgresql:1";
+/// Where its container keeps the data: below the mount of a volume, whose own directory belongs to somebody else.
+const POSTGRES_START: &str = "\
+    [ -s \"$PGDATA/PG_VERSION\" ] || initdb --auth=trust --no-locale --encoding=UTF8
+    exec postgres -c listen_addresses= -c unix_socket_directories=/tmp";
 /// The program that all images of Coder hold.
 const SIM: &str = "/usr/local/bin/coder-sim";
 /// Its other names: those that the charts of Coder call, and those of parts of Coder Classic.
@@ -78,23 +86,37 @@ pub enum ImageError {
     Charts(#[from] crate::charts::ChartError),
 }
 
-/// Writes all images to the archive `path`. `bin_dir` holds the programs of this workspace.
-pub(super) fn write(path: &Path, bin_dir: &Path, binaries: &Binaries) -> Result<PathBuf, ImageError> {
+/// What the images of Coder are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Coder<'a> {
+    /// The program coder-sim.
+    pub sim: &'a Path,
+    /// Real servers, for images of their own.
+    pub servers: Option<&'a CoderServers>,
+}
+
+/// Writes all images to the archive `path`: those of Coder, and that of the operator if its program exists.
+pub(super) fn write(path: &Path, from: Coder<'_>, operator: &Path, binaries: &Binaries) -> Result<PathBuf, ImageError> {
     let mut archive = Archive::create(path)?;
-    coder(&mut archive, &bin_dir.join("coder-sim"))?;
+    coder(&mut archive, from.sim)?;
+    for (version, server) in from.servers.into_iter().flat_map(CoderServers::programs) {
+        real_coder(&mut archive, version, &server)?;
+    }
     tools(&mut archive)?;
+    if let Some(programs) = postgres_programs() {
+        postgres(&mut archive, &programs)?;
+    }
     let coredns = binary(binaries, Component::Coredns)?;
     let mut files = Files::default();
     program(&mut files, coredns, "/coredns")?;
     let layer = archive.layer(&files)?;
     let config = Config { entrypoint: vec!["/coredns".into()], ..Config::default() };
     archive.image(&layer, &config, &[COREDNS.to_owned()])?;
-    let operator_program = bin_dir.join(OPERATOR_PROGRAM);
-    if operator_program.is_file() {
+    if operator.is_file() {
         let name = format!("coder-upgrade-operator:v{}", env!("CARGO_PKG_VERSION"));
-        operator(&mut archive, &operator_program, binary(binaries, Component::Helm)?, &name)?;
+        operator_image(&mut archive, operator, binary(binaries, Component::Helm)?, &name)?;
         if let Some(helm3) = binaries.get(Component::Helm3) {
-            operator(&mut archive, &operator_program, helm3, &format!("{name}-helm3"))?;
+            operator_image(&mut archive, operator, helm3, &format!("{name}-helm3"))?;
         }
     }
     Ok(archive.finish()?)
@@ -154,6 +176,64 @@ fn coder(archive: &mut Archive, sim: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// The image of a real `PostgreSQL`, whose container keeps its data in `/data/rows`; `None` where the distribution's is not
+/// installed.
+#[must_use]
+pub fn postgres_image() -> Option<&'static str> {
+    postgres_programs().map(|_| POSTGRES)
+}
+
+/// The image of a real server, as Coder's own has it.
+fn real_coder(archive: &mut Archive, version: &Version, server: &Path) -> Result<(), ImageError> {
+    let mut files = Files::default();
+    program(&mut files, server, "/opt/coder")?;
+    files.copy(authorities(), AUTHORITIES);
+    files.shared_directory("/tmp");
+    files.shared_directory("/home/coder");
+    let layer = archive.layer(&files)?;
+    let settings = servers::SETTINGS.map(|(name, value)| format!("{name}={value}"));
+    let config = Config {
+        entrypoint: vec!["/opt/coder".into()],
+        env: ["PATH=/opt".into(), "HOME=/home/coder".into()].into_iter().chain(settings).collect(),
+        user: "1000:1000".into(),
+    };
+    archive.image(&layer, &config, &[servers::image(version)])?;
+    Ok(())
+}
+
+/// The directory of its programs, among them the one that says where the rest is.
+fn postgres_programs() -> Option<PathBuf> {
+    servers::postgres_programs().filter(|directory| directory.join("pg_config").exists())
+}
+
+/// The image of the distribution's `PostgreSQL`, which works as the user nobody and listens at a socket in `/tmp` alone.
+fn postgres(archive: &mut Archive, programs: &Path) -> Result<(), ImageError> {
+    let mut files = Files::default();
+    for name in ["initdb", "postgres", "psql"] {
+        program(&mut files, &programs.join(name), &format!("{}/{name}", programs.display()))?;
+    }
+    let asked = Command::new(programs.join("pg_config")).args(["--pkglibdir", "--sharedir"]).output()?;
+    for directory in String::from_utf8_lossy(&asked.stdout).lines() {
+        files.tree(Path::new(directory))?;
+    }
+    program(&mut files, Path::new("/bin/sh"), "/bin/sh")?;
+    // It asks for the name of its user.
+    files.copy("/etc/passwd", "/etc/passwd");
+    files.shared_directory("/tmp");
+    let layer = archive.layer(&files)?;
+    let config = Config {
+        entrypoint: ["/bin/sh", "-c", POSTGRES_START].map(str::to_owned).into(),
+        env: ["PGDATA=/data/rows", "PGHOST=/tmp", "PGUSER=nobody", "PGDATABASE=postgres", "TZ=GMT"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("PATH={}:/bin", programs.display())])
+            .collect(),
+        user: "65534:65534".into(),
+    };
+    archive.image(&layer, &config, &[POSTGRES.to_owned()])?;
+    Ok(())
+}
+
 /// The image of this machine's programs, as the process node has them.
 fn tools(archive: &mut Archive) -> Result<(), ImageError> {
     let mut files = Files::default();
@@ -176,7 +256,7 @@ fn versions() -> Result<BTreeSet<(String, String)>, ImageError> {
 }
 
 /// The operator's image.
-fn operator(archive: &mut Archive, operator: &Path, helm: &Path, name: &str) -> Result<(), ImageError> {
+fn operator_image(archive: &mut Archive, operator: &Path, helm: &Path, name: &str) -> Result<(), ImageError> {
     let (files, config) = operator_files(operator, helm)?;
     let layer = archive.layer(&files)?;
     archive.image(&layer, &config, &[name.to_owned()])?;
@@ -255,7 +335,7 @@ mod tests {
         let helm = dir.path().join("helm");
         fs::write(&helm, "").unwrap();
         let mut archive = Archive::create(&dir.path().join("images.tar")).unwrap();
-        operator(&mut archive, &helm, &helm, "operator:1").unwrap();
+        operator_image(&mut archive, &helm, &helm, "operator:1").unwrap();
     }
 
     #[test]

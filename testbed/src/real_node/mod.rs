@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use host::{Host, Unfit};
-pub use images::{ImageError, lay_out_operator};
+pub use images::{ImageError, lay_out_operator, postgres_image};
 use kube::Client;
 pub use oci::Config as ImageConfig;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,7 @@ use tokio::time::sleep;
 
 use self::addresses::Addresses;
 use self::first_process::Arguments;
+use self::images::Coder;
 use self::space::Space;
 use crate::components::{Binaries, Component};
 use crate::control_plane::ControlPlane;
@@ -50,6 +51,7 @@ use crate::control_plane::identity::User;
 use crate::control_plane::launch::{LaunchError, Running};
 use crate::private_file;
 use crate::process::{Identity, Signal};
+use crate::servers::CoderServers;
 
 /// The file in the cluster's directory with the [`Remains`].
 const REMAINS: &str = "node-remains.json";
@@ -106,13 +108,17 @@ pub enum RealNodeError {
 }
 
 /// What a node is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings<'a> {
     /// The directory of the cluster.
     pub(crate) cluster: &'a Path,
     pub(crate) name: &'a str,
     pub(crate) addresses: Addresses,
     pub(crate) binaries: &'a Binaries,
+    /// Servers of Coder that get images.
+    pub(crate) servers: Option<CoderServers>,
+    /// The program in the operator's image, if there is one.
+    pub(crate) operator: &'a Path,
     /// Where the programs of this workspace lie, `testbed` among them.
     pub(crate) bin_dir: &'a Path,
 }
@@ -155,7 +161,7 @@ impl<'a> RealNode<'a> {
         }
         let removed = spawn_blocking(move || remove_remains(&cluster)).await;
         removed.map_err(io::Error::other).flatten().map_err(cut)?;
-        let (again, first) = Self::open(self.settings).await?;
+        let (again, first) = Self::open(self.settings.clone()).await?;
         *self = again;
         Ok(first)
     }
@@ -168,9 +174,13 @@ impl<'a> RealNode<'a> {
 
     /// Starts containerd and gives it the images.
     pub(crate) async fn start_containerd(&self) -> Result<Running, RealNodeError> {
-        let Settings { bin_dir, binaries, .. } = self.settings;
-        let (archive, bin_dir, binaries) = (self.dir.join("images.tar"), bin_dir.to_owned(), binaries.clone());
-        let write = spawn_blocking(move || images::write(&archive, &bin_dir, &binaries));
+        let Settings { operator, bin_dir, binaries, servers, .. } = &self.settings;
+        let (archive, sim) = (self.dir.join("images.tar"), bin_dir.join("coder-sim"));
+        let (operator, servers, binaries) = (operator.to_path_buf(), servers.clone(), (*binaries).clone());
+        let write = spawn_blocking(move || {
+            let coder = Coder { sim: &sim, servers: servers.as_ref() };
+            images::write(&archive, coder, &operator, &binaries)
+        });
         let containerd = self.restart_containerd().await?;
         let archive = write.await.map_err(|error| ImageError::File(io::Error::other(error)))??;
         containerd::import(&self.host, &self.space, archive.clone()).await?;

@@ -40,6 +40,19 @@ impl Files {
         self.add(target.into(), Content::Copy(source.into()));
     }
 
+    /// Copies of all files below the directory `source`, at the same absolute paths.
+    pub(super) fn tree(&mut self, source: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(source)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.tree(&path)?;
+            } else {
+                self.copy(&path, &path);
+            }
+        }
+        Ok(())
+    }
+
     /// A link at the absolute path `target`.
     pub(super) fn link(&mut self, to: &str, target: &str) {
         self.add(target.into(), Content::Link(to.to_owned()));

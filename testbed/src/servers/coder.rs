@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use semver::Version;
-use serde_json::{Value, json};
 
 use super::ServersError;
+use crate::node::ImageRow;
 
 /// The image repository whose images are real servers. Its last parts are those of Coder's own, as in a company's mirror.
 pub const REPOSITORY: &str = "real.example.com/coder/coder";
@@ -54,28 +54,38 @@ impl CoderServers {
         if plain.exists() { plain } else { self.directory.join(format!("coder-v{version}")) }
     }
 
-    /// Rows for the image table, one for each version, in the form of an images file.
+    /// Each version with its program.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = (&Version, PathBuf)> {
+        self.versions.iter().map(|version| (version, self.program(version)))
+    }
+
+    /// Rows for the image table of the process node, one for each version.
     ///
-    /// All pods of the process node share one network, so a server is given its pod's address where the chart says
-    /// `0.0.0.0`. What would leave the machine is switched off: telemetry, the look for updates, STUN, and the download of
-    /// Terraform by the built-in provisioners.
-    #[must_use]
-    pub fn images(&self) -> Value {
-        let row = |version: &Version| {
-            json!({
-                "pattern": format!("{REPOSITORY}:v{version}"),
-                "command": ["/bin/sh", "-c", START, self.program(version)],
-                "env": {
-                    "CODER_TELEMETRY_ENABLE": "false",
-                    "CODER_UPDATE_CHECK": "false",
-                    "CODER_DERP_SERVER_STUN_ADDRESSES": "disable",
-                    "CODER_PROVISIONER_DAEMONS": "0",
-                },
-            })
+    /// All pods of that node share one network, so a server is given its pod's address where the chart says `0.0.0.0`.
+    pub(crate) fn rows(&self) -> Vec<ImageRow> {
+        let row = |(version, program): (&Version, PathBuf)| ImageRow {
+            pattern: image(version),
+            command: Some(vec!["/bin/sh".into(), "-c".into(), START.into(), program.to_string_lossy().into_owned()]),
+            env: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..ImageRow::default()
         };
-        self.versions.iter().map(row).collect()
+        self.programs().map(row).collect()
     }
 }
+
+/// The image of a version.
+pub(crate) fn image(version: &Version) -> String {
+    format!("{REPOSITORY}:v{version}")
+}
+
+/// Switches off what would leave the machine: telemetry, the look for updates, STUN, and the download of Terraform by the
+/// built-in provisioners.
+pub(crate) const SETTINGS: [(&str, &str); 4] = [
+    ("CODER_TELEMETRY_ENABLE", "false"),
+    ("CODER_UPDATE_CHECK", "false"),
+    ("CODER_DERP_SERVER_STUN_ADDRESSES", "disable"),
+    ("CODER_PROVISIONER_DAEMONS", "0"),
+];
 
 /// Starts the server, `$0`, with the pod's arguments after its own name for the program, `$1`.
 const START: &str = r#"
@@ -99,7 +109,6 @@ mod tests {
         let servers = CoderServers::open(directory.path()).unwrap();
         assert_eq!(servers.ends(), (&Version::new(2, 9, 0), &Version::new(2, 31, 7)));
         assert!(servers.program(&Version::new(2, 9, 0)).ends_with("coder-v2.9.0"));
-        let images = servers.images();
-        assert_eq!(images[1]["pattern"], "real.example.com/coder/coder:v2.31.7");
+        assert_eq!(servers.rows()[1].pattern, "real.example.com/coder/coder:v2.31.7");
     }
 }

@@ -10,7 +10,9 @@ use std::io;
 use std::path::PathBuf;
 
 pub use coder::{CoderServers, REPOSITORY};
-pub use postgres::Postgres;
+pub(crate) use coder::{SETTINGS, image};
+pub(crate) use postgres::programs as postgres_programs;
+pub use postgres::{Postgres, connect};
 
 /// Names the directory with the servers' programs for tests; set by `cargo xtask test --coder-binaries`.
 pub const SERVERS_VARIABLE: &str = "CODER_UPGRADE_CODER_BINARIES";

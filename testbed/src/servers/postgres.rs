@@ -12,6 +12,7 @@ use rustix::process::geteuid;
 use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::time::sleep;
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::ServersError;
 use crate::{ports, process, secret, tail};
@@ -93,6 +94,16 @@ impl Postgres {
     }
 }
 
+/// A session with a database, which ends when the client is dropped.
+///
+/// # Errors
+/// If nobody answers, or the server refuses.
+pub async fn connect(url: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = url.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
 /// A program as an ordinary user.
 fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
@@ -105,7 +116,7 @@ fn unprivileged(program: &Path) -> Command {
 }
 
 /// The directory with `initdb`, `postgres` and `pg_isready`.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut versions: Vec<PathBuf> = match fs::read_dir("/usr/lib/postgresql") {
         Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect(),

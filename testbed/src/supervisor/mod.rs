@@ -43,6 +43,7 @@ use crate::node::NodeError;
 use crate::process::Identity;
 use crate::real_node::RealNodeError;
 use crate::real_node::addresses::Addresses;
+use crate::servers::ServersError;
 
 /// The name of the only node.
 const NODE_NAME: &str = "node-1";
@@ -76,6 +77,9 @@ pub enum SupervisorError {
     /// Charts cannot be packaged or served.
     #[error("chart repositories: {0}")]
     Charts(Box<dyn std::error::Error + Send + Sync>),
+    /// The servers of Coder cannot be used.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     /// The real node did not start.
     #[error("the real node: {0}")]
     RealNode(#[from] RealNodeError),

@@ -18,6 +18,7 @@ use crate::node::{self, BackOff, ImageTable, LogServerConfig, NodeConfig};
 use crate::real_node::addresses::Addresses;
 use crate::real_node::faults::PodFaults;
 use crate::real_node::{RealNode, Settings};
+use crate::servers::CoderServers;
 
 /// What ends with a real node's power.
 const POWERED: [&str; 4] = ["node", "containerd", "kubelet", "kube-proxy"];
@@ -44,8 +45,9 @@ impl<'a> Starting<'a> {
             NodeKind::Real => {
                 starting("the node's namespaces");
                 let addresses = Addresses::new(addresses.second_octet());
-                let (cluster, bin_dir) = (&*options.dir, &*options.bin_dir);
-                let settings = Settings { cluster, name: NODE_NAME, addresses, binaries, bin_dir };
+                let ServeOptions { dir: cluster, operator, bin_dir, .. } = options;
+                let servers = options.coder_binaries.as_deref().map(CoderServers::open).transpose()?;
+                let settings = Settings { cluster, name: NODE_NAME, addresses, binaries, operator, servers, bin_dir };
                 let (node, first) = RealNode::open(settings).await?;
                 Ok((Self::Real { node: Box::new(node), network: addresses.network() }, Some(first)))
             }
@@ -131,7 +133,11 @@ impl<'a> Starting<'a> {
 fn images(options: &ServeOptions) -> Result<ImageTable, SupervisorError> {
     let helm = program(options, Component::Helm)?;
     let binaries = options.binaries();
-    let defaults = ImageTable::defaults(&options.bin_dir, &helm, binaries.get(Component::Helm3));
+    let defaults = ImageTable::defaults(&options.operator, &options.bin_dir, &helm, binaries.get(Component::Helm3));
+    let defaults = match &options.coder_binaries {
+        Some(directory) => defaults.with_rows(CoderServers::open(directory)?.rows()),
+        None => defaults,
+    };
     match &options.images {
         Some(file) => Ok(defaults.with_file(file)?),
         None => Ok(defaults),

@@ -50,15 +50,21 @@ pub struct ServeOptions {
     /// The cluster's own directory.
     #[arg(long)]
     pub dir: PathBuf,
-    /// Where the programs of this workspace lie that pods run (coder-sim, coder-upgrade-operator).
+    /// Where the programs of this workspace lie that pods run (coder-sim).
     #[arg(long)]
     pub bin_dir: PathBuf,
+    /// The program in the image of the operator. It need not exist if no pod has that image.
+    #[arg(long, value_name = "FILE")]
+    pub operator: PathBuf,
     /// A program of the control plane; once for each.
     #[arg(long = "component", value_name = "NAME=PATH", value_parser = parse_component)]
     pub components: Vec<(Component, PathBuf)>,
     /// Rows to add before the default image table.
     #[arg(long, value_name = "FILE")]
     pub images: Option<PathBuf>,
+    /// A directory with servers of Coder, programs named coder-VERSION, for images of their own.
+    #[arg(long, value_name = "DIR")]
+    pub coder_binaries: Option<PathBuf>,
     /// How long the load balancer stand-in takes to release an address: a duration or `never`.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = ReleaseDelay::parse)]
     pub lb_release_delay: ReleaseDelay,
@@ -86,10 +92,10 @@ impl ServeOptions {
     /// The arguments that say this, `serve` included.
     #[must_use]
     pub fn to_arguments(&self) -> Vec<OsString> {
-        let Self { dir, bin_dir, components, images, lb_release_delay, restart_back_off, node, owner_pid, .. } = self;
-        let Self { audit_log, remove_dir, detach, .. } = *self;
+        let Self { dir, bin_dir, operator, components, images, coder_binaries, .. } = self;
+        let Self { lb_release_delay, restart_back_off, node, owner_pid, audit_log, remove_dir, detach, .. } = *self;
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--dir".into(), dir.into()];
-        arguments.extend(["--bin-dir".into(), bin_dir.into()]);
+        arguments.extend(["--bin-dir".into(), bin_dir.into(), "--operator".into(), operator.into()]);
         for (component, path) in components {
             let mut value = OsString::from(format!("{component}="));
             value.push(path);
@@ -97,6 +103,9 @@ impl ServeOptions {
         }
         if let Some(images) = images {
             arguments.extend(["--images".into(), images.into()]);
+        }
+        if let Some(directory) = coder_binaries {
+            arguments.extend(["--coder-binaries".into(), directory.into()]);
         }
         arguments.extend(["--lb-release-delay".into(), lb_release_delay.to_argument().into()]);
         let back_off = format!("{}ms", restart_back_off.as_millis());
@@ -149,8 +158,10 @@ mod tests {
         let options = ServeOptions {
             dir: "/a b".into(),
             bin_dir: "/bin dir".into(),
+            operator: "/release/operator".into(),
             components: vec![(Component::Etcd, "/c/etcd".into()), (Component::KubeApiserver, "/c/api".into())],
             images: Some("/images.yaml".into()),
+            coder_binaries: Some("/servers".into()),
             lb_release_delay: ReleaseDelay::After(Duration::from_millis(1500)),
             restart_back_off: Duration::from_secs(1),
             node: NodeKind::Process,

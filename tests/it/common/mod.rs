@@ -464,6 +464,13 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
     (0..size).map(next).collect()
 }
 
+/// A program of this machine, in the PATH or where administrators have theirs.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&directories).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    places.map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
 /// A component of the test bed.
 pub fn program(component: Component) -> PathBuf {
     let binaries = ensure(&[component], &|_| {}).expect("a component that can be built");

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::OPERATOR_NAMESPACE;
 use super::node::leave_out;
+use super::{OPERATOR_NAMESPACE, installed};
 
 /// How often the operator is scraped and rules are evaluated.
 const INTERVAL: &str = "1s";
@@ -21,12 +21,6 @@ const INTERVAL: &str = "1s";
 /// A file of the repository.
 pub fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
-}
-
-/// A program in the PATH.
-pub fn installed(program: &str) -> Option<PathBuf> {
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&directories).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
 /// The program, or nothing after saying that the test is left out without it.

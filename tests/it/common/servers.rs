@@ -1,5 +1,6 @@
 //! The same Coder twice: the stand-in, and real servers for those who have them. What a story does to it, it does to both.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use testbed::servers::{CoderServers, POSTGRES_VARIABLE, REPOSITORY, SERVERS_VARI
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use super::World;
 
@@ -71,7 +72,7 @@ impl Servers {
         for version in [&from, &to] {
             publish(&world, &repository, version).await;
         }
-        let database = RealDatabase::create(&world.namespace).await;
+        let database = RealDatabase::create(&world.namespace, world.machine()).await;
         world.create_secret("coder-db-url", json!({"url": database.url("")})).await;
         let repository = repository.url().to_owned();
         Self { world, from, to, repository, database: Database::Real(Box::new(database)) }
@@ -208,13 +209,15 @@ async fn publish(world: &World, repository: &Repository, version: &str) {
 
 impl RealDatabase {
     /// An empty database for one story.
-    pub async fn create(name: &str) -> Self {
+    /// `machine` is where pods reach what the test serves.
+    pub async fn create(name: &str, machine: Ipv4Addr) -> Self {
         let mut url: Config = variable(POSTGRES_VARIABLE).parse().unwrap();
         let quoted = format!("\"{name}\"");
         connect(&url).await.batch_execute(&format!("CREATE DATABASE {quoted}")).await.unwrap();
         url.dbname(name);
         let tokio_postgres::config::Host::Tcp(host) = url.get_hosts()[0].clone() else { panic!("a host") };
-        let passage = Passage::to(format!("{host}:{}", url.get_ports().first().copied().unwrap_or(5432))).await;
+        let passage =
+            Passage::to(format!("{host}:{}", url.get_ports().first().copied().unwrap_or(5432)), machine).await;
         Self { session: connect(&url).await, passage, url, name: name.to_owned() }
     }
 
@@ -222,12 +225,12 @@ impl RealDatabase {
     fn url(&self, more: &str) -> String {
         let user = self.url.get_user().unwrap();
         let password = String::from_utf8(self.url.get_password().unwrap().to_vec()).unwrap();
-        format!("postgres://{user}:{password}{more}@127.0.0.1:{}/{}?sslmode=disable", self.passage.port, self.name)
+        format!("postgres://{user}:{password}{more}@{}/{}?sslmode=disable", self.passage.address, self.name)
     }
 
     /// The URL past the passage, which ends with this value.
     pub fn direct_url(&self) -> String {
-        self.url("").replace(&format!("127.0.0.1:{}/", self.passage.port), &format!("{}/", self.passage.target))
+        self.url("").replace(&format!("{}/", self.passage.address), &format!("{}/", self.passage.target))
     }
 
     /// Holds the table that each start reads first.
@@ -254,24 +257,23 @@ impl RealDatabase {
 }
 
 async fn connect(url: &Config) -> Client {
-    let (client, connection) = url.connect(NoTls).await.expect("the PostgreSQL for tests");
-    tokio::spawn(connection);
-    client
+    testbed::servers::connect(url).await.expect("the PostgreSQL for tests")
 }
 
 /// A way to a server that can be closed, as by a failover: what was connected is cut, what comes is refused.
 struct Passage {
-    port: u16,
+    address: SocketAddr,
     target: String,
     open: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Passage {
-    async fn to(target: String) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+    /// `listen` is where pods reach it.
+    async fn to(target: String, listen: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((listen, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
         let open = Some(Self::pass(listener, target.clone())).into();
-        Self { port, target, open }
+        Self { address, target, open }
     }
 
     /// Aborting the task ends all connections.
@@ -298,7 +300,7 @@ impl Passage {
     }
 
     async fn open(&self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
         *self.open.lock().await = Some(Self::pass(listener, self.target.clone()));
     }
 }

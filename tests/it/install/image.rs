@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use testbed::cluster::OPERATOR_VARIABLE;
 use testbed::components::{Component, ensure};
 use testbed::real_node::{ImageConfig, lay_out_operator};
 
-use crate::common::node::leave_out;
+use crate::common::{installed, node::leave_out};
 
 /// A directory in which the programs of the image run.
 struct Image {
@@ -19,8 +20,8 @@ impl Image {
     fn laid_out() -> Self {
         let root = tempfile::tempdir().unwrap();
         let helm = ensure(&[Component::Helm], &|_| {}).unwrap();
-        let operator = Path::new(env!("CARGO_BIN_EXE_coder-upgrade-operator"));
-        let config = lay_out_operator(root.path(), operator, helm.get(Component::Helm).unwrap()).unwrap();
+        let operator = release().unwrap_or_else(|| env!("CARGO_BIN_EXE_coder-upgrade-operator").into());
+        let config = lay_out_operator(root.path(), &operator, helm.get(Component::Helm).unwrap()).unwrap();
         // A kubelet mounts them; the runner's pods have /tmp as a volume.
         for name in ["dev", "proc", "tmp"] {
             std::fs::create_dir_all(root.path().join(name)).unwrap();
@@ -47,11 +48,14 @@ impl Image {
     }
 }
 
+/// The release build of the operator, if the suite was told to use it.
+fn release() -> Option<PathBuf> {
+    std::env::var_os(OPERATOR_VARIABLE).map(PathBuf::from)
+}
+
 /// A program of this machine: the child's PATH is that of the image.
 fn found(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
-    places.map(|place| place.join(name)).find(|file| file.is_file()).unwrap_or_else(|| panic!("{name} is not in PATH"))
+    installed(name).unwrap_or_else(|| panic!("{name} is not in PATH"))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -81,4 +85,22 @@ fn its_programs_run_in_it_as_its_user() {
     let controller = image.run(&[&entrypoint[..], &["controller", "--runner-image=none", "--listen-port=0"]].concat());
     assert_eq!(controller.status.code(), Some(1), "{controller:?}");
     assert!(text(&controller.stderr).contains("cannot find out how to reach the API server"), "{controller:?}");
+}
+
+/// Bytes of all files below a directory, but for helm.
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| !path.ends_with("usr/local/bin/helm") && !path.is_symlink())
+        .map(|path| if path.is_dir() { size(&path) } else { path.metadata().unwrap().len() })
+        .sum()
+}
+
+#[test]
+fn beside_helm_it_takes_at_most_60_megabytes() {
+    if release().is_none() {
+        return leave_out("suite without --release", "a development build is several times as large");
+    }
+    let size = size(Image::laid_out().root.path());
+    assert!(size <= 60_000_000, "{size} bytes");
 }

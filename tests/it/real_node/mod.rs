@@ -5,6 +5,7 @@ mod kubelet;
 mod leader;
 mod memory;
 mod outage;
+mod postgres;
 mod power;
 mod runner_image;
 

@@ -1,7 +1,7 @@
 //! The stand-in beside a real server: it says and answers nothing that the server does not, with `cargo xtask test stand_in
 //! --coder-binaries DIR`. Both run as programs of the test, on loopback, each with a database of its own.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,8 @@ struct Place {
 impl Place {
     async fn with_a_database(kind: Kind) -> Self {
         if kind == Kind::Real {
-            let url = RealDatabase::create(&format!("stand-in-{}", free_port())).await.direct_url();
+            let url =
+                RealDatabase::create(&format!("stand-in-{}", free_port()), Ipv4Addr::LOCALHOST).await.direct_url();
             return Self { kind, url, _database: None };
         }
         let (port, directory) = (free_port(), tempfile::tempdir().unwrap());

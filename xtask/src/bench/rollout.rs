@@ -1,5 +1,6 @@
 //! One upgrade, through the operator or with bare helm.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use coder_upgrade_operator::api::CoderUpgrade;
@@ -106,12 +107,10 @@ impl<'a> Bench<'a> {
         Ok(trial)
     }
 
-    /// `CoderUpgrades` that nothing is to be done for, as many as that, each looked at by the controller.
-    pub async fn suspended(&self, count: usize) -> Result<()> {
-        let namespace = "idle";
-        self.cluster.kubectl(&["create", "namespace", namespace]).await?;
-        let api: Api<CoderUpgrade> = Api::namespaced(self.client.clone(), namespace);
-        stream::iter(0..count)
+    /// More `CoderUpgrades` that nothing is to be done for, each looked at by the controller.
+    pub async fn suspended(&self, numbers: Range<usize>) -> Result<()> {
+        let api: Api<CoderUpgrade> = Api::namespaced(self.client.clone(), "default");
+        stream::iter(numbers)
             .map(|number| {
                 let (api, name) = (&api, format!("coder-{number}"));
                 async move {

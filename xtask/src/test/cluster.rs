@@ -7,7 +7,7 @@ use testbed::cluster::{NodeChoice, TESTBED_VARIABLE};
 use testbed::{Cluster, ClusterOptions};
 
 use super::binaries::Suite;
-use crate::Result;
+use crate::{Result, audit};
 
 /// Integration tests that use no cluster.
 const OFFLINE: [&str; 4] = ["charts", "install::manifests", "structure", "upgrade::stand_in"];
@@ -22,11 +22,12 @@ pub struct TestCluster(Cluster);
 
 impl TestCluster {
     /// Starts it with the operator in it, and an audit log for tests that count requests.
-    /// `images` are rows to put before the image table.
-    pub async fn start(node: NodeChoice, images: Option<&Path>) -> Result<Self> {
+    /// `servers` has real servers of Coder, `operator` is the program in its image if not the one that was just built.
+    pub async fn start(node: NodeChoice, servers: Option<&Path>, operator: Option<PathBuf>) -> Result<Self> {
         let cluster = Cluster::up(ClusterOptions {
             node,
-            images: images.map(Path::to_owned),
+            coder_binaries: servers.map(Path::to_owned),
+            operator,
             audit_log: true,
             load_operator: true,
             helm3: true,
@@ -41,6 +42,11 @@ impl TestCluster {
     /// How test programs find it: name and value of an environment variable.
     pub fn variable(&self) -> (&'static str, PathBuf) {
         (TESTBED_VARIABLE, self.0.dir().to_owned())
+    }
+
+    /// What differs between the rights of the operator and what it asked the API server for, a line each.
+    pub fn audit(&self) -> Result<Vec<String>> {
+        audit::findings(&self.0)
     }
 
     /// Stops it. With `keep_logs` its logs are copied to the directory `logs` before, and where they are is printed.

@@ -27,11 +27,11 @@ use plan::{Plan, Selection};
 use servers::Servers;
 use summary::{Row, Summary};
 use tempfile::TempDir;
-use testbed::cluster::NodeChoice;
+use testbed::cluster::{NodeChoice, OPERATOR_VARIABLE};
 use testbed::components::{CLUSTER, Component, ensure};
 use tokio::time::sleep;
 
-use crate::{Result, interrupt, progress, workspace};
+use crate::{Result, build, interrupt, progress, workspace};
 
 /// How long the end of clusters that killed test programs had started is waited for.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -51,6 +51,10 @@ pub struct Args {
     /// What runs the pods of the cluster that the tests share. Stories that ask for faults of the process node need that one.
     #[arg(long, value_enum, default_value_t)]
     node: NodeChoice,
+    /// Run the release build of the operator in the cluster, as its image has it: static if this machine can build that. It
+    /// takes minutes more.
+    #[arg(long)]
+    release: bool,
     #[command(flatten)]
     servers: servers::ServerArgs,
 }
@@ -63,8 +67,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let temporary = tempfile::Builder::new().prefix("coder-upgrade-test-").tempdir()?;
     let summary = Summary::default();
     let servers = Servers::start(&args.servers).await?;
-    let (threads, node) = (args.test_threads, args.node);
-    let mut session = Session { logs, threads, node, summary, temporary, servers, cluster: None };
+    let (threads, node, release) = (args.test_threads, args.node, args.release);
+    let mut session =
+        Session { logs, threads, node, release, operator: None, summary, temporary, servers, cluster: None };
     let ran = tokio::select! {
         ran = session.steps(&selection) => Some(ran),
         asked = interrupt::asked() => asked.map(|()| None)?,
@@ -86,6 +91,9 @@ struct Session {
     logs: PathBuf,
     threads: NonZeroUsize,
     node: NodeChoice,
+    release: bool,
+    /// The release build of the operator.
+    operator: Option<PathBuf>,
     summary: Summary,
     /// Where test programs make temporary files: one that was killed cannot remove its own.
     temporary: TempDir,
@@ -161,6 +169,9 @@ impl Session {
         if !self.components().await? {
             return Ok(());
         }
+        if self.release {
+            self.operator = Some(build::release_operator().await?);
+        }
         let (offline, online): (Vec<_>, Vec<_>) =
             plan.integration.iter().cloned().partition(|suite| !cluster::is_needed(suite));
         self.suites(&offline, None).await?;
@@ -169,7 +180,8 @@ impl Session {
         }
         let started = Instant::now();
         println!("==> test bed");
-        let (name, directory) = match TestCluster::start(self.node, self.servers.as_ref().map(Servers::images)).await {
+        let servers = self.servers.as_ref().map(Servers::directory);
+        let (name, directory) = match TestCluster::start(self.node, servers, self.operator.clone()).await {
             Ok(cluster) => self.cluster.insert(cluster).variable(),
             Err(error) => {
                 println!("    {error}");
@@ -178,7 +190,19 @@ impl Session {
             }
         };
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        self.suites(&online, Some((name, &directory))).await
+        self.suites(&online, Some((name, &directory))).await?;
+        if plan.is_everything { self.rights() } else { Ok(()) }
+    }
+
+    /// Compares what controller and runner may do with what they did in all stories.
+    fn rights(&mut self) -> Result<()> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        println!("==> rights");
+        let started = Instant::now();
+        let findings = cluster.audit()?;
+        self.summary.add(Row::check("rights", findings.is_empty(), started.elapsed()));
+        self.summary.explain(findings.into_iter().map(|finding| ("rights".to_owned(), finding)).collect());
+        Ok(())
     }
 
     /// Builds what is missing of Kubernetes, helm and the registry; says whether it is all there now.
@@ -196,7 +220,11 @@ impl Session {
 
     /// A test program, with a place for its temporary files.
     fn invocation(&self, suite: &Suite, threads: Option<NonZeroUsize>) -> Invocation {
-        suite.invocation(threads).env("TMPDIR", self.temporary.path())
+        let invocation = suite.invocation(threads).env("TMPDIR", self.temporary.path());
+        match &self.operator {
+            Some(operator) => invocation.env(OPERATOR_VARIABLE, operator),
+            None => invocation,
+        }
     }
 
     /// Runs integration tests. Those of one program run together: no thread idles at the end of each module.

@@ -73,6 +73,8 @@ pub struct Plan {
     pub doc_tests: bool,
     /// Integration tests.
     pub integration: Vec<Suite>,
+    /// Whether these are all tests.
+    pub is_everything: bool,
 }
 
 impl Plan {
@@ -81,21 +83,24 @@ impl Plan {
         let (unit, mut integration): (Vec<_>, Vec<_>) = suites.into_iter().partition(|suite| suite.kind == Kind::Unit);
         integration.sort_by(|a, b| a.order().cmp(&b.order()));
         let doc_tests = matches!(selection, Selection::Everything | Selection::Unit);
+        let is_everything = *selection == Selection::Everything;
         let name = match selection {
-            Selection::Everything => return Ok(Self { unit, doc_tests, integration }),
-            Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new() }),
-            Selection::Check(_) => return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new() }),
+            Selection::Everything => return Ok(Self { unit, doc_tests, integration, is_everything }),
+            Selection::Unit => return Ok(Self { unit, doc_tests, integration: Vec::new(), is_everything }),
+            Selection::Check(_) => {
+                return Ok(Self { unit: Vec::new(), doc_tests, integration: Vec::new(), is_everything });
+            }
             Selection::Named(name) => name,
         };
         let called: Vec<_> = integration.iter().filter(|suite| suite.is_called(name)).cloned().collect();
         if !called.is_empty() {
-            return Ok(Self { unit: Vec::new(), doc_tests, integration: called });
+            return Ok(Self { unit: Vec::new(), doc_tests, integration: called, is_everything });
         }
         let narrowed = |suites: Vec<Suite>| -> io::Result<Vec<_>> {
             suites.iter().filter_map(|suite| suite.narrowed(name).transpose()).collect()
         };
         let names = integration.iter().map(|suite| suite.name.clone()).collect::<Vec<_>>().join(", ");
-        let plan = Self { unit: narrowed(unit)?, doc_tests, integration: narrowed(integration)? };
+        let plan = Self { unit: narrowed(unit)?, doc_tests, integration: narrowed(integration)?, is_everything };
         if plan.unit.is_empty() && plan.integration.is_empty() {
             let steps = CHECKS.join(", ");
             return Err(format!(

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
 use testbed::servers::{CoderServers, POSTGRES_VARIABLE, Postgres, SERVERS_VARIABLE};
 
 use super::binaries::Suite;
@@ -31,9 +30,6 @@ pub struct ServerArgs {
 pub struct Servers {
     directory: PathBuf,
     url: String,
-    /// The rows for the image table.
-    images: PathBuf,
-    _files: TempDir,
     _postgres: Option<Postgres>,
 }
 
@@ -42,20 +38,17 @@ impl Servers {
     pub async fn start(args: &ServerArgs) -> Result<Option<Self>> {
         let Some(directory) = &args.coder_binaries else { return Ok(None) };
         let servers = CoderServers::open(directory)?;
-        let files = tempfile::tempdir()?;
-        let images = files.path().join("images.yaml");
-        std::fs::write(&images, servers.images().to_string())?;
         let started = if args.postgres.is_none() { Some(Postgres::start().await?) } else { None };
         let url = started.as_ref().map(Postgres::url).or(args.postgres.as_deref()).unwrap_or_default().to_owned();
         let (oldest, newest) = servers.ends();
         println!("    real servers of Coder: {oldest} to {newest}, from {}", directory.display());
         let directory = directory.canonicalize()?;
-        Ok(Some(Self { directory, url, images, _files: files, _postgres: started }))
+        Ok(Some(Self { directory, url, _postgres: started }))
     }
 
-    /// Rows for the image table of the cluster.
-    pub fn images(&self) -> &Path {
-        &self.images
+    /// Where the programs are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 }
 
