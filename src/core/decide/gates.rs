@@ -6,7 +6,6 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 
 use super::{Draft, Event, approval, failure, step};
 use crate::api::{Phase, PlanSummary, Reason};
@@ -95,7 +94,7 @@ fn ask(draft: &Draft, gate: Gate) -> GateState {
     let observed = draft.observed;
     let waiting = draft.status.approval.as_ref().map(|waiting| {
         let plan = approval::plan_id(&draft.status).unwrap_or_default();
-        gates::approval::message(plan, &observed.upgrade.name_any(), waiting)
+        gates::approval::message(plan, &observed.upgrade, waiting)
     });
     gate.ask(&GateFacts {
         upgrade: &observed.upgrade,

@@ -1,7 +1,5 @@
 //! What follows from a failure: again, a repair, a reinstall, the saved release, or a person.
 
-use kube::ResourceExt;
-
 use super::{
     Draft,
     approval::{self, granted, plan_id},
@@ -159,7 +157,7 @@ pub(super) fn offer(draft: &mut Draft, remedy: Remedy, object: Option<&str>) -> 
             "{} Interruption: {} {}",
             approval.action,
             approval.interruption,
-            how_to_allow(&draft.observed.upgrade.name_any(), &approval)
+            how_to_allow(&draft.observed.upgrade, &approval)
         )
     };
     draft.status.approval = Some(approval);

@@ -4,6 +4,8 @@
 //! wanted version; and repairs that the plan foresees and that go beyond spec.recovery, for each plan. To allow the repairs of a
 //! plan is to allow the plan, but not the other way round.
 
+use kube::ResourceExt;
+
 use super::grant::Grant;
 use crate::api::{
     Approvable, Approval, ApprovalMode, CoderUpgrade, CoderUpgradeSpec, CoderUpgradeStatus, Forecast, Phase, Recovery,
@@ -94,18 +96,18 @@ pub fn asked_for(spec: &CoderUpgradeSpec, forecast: &Forecast) -> Option<AskedFo
 }
 
 /// The command that sets the annotation.
-pub fn command(name: &str, namespace: Option<&str>, value: &str) -> String {
-    let namespace = namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
-    format!("kubectl annotate --overwrite coderupgrade {name}{namespace} {}={value}", annotation::APPROVE)
+pub fn command(name: &str, namespace: &str, value: &str) -> String {
+    format!("kubectl annotate --overwrite coderupgrade {name} -n {namespace} {}={value}", annotation::APPROVE)
 }
 
 /// What waits, as a person reads it.
-pub fn message(plan: &str, name: &str, waiting: &Approval) -> String {
-    let how = how_to_allow(name, waiting);
+pub fn message(plan: &str, upgrade: &CoderUpgrade, waiting: &Approval) -> String {
+    let how = how_to_allow(upgrade, waiting);
     format!("Plan {plan} waits for an approval: {}. Interruption: {} {how}", waiting.action, waiting.interruption)
 }
 
 /// The command that lets it begin, as a sentence.
-pub fn how_to_allow(name: &str, waiting: &Approval) -> String {
-    format!("To allow it: {}", command(name, None, &waiting.value))
+pub fn how_to_allow(upgrade: &CoderUpgrade, waiting: &Approval) -> String {
+    let namespace = upgrade.namespace().unwrap_or_default();
+    format!("To allow it: {}", command(&upgrade.name_any(), &namespace, &waiting.value))
 }

@@ -43,6 +43,8 @@ async fn a_manual_approval_is_for_one_plan_and_what_it_was_made_for() {
     let object = waits(&world, Phase::AwaitingApproval, "To allow it").await;
     let first = plan_id(&object);
     assert_eq!(status(&object).approval.as_ref().unwrap().value, first);
+    let command = format!("coderupgrade coder -n {} coderupgrade.dev/approve={first}", world.namespace);
+    assert!(status(&object).message.ends_with(&command), "{}", status(&object).message);
     assert_eq!(reason(&object, "Stalled").unwrap(), ("True".into(), "AwaitingApproval".into()));
 
     // The id of another plan does not count, and that is said.

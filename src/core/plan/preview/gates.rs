@@ -56,7 +56,7 @@ pub fn list(plan: &Plan, around: &PreviewInput<'_>) -> Vec<GatePreview> {
 /// The command that allows the plan, or its repairs, if a person must still allow them.
 pub fn command(plan: &Plan, around: &PreviewInput<'_>) -> Option<String> {
     let value = wanted(plan, around)?;
-    Some(approval::command(&around.upgrade.name_any(), Some(around.namespace), &value))
+    Some(approval::command(&around.upgrade.name_any(), around.namespace, &value))
 }
 
 /// The value of the annotation that is still to be set.
