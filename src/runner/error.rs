@@ -206,7 +206,7 @@ pub fn of_cause(cause: Cause, text: &str) -> Problem {
 }
 
 /// What the API server or the connection said. kube adds the whole answer once more, in a form for programmers.
-fn said(error: &kube::Error) -> String {
+pub fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         other => other.to_string(),

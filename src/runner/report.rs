@@ -15,6 +15,7 @@ use super::secrets::Secrets;
 use crate::api::{FailureClass, Repair, ScaledDown, annotation};
 use crate::core::report::{Activity, Outcome, Problem, Report};
 use crate::core::rights::Lacking;
+use crate::runner::error::said;
 
 /// Progress is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -243,7 +244,7 @@ async fn keep_writing(
 enum WriteError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Api(#[from] kube::Error),
     #[error("no answer within {} s", WRITE_TIMEOUT.as_secs())]
     Silent,

@@ -19,7 +19,7 @@ use tracing::Instrument;
 use crate::api::FailureClass;
 use crate::core::report::Problem;
 use crate::runner::context::{Context, is_unreachable, request};
-use crate::runner::error::Error;
+use crate::runner::error::{Error, said};
 
 /// How long others wait for a holder that says nothing.
 const DURATION: Duration = Duration::from_secs(15);
@@ -231,8 +231,12 @@ async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Leas
                 continue;
             }
             Ok(Err(error)) => {
-                tracing::warn!("Lease/{name} could not be renewed: {error}");
-                // Written by us after all (the answer was lost), or by somebody who only added an annotation.
+                // A conflict is what follows after a step has written its annotations to the Lease, and after a lost answer.
+                if matches!(&error, kube::Error::Api(status) if status.code == 409) {
+                    tracing::debug!("Lease/{name} was written to; it is read again");
+                } else {
+                    tracing::warn!("Lease/{name} could not be renewed: {}", said(&error));
+                }
                 match timeout_at(end, leases.get_opt(&name)).await {
                     Ok(Ok(Some(now))) if holder_of(&now) == Some(&holder) => lease = now,
                     Ok(Ok(other)) => {

@@ -29,6 +29,22 @@ async fn coder_v2_is_upgraded_and_verified() {
 }
 
 #[tokio::test]
+async fn an_upgrade_without_trouble_warns_of_nothing() {
+    let world = World::with_v2("upgrade-quiet", "2.30.0", &[]).await;
+    // The Lease is renewed every 5 s, and has got its annotations before.
+    let soak = json!({"soak": "12s", "timeout": "60s"});
+    let chart = json!({"repository": world.repositories().v2});
+    world.declare("coder", json!({"version": "2.31.7", "chart": chart, "verify": soak})).await;
+    world.ready("coder").await;
+    let selector = ["logs", "--selector", "coderupgrade.dev/step", "--tail=-1"];
+    let logs = world.kubectl(&selector).await;
+    assert!(logs.contains("upgraded to 2.31.7"), "{logs}");
+    let warnings: Vec<_> = logs.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn coder_classic_is_upgraded_on_the_same_volume() {
     let world = World::with_v1("upgrade-v1", "1.16.1").await;
     let claims = world.claims().await;
