@@ -74,13 +74,19 @@ fn the_chart_and_the_kustomization_are_the_same(#[case] directory: &str, #[case]
     }
 }
 
-#[test]
-fn a_value_that_the_chart_does_not_know_is_refused_by_name() {
+#[rstest]
+#[case::unknown("replicaCount=1", "replicaCount")]
+#[case::a_variable_of_a_value(
+    "env[0].name=ALLOWED_REPOSITORIES,env[0].value=*",
+    "env: ALLOWED_REPOSITORIES is set by the value allowed.repositories; remove it from env"
+)]
+#[case::a_variable_of_the_chart("env[0].name=POD_NAME,env[0].value=x", "env: POD_NAME is set by the chart")]
+fn a_value_that_cannot_count_is_refused_by_name(#[case] setting: &str, #[case] words: &str) {
     let chart = deploy("chart");
-    let arguments = ["template", "any-name", chart.to_str().unwrap(), "--set", "replicaCount=1"];
+    let arguments = ["template", "any-name", chart.to_str().unwrap(), "--set", setting];
     let output = Command::new(program(Component::Helm)).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("replicaCount"), "{said}");
+    assert!(!output.status.success() && said.contains(words), "{said}");
 }
 
 /// Every object that the chart of the operator leaves when it goes.
