@@ -28,6 +28,11 @@ const RUNNER: &str = "coder-upgrade-runner";
 
 /// Rights that no story uses: who, group, resource, verb (`*` for all of a resource), and why they are granted all the same.
 const UNUSED: &[(&str, &str, &str, &str, &str)] = &[
+    (CONTROLLER, "", "pods", "get", "a pod that holds up an uninstall is read by its name, as other objects are"),
+    (CONTROLLER, "apps", "daemonsets", "get", DAEMON_SETS),
+    (RUNNER, "apps", "daemonsets", "*", DAEMON_SETS),
+    (RUNNER, "snapshot.storage.k8s.io", "volumesnapshots", "get", "read only where a step that was killed had made it"),
+    (RUNNER, "apps", "replicasets", "get", "the rights to read what runs are the same for each kind"),
     (RUNNER, "", "configmaps", "update", GRANTED),
     (RUNNER, "", "services", "update", GRANTED),
     (RUNNER, "", "serviceaccounts", "update", GRANTED),
@@ -37,14 +42,29 @@ const UNUSED: &[(&str, &str, &str, &str, &str)] = &[
     (RUNNER, "networking.k8s.io", "networkpolicies", "update", GRANTED),
     (RUNNER, "rbac.authorization.k8s.io", "roles", "update", GRANTED),
     (RUNNER, "rbac.authorization.k8s.io", "rolebindings", "update", GRANTED),
+    (RUNNER, "", "serviceaccounts", "list", KINDS),
+    (RUNNER, "networking.k8s.io", "ingresses", "list", KINDS),
+    (RUNNER, "networking.k8s.io", "networkpolicies", "*", KINDS),
+    (RUNNER, "rbac.authorization.k8s.io", "roles", "list", KINDS),
+    (RUNNER, "rbac.authorization.k8s.io", "rolebindings", "list", KINDS),
 ];
 /// helm replaces objects only with --force.
 const GRANTED: &str = "Roles of charts grant it, and nobody may grant what they lack";
+const DAEMON_SETS: &str = "a chart may have one beside Coder, and no chart of the stories has";
+/// helm lists a kind when it looks for what it made before.
+const KINDS: &str = "each kind that charts consist of has the same verbs, and no story has helm do this with this one";
 
 /// Stories in which rights are missing on purpose: what the names of their namespaces begin with, and why.
 const WITHOUT_RIGHTS: &[(&str, &str)] = &[
     ("rights-", "the runner has no rights, or gets them one by one"),
+    ("rightless-", "the runner has no rights"),
+    ("least-", "the runner has what one chart takes"),
+    ("any-", "the chart has Roles in a namespace that the runner was given later"),
     ("incurable-", "the chart has an object of a kind that the runner was not given"),
+    ("custom-unread-", "the runner may not read the owner of a claim"),
+    ("cluster-roles-", "the chart has objects outside of all namespaces"),
+    ("hidden-", "an object says that it belongs to a release in a namespace of others"),
+    ("ailing-doctor-", "the doctor looks at a namespace without the rights of the runner"),
 ];
 
 /// Requests that may be refused anywhere: who, group, resource, verb, and what follows.
@@ -129,7 +149,7 @@ fn of_runner() -> BTreeSet<Right> {
 #[derive(Default)]
 struct Requests {
     done: BTreeSet<Right>,
-    /// With the namespace in which it was refused first.
+    /// With the namespace of whom it was refused first.
     refused: BTreeMap<Right, String>,
 }
 
@@ -152,9 +172,10 @@ fn requests(cluster: &Cluster, account: &str) -> Result<Requests> {
             requests.done.insert(right);
             continue;
         }
-        let namespace = text(&object["namespace"]);
+        // What is asked for may lie in another namespace, or in none.
+        let namespace = user.rsplit(':').nth(1).unwrap_or_default();
         if !WITHOUT_RIGHTS.iter().any(|(prefix, _)| namespace.starts_with(prefix)) {
-            requests.refused.entry(right).or_insert_with(|| format!("in namespace {namespace:?}"));
+            requests.refused.entry(right).or_insert_with(|| format!("in the story of namespace {namespace}"));
         }
     }
     Ok(requests)

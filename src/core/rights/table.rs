@@ -53,7 +53,7 @@ const OWN: &[(&str, &[RightsRow])] = &[
             (&[""], &["persistentvolumeclaims"], &["patch"]),
         ],
     ),
-    ("Why a pod does not start.", &[(&[""], &["events", "pods/log"], READ)]),
+    ("Why a pod does not start.", &[(&[""], &["events"], &["list"]), (&[""], &["pods/log"], &["get"])]),
     (
         "Whether the new pods will have room, and who else sets the number of replicas. Without these rights the plan says \
          nothing about it.",
