@@ -77,7 +77,7 @@ pub struct ConfigMapKey {
 }
 
 /// Where the certificates come from that the controller has its runners trust (`RUNNER_CA_FILE`): the ConfigMap that is mounted
-/// there. Nothing if it names no file; the file, if it comes from elsewhere.
+/// there. Nothing if it names no file.
 ///
 /// # Errors
 /// The path of a file that no ConfigMap is mounted at.

@@ -86,20 +86,18 @@ pub enum ImageError {
     Charts(#[from] crate::charts::ChartError),
 }
 
-/// What the images of Coder are made of.
-#[derive(Clone, Copy)]
-pub(super) struct Coder<'a> {
-    /// The program coder-sim.
-    pub sim: &'a Path,
-    /// Real servers, for images of their own.
-    pub servers: Option<&'a CoderServers>,
-}
-
-/// Writes all images to the archive `path`: those of Coder, and that of the operator if its program exists.
-pub(super) fn write(path: &Path, from: Coder<'_>, operator: &Path, binaries: &Binaries) -> Result<PathBuf, ImageError> {
+/// Writes all images to the archive `path`: those of Coder with the program `sim`, those of real servers, and that of the operator if
+/// its program exists.
+pub(super) fn write(
+    path: &Path,
+    sim: &Path,
+    servers: Option<&CoderServers>,
+    operator: &Path,
+    binaries: &Binaries,
+) -> Result<PathBuf, ImageError> {
     let mut archive = Archive::create(path)?;
-    coder(&mut archive, from.sim)?;
-    for (version, server) in from.servers.into_iter().flat_map(CoderServers::programs) {
+    coder(&mut archive, sim)?;
+    for (version, server) in servers.into_iter().flat_map(CoderServers::programs) {
         real_coder(&mut archive, version, &server)?;
     }
     tools(&mut archive)?;

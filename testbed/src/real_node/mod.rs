@@ -43,7 +43,6 @@ use tokio::time::sleep;
 
 use self::addresses::Addresses;
 use self::first_process::Arguments;
-use self::images::Coder;
 use self::space::Space;
 use crate::components::{Binaries, Component};
 use crate::control_plane::ControlPlane;
@@ -177,10 +176,7 @@ impl<'a> RealNode<'a> {
         let Settings { operator, bin_dir, binaries, servers, .. } = &self.settings;
         let (archive, sim) = (self.dir.join("images.tar"), bin_dir.join("coder-sim"));
         let (operator, servers, binaries) = (operator.to_path_buf(), servers.clone(), (*binaries).clone());
-        let write = spawn_blocking(move || {
-            let coder = Coder { sim: &sim, servers: servers.as_ref() };
-            images::write(&archive, coder, &operator, &binaries)
-        });
+        let write = spawn_blocking(move || images::write(&archive, &sim, servers.as_ref(), &operator, &binaries));
         let containerd = self.restart_containerd().await?;
         let archive = write.await.map_err(|error| ImageError::File(io::Error::other(error)))??;
         containerd::import(&self.host, &self.space, archive.clone()).await?;

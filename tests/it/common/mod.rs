@@ -19,7 +19,7 @@ pub mod terminal;
 use std::{
     fmt::Write,
     future::Future,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -462,6 +462,11 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
         state.to_be_bytes()[0]
     };
     (0..size).map(next).collect()
+}
+
+/// An address for a program that a test starts. It is free for now: the listener is closed at once.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// A program of this machine, in the PATH or where administrators have theirs.

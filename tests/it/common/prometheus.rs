@@ -1,6 +1,5 @@
 //! Prometheus of the distribution, for those who have it: a server that scrapes the operator as docs/metrics.md has it.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::node::leave_out;
-use super::{OPERATOR_NAMESPACE, installed};
+use super::{OPERATOR_NAMESPACE, free_address, installed};
 
 /// How often the operator is scraped and rules are evaluated.
 const INTERVAL: &str = "1s";
@@ -54,8 +53,7 @@ impl Prometheus {
         let at = |name: &str| files.path().join(name);
         std::fs::write(at("rules.yaml"), groups().to_string()).unwrap();
         std::fs::write(at("prometheus.yaml"), configuration(client).await.to_string()).unwrap();
-        // Free for now: the listener is closed at once.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let log = std::fs::File::create(at("log")).unwrap();
         let mut process = Command::new(program)
             .arg(format!("--config.file={}", at("prometheus.yaml").display()))

@@ -1,6 +1,6 @@
 //! Flux' source-controller and kustomize-controller for one namespace, and a registry that they take what is committed from.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use testbed::components::{Binaries, Component, ensure, is_built, sources};
 use testbed::process::{log_to, spawn};
 use tokio::process::Child;
 
-use crate::common::{World, node::leave_out};
+use crate::common::{World, free_address, node::leave_out};
 
 const REPOSITORY: &str = "fleet";
 const TAG: &str = "latest";
@@ -128,11 +128,6 @@ async fn start(world: &World, files: &TempDir, program: &Path, more: &[String]) 
     let name = program.file_name().unwrap().to_str().unwrap();
     log_to(&mut command, &files.path().join(format!("{name}.log"))).unwrap();
     spawn(command).await.unwrap()
-}
-
-fn free_address() -> String {
-    // Free for now: the listener is closed at once.
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string()
 }
 
 fn digest(content: &[u8]) -> String {

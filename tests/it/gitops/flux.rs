@@ -7,7 +7,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::controllers::Flux;
-use super::story::{holds, is_verified};
+use super::story::{condition, holds, is_verified};
 use crate::common::{World, prometheus::file};
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_kustomization_is_ready_only_with_the_committed_version_and_fails_with
 
     let commit = flux.commit(&[upgrade(&world, "2.30.0")]).await;
     let failed = end(&world, &flux, &commit).await;
-    assert!(holds_false(&failed, "HealthCheckFailed"), "{failed:#}");
+    assert!(has_failed(&failed), "{failed:#}");
     let message = format!("CoderUpgrade/{}/coder status: 'Failed'", world.namespace);
     assert!(failed.to_string().contains(&message), "{failed:#}");
     assert_eq!(world.release().await, (2, "deployed".into()), "a version that Coder has no way back to");
@@ -81,15 +81,13 @@ async fn end(world: &World, flux: &Flux, commit: &str) -> Value {
     let ended = || async {
         let object = serde_json::to_value(api.get("coder").await.unwrap()).unwrap();
         let attempted = object["status"]["lastAttemptedRevision"].as_str().is_some_and(|it| it.ends_with(commit));
-        (attempted && (holds(&object, "Ready") || holds_false(&object, "HealthCheckFailed"))).then_some(object)
+        (attempted && (holds(&object, "Ready") || has_failed(&object))).then_some(object)
     };
     world.eventually(&format!("end of the Kustomization\n{}", flux.logs()), ended).await
 }
 
-fn holds_false(object: &Value, reason: &str) -> bool {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|it| it["type"] == "Ready" && it["status"] == "False" && it["reason"] == reason)
+/// Whether it has failed because what it applied has.
+fn has_failed(kustomization: &Value) -> bool {
+    let ready = condition(kustomization, "Ready");
+    ready.is_some_and(|ready| ready["status"] == "False" && ready["reason"] == "HealthCheckFailed")
 }

@@ -42,10 +42,14 @@ pub fn speaks_of_this_spec(object: &Value) -> bool {
     object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }
 
+/// A condition of any object.
+pub fn condition<'a>(object: &'a Value, condition: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|found| found["type"] == condition)
+}
+
 /// Whether a condition is true.
 pub fn holds(object: &Value, condition: &str) -> bool {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|found| found["type"] == condition && found["status"] == "True")
+    self::condition(object, condition).is_some_and(|found| found["status"] == "True")
 }
 
 /// Whether Coder was verified at the very version that the spec beside it asks for.

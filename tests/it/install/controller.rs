@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::common::World;
+use crate::common::{World, free_address};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -60,7 +60,7 @@ async fn what_is_missing_is_listed_by_readyz_until_it_is_there() {
     let kubeconfig = dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
 
-    let port = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port();
+    let port = free_address().port();
     let _controller = controller(&world, port, &kubeconfig);
     let readyz = async || {
         let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;

@@ -1,12 +1,13 @@
 //! The stand-in beside a real server: it says and answers nothing that the server does not, with `cargo xtask test stand_in
 //! --coder-binaries DIR`. Both run as programs of the test, on loopback, each with a database of its own.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::free_address;
 use crate::common::servers::{Kind, RealDatabase, first_user, programs};
 use regex::Regex;
 use reqwest::{Client, Response, redirect::Policy};
@@ -45,11 +46,12 @@ struct Place {
 impl Place {
     async fn with_a_database(kind: Kind) -> Self {
         if kind == Kind::Real {
-            let url =
-                RealDatabase::create(&format!("stand-in-{}", free_port()), Ipv4Addr::LOCALHOST).await.direct_url();
+            let url = RealDatabase::create(&format!("stand-in-{}", free_address().port()), Ipv4Addr::LOCALHOST)
+                .await
+                .direct_url();
             return Self { kind, url, _database: None };
         }
-        let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+        let (port, directory) = (free_address().port(), tempfile::tempdir().unwrap());
         let mut command = Command::new(stand_in());
         command.arg("database").env("PGDATA", directory.path()).env("PGPORT", port.to_string());
         let database = command.kill_on_drop(true).spawn().unwrap();
@@ -63,7 +65,7 @@ impl Place {
     }
 
     fn without_a_database(kind: Kind) -> Self {
-        Self { kind, url: database_url(free_port()), _database: None }
+        Self { kind, url: database_url(free_address().port()), _database: None }
     }
 }
 
@@ -73,10 +75,6 @@ fn database_url(port: u16) -> String {
 
 fn stand_in() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_coder-upgrade-operator")).with_file_name("coder-sim")
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Program {
@@ -92,7 +90,7 @@ impl Program {
             Kind::Real => Command::new(programs().program(version)),
             Kind::StandIn => Command::new(stand_in()),
         };
-        let (port, home) = (free_port(), tempfile::tempdir().unwrap());
+        let (port, home) = (free_address().port(), tempfile::tempdir().unwrap());
         let address = format!("127.0.0.1:{port}");
         command.arg("server").env_clear().env("HOME", home.path()).env("POD_IP", "127.0.0.1");
         command.env("CODER_SIM_VERSION", version.to_string()).env("CODER_HTTP_ADDRESS", &address);
