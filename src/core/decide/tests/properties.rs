@@ -215,6 +215,10 @@ fn open(world: &World) -> bool {
         && backed_up
 }
 
+fn removed_nothing(uninstall: &JobFacts) -> bool {
+    matches!(&uninstall.report.outcome, Some(Outcome::Failed(problem)) if problem.whole || problem.class == FailureClass::PlanMissing)
+}
+
 /// That something was removed, or that a change is half made, is never forgotten before Coder was seen back.
 fn remembered(before: &CoderUpgradeStatus, world: &World) -> Result<(), TestCaseError> {
     let after = world.status();
@@ -229,7 +233,9 @@ fn remembered(before: &CoderUpgradeStatus, world: &World) -> Result<(), TestCase
         .is_some_and(|end| end.outcome == Phase::Succeeded || end.message.contains("was restored"));
     let seen = ended(&[StepName::Upgrade, StepName::Install, StepName::Restore])
         || (verified && after.history.first() != before.history.first());
-    let refused = last(&after) == Some((StepName::Uninstall, StepState::Failed));
+    // The same pass may already plan again: only the report of the Job tells that the uninstall removed nothing.
+    let uninstall = before.running_step().filter(|step| step.name == StepName::Uninstall);
+    let refused = uninstall.and_then(|step| world.observed.job(step)).is_some_and(removed_nothing);
     let replicas = !before.scaled_down.is_empty() && after.scaled_down.is_empty();
     prop_assert!(!before.removed || after.removed || seen, "forgotten what was removed: {before:?} {after:?}");
     prop_assert!(
