@@ -18,3 +18,4 @@ mod status;
 mod structure;
 mod upgrade;
 mod words;
+mod workflows;

@@ -31,6 +31,8 @@ pub enum Component {
     Registry,
     /// Says what GitOps tools read from an object.
     GitopsStatus,
+    /// Says what GitHub would refuse in a workflow.
+    Actionlint,
     /// Fetches what Flux applies.
     SourceController,
     /// Applies it, and waits for it.
@@ -94,6 +96,8 @@ static HELM: Module = module!("helm", "helm.sh/helm/v4", &["helm.sh/helm/v4/inte
 static HELM3: Module = module!("helm3", "helm.sh/helm/v3", &["helm.sh/helm/v3/internal/version.version={version}"]);
 static COREDNS: Module = module!("coredns", "github.com/coredns/coredns", &[], ["main.go"]);
 static GITOPS_STATUS: Module = module!("gitops-status", "github.com/fluxcd/cli-utils", &[], ["main.go", "lua.go"]);
+static ACTIONLINT: Module =
+    module!("actionlint", "github.com/rhysd/actionlint", &["github.com/rhysd/actionlint.version={version}"]);
 static FLUX_SOURCE: Module = module!("flux", "github.com/fluxcd/source-controller", &[]);
 static FLUX_KUSTOMIZE: Module = module!("flux", "github.com/fluxcd/kustomize-controller", &[]);
 static REGISTRY: Module = module!(
@@ -119,6 +123,7 @@ impl Component {
             Self::Helm3 => "helm3",
             Self::Registry => "registry",
             Self::GitopsStatus => "gitops-status",
+            Self::Actionlint => "actionlint",
             Self::SourceController => "source-controller",
             Self::KustomizeController => "kustomize-controller",
         }
@@ -143,6 +148,7 @@ impl Component {
             Self::KubeApiserver => 230,
             Self::KubeControllerManager | Self::Registry | Self::Coredns | Self::KustomizeController => 60,
             Self::KubeScheduler => 5,
+            Self::Actionlint => 15,
             Self::Kubelet => 40,
             Self::KubeProxy => 10,
             Self::Kubectl | Self::GitopsStatus => 20,
@@ -166,6 +172,7 @@ impl Component {
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Helm3 => "helm.sh/helm/v3/cmd/helm",
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
+            Self::Actionlint => "github.com/rhysd/actionlint/cmd/actionlint",
             Self::SourceController => "github.com/fluxcd/source-controller",
             Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
         }
@@ -238,6 +245,7 @@ impl Component {
             Self::Helm3 => &HELM3,
             Self::Registry => &REGISTRY,
             Self::GitopsStatus => &GITOPS_STATUS,
+            Self::Actionlint => &ACTIONLINT,
             Self::SourceController => &FLUX_SOURCE,
             Self::KustomizeController => &FLUX_KUSTOMIZE,
         }

@@ -94,6 +94,10 @@ async fn a_pipeline_shows_the_plan_and_waits_for_the_version_that_was_merged() {
     let merged = commit("2.30.0");
     let refused = run(&plan).await;
     assert_eq!((refused.code, written("output").as_str()), (0, "code=2\ncode=4\n"));
+    let refuse = script(&pipeline("github-actions.yaml")["jobs"]["plan"]["steps"][3]["run"]);
+    for (code, ends_with) in [(2, 0), (4, 1)] {
+        assert_eq!(run(&format!("CODE={code}\n{refuse}")).await.code, ends_with, "after a plan that ended with {code}");
+    }
     world.apply(&merged).await;
     let failed = run(&gitlab).await;
     assert_eq!(failed.code, 2, "the pipeline fails with the upgrade");

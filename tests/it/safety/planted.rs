@@ -93,7 +93,11 @@ async fn written(world: &World) -> String {
         let pods = ListParams::default().labels(&format!("job-name={}", job.name_any()));
         for pod in world.api::<Pod>().list(&pods).await.unwrap() {
             seen += &serde_json::to_string(&pod).unwrap();
-            seen += &world.api::<Pod>().logs(&pod.name_any(), &LogParams::default()).await.unwrap();
+            seen += &match world.api::<Pod>().logs(&pod.name_any(), &LogParams::default()).await {
+                // The step is tried again, and its container has not written anything yet.
+                Err(kube::Error::Api(refused)) if refused.message.contains("is waiting to start") => refused.message,
+                log => log.unwrap(),
+            };
         }
     }
     let controllers: Api<Pod> = Api::namespaced(world.client.clone(), "coder-upgrade-operator");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use testbed::cluster::{NodeChoice, TESTBED_VARIABLE};
+use testbed::supervisor::state::NodeKind;
 use testbed::{Cluster, ClusterOptions};
 
 use super::binaries::Suite;
@@ -11,6 +12,9 @@ use crate::{Result, audit};
 
 /// Integration tests that use no cluster.
 const OFFLINE: [&str; 4] = ["charts", "install::manifests", "structure", "upgrade::stand_in"];
+
+/// Integration tests of the process node itself, and of coder-sim on it: they start one where the others have a kubelet.
+const PROCESS_NODE: [&str; 3] = ["node", "node_faults", "sim"];
 
 /// Whether integration tests use the cluster.
 pub fn is_needed(suite: &Suite) -> bool {
@@ -42,6 +46,11 @@ impl TestCluster {
     /// How test programs find it: name and value of an environment variable.
     pub fn variable(&self) -> (&'static str, PathBuf) {
         (TESTBED_VARIABLE, self.0.dir().to_owned())
+    }
+
+    /// Whether integration tests run against it.
+    pub fn serves(&self, suite: &Suite) -> bool {
+        self.0.node().kind == NodeKind::Process || !PROCESS_NODE.contains(&suite.name.as_str())
     }
 
     /// What differs between the rights of the operator and what it asked the API server for, a line each.

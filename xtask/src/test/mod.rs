@@ -16,7 +16,7 @@ mod summary;
 
 use std::io::ErrorKind;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -174,23 +174,23 @@ impl Session {
         }
         let (offline, online): (Vec<_>, Vec<_>) =
             plan.integration.iter().cloned().partition(|suite| !cluster::is_needed(suite));
-        self.suites(&offline, None).await?;
+        self.suites(&offline).await?;
         if online.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         println!("==> test bed");
         let servers = self.servers.as_ref().map(Servers::directory);
-        let (name, directory) = match TestCluster::start(self.node, servers, self.operator.clone()).await {
-            Ok(cluster) => self.cluster.insert(cluster).variable(),
+        match TestCluster::start(self.node, servers, self.operator.clone()).await {
+            Ok(cluster) => self.cluster = Some(cluster),
             Err(error) => {
                 println!("    {error}");
                 self.summary.add(Row::setup("test bed", false, started.elapsed()));
                 return Ok(());
             }
-        };
+        }
         self.summary.add(Row::setup("test bed", true, started.elapsed()));
-        self.suites(&online, Some((name, &directory))).await?;
+        self.suites(&online).await?;
         if plan.is_everything { self.rights() } else { Ok(()) }
     }
 
@@ -228,11 +228,12 @@ impl Session {
     }
 
     /// Runs integration tests. Those of one program run together: no thread idles at the end of each module.
-    async fn suites(&mut self, suites: &[Suite], cluster: Option<(&str, &Path)>) -> Result<()> {
+    async fn suites(&mut self, suites: &[Suite]) -> Result<()> {
         for suites in suites.chunk_by(Suite::shares_program_with) {
             let Some(joined) = Suite::joined(suites) else { continue };
             let mut invocation = self.invocation(&joined, Some(self.threads));
-            if let Some((name, directory)) = cluster {
+            if let Some(cluster) = self.cluster.as_ref().filter(|cluster| cluster.serves(&joined)) {
+                let (name, directory) = cluster.variable();
                 invocation = invocation.env(name, directory);
             }
             let invocation = servers::invocation(self.servers.as_ref(), suites, invocation);
