@@ -81,14 +81,16 @@ async fn remove(
         }
     }
     let (current, mut documents) = newest(ctx, release).await?;
-    let kept = documents.keep(|_| false);
+    let mut kept = Vec::new();
+    for name in documents.keep(|_| false) {
+        // What a failed upgrade has brought stands in the record even if a rollback by helm has deleted it again.
+        let live = kinds::live(ctx, &name).await?;
+        if live.is_some_and(|live| live.metadata.deletion_timestamp.is_none()) {
+            kept.push(name.to_string());
+        }
+    }
     let leftovers = leftovers::find(ctx, plan, &documents).await?;
-    let going = |name: &ObjectRef| leftovers.iter().any(|left| left.kind == name.kind && left.name == name.name);
-    Ok(Uninstalled {
-        current,
-        kept: kept.iter().filter(|name| !going(name)).map(ToString::to_string).collect(),
-        leftovers,
-    })
+    Ok(Uninstalled { current, kept, leftovers })
 }
 
 /// The records are gone, and with them helm's work: the saved plan is installed over whatever is left.

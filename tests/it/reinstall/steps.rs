@@ -138,7 +138,11 @@ async fn what_a_failed_upgrade_has_left_out_or_begun_goes_as_well(#[case] helm: 
     let uninstalled = steps.uninstall(&[]).await;
     println!("{:?}", uninstalled.kept);
     assert!(steps.uid("secret/local-envproxy-token").await.is_empty(), "it was in the older manifest only");
-    assert!(uninstalled.kept.contains(&"Secret/built-in-envproxy-token".to_owned()), "{:?}", uninstalled.kept);
+    // The rollback of helm 4 deletes what the failed upgrade has brought, and then waits for pods. That of helm 3 fails before: the
+    // record of the failed upgrade has not the older Secret.
+    let deleted = rollback && matches!(helm, HelmMajor::Four);
+    let kept = uninstalled.kept.contains(&"Secret/built-in-envproxy-token".to_owned());
+    assert_eq!(kept, !deleted, "{:?}", uninstalled.kept);
     steps.gone("pod/timescale-0").await;
     let installed = steps.install(&["--recovery", "stop"]).await;
     assert_eq!(steps.world.claims().await, claims);
