@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// What one node makes must not show to the test of another.
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// What the cgroups of a node begin with; others come and go with other programs of the machine.
-const CGROUP: &str = "/testbed";
+const CGROUP: &str = "testbed";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// An end in order takes about 10 s. After 60 s the supervisor is killed.
 const ORDERLY: Duration = Duration::from_secs(40);
@@ -46,9 +46,10 @@ impl Machine {
         let mut facts: BTreeSet<String> = mounts.lines().map(|mount| format!("mount {mount}")).collect();
         for mount in mounts.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup")))
         {
+            // The cgroup of a node itself: those of its pods cannot outlive it, and come and go with another node that runs here.
             walk(Path::new(mount.split(' ').nth(1).unwrap()), &mut |path, is_dir| {
-                let path = path.display().to_string();
-                facts.extend((is_dir && path.contains(CGROUP)).then(|| format!("cgroup {path}")));
+                let is_node = is_dir && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(CGROUP));
+                facts.extend(is_node.then(|| format!("cgroup {}", path.display())));
             });
         }
         for root in SETTINGS {

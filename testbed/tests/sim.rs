@@ -129,9 +129,10 @@ async fn sigterm_does_not_stop_a_migration_and_a_kill_takes_it_back_at_its_end()
     // The next one waits for the lock, migrates, and goes on with that when it is told to stop.
     let mut next = coder("stopped", image, &["server"], &slow);
     next["spec"]["terminationGracePeriodSeconds"] = 30.into();
+    // Whoever looks for the start sees it late.
+    let waited = std::time::Instant::now();
     namespace.apply(&[next]).await;
     namespace.eventually("a start", begun, &["pod", "stopped"]).await;
-    let waited = std::time::Instant::now();
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     namespace.kubectl(&["delete", "pod", "stopped"]).await; // Returns when the pod is gone.
     assert!(waited.elapsed() > std::time::Duration::from_secs(6), "it ended after {:?}", waited.elapsed());
