@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Client,
@@ -41,6 +42,8 @@ pub struct Context {
     pub publishing: Arc<Semaphore>,
     /// What is counted.
     pub metrics: OwnMetrics,
+    /// Since when this controller sees what happens.
+    pub watching_since: Timestamp,
     /// Delay before the first retry.
     pub retry_delay: Duration,
 }

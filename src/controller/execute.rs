@@ -18,7 +18,7 @@ use crate::api::{BlockedReason, CoderUpgrade, CoderUpgradeStatus, FINALIZER, ann
 use crate::core::decide::job::{JobRequest, Namesake, judge};
 use crate::core::decide::runner_job;
 use crate::core::decide::start_failure::Cure;
-use crate::core::decide::{Action, Event, Obstruction, start_failure};
+use crate::core::decide::{Action, Event, Obstruction, record_job, start_failure};
 use crate::core::text::redact;
 use crate::core::text::redact::Redactor;
 
@@ -115,9 +115,7 @@ async fn create_job(context: &Context, upgrade: &CoderUpgrade, request: &JobRequ
     };
     let uid = created.metadata.uid.unwrap_or_default();
     let mut status = upgrade.status.clone().unwrap_or_default();
-    if let Some(step) = status.steps.last_mut().filter(|step| step.job_name == request.name) {
-        step.job_uid.clone_from(&uid);
-    }
+    record_job(&mut status, context.watching_since, request, &uid);
     write_status(context, upgrade, status).await?;
     start_job(context, upgrade, &request.name, &uid).await
 }

@@ -26,6 +26,7 @@ pub fn observe(context: &Context, upgrade: CoderUpgrade) -> Observed {
         settings: runner_job::settings(&upgrade, &context.defaults),
         claimed_by,
         siblings: siblings(context, &upgrade),
+        watching_since: context.watching_since,
         retry_delay: context.retry_delay,
         allowed: context.defaults.allowed.clone(),
         ..Observed::new(upgrade, Timestamp::now())

@@ -13,6 +13,7 @@ use futures::{
     channel::{mpsc, oneshot},
     stream,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     batch::v1::Job,
@@ -321,6 +322,7 @@ async fn control(
         places,
         publishing: Arc::new(Semaphore::new(PUBLISHING)),
         metrics: metrics.own.clone(),
+        watching_since: Timestamp::now(),
         retry_delay: Duration::from_secs(args.retry_delay),
     });
     let (watched, upgrades) = (context.clone(), upgrade_store.clone());

@@ -1,13 +1,13 @@
 //! The Jobs of the steps: which one is created, started, suspended or deleted next.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Draft, approval, blocked, job_of_last_step};
-use crate::api::{StepName, StepState};
+use super::{Action, Draft, approval, blocked, job_of_last_step, outcome, step};
+use crate::api::{Blocked, BlockedReason, CoderUpgradeStatus, StepName, StepState};
 use crate::core::decide::job::{JobFacts, JobRequest, JobState};
 use crate::core::plan::parts;
 
-/// The Job of a step that another one does now. It goes first, so that its pod does not start after all.
+/// The Job of a step that is not done any more, or by another one. It goes first, so that its pod does not start after all.
 pub(super) fn superseded_job(draft: &Draft) -> Option<Action> {
     let superseded = draft.status.steps.iter().filter(|step| step.state == StepState::Superseded);
     let job = superseded.filter_map(|step| draft.observed.job(step)).find(|job| job.state == JobState::Active)?;
@@ -47,6 +47,47 @@ pub(super) fn missing_job(draft: &Draft) -> Option<Action> {
         recovery_required: draft.status.recovery_required,
         repair_approved: approval::of_repairs(draft),
     }))
+}
+
+/// Records the Job that was created for the running step.
+pub(crate) fn record_job(status: &mut CoderUpgradeStatus, watching_since: Timestamp, request: &JobRequest, uid: &str) {
+    if status.steps.last().is_none_or(|step| step.job_name != request.name) {
+        return;
+    }
+    count_lost_job(status, watching_since);
+    if let Some(step) = status.steps.last_mut() {
+        uid.clone_into(&mut step.job_uid);
+    }
+}
+
+/// For a deleted object: a Job of which no pod has started is not needed any more, and goes before the object does, unless one
+/// starts after all. One that is gone may have run.
+pub(super) fn forgo(draft: &mut Draft) {
+    let Some(step) = draft.status.steps.last().filter(|step| step.name.changes()) else { return };
+    match (step.state, draft.observed.job(step)) {
+        (StepState::Running, Some(job)) if job.state == JobState::Active && !job.has_run() => {
+            step::end_step(draft, StepState::Superseded, "The CoderUpgrade was deleted before a pod had started.");
+        }
+        (StepState::Superseded, Some(job)) if job.has_run() => {
+            if let Some(step) = draft.status.steps.last_mut() {
+                (step.state, step.finished) = (StepState::Running, None);
+            }
+        }
+        (StepState::Running, None) => count_lost_job(&mut draft.status, draft.observed.watching_since),
+        _ => {}
+    }
+}
+
+/// The Job that is recorded for the running step is gone: nobody has seen how far it came, unless this controller saw until
+/// the end that no pod of it had started.
+fn count_lost_job(status: &mut CoderUpgradeStatus, watching_since: Timestamp) {
+    let unstarted = [BlockedReason::JobSuspended, BlockedReason::PodRefused, BlockedReason::PodNotStarted];
+    let seen = |blocked: &Blocked| unstarted.contains(&blocked.reason) && blocked.since.0 > watching_since;
+    let never_ran = status.blocked.as_ref().is_some_and(seen);
+    let recorded = status.running_step().filter(|step| !step.job_uid.is_empty() && !never_ran);
+    if let Some(name) = recorded.map(|step| step.name) {
+        outcome::unseen(status, name);
+    }
 }
 
 /// How long containers that outlive the runner may take to end by themselves: some meshes end theirs for Jobs.

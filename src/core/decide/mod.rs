@@ -75,6 +75,7 @@ use draft::{Draft, concluded, job_of_last_step};
 
 pub(crate) use blocked::{Obstruction, is_silent};
 pub(crate) use draft::{Action, Decision, Event, PlaceUse};
+pub(crate) use jobs::record_job;
 
 /// Longest line of a status, in bytes. The message of a failure, which is read whole, is bounded by the report.
 const LINE: usize = 2048;
@@ -85,6 +86,7 @@ pub fn decide(observed: &Observed) -> Decision {
     let mut draft = Draft { observed, status: observed.status(), events: Vec::new(), wake: None };
     if observed.deleting() && !unfinished(&draft.status) {
         job_report::running_step(&mut draft);
+        jobs::forgo(&mut draft);
     } else {
         attempt::advance(&mut draft);
         conditions::summarize(observed, &mut draft.status);
@@ -135,12 +137,9 @@ fn action(draft: &mut Draft) -> Option<Action> {
     let unfinished = unfinished(&draft.status);
     let hold = unfinished || draft.status.recovery_required || (begun && !waits && !concluded(&draft.status));
     if observed.deleting() && !unfinished {
-        if let Some(job) = job_of_last_step(draft).filter(|job| draft.changing() && job.state == JobState::Active) {
-            // A Job that has not run has changed nothing, and may never run; it goes before the object does.
-            let unused = Action::DeleteJob { name: job.name.clone(), uid: job.uid.clone() };
-            return (!job.has_run()).then_some(unused);
-        }
-        return observed.held().then_some(Action::RemoveFinalizer);
+        let at_work = draft.changing() && job_of_last_step(draft).is_some_and(|job| job.state == JobState::Active);
+        let goes = observed.held() && !at_work;
+        return jobs::superseded_job(draft).or(goes.then_some(Action::RemoveFinalizer));
     }
     // Kubernetes takes no new finalizer once an object is deleted.
     if hold != observed.held() && !(hold && observed.deleting()) {

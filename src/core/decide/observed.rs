@@ -27,6 +27,8 @@ pub struct Remaining {
 pub struct Observed {
     /// The present time.
     pub now: Timestamp,
+    /// Since when this controller sees what happens: what the status said before, another one has seen.
+    pub watching_since: Timestamp,
     /// The object.
     pub upgrade: CoderUpgrade,
     /// The Jobs of the object's namespace that it controls, by their own words; see [`Self::job`].
@@ -69,6 +71,7 @@ impl Observed {
     pub fn new(upgrade: CoderUpgrade, now: Timestamp) -> Self {
         Self {
             now,
+            watching_since: now,
             upgrade,
             jobs: Vec::new(),
             words: None,

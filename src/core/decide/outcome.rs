@@ -144,6 +144,15 @@ pub(super) fn may_have_started(status: &mut CoderUpgradeStatus) {
     status.highest_started_version = Some(highest);
 }
 
+/// A Job of the step was at work, and nobody knows how far it came.
+pub(super) fn unseen(status: &mut CoderUpgradeStatus, step: StepName) {
+    status.change_started |= step.changes();
+    if matches!(step, StepName::Upgrade | StepName::Install) {
+        may_have_started(status);
+    }
+    status.removed |= step == StepName::Uninstall;
+}
+
 /// The step failed; see [`recover::way`] for what follows.
 pub(super) fn failed(draft: &mut Draft, problem: Problem) {
     let Some(step) = draft.status.steps.last().cloned() else { return };
@@ -209,11 +218,7 @@ pub(super) fn lost(draft: &mut Draft, how: &str, out_of_memory: bool) {
     let why = if out_of_memory { "the memory of its container ran out; " } else { "" };
     let message = format!("The {} Job ended without an outcome ({why}{how}).", step.to_string().to_lowercase());
     step::end_step(draft, StepState::Interrupted, &message);
-    draft.status.change_started |= step.changes(); // Nobody knows how far it came.
-    if matches!(step, StepName::Upgrade | StepName::Install) {
-        may_have_started(&mut draft.status);
-    }
-    draft.status.removed |= step == StepName::Uninstall;
+    unseen(&mut draft.status, step);
     let failure = Failure { retryable: again, ..failure::of(step, Problem::new(class, message)) };
     failure::tell(draft, &failure);
     if again {

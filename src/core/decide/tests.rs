@@ -35,6 +35,8 @@ struct World {
     created: Vec<super::job::JobRequest>,
     /// Whether the cluster starts the pods of Jobs.
     pods_start: bool,
+    /// A Job that changes something was deleted after it had begun, and no other one has ended since.
+    unseen: bool,
 }
 
 impl World {
@@ -45,7 +47,7 @@ impl World {
         upgrade.metadata.generation = Some(1);
         let now = Timestamp::from_second(1_750_000_000).unwrap();
         let observed = Observed { settings: "settings".into(), ..Observed::new(upgrade, now) };
-        Self { observed, events: Vec::new(), created: Vec::new(), pods_start: true }
+        Self { observed, events: Vec::new(), created: Vec::new(), pods_start: true, unseen: false }
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut CoderUpgradeSpec)) {
@@ -88,7 +90,8 @@ impl World {
             }
             Some(Action::CreateJob(request)) => {
                 let uid = format!("job-{}", self.created.len());
-                self.observed.upgrade.status.as_mut().unwrap().steps.last_mut().unwrap().job_uid.clone_from(&uid);
+                let status = self.observed.upgrade.status.as_mut().unwrap();
+                record_job(status, self.observed.watching_since, &request, &uid);
                 self.observed.jobs.push(JobFacts {
                     name: request.name.clone(),
                     uid,

@@ -75,32 +75,43 @@ async fn many_jobs(world: &World) {
     try_join_all(created).await.unwrap();
 }
 
-/// The status does not say that helm has begun, and the controller that comes lists the objects before it knows of any Job.
+/// The status does not say that helm has begun, and the controller that comes lists the objects before it knows of any Job; or
+/// there is no Job any more that could tell how far it came.
+#[rstest]
+#[case::alone("unwatched", false)]
+#[case::after_its_job("unseen", true)]
 #[tokio::test]
-async fn an_object_deleted_while_no_controller_runs_is_held_until_the_upgrade_has_ended() {
-    let world = World::with_v2("unwatched", "2.30.0", &[]).await;
+async fn an_object_deleted_while_no_controller_runs_is_held_until_the_upgrade_has_ended(
+    #[case] name: &str,
+    #[case] job_as_well: bool,
+) {
+    let world = World::with_v2(name, "2.30.0", &[]).await;
     many_jobs(&world).await;
     let mut spec = slow(&world, "2.31.7");
     spec["approval"] = json!("Manual");
-    spec["job"] = json!({"nodeSelector": {"unwatched": "true"}});
+    spec["job"] = json!({"nodeSelector": {name: "true"}});
     // Pods of the runner start only while the node has this label.
-    world.kubectl(&["label", "node", "--all", "unwatched=true"]).await;
+    world.kubectl(&["label", "node", "--all", &format!("{name}=true")]).await;
     world.declare("coder", spec).await;
     let object = world.phase("coder", Phase::AwaitingApproval).await;
-    world.kubectl(&["label", "node", "--all", "unwatched-"]).await;
+    world.kubectl(&["label", "node", "--all", &format!("{name}-")]).await;
     let approval = format!("coderupgrade.dev/approve={}", object.status.unwrap().plan.unwrap().id);
     world.kubectl(&["annotate", "cu", "coder", &approval]).await;
     let selector = ListParams::default().labels("coderupgrade.dev/step=upgrade");
     let pods = || async { world.api::<Pod>().list(&selector).await.unwrap().items.pop() };
     world.eventually("a pod that waits for a node", pods).await;
     let controller = world.without_controller().await;
-    world.kubectl(&["label", "node", "--all", "unwatched=true"]).await;
+    world.kubectl(&["label", "node", "--all", &format!("{name}=true")]).await;
     world.eventually("second revision", || async { (world.release().await.0 == 2).then_some(()) }).await;
+    if job_as_well {
+        world.kubectl(&["delete", "job", "--selector", "coderupgrade.dev/step=upgrade"]).await;
+    }
     world.kubectl(&["delete", "cu", "coder", "--wait=false"]).await;
     world.with_controller(controller).await;
     world.gone("coder").await;
-    assert_eq!(world.release().await, (2, "deployed".into()));
-    world.kubectl(&["label", "node", "--all", "unwatched-"]).await;
+    // helm, killed with the first Job, left its revision pending, or failed.
+    assert_eq!(world.release().await, (if job_as_well { 3 } else { 2 }, "deployed".into()));
+    world.kubectl(&["label", "node", "--all", &format!("{name}-")]).await;
     world.finish().await;
 }
 

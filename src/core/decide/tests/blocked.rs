@@ -204,6 +204,21 @@ fn a_deleted_object_goes_if_its_pod_never_ran() {
     assert!(!world.observed.held() && world.running_job().is_none());
 }
 
+#[test]
+fn a_pod_that_starts_after_all_is_waited_for_before_a_deleted_object_goes() {
+    let mut world = without_pod(upgrading());
+    world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time());
+    assert!(world.pass());
+    assert_eq!(world.status().steps[1].state, StepState::Superseded);
+    let name = world.status().steps[1].job_name.clone();
+    let job = world.observed.jobs.iter_mut().find(|job| job.name == name).unwrap();
+    job.report.progress = "running helm".into();
+    world.settle();
+    assert!(world.observed.held() && world.status().running_step().is_some());
+    world.report(upgraded("2.31.7"));
+    assert!(!world.observed.held());
+}
+
 /// A `ServiceAccount` without any right: the runner cannot say so in its Job.
 #[test]
 fn a_runner_that_may_not_report_is_heard_by_its_last_words() {
@@ -219,4 +234,23 @@ fn a_runner_that_may_not_report_is_heard_by_its_last_words() {
         let told = "cannot report in its Job: the runner lacks the right to patch jobs.batch in namespace ns; run: coder-upgrade-operator rights coder -n ";
         assert_eq!(failure.message.starts_with(told), class == FailureClass::Forbidden, "{failure:?}");
     }
+}
+
+#[test]
+fn a_job_that_never_had_a_pod_leaves_nothing_half_made() {
+    let mut world = without_pod(upgrading());
+    world.running_job().unwrap().started_at = Some(world.observed.now);
+    world.wait(3);
+    say(&mut world, "FailedCreate", NO_ACCOUNT);
+    world.settle();
+    world.observed.jobs.clear();
+    let mut deleted = world.clone();
+    let mut unwatched = world.clone();
+    world.settle();
+    assert_eq!((world.created.len(), world.status().change_started), (3, false));
+    deleted.delete();
+    assert!(!deleted.observed.held());
+    unwatched.observed.watching_since = unwatched.observed.now;
+    unwatched.delete();
+    assert!(unwatched.observed.held(), "another controller saw it without a pod, and nobody what came then");
 }

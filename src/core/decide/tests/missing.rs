@@ -209,3 +209,24 @@ fn that_a_new_version_has_started_is_remembered_until_coder_is_verified() {
     world.settle().report(planned(PlannedAction::Upgrade, "2.33.0")).report(upgraded("2.33.0"));
     assert!(!world.status().new_version_started);
 }
+
+/// While no controller ran, the Job began its work and was deleted, and so was the object.
+#[test]
+fn a_step_whose_job_is_gone_is_done_again_before_a_deleted_object_goes() {
+    let mut world = upgrading();
+    world.observed.jobs.clear();
+    world.delete();
+    assert!(world.observed.held() && world.status().change_started);
+    assert_eq!((world.created.len(), world.created[2].step), (3, StepName::Upgrade));
+    world.report(upgraded("2.31.7"));
+    assert!(!world.observed.held());
+}
+
+#[test]
+fn a_job_that_is_gone_counts_as_one_that_began() {
+    let mut world = upgrading();
+    world.observed.jobs.clear();
+    world.settle();
+    assert_eq!((world.created.len(), world.status().change_started), (3, true));
+    assert_eq!(world.status().highest_started_version.as_deref(), Some("2.31.7"));
+}

@@ -109,8 +109,10 @@ pub(super) fn happen(world: &mut World, happening: Happening) {
         Happening::Backup(wanted) => world.edit(|spec| spec.backup = wanted.then(|| backup(None))),
         Happening::Delete => world.observed.upgrade.metadata.deletion_timestamp = Some(world.observed.time()),
         Happening::DeleteJob => {
-            if let Some(name) = world.running_job().map(|job| job.name.clone()) {
+            let changing = world.status().running_step().is_some_and(|step| step.name.changes());
+            if let Some((name, ran)) = world.running_job().map(|job| (job.name.clone(), job.has_run())) {
                 world.observed.jobs.retain(|job| job.name != name);
+                world.unseen |= changing && ran;
             }
         }
         Happening::Succeed
@@ -139,6 +141,7 @@ fn in_the_job(world: &mut World, happening: Happening) {
         return;
     }
     let Some(job) = world.running_job() else { return };
+    let ends = !matches!(happening, Happening::Start | Happening::Replace | Happening::PauseCoder(_));
     match happening {
         Happening::Kill => job.state = JobState::Ended("gone".into()),
         Happening::Start => job.report.started |= step.changes(),
@@ -180,6 +183,7 @@ fn in_the_job(world: &mut World, happening: Happening) {
         }
         _ => {}
     }
+    world.unseen &= !(ends && step.changes());
 }
 
 /// A Job that may change the release and whose end nobody has observed.
@@ -277,6 +281,7 @@ proptest! {
                 if was_held && !world.observed.held() {
                     prop_assert!(!unfinished(&status), "gone in the middle: {status:?}");
                     prop_assert!(working(&world) == 0, "gone while a Job is at work: {status:?}");
+                    prop_assert!(!world.unseen, "gone though nobody saw how far a Job came: {status:?}");
                 }
                 prop_assert!(held || !world.observed.held(), "Kubernetes takes no new finalizer now");
             }
