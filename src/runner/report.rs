@@ -19,6 +19,8 @@ use crate::runner::error::said;
 
 /// Progress is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a line may wait for what follows at once: it is written with that.
+const TOGETHER: Duration = Duration::from_millis(200);
 /// How long one write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long something that must be recorded before it is done is tried to be written.
@@ -219,6 +221,10 @@ async fn keep_writing(
     written: watch::Sender<Report>,
 ) {
     while changes.wait_for(|report| *report != *written.borrow()).await.is_ok() {
+        let before = written.borrow().clone();
+        if timeout(TOGETHER, changes.wait_for(|now| is_urgent(now, &before))).await.is_ok_and(|open| open.is_err()) {
+            return;
+        }
         let report = changes.borrow_and_update().clone();
         let begun = Instant::now();
         if !report.progress.is_empty() && report.progress != written.borrow().progress {
@@ -229,15 +235,18 @@ async fn keep_writing(
             Err(error) => tracing::warn!("progress could not be written to Job/{}: {error}", job.name),
         }
         // What somebody waits for is not held up by a line that was written just before.
-        let urgent = |now: &Report| {
-            now.repairs != report.repairs
-                || (now.started, now.helm_started) != (report.started, report.helm_started)
-                || now.scaled_down != report.scaled_down
-        };
-        if timeout(INTERVAL.saturating_sub(begun.elapsed()), changes.wait_for(urgent)).await.is_ok_and(|c| c.is_err()) {
+        let rest = INTERVAL.saturating_sub(begun.elapsed());
+        if timeout(rest, changes.wait_for(|now| is_urgent(now, &report))).await.is_ok_and(|open| open.is_err()) {
             return;
         }
     }
+}
+
+/// Whether a report has something that somebody waits for until it is written.
+fn is_urgent(now: &Report, before: &Report) -> bool {
+    now.repairs != before.repairs
+        || (now.started, now.helm_started) != (before.started, before.helm_started)
+        || now.scaled_down != before.scaled_down
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -88,14 +88,8 @@ impl Versions {
     }
 }
 
-/// Whether a container of the new version was started. Pods that run the same images as before (they are pinned by the
-/// values) migrate nothing, and neither do containers that the chart does not have.
-pub fn new_version_started(observed: &[WorkloadPods], versions: &Versions) -> bool {
-    let mut pods = observed.iter().flat_map(|observed| &observed.pods).map(|asked| &asked.pod);
-    pods.any(|pod| is_started(pod, versions))
-}
-
-/// The same for one pod.
+/// Whether a container of the new version was started in a pod. Pods that run the same images as before (they are pinned by
+/// the values) migrate nothing, and neither do containers that the chart does not have.
 pub fn is_started(pod: &PodFacts, versions: &Versions) -> bool {
     containers_of(pod).any(|(name, image)| versions.is_new(name, image) && began(pod, name))
 }
@@ -171,10 +165,9 @@ mod tests {
         // Init containers migrate in Coder Classic.
         let init = PodFacts { images: vec![], init_images: images, ..pod.clone() };
         for pod in [pod, init] {
-            assert_eq!(is_new(&pod, &versions()), new);
+            assert_eq!((is_new(&pod, &versions()), is_started(&pod, &versions())), (new, expected));
             let observed =
                 [WorkloadPods { pods: vec![PodAnswer { pod, ..PodAnswer::default() }], ..WorkloadPods::default() }];
-            assert_eq!(new_version_started(&observed, &versions()), expected);
             assert_eq!(may_start(&observed, &versions()), new);
         }
     }

@@ -5,12 +5,15 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::ResourceExt;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -43,10 +46,26 @@ pub struct Held {
     leases: Api<Lease>,
     name: String,
     holder: String,
+    /// The Lease as the API server has answered last.
+    known: Known,
     lost: Lost,
     /// Cancelled when the runner is told to stop.
     stop: CancellationToken,
     renewal: JoinHandle<()>,
+}
+
+/// The Lease as it was last written or read here. Another one may have written since: its resourceVersion tells then.
+#[derive(Clone, Debug, Default)]
+struct Known(Arc<Mutex<Lease>>);
+
+impl Known {
+    fn get(&self) -> Lease {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, lease: Lease) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
 }
 
 /// How a Lease is lost.
@@ -74,9 +93,10 @@ impl Held {
         let lease = acquire(&leases, &name, &holder, ctx).await?;
         tracing::info!("holding Lease/{name}");
         let lost = Lost::default();
-        let renewal = renew(leases.clone(), name.clone(), holder.clone(), lease, lost.clone());
+        let known = Known(Arc::new(Mutex::new(lease)));
+        let renewal = renew(leases.clone(), name.clone(), holder.clone(), known.clone(), lost.clone());
         let renewal = tokio::spawn(renewal.in_current_span());
-        Ok(Self { leases, name, holder, lost, stop: ctx.stop.clone(), renewal })
+        Ok(Self { leases, name, holder, known, lost, stop: ctx.stop.clone(), renewal })
     }
 
     /// Cancelled when the Lease is lost.
@@ -122,20 +142,60 @@ impl Held {
         }
     }
 
+    /// An annotation of the Lease, as it was when this runner last wrote or took it: nobody else writes it meanwhile.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        self.known.get().annotations().get(key).cloned()
+    }
+
+    /// Writes an annotation of the Lease, if what it says shall change. `wanted` is asked again if somebody has written since the
+    /// Lease was read: the renewal of this runner, or another runner after this one has lost it.
+    pub async fn annotate(&self, key: &str, wanted: impl Fn(Option<&str>) -> String) -> Result<(), Error> {
+        let (parameters, doing) = (PatchParams::default(), format!("annotate Lease/{}", self.name));
+        let mut lease = self.known.get();
+        loop {
+            let now = lease.annotations().get(key);
+            let wanted = wanted(now.map(String::as_str));
+            if now == Some(&wanted) {
+                return Ok(());
+            }
+            let metadata = json!({"resourceVersion": lease.resource_version(), "annotations": {key: wanted}});
+            let patch = Patch::Merge(json!({"metadata": metadata}));
+            match request(&doing, || self.leases.patch(&self.name, &parameters, &patch)).await {
+                Err(error) if error.has_code(409) => {
+                    lease = request(&format!("read Lease/{}", self.name), || self.leases.get(&self.name)).await?;
+                }
+                written => {
+                    let written = written?;
+                    // The next renewal must know of the new resourceVersion.
+                    if holder_of(&written) == Some(&self.holder) {
+                        self.known.set(written);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     /// Gives the Lease back, so that the next runner need not wait. If that fails, it runs out by itself.
     pub async fn release(self) {
         self.renewal.abort();
-        let freed = async || {
-            let mut lease = self.leases.get(&self.name).await?;
-            if holder_of(&lease) == Some(&self.holder) {
-                lease.spec.get_or_insert_default().holder_identity = None;
-                self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
-            }
-            Ok::<_, kube::Error>(())
+        let freed = async || match self.free(self.known.get()).await {
+            // A renewal was under way.
+            Err(kube::Error::Api(status)) if status.code == 409 => self.free(self.leases.get(&self.name).await?).await,
+            freed => freed,
         };
         if let Err(error) = request(&format!("release Lease/{}", self.name), freed).await {
             tracing::warn!("{error}; it runs out in {} s", DURATION.as_secs());
         }
+    }
+
+    /// Writes that nobody holds the Lease, if this runner does and it is still as it is known here.
+    async fn free(&self, mut lease: Lease) -> kube::Result<()> {
+        if holder_of(&lease) == Some(&self.holder) {
+            lease.spec.get_or_insert_default().holder_identity = None;
+            self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
     }
 }
 
@@ -214,12 +274,13 @@ fn held_by(mut lease: Lease, holder: &str) -> Lease {
 }
 
 /// Renews until the Lease is lost.
-async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Lease, lost: Lost) {
+async fn renew(leases: Api<Lease>, name: String, holder: String, known: Known, lost: Lost) {
     let mut renewed = Instant::now();
     let mut pause = RENEW;
     loop {
         sleep(pause).await;
         pause = RENEW;
+        let mut lease = known.get();
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
         // One end for all requests of a round: each has what the ones before it have left.
         let end = renewed + GIVE_UP;
@@ -227,18 +288,19 @@ async fn renew(leases: Api<Lease>, name: String, holder: String, mut lease: Leas
         match timeout_at(end, leases.replace(&name, &PostParams::default(), &lease)).await {
             Ok(Ok(new)) => {
                 // The request may have been under way for a while: the Lease counts from when it was sent.
-                (lease, renewed) = (new, begun);
+                renewed = begun;
+                known.set(new);
                 continue;
             }
             Ok(Err(error)) => {
-                // A conflict is what follows after a step has written its annotations to the Lease, and after a lost answer.
+                // A conflict follows after an answer that was lost, or came while an annotation was written.
                 if matches!(&error, kube::Error::Api(status) if status.code == 409) {
                     tracing::debug!("Lease/{name} was written to; it is read again");
                 } else {
                     tracing::warn!("Lease/{name} could not be renewed: {}", said(&error));
                 }
                 match timeout_at(end, leases.get_opt(&name)).await {
-                    Ok(Ok(Some(now))) if holder_of(&now) == Some(&holder) => lease = now,
+                    Ok(Ok(Some(now))) if holder_of(&now) == Some(&holder) => known.set(now),
                     Ok(Ok(other)) => {
                         let other = other.as_ref().and_then(holder_of).map_or("nobody", String::as_str);
                         tracing::error!("Lease/{name} is held by {other}");
@@ -274,6 +336,7 @@ mod tests {
             leases: Api::namespaced(client, "ns"),
             name: "coder-upgrade-coder".into(),
             holder: "job_1".into(),
+            known: Known::default(),
             lost: Lost::default(),
             stop: CancellationToken::new(),
             renewal: tokio::spawn(async {}),

@@ -13,13 +13,13 @@ use crate::runner::context::{Context, request};
 /// Most Secrets that are read for one pod or one release.
 const MOST: usize = 200;
 
-/// Hides what the Secrets of a pod hold, and what its variables hold literally.
+/// Hides what the Secrets of a pod hold now, and what its variables hold literally.
 pub async fn of_pod(ctx: &Context, name: &str) {
     let pods: Api<Pod> = ctx.api();
     match request(&format!("read Pod/{name}"), || pods.get_opt(name)).await {
         Ok(Some(pod)) => {
             if let Ok(pod) = serde_json::to_value(&pod) {
-                of_objects(ctx, [&pod]).await;
+                read(ctx, hide(ctx, [&pod])).await;
             }
         }
         Ok(None) => {}
@@ -35,21 +35,33 @@ pub async fn of_manifest(ctx: &Context, manifest: &str) {
     }
 }
 
-/// Hides what objects of a release hold, and the Secrets of this namespace that their pods will use.
+/// Hides what objects of a release hold, and the Secrets of this namespace that their pods will use; each is read once.
 pub async fn of_objects(ctx: &Context, objects: impl IntoIterator<Item = &Value>) {
+    let mut names = hide(ctx, objects);
+    names.retain(|name| !ctx.secrets.is_hidden(name));
+    read(ctx, names).await;
+}
+
+/// Hides what objects hold literally. Returns the names of the Secrets that their pods use.
+fn hide<'a>(ctx: &Context, objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for object in objects {
         ctx.secrets.hide(references::literals(object));
         names.extend(references::secrets(object));
     }
+    names
+}
+
+async fn read(ctx: &Context, names: BTreeSet<String>) {
     let secrets: Api<Secret> = ctx.api();
     for name in names.iter().take(MOST) {
         // One that does not exist yet, or may not be read, is nobody's to repeat.
         match request(&format!("read Secret/{name}"), || secrets.get_opt(name)).await {
-            Ok(found) => {
-                let data = found.and_then(|secret| secret.data).unwrap_or_default();
-                ctx.secrets.hide(data.iter().flat_map(|(key, value)| references::of_data(key, &value.0)));
+            Ok(Some(found)) => {
+                let data = found.data.unwrap_or_default();
+                ctx.secrets.hide_secret(name, data.iter().flat_map(|(key, value)| references::of_data(key, &value.0)));
             }
+            Ok(None) => {}
             Err(error) => tracing::debug!("{error}"),
         }
     }

@@ -73,7 +73,7 @@ impl MergeBase {
         let (storage, history) = (release.storage(), release.history().await?);
         let Some(revision) = compared(&history) else { return Ok(None) };
         let applied = uninstall::applied(plan, &history);
-        let mut all = storage.union(applied, &ctx.namespace).await?;
+        let mut all = storage.union(applied, &[], &ctx.namespace).await?;
         for older in applied.iter().skip(1) {
             let older = Documents::parse(storage.read(older).await?.record.manifest(), &ctx.namespace)?;
             all.change(|name, object| {

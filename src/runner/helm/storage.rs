@@ -87,12 +87,17 @@ impl Storage {
         })
     }
 
-    /// The objects of all these revisions; what several contain is taken from the first of them.
-    pub async fn union(&self, revisions: &[Revision], namespace: &str) -> Result<Documents, Error> {
+    /// The objects of all these revisions; what several contain is taken from the first of them. Records that were read already
+    /// are in `known`.
+    pub async fn union(&self, revisions: &[Revision], known: &[&Stored], namespace: &str) -> Result<Documents, Error> {
         let mut union = Documents::parse("", namespace)?;
         for revision in revisions {
-            let stored = self.read(revision).await?;
-            union.add_missing(&Documents::parse_whole(stored.record.manifest(), namespace)?);
+            let known = known.iter().find(|stored| stored.secret == revision.secret);
+            let manifest = match known {
+                Some(stored) => stored.record.manifest().to_owned(),
+                None => self.read(revision).await?.record.manifest().to_owned(),
+            };
+            union.add_missing(&Documents::parse_whole(&manifest, namespace)?);
         }
         Ok(union)
     }

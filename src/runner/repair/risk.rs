@@ -22,7 +22,6 @@ use crate::runner::cluster::owners::{OwnedClaim, owned};
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 use crate::runner::helm::held_release::HeldRelease;
-use crate::runner::helm::storage::Storage;
 
 /// Whether helm leaves the object when a chart has it no more.
 pub fn is_marked(object: &LiveObject) -> bool {
@@ -161,7 +160,7 @@ pub async fn none_at_risk(
 /// Before an upgrade: helm deletes what the new chart does not have any more. Claims among that are marked, so that helm
 /// leaves them; what may own data, or takes claims with it, stops the upgrade.
 pub async fn keep_owned(ctx: &Context, release: &HeldRelease, plan: &Plan, history: &History) -> Result<(), Error> {
-    let old = release.storage().union(uninstall::applied(plan, history), &ctx.namespace).await?;
+    let old = release.storage().union(uninstall::applied(plan, history), &[], &ctx.namespace).await?;
     let Dropped { going, claims } = dropped(ctx, &old, plan).await?;
     none_at_risk(ctx, &plan.hooks, HelmAction::Change, going).await?;
     for (claim, now) in claims {
@@ -178,14 +177,15 @@ pub async fn keep_owned(ctx: &Context, release: &HeldRelease, plan: &Plan, histo
     Ok(())
 }
 
-/// For the plan: what of it would be refused when it is carried out, because data would go.
+/// For the plan: what of it would be refused when it is carried out, because data would go. `old` are the objects of the
+/// revisions that may be in the cluster.
 pub async fn foresee(
     ctx: &Context,
     plan: &Plan,
-    storage: &Storage,
+    old: &Documents,
     rehearsal: &Rehearsal,
 ) -> Result<Option<Box<Problem>>, Error> {
-    match foreseen(ctx, plan, storage, rehearsal).await {
+    match foreseen(ctx, plan, old, rehearsal).await {
         Ok(()) => Ok(None),
         Err(Error::Problem(problem)) if problem.class == FailureClass::DataAtRisk => {
             let finding = Finding::refusal(CheckName::DataOwners, &problem.message, problem.class.next_step());
@@ -196,13 +196,11 @@ pub async fn foresee(
     }
 }
 
-async fn foreseen(ctx: &Context, plan: &Plan, storage: &Storage, rehearsal: &Rehearsal) -> Result<(), Error> {
+async fn foreseen(ctx: &Context, plan: &Plan, old: &Documents, rehearsal: &Rehearsal) -> Result<(), Error> {
     if let Some(shrunk) = shrunk(rehearsal) {
         return Err(shrunk.into());
     }
-    let history = storage.history().await?;
-    let old = storage.union(uninstall::applied(plan, &history), &ctx.namespace).await?;
-    let Dropped { mut going, .. } = dropped(ctx, &old, plan).await?;
+    let Dropped { mut going, .. } = dropped(ctx, old, plan).await?;
     let replaced = plan.forecast.repairs.iter().filter(|repair| repair.remedy == Remedy::Replace);
     going.extend(replaced.flat_map(|repair| plan.objects.iter().filter(|object| object.is(&repair.object)).cloned()));
     none_at_risk(ctx, &plan.hooks, HelmAction::Change, going).await

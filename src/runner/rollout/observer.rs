@@ -10,12 +10,13 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event, watcher};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
 
 use crate::api::{ProductLine, WorkloadMark};
 use crate::core::helm::workload::{Workload, WorkloadKind};
@@ -31,12 +32,27 @@ use crate::runner::context::Context;
 /// How long the first lists may take, together.
 const FIRST_LISTS: Duration = Duration::from_secs(30);
 
+/// What a watch of pods has told.
+#[derive(Clone)]
+pub enum PodNews {
+    /// A pod as it is, or as it was when it went.
+    Pod(Arc<PodFacts>),
+    /// The watch was interrupted: what came and went meanwhile is not told.
+    Interrupted,
+}
+
+/// How much news of pods is kept for whoever listens. Who falls further behind is told that something is missing.
+const NEWS: usize = 256;
+
 /// Watches until it is dropped. Each workload is watched by name and its pods by its selector: a namespace with Coder in
 /// it may hold thousands of workspaces.
 pub struct Observer {
     chart: String,
     line: ProductLine,
+    /// It goes on after the first look.
+    watching: bool,
     watched: Vec<Watched>,
+    news: broadcast::Sender<PodNews>,
     changed: Arc<Notify>,
     trouble: Trouble,
     tasks: JoinSet<()>,
@@ -58,10 +74,27 @@ struct Watched {
 impl Observer {
     /// Begins to watch.
     pub fn start(ctx: &Context, chart: &str, line: ProductLine, workloads: &[Workload]) -> Self {
+        Self::new(ctx, chart, line, workloads, true)
+    }
+
+    /// Looks once: whatever is seen stays as it is then.
+    pub fn look(ctx: &Context, chart: &str, line: ProductLine, workloads: &[Workload]) -> Self {
+        Self::new(ctx, chart, line, workloads, false)
+    }
+
+    /// Watches what was looked at.
+    pub fn watch(&self, ctx: &Context) -> Self {
+        let workloads: Vec<Workload> = self.watched.iter().map(|watched| watched.workload.clone()).collect();
+        Self::start(ctx, &self.chart, self.line, &workloads)
+    }
+
+    fn new(ctx: &Context, chart: &str, line: ProductLine, workloads: &[Workload], watching: bool) -> Self {
         let mut observer = Self {
             chart: chart.to_owned(),
             line,
+            watching,
             watched: Vec::new(),
+            news: broadcast::Sender::new(NEWS),
             changed: Arc::default(),
             trouble: Arc::default(),
             tasks: JoinSet::new(),
@@ -72,7 +105,9 @@ impl Observer {
                 WorkloadKind::StatefulSet => observer.workload(ctx.api::<StatefulSet>(), workload),
                 WorkloadKind::DaemonSet => observer.workload(ctx.api::<DaemonSet>(), workload),
             };
-            let pods = observer.store(ctx.api::<Pod>(), watcher::Config::default().labels(&workload.selector)).0;
+            let of_workload = watcher::Config::default().labels(&workload.selector);
+            let news = observer.news.clone();
+            let pods = observer.store(ctx.api::<Pod>(), of_workload, move |event| tell(&news, event));
             observer.watched.push(Watched { workload: workload.clone(), facts, mark, pods });
         }
         observer
@@ -84,7 +119,7 @@ impl Observer {
         for<'a> WorkloadFacts: From<&'a K>,
     {
         let by_name = watcher::Config::default().fields(&format!("metadata.name={}", workload.name));
-        let (store, _) = self.store(api, by_name);
+        let store = self.store(api, by_name, |_| {});
         let (seen, kind) = (store.clone(), workload.kind);
         let facts = Box::new(move || store.state().first().map(|object| WorkloadFacts::from(object.as_ref())));
         (facts, Box::new(move || seen.state().first().map(|object| drift::mark(kind, object.as_ref()))))
@@ -95,24 +130,45 @@ impl Observer {
         self.watched.iter().filter_map(|watched| (watched.mark)()).collect()
     }
 
-    fn store<K>(&mut self, api: Api<K>, config: watcher::Config) -> (Store<K>, AbortHandle)
+    fn store<K>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        tell: impl Fn(&watcher::Result<Event<K>>) + Send + 'static,
+    ) -> Store<K>
     where
         K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
         K::DynamicType: Hash + Eq,
     {
         let (store, writer) = reflector::store();
-        let (changed, trouble) = (self.changed.clone(), self.trouble.clone());
+        let (changed, trouble, watching) = (self.changed.clone(), self.trouble.clone(), self.watching);
         let events = reflector::reflector(writer, watcher(api, config).default_backoff());
-        let task = self.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
+                tell(&event);
+                // The stream asks for the watch itself only if it is asked for what follows.
+                let listed = matches!(event, Ok(Event::InitDone));
                 let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
                 *trouble = event.err().map(|error| error.to_string());
                 drop(trouble);
                 changed.notify_waiters();
+                if listed && !watching {
+                    break;
+                }
             }
         });
-        (store, task)
+        store
+    }
+
+    /// What the watches of pods tell from now on.
+    pub fn news(&self) -> broadcast::Receiver<PodNews> {
+        self.news.subscribe()
+    }
+
+    /// The pods of the workloads, as they are seen.
+    pub fn pods(&self) -> impl Iterator<Item = Store<Pod>> {
+        self.watched.iter().map(|watched| watched.pods.clone())
     }
 
     /// Whether these are the workloads that are watched.
@@ -120,12 +176,14 @@ impl Observer {
         self.watched.iter().map(|watched| &watched.workload).eq(workloads)
     }
 
-    /// Waits until everything has been listed once.
-    pub async fn ready(&self) {
+    /// Waits until all pods have been listed once. False if they could not be.
+    pub async fn ready(&self) -> bool {
         let listed = join_all(self.watched.iter().map(|watched| watched.pods.wait_until_ready()));
-        if tokio::time::timeout(FIRST_LISTS, listed).await.is_err() {
+        let ready = tokio::time::timeout(FIRST_LISTS, listed).await.is_ok();
+        if !ready {
             tracing::warn!("the pods of the release could not be listed: {}", self.trouble().unwrap_or_default());
         }
+        ready
     }
 
     /// Why the watches do not work, if they do not.
@@ -196,6 +254,20 @@ impl Observer {
         };
         PodAnswer { pod: facts, question: endpoint.map(|endpoint| endpoint.question), answer }
     }
+}
+
+/// Tells an event of a watch of pods, if anybody listens.
+fn tell(news: &broadcast::Sender<PodNews>, event: &watcher::Result<Event<Pod>>) {
+    if news.receiver_count() == 0 {
+        return;
+    }
+    let told = match event {
+        Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) => PodNews::Pod(PodFacts::from(pod).into()),
+        Ok(Event::InitDone) => return,
+        Ok(Event::Init) | Err(_) => PodNews::Interrupted,
+    };
+    // Whoever listened may be gone by now.
+    let _ = news.send(told);
 }
 
 fn collect(observed: Vec<WorkloadPods>) -> (Vec<Answer>, Vec<NoAnswer>) {

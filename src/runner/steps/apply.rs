@@ -61,14 +61,17 @@ pub async fn apply(
     observer: &Observer,
     paused: &Paused<'_>,
 ) -> Result<(), Error> {
+    let lease = paused.release().lease();
     same_claims(ctx, &plan.inventory.claims).await?;
     leftovers::none_going(ctx, &package.recreated).await?;
-    observer.ready().await;
-    note_started(ctx, plan, package, observer).await;
     let starts = match &package.old_images {
-        Some(old_images) => Some(Starts::watch(ctx, plan, old_images).await),
-        None => None,
+        Some(old_images) => Some(Starts::watch(ctx, plan, old_images, observer).await),
+        None => {
+            observer.ready().await;
+            None
+        }
     };
+    note_started(ctx, lease, plan, starts.as_ref()).await;
     let done = bring(ctx, plan, package, observer, paused, starts.as_ref()).await;
     let (Err(_), Some(starts)) = (&done, &starts) else { return done };
     let old_images = package.old_images.as_ref();
@@ -82,12 +85,12 @@ pub async fn apply(
         tracing::warn!("{why}: a pod of the new version counts as started");
         true
     };
-    let started = match going(ctx, paused.release().lease(), starts).await {
+    let started = match going(ctx, lease, starts).await {
         Some(pod) => counts(format!("Pod/{pod} has not ended yet")),
         None => starts.may_have_been(ctx).await.unwrap_or_else(|also| counts(also.to_string())),
     };
     if started {
-        started_now(ctx, plan).await;
+        started_now(ctx, lease, plan).await;
     }
     match done {
         Err(Error::Problem(problem)) if started && package.rollback_on_failure && plan.line == ProductLine::V2 => {
@@ -218,6 +221,7 @@ async fn run(
     observer: &Observer,
     starts: Option<&Starts>,
 ) -> Result<Result<(), Failed>, Error> {
+    let lease = release.lease();
     let down = if package.is_down(plan) { "Coder is down; " } else { "" };
     ctx.reporter.progress(&format!("{down}running helm to bring release {} to {}", plan.release, package.version));
     let did = |remedy: Remedy| done.iter().any(|repair| repair.remedy == remedy);
@@ -240,29 +244,28 @@ async fn run(
     let arguments = upgrade.arguments(ctx.helm.major());
     let ended = tokio::select! {
         ended = release.helm(ctx, &arguments, &stop) => ended?,
-        never = tell(ctx, plan, package, observer, &mut diagnosed, &mut listener, &stop) => match never {},
-        never = note_starts(ctx, plan, starts) => match never {},
+        never = tell(ctx, plan, observer, &mut diagnosed, &mut listener, &stop) => match never {},
+        never = note_starts(ctx, lease, plan, starts) => match never {},
         never = halt(&package.halt, &stop) => match never {},
     };
-    note_started(ctx, plan, package, observer).await;
+    note_started(ctx, lease, plan, starts).await;
     let Err(failure) = ended else { return Ok(Ok(())) };
-    release.lease().still_held()?;
+    lease.still_held()?;
     Ok(Err(Failed { failure, diagnosed, verdict: listener.verdict().cloned() }))
 }
 
-/// Records it as soon as a pod of the new version may have begun its work.
-async fn note_started(ctx: &Context, plan: &Plan, package: &Package<'_>, observer: &Observer) {
-    let versions = package.old_images.as_ref().map(|old| Versions::between(old, &plan.images, &plan.containers));
-    if versions.is_some_and(|versions| started::new_version_started(&observer.seen(), &versions)) {
-        started_now(ctx, plan).await;
+/// Records it if a pod of the new version has begun its work.
+async fn note_started(ctx: &Context, lease: &Held, plan: &Plan, starts: Option<&Starts>) {
+    if starts.is_some_and(Starts::have_begun) {
+        started_now(ctx, lease, plan).await;
     }
 }
 
-/// The same for what the watches tell: pods of hooks as well, and those that exist for a moment only.
-async fn note_starts(ctx: &Context, plan: &Plan, starts: Option<&Starts>) -> std::convert::Infallible {
+/// The same as soon as one has, be it of a hook, or for a moment only.
+async fn note_starts(ctx: &Context, lease: &Held, plan: &Plan, starts: Option<&Starts>) -> std::convert::Infallible {
     if let Some(starts) = starts {
         starts.seen().cancelled().await;
-        started_now(ctx, plan).await;
+        started_now(ctx, lease, plan).await;
     }
     std::future::pending().await
 }
@@ -279,7 +282,6 @@ async fn halt(halt: &CancellationToken, stop: &CancellationToken) -> std::conver
 async fn tell(
     ctx: &Context,
     plan: &Plan,
-    package: &Package<'_>,
     observer: &Observer,
     diagnosed: &mut Option<PodDiagnosis>,
     listener: &mut StartupLogs,
@@ -294,7 +296,6 @@ async fn tell(
             () = listener.due() => {}
             _ = look.tick() => others = true,
         }
-        note_started(ctx, plan, package, observer).await;
         let seen = observer.seen();
         listener.listen(ctx, &seen).await;
         if let Some(line) = listener.line(&seen, Timestamp::now()).or_else(|| progress::line(&seen)) {

@@ -57,14 +57,14 @@ pub async fn run(ctx: &Context, order: &UpgradeOrder, saved: &SavedPlan) -> Resu
         return Err(too_late(plan).into());
     }
     let unpacked = unpack(ctx, previous.clone()).await?;
-    held::hold(ctx, saved).await?;
+    let held = held::hold(ctx, saved).await?;
     let done = Box::pin(fenced(ctx, &plan.release, async |release| {
         let paused = Paused::new(ctx, release, plan, Some(&unpacked.record), &order.scaled_down)?;
         let done = Box::pin(restore(ctx, order, saved, &unpacked, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, saved, done).await
+    held::end(ctx, saved, &held, done).await
 }
 
 async fn restore(
@@ -93,9 +93,11 @@ async fn restore(
         let mut old_images = started::images(&documents);
         old_images.extend(unpacked.record.hook_objects(&ctx.namespace)?.into_iter().flat_map(|hook| hook.images));
         // From now on until the saved release is verified: a pod whose image arrives meanwhile migrates the database.
-        let starts = Starts::watch(ctx, plan, &old_images).await;
-        if starts.seen().is_cancelled() || starts.anywhere(ctx).await? {
-            started_now(ctx, plan).await;
+        let others = (!observer.watches(&plan.workloads))
+            .then(|| Observer::start(ctx, &plan.chart_name, plan.line, &plan.workloads));
+        let starts = Starts::watch(ctx, plan, &old_images, others.as_ref().unwrap_or(&observer)).await;
+        if starts.have_begun() || starts.anywhere(ctx).await? {
+            started_now(ctx, release.lease(), plan).await;
             return Err(too_late(plan).into());
         }
         let objects: Vec<ObjectRef> = documents.objects().map(|(name, _)| name).collect();
@@ -125,8 +127,8 @@ async fn restore(
                 return Err(Problem::new(FailureClass::StillDeleting, message).object(format!("Pod/{pod}")).into());
             }
         }
-        if starts.seen().is_cancelled() {
-            started_now(ctx, plan).await;
+        if starts.have_begun() {
+            started_now(ctx, release.lease(), plan).await;
             return Err(too_late(plan).into());
         }
         applied?;

@@ -125,7 +125,7 @@ async fn uninstall(
     let storage = release.storage();
     same_claims(ctx, &plan.inventory.claims).await?;
     let applied = uninstall::applied(plan, before);
-    let documents = storage.union(applied, &ctx.namespace).await?;
+    let documents = storage.union(applied, &[], &ctx.namespace).await?;
     let owned_by_others = owned_by_others(ctx, plan, &documents).await?;
     let kept = |name: &ObjectRef| owned_by_others.contains(name) || is_kept(plan, order.keep_addresses, name);
     let hooks = match applied.first() {

@@ -30,6 +30,7 @@ use crate::core::rollout::started::Versions;
 use crate::core::steps::upgrade::{Start, UpgradeWork, work};
 use crate::core::text::duration::duration;
 use crate::runner::cluster::highest_version;
+use crate::runner::cluster::lease::Held;
 use crate::runner::context::{Context, server_time};
 use crate::runner::error::Error;
 use crate::runner::helm::held_release::HeldRelease;
@@ -80,18 +81,18 @@ pub struct UpgradeOrder {
 /// Makes the upgrade, or what is left of it, and verifies it. `start` is what the step finds.
 pub async fn run(ctx: &Context, order: &UpgradeOrder, saved: &SavedPlan, start: Start) -> Result<Upgraded, Error> {
     let plan = &saved.plan;
-    if order.new_version_started {
-        started_now(ctx, plan).await;
-    }
-    not_below(ctx, plan).await?;
-    held::hold(ctx, saved).await?;
+    let held = held::hold(ctx, saved).await?;
     let done = Box::pin(fenced(ctx, &plan.release, async |release| {
+        if order.new_version_started {
+            started_now(ctx, release.lease(), plan).await;
+        }
+        not_below(release.lease(), plan)?;
         let paused = Paused::new(ctx, release, plan, saved.previous.as_ref(), &order.scaled_down)?;
         let done = Box::pin(change(ctx, order, saved, start, &paused)).await;
         paused.end(done).await
     }))
     .await;
-    held::end(ctx, saved, done).await
+    held::end(ctx, saved, &held, done).await
 }
 
 async fn change(
@@ -122,7 +123,7 @@ async fn change(
             // Nobody has seen what the hooks did that a killed runner's helm had begun.
             let ours = revision.plan.as_deref() == Some(plan.id.as_str());
             if ours && plan.hooks.iter().any(|hook| runs_again(hook, paused.old_images())) {
-                started_now(ctx, plan).await;
+                started_now(ctx, release.lease(), plan).await;
             }
             true
         }
@@ -154,7 +155,7 @@ async fn change(
             applied.await?;
         }
     } else {
-        started_now(ctx, plan).await;
+        started_now(ctx, release.lease(), plan).await;
         repair::finish(ctx, release.lease(), &plan.workloads).await?;
     }
     paused.resume().await?;
@@ -163,15 +164,15 @@ async fn change(
     }
     let target = ExpectedRelease::of(plan, order.verify_timeout, order.soak, order.recovery);
     let upgraded = target.verified(ctx, release, observer).await?;
-    highest_version::confirm(ctx, &plan.release, plan.coder_version()).await?;
+    highest_version::confirm(release.lease(), plan.coder_version()).await?;
     Ok(upgraded)
 }
 
 /// Refuses the upgrade if a pod of a higher version may have started since the plan was made.
-async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
+fn not_below(lease: &Held, plan: &Plan) -> Result<(), Box<Problem>> {
     let overridden =
         |finding: &Finding| finding.check == CheckName::Downgrade && finding.severity == Severity::Overridden;
-    let Some(highest) = highest_version::read(ctx, &plan.release).await? else { return Ok(()) };
+    let Some(highest) = highest_version::known(lease) else { return Ok(()) };
     let lower = version::higher(Some(&highest), plan.coder_version()) == highest && highest != plan.coder_version();
     let same_line = version::parse(&highest).is_some_and(|highest| version::product_line(&highest) == plan.line);
     if !lower || !same_line || plan.findings.iter().any(overridden) {
@@ -181,7 +182,7 @@ async fn not_below(ctx: &Context, plan: &Plan) -> Result<(), Error> {
         "a pod of {highest} may have started and migrated the database: {} is not put over it",
         plan.coder_version()
     );
-    Err(Problem::new(FailureClass::Downgrade, message).field("spec.version").into())
+    Err(Problem::new(FailureClass::Downgrade, message).field("spec.version").boxed())
 }
 
 /// Whether a hook of the change runs an image that the old version does not have.

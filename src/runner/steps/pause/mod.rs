@@ -180,7 +180,7 @@ impl<'a> Paused<'a> {
                 let now = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
                 if let Some(wanted) = replicas_after(replicas, now, ended) {
                     if !companion && self.is_new(&live) {
-                        started_now(self.ctx, self.plan).await;
+                        started_now(self.ctx, self.release.lease(), self.plan).await;
                     }
                     self.ctx.reporter.progress(&format!("{object} is scaled back to {wanted}"));
                     scale::to(self.ctx, self.release.lease(), &name, wanted).await?;

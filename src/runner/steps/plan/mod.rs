@@ -116,6 +116,7 @@ pub async fn run(ctx: &Context, order: &PlanOrder) -> Result<PlanReport, Error> 
     let mut planned = planned(ctx, &plan, secrets.len());
     if plan.action == PlannedAction::Nothing {
         let storage = Storage::new(ctx.api(), &plan.release);
+        let observer = observer.watch(ctx);
         check_running(ctx, &storage, &observer, &plan, order.verify_timeout).await?;
         planned.workloads = observer.marks();
     }
@@ -153,7 +154,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     ctx.reporter.progress("taking the inventory");
     let before = Documents::parse(installed.manifest(), &ctx.namespace)?;
     let mut names = before.claims()?;
-    let observer = Observer::start(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
+    let observer = Observer::look(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
     let (answers, unanswered) = observer.answers().await;
     installed.check(&chart)?;
     let mut facts = checks::facts(ctx, spec, &chart, &installed, before, observer.seen(), &answers).await?;
@@ -225,7 +226,8 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
         plan.findings = judgement.findings;
         refusal = judgement.refusal;
         // No override helps: the steps would refuse it as well.
-        if let Some(problem) = risk::foresee(ctx, &plan, &storage, &rehearsal).await? {
+        let applied = installed.applied(ctx, &storage, &plan).await?;
+        if let Some(problem) = risk::foresee(ctx, &plan, &applied, &rehearsal).await? {
             plan.findings.extend(problem.findings);
             order::sort(&mut plan.findings);
             refusal = refused(&plan.findings, Some(&foreseen));

@@ -8,12 +8,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::api::{Installed, PlannedAction, ProductLine};
 use crate::core::helm::chart::ChartMetadata;
+use crate::core::helm::documents::Documents;
 use crate::core::helm::history;
 use crate::core::helm::history::Revision;
 use crate::core::helm::version;
 use crate::core::helm::wrapped::Wrapped;
+use crate::core::plan::Plan;
 use crate::core::plan::presence::{LiveWorkload, manifest, running};
 use crate::core::report::Problem;
+use crate::core::steps::uninstall;
 use crate::runner::cluster::pod_secrets;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
@@ -28,6 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The installed release: the newest revision, and the one whose values are kept.
 pub struct Release {
+    revisions: Vec<Revision>,
     newest: Option<RevisionRecord>,
     /// Only if it is not the newest.
     base: Option<RevisionRecord>,
@@ -76,7 +80,7 @@ impl Release {
             revisions = storage.history().await?;
         }
         let Some(newest) = revisions.first() else {
-            return Ok(Self { newest: None, base: None, running: Running::default() });
+            return Ok(Self { revisions, newest: None, base: None, running: Running::default() });
         };
         let base = history::base(&revisions).filter(|base| base.number != newest.number);
         let newest = RevisionRecord::read(storage, newest).await?;
@@ -88,7 +92,13 @@ impl Release {
             ctx.secrets.hide_values(&Value::Object(found.stored.record.values()));
             pod_secrets::of_manifest(ctx, found.stored.record.manifest()).await;
         }
-        Ok(Self { newest: Some(newest), base, running: Running::default() })
+        Ok(Self { revisions, newest: Some(newest), base, running: Running::default() })
+    }
+
+    /// The objects that may be in the cluster by helm's records.
+    pub async fn applied(&self, ctx: &Context, storage: &Storage, plan: &Plan) -> Result<Documents, Error> {
+        let known: Vec<&Stored> = self.newest.iter().chain(&self.base).map(|read| &read.stored).collect();
+        storage.union(uninstall::applied(plan, &self.revisions), &known, &ctx.namespace).await
     }
 
     fn base(&self) -> Option<&RevisionRecord> {

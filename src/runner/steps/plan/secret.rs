@@ -192,28 +192,37 @@ pub async fn give_back(ctx: &Context, held: &PartialObjectMeta<Secret>) {
         return;
     }
     let (name, secrets): (String, Api<Secret>) = (held.name_any(), ctx.api());
-    match own(&secrets, &name, held.uid(), held.resource_version(), &json!([owner(ctx)])).await {
-        Ok(true) => {}
-        Ok(false) => {
+    let owners = json!([owner(ctx)]);
+    let mut owned = own(&secrets, held, &owners).await;
+    // Somebody has written to it since it was read.
+    if let Ok(None) = owned
+        && let Ok(Some(now)) = request(&format!("read Secret/{name}"), || secrets.get_metadata_opt(&name)).await
+        && now.uid() == held.uid()
+        && now.owner_references().is_empty()
+    {
+        owned = own(&secrets, &now, &owners).await;
+    }
+    match owned {
+        Ok(Some(_)) => {}
+        Ok(None) => {
             tracing::warn!("Secret/{name} was changed by somebody else meanwhile; the next plan deals with it");
         }
         Err(error) => tracing::warn!("{error}; the next plan deals with it"),
     }
 }
 
-/// Writes the owners of exactly this Secret. False if it is gone or was changed meanwhile.
+/// Writes the owners of exactly this Secret, and returns it with them. None if it is gone or was changed meanwhile.
 pub async fn own(
     secrets: &Api<Secret>,
-    name: &str,
-    uid: Option<String>,
-    version: Option<String>,
+    secret: &PartialObjectMeta<Secret>,
     owners: &Value,
-) -> Result<bool, Error> {
+) -> Result<Option<PartialObjectMeta<Secret>>, Error> {
+    let (name, uid, version) = (secret.name_any(), secret.uid(), secret.resource_version());
     let patch = Patch::Merge(json!({"metadata": {"uid": uid, "resourceVersion": version, "ownerReferences": owners}}));
     let parameters = PatchParams::default();
-    match request(&format!("hold Secret/{name}"), || secrets.patch_metadata(name, &parameters, &patch)).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.has_code(404) || error.has_code(409) => Ok(false),
+    match request(&format!("hold Secret/{name}"), || secrets.patch_metadata(&name, &parameters, &patch)).await {
+        Ok(owned) => Ok(Some(owned)),
+        Err(error) if error.has_code(404) || error.has_code(409) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use axum::http::{Method, StatusCode};
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use kube::Client;
@@ -21,6 +22,9 @@ use crate::runner::helm::record::Record;
 
 /// Words of the API server about an admission webhook that it must not call for a dry run.
 const NO_DRY_RUN: &str = "does not support dry run";
+
+/// Greatest answer that is kept for the length of a run, in bytes: records of a release may take many times that.
+const LASTING_LIMIT: usize = 1 << 20;
 
 /// How a run of helm is rehearsed.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +64,8 @@ pub(super) struct Run {
     pub(super) overlay: Overlay,
     /// What helm has read, by path.
     read: HashMap<String, Bytes>,
+    /// What it asks for again and again and stays the same in a run, by address and the form that it wants.
+    lasting: HashMap<(String, Option<HeaderValue>), ProxiedResponse>,
     /// What was seen so far.
     pub(super) seen: RehearsalResult,
 }
@@ -117,8 +123,7 @@ impl RehearsalState {
         if let Some(answer) = records.and_then(|target| self.read_record(target.name?)) {
             return answer;
         }
-        let address = asked.head.uri.path_and_query().map_or("/", |whole| whole.as_str());
-        let answer = send(&self.client, asked, &asked.head.method, address, asked.body.clone()).await;
+        let answer = self.once(asked, records.is_some()).await;
         if asked.head.method == Method::GET && target.is_none_or(|target| target.name.is_none()) {
             let brought = self.run().settings.brought.clone();
             if !brought.is_empty() && asked.path().starts_with("/apis") {
@@ -136,6 +141,23 @@ impl RehearsalState {
             }
             _ => answer,
         }
+    }
+
+    /// Asks the API server, but only once in a run for its version, the index of its descriptions, and lists of records: in a
+    /// rehearsal these change in the overlay alone.
+    async fn once(&self, asked: &ProxiedRequest, records: bool) -> ProxiedResponse {
+        let address = asked.head.uri.path_and_query().map_or("/", |whole| whole.as_str());
+        let lasts =
+            asked.head.method == Method::GET && (records || ["/version", "/openapi/v3"].contains(&asked.path()));
+        let key = (address.to_owned(), asked.head.headers.get(ACCEPT).cloned());
+        if let Some(known) = self.run().lasting.get(&key) {
+            return known.clone();
+        }
+        let answer = send(&self.client, asked, &asked.head.method, address, asked.body.clone()).await;
+        if lasts && answer.status == StatusCode::OK && answer.body.len() <= LASTING_LIMIT {
+            self.run().lasting.insert(key, answer.clone());
+        }
+        answer
     }
 
     async fn rehearse(&self, asked: &ProxiedRequest) -> ProxiedResponse {
