@@ -10,7 +10,7 @@ use super::context::Context;
 use super::request::bounded;
 use crate::core::decide::is_silent;
 use crate::core::decide::observed::Observed;
-use crate::core::decide::start_failure::{EventFacts, clean};
+use crate::core::decide::start_failure::{EventFacts, clean, with_container};
 
 /// Most events that are read about one object. Kubernetes counts repetitions in the event that is there.
 const MOST: u32 = 50;
@@ -46,10 +46,11 @@ fn newest(events: Vec<Event>) -> Option<Event> {
 }
 
 fn words(event: &Event, uid: &str, job: &str) -> EventFacts {
+    let message = clean(event.message.as_deref().unwrap_or_default(), job);
     EventFacts {
         uid: uid.to_owned(),
         warning: event.type_.as_deref() == Some("Warning"),
         reason: event.reason.clone().unwrap_or_default(),
-        message: clean(event.message.as_deref().unwrap_or_default(), job),
+        message: with_container(&message, event.involved_object.field_path.as_deref()),
     }
 }

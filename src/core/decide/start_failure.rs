@@ -63,6 +63,17 @@ pub fn clean(text: &str, job: &str) -> String {
     redact::head(clean.split_whitespace().collect::<Vec<_>>().join(" ").as_str(), LIMIT)
 }
 
+/// The text of an event with the container that it is about, where it does not name that. `field` is the `fieldPath` of the
+/// event's object: the kubelet says of a probe that failed only there which container it was, as `spec.initContainers{proxy}`.
+pub fn with_container(text: &str, field: Option<&str>) -> String {
+    let text = text.trim_end_matches([':', ' ']);
+    let container = field.and_then(|path| path.split_once('{')?.1.strip_suffix('}'));
+    match container.filter(|container| !text.contains(container)) {
+        Some(container) => format!("container {container}: {text}"),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether a person is needed: time cures that a node is added or an image is pulled at last, but nothing else.
 pub fn needs_person(blocked: &Blocked, now: Timestamp) -> bool {
     blocked.reason != BlockedReason::PodNotStarted || now.duration_since(blocked.since.0) >= PATIENCE
@@ -258,6 +269,18 @@ mod tests {
     #[case("cannot be scheduled (0/1 nodes are available)", None)]
     fn what_a_pod_waits_for_is_named(#[case] message: &str, #[case] object: Option<&str>) {
         assert_eq!(not_started(message, "p", "ns").object.as_deref(), object);
+    }
+
+    #[rstest]
+    #[case("Startup probe failed: ", Some("spec.initContainers{proxy}"), "container proxy: Startup probe failed")]
+    #[case(
+        "Init container proxy failed startup probe",
+        Some("spec.initContainers{proxy}"),
+        "Init container proxy failed startup probe"
+    )]
+    #[case("no node", None, "no node")]
+    fn the_container_of_an_event_is_named(#[case] text: &str, #[case] field: Option<&str>, #[case] named: &str) {
+        assert_eq!(with_container(text, field), named);
     }
 
     #[test]
