@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::Api;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::core::{ApiResource, GroupVersion};
 use kube::discovery::{Scope, pinned_group};
 
+use crate::core::helm::workload::WorkloadKind;
 use crate::core::object::ObjectRef;
 use crate::core::rights::Resource;
 use crate::runner::context::{Context, Served, request};
@@ -54,8 +56,12 @@ pub fn forget(ctx: &Context) {
     ctx.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// What the server says of the kind of an object. It is asked once for each group and version.
+/// What the server says of the kind of an object. It is asked once for each group and version, and not for workloads, which
+/// every version of Kubernetes serves that the operator works with.
 async fn served(ctx: &Context, object: &ObjectRef) -> Result<Option<(ApiResource, Scope)>, Error> {
+    if let Some(workload) = workload(object) {
+        return Ok(Some((workload, Scope::Namespaced)));
+    }
     let known = ctx.served.lock().unwrap_or_else(PoisonError::into_inner).get(&object.api_version).cloned();
     let served = if let Some(served) = known {
         served
@@ -66,6 +72,15 @@ async fn served(ctx: &Context, object: &ObjectRef) -> Result<Option<(ApiResource
         served
     };
     Ok(served.iter().find(|(resource, _)| resource.kind == object.kind).cloned())
+}
+
+fn workload(object: &ObjectRef) -> Option<ApiResource> {
+    let kind = object.kind.parse().ok().filter(|_| object.api_version == "apps/v1")?;
+    Some(match kind {
+        WorkloadKind::Deployment => ApiResource::erase::<Deployment>(&()),
+        WorkloadKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        WorkloadKind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    })
 }
 
 /// The kinds of a group in this version; none if the server knows no such version.

@@ -1,6 +1,7 @@
 //! A release whose Lease is held: helm's records are changed here alone, by helm or by this program.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,12 +13,15 @@ use crate::runner::cluster::lease::Held;
 use crate::runner::context::Context;
 use crate::runner::error::Error;
 
+/// How long what was read counts as the present: helm takes as long to start, and to read for itself.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// A release that no other runner changes, and the one reading of its history.
 pub struct HeldRelease {
     lease: Held,
     storage: Storage,
-    /// None once a record may have been written after it was read.
-    history: Mutex<Option<Arc<History>>>,
+    /// With the time when it was read. None once a record may have been written after that.
+    history: Mutex<Option<(Instant, Arc<History>)>>,
 }
 
 impl HeldRelease {
@@ -43,22 +47,27 @@ impl HeldRelease {
 
     /// The revisions, the newest first, as they were read last. They are read again if helm or this program has written since.
     pub async fn history(&self) -> Result<Arc<History>, Error> {
-        let known = self.history.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match known {
-            Some(known) => Ok(known),
-            None => self.refresh().await,
-        }
+        self.read_since(None).await
     }
 
-    /// The revisions as they are now: for what a person does who runs helm without the Lease.
+    /// The revisions as they are now, or were a moment ago: for what a person does who runs helm without the Lease.
     pub async fn refresh(&self) -> Result<Arc<History>, Error> {
-        let history: Arc<History> = self.storage.history().await?.into();
-        self.know(Some(history.clone()));
+        self.read_since(Instant::now().checked_sub(MOMENT)).await
+    }
+
+    async fn read_since(&self, since: Option<Instant>) -> Result<Arc<History>, Error> {
+        let known = self.history.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, known)) = known.filter(|(read, _)| since.is_none_or(|since| *read >= since)) {
+            return Ok(known);
+        }
+        let (read, history) = (Instant::now(), Arc::<History>::from(self.storage.history().await?));
+        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = Some((read, history.clone()));
         Ok(history)
     }
 
-    fn know(&self, history: Option<Arc<History>>) {
-        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = history;
+    /// Whatever is known may have been written over.
+    fn forget(&self) {
+        *self.history.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Runs helm to its end, or until `stop` or the loss of the Lease ends it. It stands in the Job before helm starts.
@@ -72,7 +81,7 @@ impl HeldRelease {
         self.lease.still_held()?;
         let ended = run::run(&ctx.helm, arguments, &self.lease, stop).await;
         // helm has written records, and may have applied definitions of kinds.
-        self.know(None);
+        self.forget();
         kinds::forget(ctx);
         ended
     }
@@ -89,7 +98,7 @@ impl HeldRelease {
     /// (class `PlanOutdated`) if the Secret changed since it was read.
     pub async fn rewrite(&self, stored: &Stored) -> Result<(), Error> {
         let written = self.storage.rewrite(&self.lease, stored).await;
-        self.know(None);
+        self.forget();
         written
     }
 
@@ -97,7 +106,7 @@ impl HeldRelease {
     /// [`Storage::read`] the record stays as it was, so a runner that is killed meanwhile leaves nothing to be mistaken.
     pub async fn write_temporarily(&self, stored: &Stored, manifest: String) -> Result<(), Error> {
         let written = self.storage.write_temporarily(&self.lease, stored, manifest).await;
-        self.know(None);
+        self.forget();
         written
     }
 }

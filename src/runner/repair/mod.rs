@@ -12,6 +12,7 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 pub use adopt::unowned;
 pub use apis::{rewrites, serve};
@@ -24,7 +25,7 @@ use super::helm::held_release::HeldRelease;
 use super::helm::upgrade::{Rendering, render_past};
 use crate::api::{PlannedRepair, Remedy, Repair};
 use crate::core::helm::documents::Documents;
-use crate::core::object::KindName;
+use crate::core::object::{KindName, ObjectRef};
 use crate::core::plan::Plan;
 use crate::core::plan::rehearsal::not_permitted;
 use crate::core::repair::escalation::RepairAction;
@@ -37,12 +38,14 @@ pub struct RepairContext<'a> {
     package: &'a Package<'a>,
     release: &'a HeldRelease,
     rendered: Option<Documents>,
+    /// Workloads of the package as [`Self::foreseen`] has seen them.
+    live: Vec<(ObjectRef, Value)>,
 }
 
 impl<'a> RepairContext<'a> {
     /// Nothing is asked before it is needed.
     pub fn new(ctx: &'a Context, plan: &'a Plan, package: &'a Package<'a>, release: &'a HeldRelease) -> Self {
-        Self { ctx, plan, package, release, rendered: None }
+        Self { ctx, plan, package, release, rendered: None, live: Vec::new() }
     }
 
     fn lease(&self) -> &'a Held {
@@ -73,6 +76,11 @@ impl<'a> RepairContext<'a> {
     /// the Service first and then be refused, and nobody would be served meanwhile.
     pub async fn foreseen(&mut self) -> Result<Vec<RepairAction>, Error> {
         replace::foreseen(self).await
+    }
+
+    /// The workloads of the package that were there a moment ago; what is repaired may be another one by now.
+    pub fn live(&self) -> &[(ObjectRef, Value)] {
+        &self.live
     }
 
     /// What the plan foresees and is still to be done; refused if it may not be done. The adoption and the rewriting are for

@@ -129,6 +129,7 @@ pub async fn foreseen(repairing: &mut RepairContext<'_>) -> Result<Vec<RepairAct
         let json = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
         let Some(now) = manifest::workload(&json).filter(|now| now.selector != workload.selector) else {
             bridge::give_back(repairing, &api, &object, &live).await?;
+            repairing.live.push((reference, json));
             continue;
         };
         if repairing.package.recovery < Recovery::Repair {

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -68,6 +69,7 @@ struct Watched {
     workload: Workload,
     facts: Lookup<WorkloadFacts>,
     mark: Lookup<WorkloadMark>,
+    metadata: Lookup<ObjectMeta>,
     pods: Store<Pod>,
 }
 
@@ -100,7 +102,7 @@ impl Observer {
             tasks: JoinSet::new(),
         };
         for workload in workloads {
-            let (facts, mark) = match workload.kind {
+            let (facts, mark, metadata) = match workload.kind {
                 WorkloadKind::Deployment => observer.workload(ctx.api::<Deployment>(), workload),
                 WorkloadKind::StatefulSet => observer.workload(ctx.api::<StatefulSet>(), workload),
                 WorkloadKind::DaemonSet => observer.workload(ctx.api::<DaemonSet>(), workload),
@@ -108,21 +110,31 @@ impl Observer {
             let of_workload = watcher::Config::default().labels(&workload.selector);
             let news = observer.news.clone();
             let pods = observer.store(ctx.api::<Pod>(), of_workload, move |event| tell(&news, event));
-            observer.watched.push(Watched { workload: workload.clone(), facts, mark, pods });
+            observer.watched.push(Watched { workload: workload.clone(), facts, mark, metadata, pods });
         }
         observer
     }
 
-    fn workload<K>(&mut self, api: Api<K>, workload: &Workload) -> (Lookup<WorkloadFacts>, Lookup<WorkloadMark>)
+    fn workload<K>(
+        &mut self,
+        api: Api<K>,
+        workload: &Workload,
+    ) -> (Lookup<WorkloadFacts>, Lookup<WorkloadMark>, Lookup<ObjectMeta>)
     where
         K: kube::Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
         for<'a> WorkloadFacts: From<&'a K>,
     {
         let by_name = watcher::Config::default().fields(&format!("metadata.name={}", workload.name));
         let store = self.store(api, by_name, |_| {});
-        let (seen, kind) = (store.clone(), workload.kind);
+        let (for_mark, for_metadata, kind) = (store.clone(), store.clone(), workload.kind);
         let facts = Box::new(move || store.state().first().map(|object| WorkloadFacts::from(object.as_ref())));
-        (facts, Box::new(move || seen.state().first().map(|object| drift::mark(kind, object.as_ref()))))
+        let mark = Box::new(move || for_mark.state().first().map(|object| drift::mark(kind, object.as_ref())));
+        (facts, mark, Box::new(move || for_metadata.state().first().map(|object| object.meta().clone())))
+    }
+
+    /// The metadata of a workload as it was seen last; none if it is not watched, or not seen yet.
+    pub fn metadata(&self, workload: &Workload) -> Option<ObjectMeta> {
+        (self.watched.iter().find(|watched| watched.workload == *workload)?.metadata)()
     }
 
     /// The workloads as they were seen last: after a verification, what was verified.

@@ -64,12 +64,11 @@ pub async fn apply(
     let lease = paused.release().lease();
     same_claims(ctx, &plan.inventory.claims).await?;
     leftovers::none_going(ctx, &package.recreated).await?;
-    let starts = match &package.old_images {
-        Some(old_images) => Some(Starts::watch(ctx, plan, old_images, observer).await),
-        None => {
-            observer.ready().await;
-            None
-        }
+    let starts = if let Some(old_images) = &package.old_images {
+        Some(Starts::watch(ctx, plan, old_images, observer).await)
+    } else {
+        observer.ready().await;
+        None
     };
     note_started(ctx, lease, plan, starts.as_ref()).await;
     let done = bring(ctx, plan, package, observer, paused, starts.as_ref()).await;
@@ -146,11 +145,11 @@ async fn bring(
     starts: Option<&Starts>,
 ) -> Result<(), Error> {
     let release = paused.release();
-    let mut values = replicas::kept(ctx, plan, package).await?;
     let mut repairing = RepairContext::new(ctx, plan, package, release);
     let mut repairs = repairing.planned().await?;
     let foreseen = repairing.foreseen().await?;
     repairs.extend(foreseen.into_iter().filter(|repair| !repairs.contains(repair)).collect::<Vec<_>>());
+    let mut values = replicas::kept(ctx, plan, package, repairing.live()).await?;
     if package.pauses {
         paused.begin(observer, package.timeout).await?;
     }
@@ -186,7 +185,7 @@ async fn bring(
         let causes = escalation::narrowed(failures::causes(&failure.text), &plan.objects);
         if scaled_meanwhile < SCALED_MEANWHILE && !causes.is_empty() && causes.iter().all(only_scaled) {
             scaled_meanwhile += 1;
-            let newer = replicas::kept(ctx, plan, package).await?;
+            let newer = replicas::kept(ctx, plan, package, &[]).await?;
             if newer.is_some() {
                 (values, repairs) = (newer, Vec::new());
                 continue;

@@ -15,8 +15,14 @@ use crate::runner::error::Error;
 use crate::runner::helm::package::Package;
 use crate::runner::io;
 
-/// The values of a package with the numbers that others have set, in a file of their own; none if they have them already.
-pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<Option<PathBuf>, Error> {
+/// The values of a package with the numbers that others have set, in a file of their own; none if they have them already. What
+/// was read a moment ago is in `known`.
+pub async fn kept(
+    ctx: &Context,
+    plan: &Plan,
+    package: &Package<'_>,
+    known: &[(ObjectRef, Value)],
+) -> Result<Option<PathBuf>, Error> {
     // What is restored is a manifest, which has them; see [`keep_in`].
     if package.restores || plan.replicas.is_empty() {
         return Ok(None);
@@ -26,7 +32,11 @@ pub async fn kept(ctx: &Context, plan: &Plan, package: &Package<'_>) -> Result<O
     let mut values = before.clone();
     for ReplicasSource { object, path } in &plan.replicas {
         let Some(reference) = plan.objects.iter().find(|reference| reference.is(object)) else { continue };
-        if let Some(number) = number(ctx, reference).await? {
+        let number = match known.iter().find(|(object, _)| object.same(reference)) {
+            Some((_, live)) => set_number(live),
+            None => number(ctx, reference).await?,
+        };
+        if let Some(number) = number {
             set(&mut values, path, number);
         }
     }
@@ -62,7 +72,10 @@ fn scales(object: &ObjectRef) -> bool {
 /// The number of replicas that a person or an autoscaler has given a workload.
 async fn number(ctx: &Context, object: &ObjectRef) -> Result<Option<i64>, Error> {
     let Some(live) = kinds::read(ctx, object).await? else { return Ok(None) };
-    let live = serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?;
+    Ok(set_number(&serde_json::to_value(&live).map_err(|source| Error::Json { what: "an object", source })?))
+}
+
+fn set_number(live: &Value) -> Option<i64> {
     let number = live["spec"]["replicas"].as_i64().filter(|number| *number > 0);
-    Ok(number.filter(|_| set_by(&live, None).is_some()))
+    number.filter(|_| set_by(live, None).is_some())
 }

@@ -17,13 +17,13 @@ use crate::core::plan::rehearsal::Rehearsal;
 use crate::core::report::Problem;
 use crate::core::rollout::inventory::Answer;
 use crate::core::rollout::inventory::Inventory;
-use crate::core::rollout::verify::WorkloadPods;
 use crate::core::rollout::workload::PodFacts;
 use crate::core::text::redact;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
 use crate::runner::helm::Major;
 use crate::runner::helm::record::Record;
+use crate::runner::rollout::observer::Observer;
 
 /// Greatest length of a text of a finding, in bytes.
 const TEXT_LIMIT: usize = 1024;
@@ -35,13 +35,13 @@ pub async fn facts(
     chart: &ChartMetadata,
     installed: &Release,
     old: Documents,
-    seen: Vec<WorkloadPods>,
+    observer: &Observer,
     answers: &[Answer],
 ) -> Result<Facts, Error> {
     let version = request("ask for the version of Kubernetes", || ctx.client.apiserver_version());
     let (version, marks) =
-        futures::future::try_join(version, marks::of_workloads(ctx, &spec.release, &old.workloads())).await?;
-    let observed = seen.into_iter().flat_map(|observed| observed.pods).map(|asked| asked.pod);
+        futures::future::try_join(version, marks::of_workloads(ctx, &spec.release, &old.workloads(), observer)).await?;
+    let running = observer.seen().into_iter().flat_map(|seen| seen.pods).map(|asked| asked.pod);
     Ok(Facts {
         spec: spec.clone(),
         namespace: ctx.namespace.clone(),
@@ -51,7 +51,7 @@ pub async fn facts(
         installed: installed.installed(),
         newest: installed.from(),
         installed_coder: installed.wrapped().map(|wrapped| wrapped.version.clone()),
-        pods: observed.chain(pods(&old)).collect(),
+        pods: running.chain(pods(&old)).collect(),
         old,
         kept: installed.values().unwrap_or_default(),
         answers: answers.to_vec(),

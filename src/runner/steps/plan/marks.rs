@@ -17,17 +17,28 @@ use crate::core::plan::rehearsal::Rehearsal;
 use crate::runner::cluster::kinds::live;
 use crate::runner::context::{Context, request};
 use crate::runner::error::Error;
+use crate::runner::rollout::observer::Observer;
 
-/// Those of these workloads that exist, and those of the Jobs with which k3s runs helm for the release.
-pub async fn of_workloads(ctx: &Context, release: &str, workloads: &[Workload]) -> Result<Vec<Mark>, Error> {
+/// Those of these workloads that exist, and those of the Jobs with which k3s runs helm for the release. What the observer has
+/// not seen yet is read.
+pub async fn of_workloads(
+    ctx: &Context,
+    release: &str,
+    workloads: &[Workload],
+    observer: &Observer,
+) -> Result<Vec<Mark>, Error> {
     let read = workloads.iter().map(async |workload| {
+        let name = KindName::new(workload.kind, &workload.name);
+        if let Some(seen) = observer.metadata(workload) {
+            return Ok(Some((name, seen)));
+        }
         let metadata = match workload.kind {
             WorkloadKind::Deployment => metadata(ctx.api::<Deployment>(), workload).await,
             WorkloadKind::StatefulSet => metadata(ctx.api::<StatefulSet>(), workload).await,
             WorkloadKind::DaemonSet => metadata(ctx.api::<DaemonSet>(), workload).await,
         };
         match metadata {
-            Ok(metadata) => Ok(metadata.map(|metadata| (KindName::new(workload.kind, &workload.name), metadata))),
+            Ok(metadata) => Ok(metadata.map(|metadata| (name, metadata))),
             Err(error) if error.has_code(403) => Ok(None),
             Err(error) => Err(error),
         }

@@ -157,7 +157,7 @@ pub async fn make(ctx: &Context, upgrade: &CoderUpgrade, allowed: &Repositories)
     let observer = Observer::look(ctx, installed.chart_name().unwrap_or(chart.runs()), line, &before.workloads());
     let (answers, unanswered) = observer.answers().await;
     installed.check(&chart)?;
-    let mut facts = checks::facts(ctx, spec, &chart, &installed, before, observer.seen(), &answers).await?;
+    let mut facts = checks::facts(ctx, spec, &chart, &installed, before, &observer, &answers).await?;
     facts.path = presence.into_iter().chain(path).collect();
     facts.lost_nulls = lost_nulls(upgrade);
     facts.highest_started = highest_started(ctx, upgrade, &installed).await?;
