@@ -38,8 +38,20 @@ const FIRST_LISTS: Duration = Duration::from_secs(30);
 pub enum PodNews {
     /// A pod as it is, or as it was when it went.
     Pod(Arc<PodFacts>),
+    /// A list is complete: a pod that it lacks is gone.
+    Listed,
     /// The watch was interrupted: what came and went meanwhile is not told.
     Interrupted,
+}
+
+impl From<&watcher::Result<Event<Pod>>> for PodNews {
+    fn from(event: &watcher::Result<Event<Pod>>) -> Self {
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) => Self::Pod(PodFacts::from(pod).into()),
+            Ok(Event::InitDone) => Self::Listed,
+            Ok(Event::Init) | Err(_) => Self::Interrupted,
+        }
+    }
 }
 
 /// How much news of pods is kept for whoever listens. Who falls further behind is told that something is missing.
@@ -270,16 +282,10 @@ impl Observer {
 
 /// Tells an event of a watch of pods, if anybody listens.
 fn tell(news: &broadcast::Sender<PodNews>, event: &watcher::Result<Event<Pod>>) {
-    if news.receiver_count() == 0 {
-        return;
+    if news.receiver_count() > 0 {
+        // Whoever listened may be gone by now.
+        let _ = news.send(event.into());
     }
-    let told = match event {
-        Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) => PodNews::Pod(PodFacts::from(pod).into()),
-        Ok(Event::InitDone) => return,
-        Ok(Event::Init) | Err(_) => PodNews::Interrupted,
-    };
-    // Whoever listened may be gone by now.
-    let _ = news.send(told);
 }
 
 fn collect(observed: Vec<WorkloadPods>) -> (Vec<Answer>, Vec<NoAnswer>) {

@@ -58,7 +58,7 @@ impl StartsSeen {
     fn note(&self, news: &PodNews) {
         match news {
             PodNews::Pod(pod) if is_started(pod, &self.versions) => self.started.cancel(),
-            PodNews::Pod(_) => {}
+            PodNews::Pod(_) | PodNews::Listed => {}
             PodNews::Interrupted => self.broken.store(true, Ordering::Release),
         }
         self.changed.notify_waiters();
@@ -125,14 +125,7 @@ impl Starts {
             // The first event says that the list begins.
             let mut events = std::pin::pin!(events.skip_while(|event| ready(matches!(event, Ok(Event::Init)))));
             while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) => {
-                        noted.note(&PodNews::Pod(PodFacts::from(&pod).into()));
-                    }
-                    Ok(Event::InitDone) => {}
-                    // Listed again: pods that came and went since are not told.
-                    Ok(Event::Init) | Err(_) => noted.note(&PodNews::Interrupted),
-                }
+                noted.note(&(&event).into());
             }
         });
         store

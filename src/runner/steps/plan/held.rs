@@ -35,12 +35,12 @@ async fn hold_part(
     secrets: &Api<Secret>,
     part: &Secret,
 ) -> Result<Option<PartialObjectMeta<Secret>>, Error> {
-    for _ in 1..TRIES {
+    for _ in 0..TRIES {
         if let Some(held) = try_to_hold(ctx, secrets, part).await? {
             return Ok(Some(held));
         }
     }
-    try_to_hold(ctx, secrets, part).await
+    Ok(None)
 }
 
 /// The end of a step that leads to a verified Coder, which gives back what was held. After a failure the plan is needed again;
