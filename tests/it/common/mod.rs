@@ -19,7 +19,7 @@ pub mod terminal;
 use std::{
     fmt::Write,
     future::Future,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -464,9 +464,10 @@ pub fn noise(size: usize, seed: u64) -> Vec<u8> {
     (0..size).map(next).collect()
 }
 
-/// An address for a program that a test starts. It is free for now: the listener is closed at once.
+/// An address for a program that a test starts. Nobody listens there for now, and no other test is given it.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    let [port] = testbed::ports::free_ports().unwrap();
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// A program of this machine, in the PATH or where administrators have theirs.

@@ -1,7 +1,7 @@
 //! Prometheus of the distribution, for those who have it: a server that scrapes the operator as docs/metrics.md has it.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Duration;
 
 use form_urlencoded::Serializer;
@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use testbed::process::{log_to, spawn};
+use tokio::process::Child;
 
 use super::node::leave_out;
 use super::{OPERATOR_NAMESPACE, free_address, installed};
@@ -54,18 +55,14 @@ impl Prometheus {
         std::fs::write(at("rules.yaml"), groups().to_string()).unwrap();
         std::fs::write(at("prometheus.yaml"), configuration(client).await.to_string()).unwrap();
         let address = free_address();
-        let log = std::fs::File::create(at("log")).unwrap();
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .arg(format!("--config.file={}", at("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", at("data").display()))
             .arg(format!("--web.listen-address={address}"))
-            .current_dir(files.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .current_dir(files.path());
+        log_to(&mut command, &at("log")).unwrap();
+        let mut process = spawn(command).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("http://{address}");
         while !http.get(format!("{url}/-/ready")).send().await.is_ok_and(|answer| answer.status().is_success()) {

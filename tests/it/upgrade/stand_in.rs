@@ -15,6 +15,7 @@ use rstest::rstest;
 use semver::Version;
 use serde_json::Value;
 use tempfile::TempDir;
+use testbed::secret::token;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -46,9 +47,8 @@ struct Place {
 impl Place {
     async fn with_a_database(kind: Kind) -> Self {
         if kind == Kind::Real {
-            let url = RealDatabase::create(&format!("stand-in-{}", free_address().port()), Ipv4Addr::LOCALHOST)
-                .await
-                .direct_url();
+            let name = format!("stand-in-{}", token().unwrap());
+            let url = RealDatabase::create(&name, Ipv4Addr::LOCALHOST).await.direct_url();
             return Self { kind, url, _database: None };
         }
         let (port, directory) = (free_address().port(), tempfile::tempdir().unwrap());

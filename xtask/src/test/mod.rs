@@ -68,8 +68,18 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let summary = Summary::default();
     let servers = Servers::start(&args.servers).await?;
     let (threads, node, release) = (args.test_threads, args.node, args.release);
-    let mut session =
-        Session { logs, threads, node, release, operator: None, summary, temporary, servers, cluster: None };
+    let mut session = Session {
+        logs,
+        threads,
+        node,
+        release,
+        begun: vec![],
+        operator: None,
+        summary,
+        temporary,
+        servers,
+        cluster: None,
+    };
     let ran = tokio::select! {
         ran = session.steps(&selection) => Some(ran),
         asked = interrupt::asked() => asked.map(|()| None)?,
@@ -92,6 +102,8 @@ struct Session {
     threads: NonZeroUsize,
     node: NodeChoice,
     release: bool,
+    /// The steps that were begun.
+    begun: Vec<String>,
     /// The release build of the operator.
     operator: Option<PathBuf>,
     summary: Summary,
@@ -245,7 +257,8 @@ impl Session {
     /// Runs commands as one step; those after a failed one are run, too.
     async fn step(&mut self, name: &str, invocations: &[Invocation], counting: Counting<'_>) -> Result<()> {
         println!("==> {name}");
-        let (started, log) = (Instant::now(), self.logs.join(format!("{}.log", name.replace("::", "-"))));
+        let (started, log) = (Instant::now(), self.logs.join(log_name(name, &self.begun)));
+        self.begun.push(name.to_owned());
         let mut total = Outcome::default();
         let mut writer = std::fs::File::create(&log)?;
         for invocation in invocations {
@@ -280,4 +293,24 @@ enum Counting<'a> {
     Tests,
     /// What the test program says of the tests of each of these.
     Suites(&'a [Suite]),
+}
+
+/// The file with a step's output. A second step of that name has a log of its own: the first may have failed.
+fn log_name(step: &str, begun: &[String]) -> String {
+    let name = step.replace("::", "-");
+    match begun.iter().filter(|earlier| *earlier == step).count() {
+        0 => format!("{name}.log"),
+        earlier => format!("{name}-{}.log", earlier + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_step_has_a_log_of_its_own() {
+        assert_eq!(log_name("plan::checks", &[]), "plan-checks.log");
+        assert_eq!(log_name("it", &["unit".to_owned(), "it".to_owned()]), "it-2.log");
+    }
 }
