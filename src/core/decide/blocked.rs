@@ -44,17 +44,17 @@ pub(super) fn look(draft: &mut Draft, job: &JobFacts) {
         return clear(draft);
     }
     let Some(started) = job.started_at else { return };
-    let since = draft.status.steps.last().map_or(started, |step| step.started.0);
-    let now = draft.observed.now;
+    let (now, pause) = (draft.observed.now, pause(draft, started));
     draft.wake_at(if now.duration_since(started) < SILENCE {
         started + SILENCE
-    } else if job.suspended && started + pause(now.duration_since(since)) > now {
-        started + pause(now.duration_since(since))
+    } else if job.suspended && started + pause > now {
+        started + pause
     } else {
         // Whoever waits for a place is woken when there is one.
-        now + pause(now.duration_since(since))
+        now + pause
     });
-    match obstruction(draft, job, draft.observed.now.duration_since(since)) {
+    // The step may be older: a controller may have died before it let the Job start.
+    match obstruction(draft, job, now.duration_since(started)) {
         Some(found) => set(draft, found),
         None => clear(draft),
     }
@@ -62,10 +62,9 @@ pub(super) fn look(draft: &mut Draft, job: &JobFacts) {
 
 /// Whether a pod that was refused is to be asked for again.
 pub(super) fn asks_again(draft: &Draft, job: &JobFacts) -> bool {
-    let pause = draft.status.steps.last().map(|step| pause(draft.observed.now.duration_since(step.started.0)));
     is_refused(draft, job)
         && job.suspended
-        && job.started_at.zip(pause).is_some_and(|(at, pause)| draft.observed.now.duration_since(at) >= pause)
+        && job.started_at.is_some_and(|at| draft.observed.now.duration_since(at) >= pause(draft, at))
 }
 
 /// Whether it may be asked for: there is a place, or nothing may hold the step up.
@@ -100,8 +99,11 @@ pub(super) fn place(draft: &Draft, action: Option<&Action>) -> PlaceUse {
     }
 }
 
-fn pause(age: SignedDuration) -> SignedDuration {
-    PAUSES[usize::from(age >= SignedDuration::from_mins(1))]
+/// The pause between two looks at a Job that was let start then.
+fn pause(draft: &Draft, started: Timestamp) -> SignedDuration {
+    // A Job that is asked for its pod again and again has not started for as long as that is known.
+    let since = draft.status.blocked.as_ref().map_or(started, |blocked| started.min(blocked.since.0));
+    PAUSES[usize::from(draft.observed.now.duration_since(since) >= SignedDuration::from_mins(1))]
 }
 
 fn obstruction(draft: &Draft, job: &JobFacts, age: SignedDuration) -> Option<Obstruction> {

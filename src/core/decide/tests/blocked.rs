@@ -127,6 +127,24 @@ fn no_pod_and_no_word_is_told_as_well() {
     assert!(world.status().message.contains("no event tells why"), "{}", world.status().message);
 }
 
+/// The controller died between the creation of a Job and its start, and another one came a minute later.
+#[test]
+fn a_job_that_is_let_start_late_is_given_its_time() {
+    let mut world = World::new("2.31.7");
+    while world.created.is_empty() {
+        world.pass();
+    }
+    world.observed.now += jiff::SignedDuration::from_mins(2);
+    let mut world = without_pod(world);
+    assert_eq!(world.status().blocked, None);
+    world.wait(3);
+    say(&mut world, "FailedCreate", NO_ACCOUNT);
+    world.settle();
+    world.observed.now += jiff::SignedDuration::from_secs(2);
+    let again = decide(&world.observed).action;
+    assert!(matches!(again, Some(Action::StartJob { .. })), "five seconds after it was let start");
+}
+
 #[test]
 fn corrected_settings_take_another_job_as_long_as_none_has_run() {
     for mut world in [World::new("2.31.7"), upgrading()] {
