@@ -127,7 +127,7 @@ fn no_pod_and_no_word_is_told_as_well() {
     assert!(world.status().message.contains("no event tells why"), "{}", world.status().message);
 }
 
-/// The controller died between the creation of a Job and its start, and another one came a minute later.
+/// The controller died between the creation of a Job and its start, and another one came two minutes later.
 #[test]
 fn a_job_that_is_let_start_late_is_given_its_time() {
     let mut world = World::new("2.31.7");
